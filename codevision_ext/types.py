@@ -1,0 +1,149 @@
+"""The frozen values that everything else computes on; no I/O, no torch."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels, x to the right and y down; `x2` and `y2` are exclusive."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+class Orientation(StrEnum):
+    """The eight elements of D4: what was done to the input picture to get this one.
+
+    `r90` is 90 degrees **counter-clockwise** (PIL `rotate(90, expand=True)`, `np.rot90(k=1)`), `fh` mirrors left-right,
+    `fv` top-bottom, `transpose` swaps rows and columns, `transverse` does so about the other diagonal.
+    """
+
+    ID = "id"
+    R90 = "r90"
+    R180 = "r180"
+    R270 = "r270"
+    FH = "fh"
+    FV = "fv"
+    TRANSPOSE = "transpose"
+    TRANSVERSE = "transverse"
+
+
+class ExecStatus(StrEnum):
+    """How one execution of model-written code ended."""
+
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    DENIED = "denied"
+    NO_IMAGE = "no_image"
+    BAD_IMAGE = "bad_image"
+    TOO_LONG = "too_long"
+    CRASHED = "crashed"
+
+
+class CallStatus(StrEnum):
+    """What was found when the text of an assistant turn was read for a tool call."""
+
+    NONE = "none"
+    OK = "ok"
+    BAD_JSON = "bad_json"
+    UNKNOWN_TOOL = "unknown_tool"
+    BAD_ARGUMENTS = "bad_arguments"
+    BAD_INDEX = "bad_index"
+
+
+class EndReason(StrEnum):
+    """Why a rollout ended."""
+
+    ANSWER = "answer"
+    TURN_CAP = "turn_cap"
+    LENGTH = "length"
+    MALFORMED = "malformed"
+    INFRA = "infra"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One tool call as it was executed; the provenance part is None where it is unknown."""
+
+    ok: bool
+    ops: tuple[str, ...] = ()
+    """Canonical names of what was done, in order (`rotate_270`, `crop`, `contrast_up`, ...)."""
+    crops: tuple[Box, ...] = ()
+    """Boxes cut out, in pixels of the picture that the code got."""
+    node: int | None = None
+    """Index of the picture this step added: 0..k-1 are the task's own; None where none was added."""
+    parent: int | None = None
+    net: Orientation | None = None
+    """Orientation of the node relative to its input picture."""
+    region: Box | None = None
+    """Visible part in pixels of the **input** picture."""
+    noop: bool = False
+    """The output equals its parent, pixel for pixel."""
+    status: ExecStatus | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What the reward knows of a data row."""
+
+    applied: tuple[str, ...] = ()
+    """Ops that were applied to the picture; a solver must perform their inverses."""
+    box: Box | None = None
+    box_frame: str = "input"
+    """`input`: pixels of the picture as given to the model; `canonical`: before `applied`."""
+    size: tuple[int, int] | None = None
+    """Width and height of the input picture, pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What happened in a rollout, as far as the reward reads it."""
+
+    correct: bool
+    format: float
+    """In [0, 1]."""
+    valid: bool = True
+    """False: spoiled by us; left out of statistics and loss."""
+    end_reason: EndReason = EndReason.ANSWER
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One trajectory of a prompt; all rollouts with the same `group` answer the same prompt."""
+
+    group: str
+    id: str
+    task: Task
+    observed: Observed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A well-formed call of the code tool."""
+
+    code: str
+    description: str = ""
+    image_index: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermScore:
+    """One term of the reward: `contribution` is `raw * weight`."""
+
+    raw: float
+    weight: float
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """The reward of one rollout and where it came from; contributions sum to `reward`."""
+
+    reward: float
+    terms: dict[str, TermScore] = field(default_factory=dict)

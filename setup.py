@@ -1,0 +1,30 @@
+"""Packaging: `pip install .` gives the `codevision` command and the `verl.plugins` entry point."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="codevision_ext",
+    version="0.1.0",
+    description="Thinking with images as a plugin of stock verl",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["codevision_ext*", "data_prep*"]),
+    package_data={"codevision_ext": ["prompts/*", "report/*.html", "report/*.j2", "verl_adapter/*.yaml"]},
+    install_requires=[
+        "numpy>=2",
+        "pandas",
+        "pyarrow>=19",
+        "Pillow",
+        "opencv-python-headless",
+        "pydantic",
+        "typer",
+        "rich",
+        "jinja2",
+        "math-verify",
+    ],
+    extras_require={"verl": ["verl>=0.9.1,<0.10", "TransferQueue", "cachetools", "qwen_vl_utils"]},
+    entry_points={
+        "console_scripts": ["codevision=codevision_ext.cli:main"],
+        "verl.plugins": ["codevision=codevision_ext.verl_adapter.plugin"],
+    },
+)
