@@ -1,0 +1,130 @@
+"""How one picture of the reading task is drawn: three characters that fill it, in random colours, with light noise."""
+
+import io
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from codevision_ext.errors import InputError
+
+FONTS = {
+    "train": ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral"),
+    "val": ("DejaVuSerif-Bold",),
+    "test": ("DejaVuSansMono-Bold", "STIXGeneralBol"),
+}
+"""Font files that come with matplotlib, by split; no font serves two splits."""
+
+MIN_TEXT_PX = 28
+"""Height of the characters, at least: two rows of 14-pixel patches."""
+MARGIN_PX = 4
+JITTER_PX = 3
+"""How far from the centre the text may stand."""
+MIN_CONTRAST = 110
+"""Least difference in brightness (0-255) between ink and paper."""
+NOISE = 5
+"""Largest change of a channel by noise, 0-255."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Colours:
+    """Ink and paper, RGB."""
+
+    ink: tuple[int, int, int]
+    paper: tuple[int, int, int]
+
+
+def draw_colours(rng: np.random.Generator) -> Colours:
+    """Two colours at least MIN_CONTRAST apart in brightness; two times in three the ink is the darker one."""
+    dark = rng.integers(0, 80)
+    light = rng.integers(dark + MIN_CONTRAST + 20, 246)
+    low, high = (_tint(rng, int(grey)) for grey in (dark, light))
+    return Colours(ink=low, paper=high) if rng.random() < 2 / 3 else Colours(ink=high, paper=low)
+
+
+def draw_text(rng: np.random.Generator, text: str, font: str, size: tuple[int, int], colours: Colours) -> Pixels:
+    """A `size` (width, height) picture with `text` nearly filling it, a little off the centre."""
+    width, height = size
+    stencil = _stencil(text, font)
+    tall = int(rng.integers(MIN_TEXT_PX, max(MIN_TEXT_PX, min(height - 4 * MARGIN_PX, 40)) + 1))
+    natural = stencil.width * tall / stencil.height
+    wide = round(min(natural * 1.25, width - 2 * MARGIN_PX))
+    left = _jitter(rng, width - wide)
+    top = _jitter(rng, height - tall)
+    coverage = np.zeros((height, width, 1), dtype=np.float32)
+    coverage[top : top + tall, left : left + wide, 0] = np.asarray(stencil.resize((wide, tall), Image.Resampling.BOX))
+    coverage /= 255
+    paper, ink = (np.asarray(colour, dtype=np.float32) for colour in (colours.paper, colours.ink))
+    return _noisy(rng, paper + coverage * (ink - paper))
+
+
+def draw_clutter(rng: np.random.Generator, size: tuple[int, int], colours: Colours) -> Pixels:
+    """A `size` picture of the paper's colour with faint lines and ellipses, and no text."""
+    picture = Image.new("RGB", size, colours.paper)
+    pen = ImageDraw.Draw(picture)
+    faint = tuple((3 * paper + ink) // 4 for paper, ink in zip(colours.paper, colours.ink, strict=True))
+    for _ in range(int(rng.integers(4, 9))):
+        x, y = (int(rng.integers(0, edge)) for edge in size)
+        dx, dy = (int(step) for step in rng.integers(8, 60, 2))
+        if rng.random() < 0.5:
+            pen.line((x, y, x + dx, y + (dy if rng.random() < 0.5 else -dy)), fill=faint, width=2)
+        else:
+            pen.ellipse((x, y, x + dx, y + dy), outline=faint, width=2)
+    return _noisy(rng, np.asarray(picture, dtype=np.float32))
+
+
+def to_png(pixels: Pixels | Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+@cache
+def font_folder() -> Path:
+    """Where matplotlib keeps its fonts.
+
+    Raises:
+        InputError: matplotlib isn't installed.
+    """
+    spec = find_spec("matplotlib")
+    if spec is None or spec.origin is None:
+        raise InputError("the fonts of the reading task come with matplotlib, which isn't installed")
+    return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+
+
+@cache
+def _font(name: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(font_folder() / f"{name}.ttf"), 72)
+
+
+@cache
+def _stencil(text: str, font: str) -> Image.Image:
+    """The text as coverage (0-255), cut to its ink."""
+    face = _font(font)
+    left, top, right, bottom = face.getbbox(text)
+    stencil = Image.new("L", (int(right - left), int(bottom - top)))
+    ImageDraw.Draw(stencil).text((-left, -top), text, fill=255, font=face)
+    return stencil.crop(stencil.getbbox())
+
+
+def _jitter(rng: np.random.Generator, room: int) -> int:
+    """An offset near the middle of `room` pixels: at most JITTER_PX from it, and never outside."""
+    return int(np.clip(room // 2 + rng.integers(-JITTER_PX, JITTER_PX + 1), 0, room))
+
+
+def _tint(rng: np.random.Generator, grey: int) -> tuple[int, int, int]:
+    red, green, blue = np.clip(grey + rng.integers(-10, 11, 3), 0, 255)
+    return int(red), int(green), int(blue)
+
+
+def _noisy(rng: np.random.Generator, pixels: NDArray[np.float32]) -> Pixels:
+    noise = rng.integers(-NOISE, NOISE + 1, pixels.shape, dtype=np.int8)
+    return np.clip(pixels + noise, 0, 255).astype(np.uint8)

@@ -1,0 +1,60 @@
+"""How data reaches the disk: a folder appears whole or not at all."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codevision_ext.errors import InputError
+
+ROWS_PER_GROUP = 256
+"""Rows held in memory at a time, and rows of a parquet row group."""
+
+
+@contextmanager
+def whole_folder(out: Path, *, force: bool) -> Iterator[Path]:
+    """A fresh folder beside `out` to write into; it becomes `out` when the block ends, and is removed if it raises.
+
+    Raises:
+        InputError: `out` is a file, or a folder with something in it and not `force`; or it can't be made.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise InputError(f"--out {out} isn't empty; pass --force to replace what is in it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise InputError(f"--out {out} can't be made: {error.strerror}") from error
+    try:
+        draft.chmod(0o755)
+        yield draft
+        replaced = draft.with_name(draft.name + ".old")
+        if out.exists():
+            out.rename(replaced)
+        draft.rename(out)
+        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_parquet(path: Path, schema: pa.Schema, records: Iterable[Mapping[str, Any]]) -> int:
+    """Write the records in row groups, and return how many there were."""
+    stream, count = iter(records), 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while group := list(islice(stream, ROWS_PER_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            count += len(group)
+    return count
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
