@@ -146,4 +146,8 @@ class Breakdown:
     """The reward of one rollout and where it came from; contributions sum to `reward`."""
 
     reward: float
+    """NaN where `valid` is False, so that an unguarded sum shows it."""
     terms: dict[str, TermScore] = field(default_factory=dict)
+    """The same names in every rollout of a run."""
+    valid: bool = True
+    """False: spoiled by us; leave it out of statistics and loss, and count it. Raw values and contributions are NaN."""
