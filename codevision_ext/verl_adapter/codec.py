@@ -1,0 +1,185 @@
+"""From messages and pictures to the tokens and tensors of a Qwen-VL model, the same way for SFT, rollout and evaluation.
+
+A conversation is rendered in pieces that begin and end at special tokens, so a piece tokenizes by itself to what it
+tokenizes to inside the whole: what was sampled is never rendered again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import ProcessorMixin
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+from codevision_ext.errors import InputError
+
+FAMILIES = {"qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A rendered conversation, unpadded."""
+
+    ids: list[int]
+    mask: list[int]
+    """1 where an assistant's own tokens stand (the closing `<|im_end|>` included), else 0."""
+    images: tuple[Image.Image, ...]
+    """The pictures as the model sees them."""
+
+
+class QwenCodec:
+    """Renders, tokenizes and measures for one processor; stateless, so one serves every rollout of a process.
+
+    Args:
+        processor: A Qwen2.5-VL or Qwen3-VL processor with a chat template.
+
+    Raises:
+        InputError: another processor, or one without a chat template.
+    """
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        name = type(processor).__name__
+        if not any(name.startswith(prefix) for prefix in FAMILIES.values()):
+            raise InputError(f"{name}: only Qwen2.5-VL and Qwen3-VL processors are supported")
+        if not processor.chat_template:
+            raise InputError(f"{name}: the checkpoint has no chat template")
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        images = processor.image_processor
+        self._patch, self._merge = images.patch_size, images.merge_size
+        self._min_pixels, self._max_pixels = images.size["shortest_edge"], images.size["longest_edge"]
+        token_id = self.tokenizer.convert_tokens_to_ids
+        self.image_id = token_id("<|image_pad|>")
+        self.end_id = token_id("<|im_end|>")
+        self.banned_ids = tuple(
+            token_id(name)
+            for name in ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+        )
+        """Ids that the policy must never sample: a stray one breaks the count of picture tokens."""
+
+    # -- pictures ------------------------------------------------------------------------------------------------
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """The picture as the model sees it: RGB, sides a multiple of patch x merge, area within the processor's bounds."""
+        height, width = smart_resize(
+            image.height, image.width, self._patch * self._merge, self._min_pixels, self._max_pixels
+        )
+        image = image.convert("RGB")
+        return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+
+    def picture_tokens(self, fitted: Image.Image) -> int:
+        """How many `<|image_pad|>` a fitted picture takes."""
+        side = self._patch * self._merge
+        return (fitted.width // side) * (fitted.height // side)
+
+    def features(self, fitted: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """`pixel_values` (patches, channels x t x patch x patch) and `image_grid_thw` (pictures, 3); {} without pictures."""
+        if not fitted:
+            return {}
+        return dict(self.processor.image_processor(images=list(fitted), return_tensors="pt"))
+
+    # -- tokens --------------------------------------------------------------------------------------------------
+
+    def prompt(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
+    ) -> list[int]:
+        """The ids up to where the first assistant turn begins."""
+        return self._ids(self._render(messages, tools, generate=True), fitted)
+
+    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:
+        """What stands between two assistant turns: the end of the last one, a message, the start of the next.
+
+        Args:
+            role: `tool` for an executed call, `user` for anything else.
+            text: The words; pictures follow them.
+            fitted: Pictures of the message.
+            closed: Whether the last turn already ends with `<|im_end|>`.
+        """
+        content = [{"type": "text", "text": text}] + [{"type": "image"} for _ in fitted]
+        rendered = self._render([{"role": role, "content": content}], (), generate=True)
+        return ([] if closed else [self.end_id]) + self._ids("\n" + rendered, fitted)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an assistant turn without its closing token."""
+        end = len(ids) - 1 if ids and ids[-1] == self.end_id else len(ids)
+        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False))
+
+    def conversation(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], images: Sequence[Image.Image]
+    ) -> Encoded:
+        """A finished conversation with the mask of its assistant tokens, rendered as a rollout would have been.
+
+        Args:
+            messages: Roles and contents; a content is text with `<image>` where the next picture stands.
+            tools: Tool schemas of the system block.
+            images: All pictures of the conversation, in order.
+
+        Raises:
+            InputError: the number of `<image>` isn't the number of pictures.
+        """
+        fitted = tuple(self.fit(image) for image in images)
+        wanted = sum(message["content"].count("<image>") for message in messages)
+        if wanted != len(fitted):
+            raise InputError(f"the conversation has {wanted} <image> but {len(fitted)} pictures")
+        ids: list[int] = []
+        mask: list[int] = []
+        used = 0
+        for index, message in enumerate(messages):
+            parts = split_content(message["content"])
+            count = sum(part["type"] == "image" for part in parts)
+            rendered = self._render([{"role": message["role"], "content": parts}], tools if index == 0 else ())
+            piece = self._ids(rendered, fitted[used : used + count])
+            used += count
+            ids += piece
+            if message["role"] == "assistant":
+                head = len(self._ids("<|im_start|>assistant\n", ()))
+                tail = len(piece) - 1 - piece[::-1].index(self.end_id)
+                mask += [int(head <= at <= tail) for at in range(len(piece))]
+            else:
+                mask += [0] * len(piece)
+        return Encoded(ids=ids, mask=mask, images=fitted)
+
+    def position_ids(self, ids: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:
+        """mrope positions of an unpadded sequence: row 0 counts tokens, rows 1-3 are (t, h, w); shape (4, tokens)."""
+        text = torch.arange(len(ids), dtype=torch.long).unsqueeze(0)
+        token_types = (ids == self.image_id).long().unsqueeze(0)
+        vision, _ = self.processor.get_rope_index(
+            input_ids=ids.unsqueeze(0),
+            attention_mask=torch.ones_like(ids).unsqueeze(0),
+            image_grid_thw=grids,
+            video_grid_thw=None,
+            mm_token_type_ids=token_types,
+        )
+        return torch.cat([text, vision[:, 0]], dim=0)
+
+    def _render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], *, generate: bool = False
+    ) -> str:
+        rendered = self.processor.apply_chat_template(
+            list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=generate
+        )
+        return str(rendered)
+
+    def _ids(self, text: str, fitted: Sequence[Image.Image]) -> list[int]:
+        """Tokenizes and widens the i-th `<|image_pad|>` to the i-th picture's number of tokens."""
+        collapsed = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if collapsed.count(self.image_id) != len(fitted):
+            raise InputError(f"{collapsed.count(self.image_id)} picture marks for {len(fitted)} pictures in: {text[:80]!r}")
+        counts = iter([self.picture_tokens(image) for image in fitted])
+        ids: list[int] = []
+        for token in collapsed:
+            ids += [token] * (next(counts) if token == self.image_id else 1)
+        return ids
+
+
+def split_content(content: str) -> list[dict[str, str]]:
+    """`"a<image>b"` -> text, image and text parts, as chat templates want them."""
+    parts: list[dict[str, str]] = []
+    for index, text in enumerate(content.split("<image>")):
+        if index:
+            parts.append({"type": "image"})
+        if text:
+            parts.append({"type": "text", "text": text})
+    return parts

@@ -1,0 +1,132 @@
+"""The CPU as a verl platform: chosen by `VERL_PLATFORM=cpu` only, never by detection.
+
+verl addresses its devices through a platform object and a `torch.cuda`-like module. Here the module is `torch.cpu` with
+the names added that verl asks for; memory figures are the process's own. Ray hands out logical GPUs
+(`ray_kwargs.ray_init.num_gpus`), which is how the trainer's placement groups work unchanged.
+"""
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import psutil
+import torch
+from verl.plugin.platform.platform_base import PlatformBase
+
+
+class _Stream:
+    """Stands where a CUDA stream or event would; everything on a CPU has already happened."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def _nothing(self, *args: Any, **kwargs: Any) -> None: ...
+
+    record = wait = wait_event = wait_stream = synchronize = record_event = _nothing
+
+
+def _peak_bytes(*_: Any) -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _resident_bytes(*_: Any) -> int:
+    return psutil.Process().memory_info().rss
+
+
+def _free_and_total(*_: Any) -> tuple[int, int]:
+    memory = psutil.virtual_memory()
+    return memory.available, memory.total
+
+
+class _CpuDevice(ModuleType):
+    """`torch.cpu`, plus the names of `torch.cuda` that verl uses."""
+
+    Event = Stream = _Stream
+    memory_allocated = memory_reserved = staticmethod(_resident_bytes)
+    max_memory_allocated = max_memory_reserved = staticmethod(_peak_bytes)
+    mem_get_info = staticmethod(_free_and_total)
+    get_rng_state = staticmethod(lambda *_: torch.get_rng_state())
+    set_rng_state = staticmethod(lambda state, *_: torch.set_rng_state(state))
+    stream = staticmethod(lambda *_: contextlib.nullcontext())
+    get_device_name = staticmethod(lambda *_: "cpu")
+
+    @staticmethod
+    def _nothing(*_: Any, **__: Any) -> None: ...
+
+    empty_cache = ipc_collect = reset_peak_memory_stats = set_per_process_memory_fraction = set_device = _nothing
+    manual_seed = manual_seed_all = _nothing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.cpu, name)
+
+
+_DEVICE = _CpuDevice("codevision_cpu")
+
+
+class PlatformCPU(PlatformBase):
+    """verl's device interface on the host's own cores."""
+
+    device_name = property(lambda self: "cpu")
+    vendor_name = property(lambda self: "cpu")
+    device_module = property(lambda self: _DEVICE)
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_platform_available(self, use_smi_check: bool = False) -> bool:  # noqa: ARG002
+        """Never by detection: an accelerator always wins; `VERL_PLATFORM=cpu` asks for this one."""
+        return False
+
+    def current_device(self) -> str:
+        """A device that tensors can be moved to, as verl uses it."""
+        return "cpu"
+
+    def device_count(self) -> int:
+        return 1
+
+    def set_device(self, device_index: int) -> None: ...
+
+    def synchronize(self, device_index: int | None = None) -> None: ...
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    manual_seed_all = manual_seed
+
+    def set_allocator_settings(self, settings: str) -> None: ...
+
+    def empty_cache(self) -> None: ...
+
+    def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:  # noqa: ARG002
+        return None, None
+
+    def communication_backend_name(self) -> str:
+        return "gloo"
+
+    def visible_devices_envvar(self) -> str:
+        return "CUDA_VISIBLE_DEVICES"
+
+    @contextlib.contextmanager
+    def nvtx_range(self, msg: str) -> Iterator[None]:  # noqa: ARG002
+        yield
+
+    def profiler_start(self) -> None: ...
+
+    def profiler_stop(self) -> None: ...
+
+    def ray_resource_name(self) -> str:
+        return "GPU"
+
+    def ray_noset_envvars(self) -> list[str]:
+        return []
+
+    def is_ipc_supported(self) -> bool:
+        return False
+
+    def rollout_env_vars(self) -> dict[str, str]:
+        """What SGLang needs to run its engine on a CPU; two threads on shared cores were measured up to 15 times slower."""
+        return {"SGLANG_USE_CPU_ENGINE": "1", "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+
+    def cudart(self) -> None:
+        return None

@@ -1,0 +1,66 @@
+"""What `import verl` loads through the `verl.plugins` entry point: registrations, each made when verl needs it.
+
+verl loads plugins while it is still being imported, and in every Ray process; so nothing is imported here. Each hook
+below runs when verl imports the module that owns a registry, and a process that never does pays nothing.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import wrapt
+
+from codevision_ext.verl_adapter import torchvision_cpu
+
+ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+
+
+def _when(module: str, *, cpu_only: bool = False) -> Callable[[Callable[[ModuleType], None]], None]:
+    """Calls the decorated function with `module` as soon as that is imported; a failure there is loud."""
+
+    def arm(hook: Callable[[ModuleType], None]) -> None:
+        def run(loaded: ModuleType) -> None:
+            try:
+                hook(loaded)
+            except BaseException as error:
+                sys.stderr.write(f"codevision: could not set up {module}: {error}\n")  # verl logs it at DEBUG only
+                raise
+
+        if ON_CPU or not cpu_only:
+            wrapt.register_post_import_hook(run, module)
+
+    return arm
+
+
+@_when("verl.plugin.platform.platform_manager")
+def _platform(manager: ModuleType) -> None:
+    from codevision_ext.verl_adapter.platform_cpu import PlatformCPU  # noqa: PLC0415
+
+    manager.PlatformRegistry.register("cpu")(PlatformCPU)
+
+
+@_when("verl.utils.distributed", cpu_only=True)
+def _distributed(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.gloo_once(module)
+
+
+@_when("verl.utils.torch_functional", cpu_only=True)
+def _torch_functional(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.vectorised_logprobs(module)
+
+
+@_when("verl.workers.engine.fsdp.transformer_impl", cpu_only=True)
+def _fsdp(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.unpinned_reference(module)
+
+
+if ON_CPU:
+    torchvision_cpu.arm()
+    os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")  # verl's FSDP engines are registered for cuda and npu only

@@ -1,0 +1,88 @@
+"""Multi-turn SFT rows as verl's SFT trainer wants them, rendered by the codec that renders rollouts.
+
+Plugs in through `data.custom_cls`. Rows: `messages` (role, content with `<image>`), `images` ({bytes} each), `tools` (a
+JSON list in a string, or empty). Loss is on assistant tokens only.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from codevision_ext.errors import InputError
+from codevision_ext.verl_adapter.codec import QwenCodec
+
+COLUMNS = ("messages", "images", "tools")
+
+
+class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
+    """One unpadded sequence a row; rows are encoded once and kept, since the demo runs over them several times.
+
+    Args:
+        parquet_files: One path or several.
+        tokenizer: Unused: the processor's own is used.
+        config: The `data` section; reads `max_length` (tokens).
+        processor: A Qwen-VL processor.
+        max_samples: First rows to use; -1 for all.
+
+    Raises:
+        InputError: a file or column is missing, or a row is longer than `max_length`.
+    """
+
+    def __init__(
+        self,
+        parquet_files: str | Sequence[str],
+        tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
+        config: DictConfig,
+        processor: ProcessorMixin,
+        max_samples: int = -1,
+    ) -> None:
+        self.codec = QwenCodec(processor)
+        self.max_length = config.max_length
+        self.rows: list[tuple[str, dict[str, Any]]] = []
+        for path in [parquet_files] if isinstance(parquet_files, str) else list(parquet_files):
+            if not Path(path).is_file():
+                raise InputError(f"{path}: no such file")
+            missing = set(COLUMNS) - set(pq.read_schema(path).names)
+            if missing:
+                raise InputError(f"{path}: column {sorted(missing)[0]} is missing")
+            table = pq.read_table(path, columns=list(COLUMNS))
+            self.rows += [(f"{path}, row {index}", row) for index, row in enumerate(table.to_pylist())]
+        if max_samples > 0:
+            self.rows = self.rows[:max_samples]
+        self._encoded: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """`input_ids`, `loss_mask` (tokens), `position_ids` (4, tokens) and `multi_modal_inputs`."""
+        if index not in self._encoded:
+            where, row = self.rows[index]
+            self._encoded[index] = self._encode(where, row)
+        return self._encoded[index]
+
+    def _encode(self, where: str, row: dict[str, Any]) -> dict[str, Any]:
+        images = [Image.open(io.BytesIO(image["bytes"])) for image in row["images"] or []]
+        try:
+            encoded = self.codec.conversation(row["messages"], json.loads(row["tools"] or "[]"), images)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        if len(encoded.ids) > self.max_length:
+            raise InputError(f"{where}: {len(encoded.ids)} tokens, but data.max_length is {self.max_length}")
+        ids = torch.tensor(encoded.ids)
+        features = self.codec.features(encoded.images)
+        return {
+            "input_ids": ids,
+            "loss_mask": torch.tensor(encoded.mask),
+            "position_ids": self.codec.position_ids(ids, features.get("image_grid_thw")),
+            "multi_modal_inputs": features,
+        }

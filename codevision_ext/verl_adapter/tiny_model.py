@@ -1,0 +1,181 @@
+"""Builds a small random Qwen2.5-VL or Qwen3-VL, offline, with the real processor and tokenizer classes.
+
+The result is a checkpoint folder like any other: transformers, verl and SGLang load it by path. It exists so that
+the whole system, and not an imitation of it, runs on two cores.
+"""
+
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+from codevision_ext.errors import InputError
+
+FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+
+SPECIAL_TOKENS = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>",
+]  # fmt: skip
+MARKUP_TOKENS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
+"""Single tokens in Qwen3's vocabulary that aren't special: they survive decoding."""
+
+
+def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
+    """A byte-level BPE with Qwen's pre-tokenizer, trained on `texts`."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(SPECIAL_TOKENS) - len(MARKUP_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    learned = json.loads(bpe.to_str())["model"]
+    merges = [tuple(pair) for pair in learned["merges"]]
+    tokenizer = Qwen2Tokenizer(
+        vocab=learned["vocab"], merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=32768
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL_TOKENS})
+    tokenizer.add_tokens(MARKUP_TOKENS)
+    return tokenizer
+
+
+def build(
+    family: str,
+    out: Path,
+    *,
+    texts: Iterable[str],
+    hidden: int = 128,
+    layers: int = 4,
+    vision_hidden: int = 96,
+    vision_layers: int = 3,
+    vocab_size: int = 1024,
+    min_pixels: int = 28 * 28,
+    max_pixels: int = 128 * 128,
+    seed: int = 0,
+) -> int:
+    """Writes the checkpoint to `out` and returns its number of parameters.
+
+    Args:
+        family: One of `FAMILIES`.
+        out: Folder to write; created.
+        texts: What the byte-level BPE is trained on.
+        hidden: Width of the language model; a multiple of 32 (heads are 32 wide).
+        layers: Depth of the language model.
+        vision_hidden: Width of the vision tower; a multiple of 32.
+        vision_layers: Depth of the vision tower.
+        vocab_size: Number of tokens, special ones included.
+        min_pixels: Smallest picture the processor feeds, in pixels.
+        max_pixels: Largest picture the processor feeds, in pixels.
+        seed: Of the weights.
+
+    Raises:
+        InputError: the family is unknown or a width doesn't divide.
+    """
+    if family not in FAMILIES:
+        raise InputError(f"--family {family}: unknown model family; known are {', '.join(FAMILIES)}")
+    if hidden % 32 or vision_hidden % 32:
+        raise InputError(f"widths {hidden} and {vision_hidden} must be multiples of 32")
+    tokenizer = _train_tokenizer(texts, vocab_size)
+    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
+    text_config = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 32,
+        "num_key_value_heads": hidden // 32,
+        "head_dim": 32,
+        "max_position_embeddings": 8192,
+        "initializer_range": 0.08,
+        "use_sliding_window": False,
+        "tie_word_embeddings": True,
+        "bos_token_id": ids["<|endoftext|>"],
+        "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+    }
+    tokens = {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
+    vision_config = {
+        "depth": vision_layers,
+        "hidden_size": vision_hidden,
+        "intermediate_size": 2 * vision_hidden,
+        "num_heads": vision_hidden // 32,
+        "out_hidden_size": hidden,
+        "initializer_range": 0.08,
+    }
+    torch.manual_seed(seed)
+    model: PreTrainedModel
+    if family == "qwen2_5_vl":
+        text_config |= {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}}
+        vision_config |= {"window_size": 112, "fullatt_block_indexes": list(range(vision_layers))}
+        model = Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **tokens)
+        )
+        patch = 14
+    else:
+        text_config |= {
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [6, 5, 5],
+                "mrope_interleaved": True,
+            }
+        }
+        vision_config |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
+        model = Qwen3VLForConditionalGeneration(
+            Qwen3VLConfig(text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **tokens)
+        )
+        patch = 16
+    size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
+    image_processor = Qwen2VLImageProcessor(patch_size=patch, merge_size=2, temporal_patch_size=2, size=size)
+    template = resources.files("codevision_ext.prompts").joinpath("chat_template.jinja").read_text()
+    processor_cls, video_cls = (
+        (Qwen2_5_VLProcessor, Qwen2VLVideoProcessor)
+        if family == "qwen2_5_vl"
+        else (Qwen3VLProcessor, Qwen3VLVideoProcessor)
+    )
+    processor = processor_cls(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        video_processor=video_cls(patch_size=patch, merge_size=2, temporal_patch_size=2, size=size),
+        chat_template=template,
+    )
+    tokenizer.chat_template = template
+    model.generation_config = GenerationConfig(
+        eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]], pad_token_id=ids["<|endoftext|>"]
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    return int(sum(p.numel() for p in model.parameters()))
