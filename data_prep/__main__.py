@@ -12,12 +12,14 @@ from rich.progress import track
 
 from codevision_ext.errors import InputError
 from data_prep.files import whole_folder, write_parquet
-from data_prep.glyphs import Mix, draw_reading_rows
-from data_prep.schema import SFT_SCHEMA, sft_record
+from data_prep.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
+from data_prep.schema import RL_SCHEMA, SFT_SCHEMA, rl_record, sft_record
 from data_prep.trajectories import read_aloud
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 T = TypeVar("T")
+PARTS = ("rl", "read")
+"""What can be drawn apart: the rows for RL, and upright reading."""
 
 
 @app.callback()
@@ -28,24 +30,54 @@ def data_prep() -> None:
 @app.command()
 def glyphs(
     out: Annotated[Path, typer.Option(help="Folder to write; it appears whole or not at all.")],
-    rows: Annotated[int, typer.Option(min=1, help="Rows of train.parquet.")] = 2000,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of train.parquet; val.parquet has a tenth.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
-    read_rows: Annotated[int | None, typer.Option(min=1, help="Rows of read.parquet; default 4 times --rows.")] = None,
+    parts: Annotated[str, typer.Option(help="Which files to write.")] = ",".join(PARTS),
+    test_items: Annotated[int, typer.Option(min=1, help="Items of test.parquet, six rows each.")] = 120,
+    read_rows: Annotated[int | None, typer.Option(min=1, help="Rows of read.parquet; default 4 x --rows.")] = None,
     words_share: Annotated[float, typer.Option(help="Share of words, the rest are numbers; in [0, 1].")] = 0.3,
+    source_share: Annotated[float, typer.Option(help="Share of rows that need no tool; in [0, 1].")] = 1 / 6,
+    crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop; in [0, 1].")] = 0.15,
     sizes: Annotated[str, typer.Option(help="Sizes of upright pictures, pixels.")] = "84x56,112x56,84x84",
-    parts: Annotated[str, typer.Option(help="Which files to draw, of: read.")] = "read",
-    force: Annotated[bool, typer.Option(help="Replace what is in --out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
 ) -> None:
     """Draw the small reading task: characters to read in pictures that are turned, mirrored or too large."""
-    mix = Mix(seed=seed, sizes=parse_sizes(sizes), words_share=words_share)
+    mix = Mix(
+        seed=seed,
+        sizes=parse_sizes(sizes),
+        words_share=words_share,
+        source_share=source_share,
+        crop_share=crop_share,
+    )
+    wanted = parse_parts(parts)
     read_rows = read_rows or 4 * rows
-    summary: dict[str, int] = {}
+    counts: dict[str, int] = {}
     with whole_folder(out, force=force) as folder:
-        for split, count in (("train", read_rows), ("val", max(120, read_rows // 20))):
-            name = "read.parquet" if split == "train" else f"read_{split}.parquet"
-            drawn = _shown((sft_record(read_aloud(row)) for row in draw_reading_rows(mix, count, split)), count, name)
-            summary[name] = write_parquet(folder / name, SFT_SCHEMA, drawn)
-    typer.echo(json.dumps({"out": str(out), "seed": seed, "parts": parts, "rows": summary}))
+        if "rl" in wanted:
+            for name, count, drawn in (
+                ("train", rows, draw_rows(mix, rows, "train", "train")),
+                ("val", _held_out(rows), draw_rows(mix, _held_out(rows), "val", "val")),
+                ("test", test_items * len(COLUMNS), draw_test_rows(mix, test_items)),
+            ):
+                shown = _shown(map(rl_record, drawn), count, name)
+                counts[name] = write_parquet(folder / f"{name}.parquet", RL_SCHEMA, shown)
+        if "read" in wanted:
+            for name, split, count in (("read", "train", read_rows), ("read_val", "val", _held_out(read_rows))):
+                shown = _shown(map(sft_record, map(read_aloud, draw_reading_rows(mix, count, split))), count, name)
+                counts[name] = write_parquet(folder / f"{name}.parquet", SFT_SCHEMA, shown)
+    typer.echo(json.dumps({"out": str(out), "seed": seed, "rows": counts}))
+
+
+def parse_parts(text: str) -> set[str]:
+    """`read,rl` as a set.
+
+    Raises:
+        InputError: A part that there is none of; the message lists them.
+    """
+    parts = {part.strip() for part in text.split(",")}
+    if unknown := sorted(parts - set(PARTS)):
+        raise InputError(f"--parts knows {', '.join(PARTS)}; not {unknown[0]!r}")
+    return parts
 
 
 def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
@@ -61,6 +93,11 @@ def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
             raise InputError(f"--sizes is a list like 84x56,112x56; {item!r} isn't WIDTHxHEIGHT")
         sizes.append((int(width), int(height)))
     return tuple(sizes)
+
+
+def _held_out(rows: int) -> int:
+    """Rows to validate on: a tenth, and enough for a percentage to mean something."""
+    return max(120, rows // 10)
 
 
 def _shown(items: Iterable[T], total: int, name: str) -> Iterator[T]:

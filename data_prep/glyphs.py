@@ -1,18 +1,35 @@
-"""What a row of the small reading task is: three characters, drawn, then turned, mirrored, hidden in a page or left."""
+"""What a row of the small reading task is: three characters, drawn, then turned, mirrored, put on a page or left."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image
 
+from codevision_ext import geometry
 from codevision_ext.errors import InputError
+from codevision_ext.types import Box
 from data_prep import vocabulary
-from data_prep.drawing import FONTS, MARGIN_PX, MIN_TEXT_PX, draw_colours, draw_text, to_png
+from data_prep.drawing import FONTS, MARGIN_PX, MIN_TEXT_PX, draw_clutter, draw_colours, draw_text, to_png
 from data_prep.schema import Row
 
 SOURCE = "glyphs"
 QUESTIONS = {"number": "What number is written?", "word": "What word is written?"}
-STREAMS = ("train", "val", "test", "read", "read_val", "sft", "sft_val")
+CELL = (84, 56)
+"""Width and height of a cell of the page, pixels."""
+GRID = (3, 4)
+"""Columns and rows of the page: 252x224 pixels, with text in one cell."""
+COLUMNS = {
+    "source": None,
+    "rot90": "rotate_90",
+    "rot180": "rotate_180",
+    "rot270": "rotate_270",
+    "flip_h": "flip_horizontal",
+    "flip_v": "flip_vertical",
+}
+"""The transformed benchmark: what is applied to the picture, by column."""
+ORIENTATION_OPS = tuple(geometry.ORIENTATION_OPS)
+STREAMS = ("train", "val", "test", "read", "read_val", "sft", "sft_val", "plan", "plan_val")
 """Every file draws from a stream of its own, so that asking for more of one changes none of the others."""
 
 
@@ -47,7 +64,7 @@ class Mix:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class Label:
     """What a picture shows, in which font."""
 
     kind: str
@@ -56,41 +73,92 @@ class Text:
     font: str
 
 
+def draw_rows(mix: Mix, count: int, split: str, stream: str) -> Iterator[Row]:
+    """The task as it is trained: upright, turned or mirrored, and pages, in the shares of `mix`."""
+    for index in range(count):
+        rng = rng_of(mix, stream, index)
+        label = draw_label(rng, mix, split)
+        draw = rng.random()
+        if draw < mix.source_share:
+            yield make_row(label, split, index, draw_canonical(rng, mix, label))
+        elif draw < mix.source_share + mix.crop_share:
+            op = _pick(rng, ORIENTATION_OPS) if rng.random() < 0.5 else None
+            page, box = draw_page(rng, label)
+            yield make_row(label, split, index, page, op, box)
+        else:
+            op = _pick(rng, ORIENTATION_OPS)
+            yield make_row(label, split, index, draw_canonical(rng, mix, label), op)
+
+
+def draw_test_rows(mix: Mix, items: int) -> Iterator[Row]:
+    """The transformed benchmark: six rows an item, in the order of COLUMNS; the item is `index // 6`."""
+    for item in range(items):
+        rng = rng_of(mix, "test", item)
+        label = draw_label(rng, mix, "test")
+        canonical = draw_canonical(rng, mix, label)
+        for number, (column, op) in enumerate(COLUMNS.items()):
+            yield replace(make_row(label, "test", item * len(COLUMNS) + number, canonical, op), column=column)
+
+
 def draw_reading_rows(mix: Mix, count: int, split: str = "train") -> Iterator[Row]:
     """Upright pictures only; half of the words of the train split are letters in no dictionary."""
     for index in range(count):
-        rng = _rng(mix, "read" if split == "train" else f"read_{split}", index)
-        text = draw_label(rng, mix, split, with_letter_strings=split == "train")
-        size = draw_size(rng, mix)
-        pixels = draw_text(rng, text.text, text.font, size, draw_colours(rng))
-        yield Row(
-            images=(to_png(pixels),),
-            question=QUESTIONS[text.kind],
-            answers=(text.text,),
-            source=SOURCE,
-            split=split,
-            index=index,
-            size=size,
-        )
+        rng = rng_of(mix, "read" if split == "train" else f"read_{split}", index)
+        label = draw_label(rng, mix, split, with_letter_strings=split == "train")
+        yield make_row(label, split, index, draw_canonical(rng, mix, label))
 
 
-def draw_label(rng: np.random.Generator, mix: Mix, split: str, *, with_letter_strings: bool = False) -> Text:
+def make_row(
+    label: Label, split: str, index: int, canonical: Image.Image, op: str | None = None, box: Box | None = None
+) -> Row:
+    """The row whose picture is `canonical` with `op` done to it; `box` is the part to crop, in canonical pixels."""
+    picture = canonical
+    if op is not None:
+        orientation = geometry.orientation_of(op)
+        picture = geometry.apply(orientation, canonical)
+        box = box and geometry.map_box(box, orientation, canonical.size)
+    applied = ("crop",) if box else ()
+    return Row(
+        images=(to_png(picture),),
+        question=QUESTIONS[label.kind],
+        answers=(label.text,),
+        source=SOURCE,
+        split=split,
+        index=index,
+        size=picture.size,
+        applied=applied if op is None else (*applied, op),
+        box=box,
+    )
+
+
+def draw_label(rng: np.random.Generator, mix: Mix, split: str, *, with_letter_strings: bool = False) -> Label:
     """A text and a font of the split."""
     kind = "word" if rng.random() < mix.words_share else "number"
     texts = vocabulary.words(split) if kind == "word" else vocabulary.numbers(split)
     if kind == "word" and with_letter_strings and rng.random() < 0.5:
         texts = vocabulary.letter_strings()
-    return Text(kind=kind, text=_pick(rng, texts), font=_pick(rng, FONTS[split]))
+    return Label(kind=kind, text=_pick(rng, texts), font=_pick(rng, FONTS[split]))
 
 
-def draw_size(rng: np.random.Generator, mix: Mix) -> tuple[int, int]:
-    return mix.sizes[int(rng.integers(len(mix.sizes)))]
+def draw_canonical(rng: np.random.Generator, mix: Mix, label: Label) -> Image.Image:
+    """An upright picture that the text nearly fills."""
+    size = mix.sizes[int(rng.integers(len(mix.sizes)))]
+    return Image.fromarray(draw_text(rng, label.text, label.font, size, draw_colours(rng)))
+
+
+def draw_page(rng: np.random.Generator, label: Label) -> tuple[Image.Image, Box]:
+    """An upright page with clutter, the text in one cell of its grid, and that cell."""
+    colours = draw_colours(rng)
+    page = draw_clutter(rng, (GRID[0] * CELL[0], GRID[1] * CELL[1]), colours)
+    x, y = (int(rng.integers(count)) * edge for count, edge in zip(GRID, CELL, strict=True))
+    page[y : y + CELL[1], x : x + CELL[0]] = draw_text(rng, label.text, label.font, CELL, colours)
+    return Image.fromarray(page), Box(x, y, x + CELL[0], y + CELL[1])
+
+
+def rng_of(mix: Mix, stream: str, index: int) -> np.random.Generator:
+    """Randomness of one row: the same for the same seed, stream and index, whatever else is drawn."""
+    return np.random.default_rng([mix.seed, STREAMS.index(stream), index])
 
 
 def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
     return choices[int(rng.integers(len(choices)))]
-
-
-def _rng(mix: Mix, stream: str, index: int) -> np.random.Generator:
-    """Randomness of one row: the same for the same seed, stream and index, whatever else is drawn."""
-    return np.random.default_rng([mix.seed, STREAMS.index(stream), index])
