@@ -1,0 +1,1 @@
+"""The composite reward: `terms` measures, `composite` weighs and adds up."""

@@ -1,0 +1,116 @@
+"""How the eight orientations of a picture (D4) compose, and where they send a box.
+
+Rotations are counter-clockwise, coordinates are pixels with y pointing down, sizes are (width, height).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from PIL import Image
+
+from codevision_ext.errors import InputError
+from codevision_ext.types import Box, Orientation
+
+ORIENTATION_OPS: Final[Mapping[str, Orientation]] = {
+    "rotate_90": Orientation.R90,
+    "rotate_180": Orientation.R180,
+    "rotate_270": Orientation.R270,
+    "flip_horizontal": Orientation.FH,
+    "flip_vertical": Orientation.FV,
+}
+"""The ops that have a name; transpose and transverse take two of them."""
+
+_Matrix = tuple[tuple[int, int], tuple[int, int]]
+
+_MATRIX: Final[Mapping[Orientation, _Matrix]] = {
+    Orientation.ID: ((1, 0), (0, 1)),
+    Orientation.R90: ((0, 1), (-1, 0)),
+    Orientation.R180: ((-1, 0), (0, -1)),
+    Orientation.R270: ((0, -1), (1, 0)),
+    Orientation.FH: ((-1, 0), (0, 1)),
+    Orientation.FV: ((1, 0), (0, -1)),
+    Orientation.TRANSPOSE: ((0, 1), (1, 0)),
+    Orientation.TRANSVERSE: ((0, -1), (-1, 0)),
+}
+"""Where a point goes, measured from the centre of the picture: rows give the new x and the new y."""
+_ORIENTATION: Final = {matrix: orientation for orientation, matrix in _MATRIX.items()}
+
+_TRANSPOSE: Final[Mapping[Orientation, Image.Transpose]] = {
+    Orientation.R90: Image.Transpose.ROTATE_90,
+    Orientation.R180: Image.Transpose.ROTATE_180,
+    Orientation.R270: Image.Transpose.ROTATE_270,
+    Orientation.FH: Image.Transpose.FLIP_LEFT_RIGHT,
+    Orientation.FV: Image.Transpose.FLIP_TOP_BOTTOM,
+    Orientation.TRANSPOSE: Image.Transpose.TRANSPOSE,
+    Orientation.TRANSVERSE: Image.Transpose.TRANSVERSE,
+}
+
+
+def orientation_of(op: str) -> Orientation:
+    """What the op does to a picture.
+
+    Raises:
+        InputError: `op` is no orientation op (crop, for one).
+    """
+    if op not in ORIENTATION_OPS:
+        raise InputError(f"{op!r} is not an orientation op; these are: {', '.join(ORIENTATION_OPS)}.")
+    return ORIENTATION_OPS[op]
+
+
+def compose(a: Orientation, b: Orientation) -> Orientation:
+    """First `a`, then `b`."""
+    (a11, a12), (a21, a22) = _MATRIX[a]
+    (b11, b12), (b21, b22) = _MATRIX[b]
+    return _ORIENTATION[
+        (b11 * a11 + b12 * a21, b11 * a12 + b12 * a22),
+        (b21 * a11 + b22 * a21, b21 * a12 + b22 * a22),
+    ]
+
+
+def compose_all(orientations: Iterable[Orientation]) -> Orientation:
+    """All of them, the first one first."""
+    net = Orientation.ID
+    for orientation in orientations:
+        net = compose(net, orientation)
+    return net
+
+
+def inverse(o: Orientation) -> Orientation:
+    """The orientation that undoes `o`."""
+    (m11, m12), (m21, m22) = _MATRIX[o]
+    return _ORIENTATION[(m11, m21), (m12, m22)]
+
+
+def map_size(o: Orientation, size: tuple[int, int]) -> tuple[int, int]:
+    """The size of a picture of `size` after `o`."""
+    width, height = size
+    return (width, height) if _MATRIX[o][0][0] else (height, width)
+
+
+def map_box(box: Box, o: Orientation, size: tuple[int, int]) -> Box:
+    """Where `box`, drawn on a picture of `size`, lies after `o` was applied to that picture."""
+    along = {
+        (1, 0): (box.x1, box.x2),
+        (-1, 0): (size[0] - box.x2, size[0] - box.x1),
+        (0, 1): (box.y1, box.y2),
+        (0, -1): (size[1] - box.y2, size[1] - box.y1),
+    }
+    row_x, row_y = _MATRIX[o]
+    (x1, x2), (y1, y2) = along[row_x], along[row_y]
+    return Box(x1, y1, x2, y2)
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes, in [0, 1]; a box without four numbers, or without an area, gives 0."""
+    if len(a) != 4 or len(b) != 4:
+        return 0.0
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    intersection = width * height
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
+    return intersection / (union if union > 0 else 1e-6)
+
+
+def apply(o: Orientation, image: Image.Image) -> Image.Image:
+    """A copy of the picture after `o`, pixel for pixel."""
+    return image.copy() if o is Orientation.ID else image.transpose(_TRANSPOSE[o])

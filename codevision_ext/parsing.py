@@ -1,0 +1,122 @@
+"""What an assistant's turn says: the tool call, the answer, and whether the format was kept."""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from string import Template
+from typing import Any, Final, NamedTuple
+
+from codevision_ext.types import CallStatus, ToolCall
+
+TOOL_NAME: Final = "code_image_tool"
+
+_OPEN: Final = re.compile(r"<tool_call>\s*")
+_CLOSE: Final = re.compile(r"\s*</tool_call>")
+_ARGUMENTS: Final = frozenset({"code", "description", "image_index"})
+_DECODER: Final = json.JSONDecoder(strict=False)  # models put real line breaks into the code string
+_ANSWER: Final = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
+
+
+class ParsedCall(NamedTuple):
+    """What was found where a tool call may stand."""
+
+    status: CallStatus
+    call: ToolCall | None
+    """Given exactly when the status is OK."""
+    message: str
+    """One sentence for the model; empty when the call is OK and the only one."""
+
+
+def parse_call(text: str, n_images: int) -> ParsedCall:
+    """The first tool call of an assistant's turn.
+
+    What is thought isn't called: the search starts after the first `</think>`. Further calls of the same turn aren't
+    read; the message tells the model so. No text of the model is repeated in a message.
+    """
+    opened = _OPEN.search(text, max(0, text.find("</think>")))
+    if opened is None:
+        return _refuse(CallStatus.NONE, "no_call")
+    try:
+        value, end = _DECODER.raw_decode(text, opened.end())
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return _refuse(CallStatus.BAD_JSON, "not_text")
+    except (ValueError, RecursionError):
+        return _refuse(CallStatus.BAD_JSON, "not_json")
+    closed = _CLOSE.match(text, end)
+    if closed is None:
+        return _refuse(CallStatus.BAD_JSON, "not_json" if text[end:].strip() else "unclosed")
+    parsed = _read_call(value, n_images)
+    if parsed.status is CallStatus.OK and _OPEN.search(text, closed.end()):
+        return parsed._replace(message=_message(CallStatus.OK, "extra_calls"))
+    return parsed
+
+
+def _read_call(value: Any, n_images: int) -> ParsedCall:
+    """The call that a decoded JSON value describes."""
+    if not isinstance(value, dict):
+        return _refuse(CallStatus.BAD_JSON, "not_json")
+    if value.get("name") != TOOL_NAME:
+        return _refuse(CallStatus.UNKNOWN_TOOL, "name")
+    arguments = value.get("arguments")
+    if not isinstance(arguments, dict):
+        return _refuse(CallStatus.BAD_ARGUMENTS, "not_an_object")
+    if not arguments.keys() <= _ARGUMENTS:
+        return _refuse(CallStatus.BAD_ARGUMENTS, "unknown")
+    code, description = arguments.get("code"), arguments.get("description", "")
+    image_index = arguments.get("image_index", 0)
+    if not isinstance(code, str) or not code.strip():
+        return _refuse(CallStatus.BAD_ARGUMENTS, "code")
+    if not isinstance(description, str):
+        return _refuse(CallStatus.BAD_ARGUMENTS, "description")
+    if type(image_index) is not int:  # true is an int to Python, not to the model
+        return _refuse(CallStatus.BAD_ARGUMENTS, "image_index")
+    if not 0 <= image_index < n_images:
+        return _refuse(CallStatus.BAD_INDEX, "out_of_range", last=n_images - 1)
+    return ParsedCall(CallStatus.OK, ToolCall(code=code, description=description, image_index=image_index), "")
+
+
+def _refuse(status: CallStatus, kind: str, **words: object) -> ParsedCall:
+    return ParsedCall(status, None, _message(status, kind, **words))
+
+
+def _message(status: CallStatus, kind: str, **words: object) -> str:
+    return Template(malformed_messages()[status][kind]).substitute(words)
+
+
+@cache
+def malformed_messages() -> dict[str, dict[str, str]]:
+    """The sentences of prompts/malformed.json, by status and by kind of fault."""
+    text = (files("codevision_ext") / "prompts" / "malformed.json").read_text(encoding="utf-8")
+    messages: dict[str, dict[str, str]] = json.loads(text)
+    return messages
+
+
+def parse_answer(turn_texts: Sequence[str]) -> str | None:
+    """The text of the last closed `<answer>` of the last turn, stripped; None where there is none."""
+    answers = _ANSWER.findall(turn_texts[-1]) if turn_texts else []
+    return answers[-1].strip() if answers else None
+
+
+def format_score(turn_texts: Sequence[str], prefix: str = "") -> float:
+    """1 where every turn keeps the format, else 0.
+
+    Each turn opens with its only think block, closed; the only answer block, not empty, ends the last turn.
+
+    Args:
+        turn_texts: What the model wrote, a text a turn; tool responses are no turns.
+        prefix: What the chat template wrote before each turn (`<think>` on thinking models).
+    """
+    turns = [(prefix + text).strip() for text in turn_texts]
+    thoughtful = all(turn.startswith("<think>") and _holds_one("think", turn) for turn in turns)
+    if not turns or not thoughtful or not _holds_one("answer", "".join(turns)):
+        return 0.0
+    _, _, said = turns[-1].partition("</think>")
+    _, _, answer = said.partition("<answer>")
+    return 1.0 if answer.endswith("</answer>") and answer.removesuffix("</answer>").strip() else 0.0
+
+
+def _holds_one(tag: str, text: str) -> bool:
+    return text.count(f"<{tag}>") == 1 and text.count(f"</{tag}>") == 1

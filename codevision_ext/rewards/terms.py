@@ -1,0 +1,308 @@
+"""What each term of the reward measures: one pure function a term.
+
+A term sees the valid rollouts of one prompt and returns a raw value for each, in input order; a term that looks at one
+rollout at a time is written for one rollout. Penalties are positive here: their weight is negative.
+
+Three families share a shape and differ in what they believe. `upstream_*` reads the names of what the calls did, failed
+calls included, as the released code does. `paper_*` walks the successful calls in order. `verified_*` reads only where
+the pixels of each returned picture came from.
+"""
+
+from collections.abc import Callable, Sequence
+from math import fsum
+
+from codevision_ext.errors import InputError
+from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, iou, map_box, map_size
+from codevision_ext.ops import CORE_OPS, CROP, required
+from codevision_ext.types import Box, Orientation, Rollout, Step, Task
+
+Predicate = Callable[[Rollout], bool]
+
+POOR_CROP = 0.1
+"""A crop that overlaps less than this with the box found nothing."""
+GOOD_CROP = 0.5
+"""A crop that overlaps at least this much with the box found it."""
+RARE = 2
+"""Fewer correct rollouts without the tool than this: the tool was needed."""
+
+
+def accuracy(rollout: Rollout) -> float:
+    """1 for a correct answer, else 0."""
+    return float(rollout.observed.correct)
+
+
+def format_kept(rollout: Rollout) -> float:
+    """How well the reply's format was kept, in [0, 1]."""
+    return rollout.observed.format
+
+
+def executed(rollout: Rollout) -> float:
+    """The share of calls that succeeded, in [0, 1]; 0 without a call."""
+    steps = rollout.observed.steps
+    return sum(step.ok for step in steps) / len(steps) if steps else 0.0
+
+
+def used_any(rollout: Rollout) -> bool:
+    """The tool was called, whatever came of it."""
+    return bool(rollout.observed.steps)
+
+
+def used_optional(rollout: Rollout) -> bool:
+    """A successful call did something that no task requires."""
+    return any(op not in CORE_OPS for step in _done(rollout) for op in step.ops)
+
+
+def tool_benefit(group: Sequence[Rollout], used: Predicate) -> float:
+    """max(0, accuracy of those that used the tool - accuracy of the others), in [0, 1]; 0 where all used it."""
+    with_tool, without = _split(group, used)
+    return max(0.0, _mean(with_tool) - _mean(without)) if without else 0.0
+
+
+# upstream: names, failed calls included
+
+
+def upstream_must(rollout: Rollout) -> float:
+    """The share of the required ops that were named, in [0, 1]; a crop counts by its best overlap with the box."""
+    task, names = rollout.task, _named(rollout)
+    wanted = set(required(task.applied))
+    if not wanted:
+        return 0.0
+    credit = float(len((wanted - {CROP}) & names))
+    if CROP in wanted & names and task.box is not None:
+        credit += max((iou(crop, task.box) for step in rollout.observed.steps for crop in step.crops), default=0.0)
+    return min(1.0, credit / len(wanted))
+
+
+def upstream_accuracy(rollout: Rollout) -> float:
+    """1 for a correct answer; where a crop was required and hardly anything done, only the share that was done."""
+    return accuracy(rollout) * (upstream_must(rollout) if _upstream_gated(rollout) else 1.0)
+
+
+def upstream_necessity(group: Sequence[Rollout]) -> list[float]:
+    """`tool_benefit`, to the correct rollouts that used the tool, while few were correct without it."""
+    benefit = tool_benefit(group, used_any) if _rarely_correct_without(group, used_any) else 0.0
+    return [benefit * (r.observed.correct and used_any(r) and not _upstream_gated(r)) for r in group]
+
+
+def upstream_exact(rollout: Rollout) -> float:
+    """1 where the core ops named are those required, as sets, and there are any."""
+    wanted = CORE_OPS.intersection(required(rollout.task.applied))
+    return float(bool(wanted) and wanted == CORE_OPS & _named(rollout))
+
+
+def upstream_emergent(rollout: Rollout) -> float:
+    """1 for a correct answer with an op that no task requires."""
+    return float(rollout.observed.correct and bool(_named(rollout) - CORE_OPS))
+
+
+def upstream_usage(rollout: Rollout) -> float:
+    """Calls beyond the larger of 2 and the number of required ops."""
+    return float(max(0, len(rollout.observed.steps) - max(2, len(set(required(rollout.task.applied))))))
+
+
+def upstream_spurious(rollout: Rollout) -> float:
+    """Different orientation ops named where none was required."""
+    if ORIENTATION_OPS.keys() & set(required(rollout.task.applied)):
+        return 0.0
+    return float(len(ORIENTATION_OPS.keys() & _named(rollout)))
+
+
+def _named(rollout: Rollout) -> set[str]:
+    return {op for step in rollout.observed.steps for op in step.ops}
+
+
+def _upstream_gated(rollout: Rollout) -> bool:
+    return CROP in required(rollout.task.applied) and upstream_must(rollout) < POOR_CROP
+
+
+# paper: successful calls, in order
+
+
+def paper_must_by_step(rollout: Rollout) -> list[float]:
+    """What each call adds to the share of required ops done; the sum is in [0, 1].
+
+    An op counts the first time, a crop by how much it improves on the best overlap so far; failed calls add nothing.
+    """
+    task = rollout.task
+    wanted = required(task.applied)
+    seen, best, gains = {CROP}, 0.0, []
+    for step in rollout.observed.steps:
+        gain = 0.0
+        if step.ok:
+            new = {op for op in step.ops if op in wanted} - seen
+            seen |= new
+            overlap = max(best, _best_crop(task, step))
+            gain = (len(new) + overlap - best) / len(wanted) if wanted else 0.0
+            best = overlap
+        gains.append(gain)
+    return gains
+
+
+def paper_must(rollout: Rollout) -> float:
+    """The share of the required ops that were done, in [0, 1]."""
+    return min(1.0, fsum(paper_must_by_step(rollout)))
+
+
+def paper_full(rollout: Rollout) -> float:
+    """1 where exactly the required ops were done, in order, in no more calls than ops and without a failure."""
+    wanted, steps = required(rollout.task.applied), rollout.observed.steps
+    done = tuple(op for step in steps for op in step.ops if op in CORE_OPS)
+    return float(bool(wanted) and done == wanted and all(step.ok for step in steps) and len(steps) <= len(wanted))
+
+
+def necessity(used: Predicate) -> Callable[[Sequence[Rollout]], list[float]]:
+    """The term that gives `tool_benefit` to correct rollouts with an optional op, while few were correct without.
+
+    Args:
+        used: Which rollouts count as those with the tool.
+    """
+
+    def term(group: Sequence[Rollout]) -> list[float]:
+        benefit = tool_benefit(group, used) if _rarely_correct_without(group, used) else 0.0
+        return [benefit * emergent(rollout) for rollout in group]
+
+    return term
+
+
+def emergent(rollout: Rollout) -> float:
+    """1 for a correct answer with an op that no task requires, done by a successful call."""
+    return float(rollout.observed.correct and used_optional(rollout))
+
+
+def turns(rollout: Rollout) -> float:
+    """1 where there were more calls than one above the number of required ops."""
+    return float(len(rollout.observed.steps) > len(required(rollout.task.applied)) + 1)
+
+
+def paper_poor_crop(rollout: Rollout) -> float:
+    """1 for a correct answer that didn't look where it should have."""
+    best = max((_best_crop(rollout.task, step) for step in _done(rollout)), default=0.0)
+    return _poor_crop(rollout, best)
+
+
+def paper_inappropriate(rollout: Rollout) -> float:
+    """1 where nothing was required and the picture was turned."""
+    turned = any(op in ORIENTATION_OPS for step in _done(rollout) for op in step.ops)
+    return float(turned and not required(rollout.task.applied))
+
+
+def _best_crop(task: Task, step: Step) -> float:
+    """The best overlap of the call's crops with the box, numbers as they stand; 0 where no crop is required."""
+    if task.box is None or CROP not in required(task.applied) or CROP not in step.ops:
+        return 0.0
+    return max((iou(crop, task.box) for crop in step.crops), default=0.0)
+
+
+# verified: where the pixels came from
+
+
+def verified_must_by_step(rollout: Rollout) -> list[float]:
+    """What each call adds to the share of the required ops that reached a picture; the sum is in [0, 1].
+
+    All orientation ops count at once, when a picture stands as they would leave it; a crop counts by how much the
+    visible region improves on the best overlap so far.
+    """
+    wanted = required(rollout.task.applied)
+    upright, best, gains = False, 0.0, []
+    for step in rollout.observed.steps:
+        oriented = upright or _is_upright(rollout.task, step)
+        overlap = max(best, _region_overlap(rollout.task, step))
+        gain = _orientation_count(rollout.task) * (oriented - upright) + overlap - best
+        gains.append(gain / len(wanted) if wanted else 0.0)
+        upright, best = oriented, overlap
+    return gains
+
+
+def verified_must(rollout: Rollout) -> float:
+    """The share of the required ops that reached a picture, in [0, 1]."""
+    return min(1.0, fsum(verified_must_by_step(rollout)))
+
+
+def verified_full(rollout: Rollout) -> float:
+    """1 where everything required reached a picture, in no more calls than ops, none of them failed or idle."""
+    task, steps = rollout.task, rollout.observed.steps
+    wanted = required(task.applied)
+    upright = not _orientation_count(task) or any(_is_upright(task, step) for step in steps)
+    found = CROP not in wanted or _best_region(rollout) >= GOOD_CROP
+    clean = all(step.ok and not step.noop for step in steps)
+    return float(bool(wanted) and upright and found and clean and len(steps) <= len(wanted))
+
+
+def verified_poor_crop(rollout: Rollout) -> float:
+    """1 for a correct answer that didn't look where it should have."""
+    return _poor_crop(rollout, _best_region(rollout))
+
+
+def verified_inappropriate(rollout: Rollout) -> float:
+    """1 where no turning was required and the last picture used is turned; an unknown orientation isn't punished."""
+    if _orientation_count(rollout.task):
+        return 0.0
+    turned = {step.node: step.net not in (None, Orientation.ID) for step in _done(rollout) if step.node is not None}
+    used = [step.parent if step.node is None else step.node for step in _done(rollout)]
+    last = used[-1] if used else None
+    return float(last is not None and turned.get(last, False))
+
+
+def _orientation_count(task: Task) -> int:
+    return sum(op in ORIENTATION_OPS for op in required(task.applied))
+
+
+def _required_orientation(task: Task) -> Orientation:
+    return compose_all(ORIENTATION_OPS[op] for op in required(task.applied) if op in ORIENTATION_OPS)
+
+
+def _is_upright(task: Task, step: Step) -> bool:
+    """The call added a picture that stands as the required ops would leave it."""
+    return step.ok and step.node is not None and step.net is _required_orientation(task)
+
+
+def _region_overlap(task: Task, step: Step) -> float:
+    """How well the picture that the call added fits the box, in [0, 1]; 0 where no crop is required or it is unknown."""
+    if CROP not in required(task.applied) or not step.ok or step.node is None or step.region is None:
+        return 0.0
+    box = _input_box(task)
+    return 0.0 if box is None else iou(step.region, box)
+
+
+def _best_region(rollout: Rollout) -> float:
+    return max((_region_overlap(rollout.task, step) for step in rollout.observed.steps), default=0.0)
+
+
+def _input_box(task: Task) -> Box | None:
+    """The task's box in pixels of the input picture.
+
+    Raises:
+        InputError: the task doesn't say enough to map it.
+    """
+    if task.box_frame not in ("input", "canonical"):
+        raise InputError(f"task.box_frame is {task.box_frame!r}; it must be 'input' or 'canonical'.")
+    applied = inverse(_required_orientation(task))
+    if task.box is None or task.box_frame == "input" or applied is Orientation.ID:
+        return task.box
+    if task.size is None:
+        raise InputError("task.size is missing; a box in the canonical frame can't be mapped without it.")
+    canonical_size = map_size(inverse(applied), task.size)
+    return map_box(task.box, applied, canonical_size)
+
+
+# shared
+
+
+def _done(rollout: Rollout) -> list[Step]:
+    return [step for step in rollout.observed.steps if step.ok]
+
+
+def _poor_crop(rollout: Rollout, best: float) -> float:
+    return float(rollout.observed.correct and CROP in required(rollout.task.applied) and best < POOR_CROP)
+
+
+def _split(group: Sequence[Rollout], used: Predicate) -> tuple[list[Rollout], list[Rollout]]:
+    return [r for r in group if used(r)], [r for r in group if not used(r)]
+
+
+def _mean(rollouts: Sequence[Rollout]) -> float:
+    return sum(r.observed.correct for r in rollouts) / len(rollouts) if rollouts else 0.0
+
+
+def _rarely_correct_without(group: Sequence[Rollout], used: Predicate) -> bool:
+    return sum(r.observed.correct for r in group if not used(r)) < RARE
