@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -10,16 +10,22 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from codevision_ext.errors import InputError
-from data_prep.files import whole_folder, write_parquet
+from codevision_ext.code_tool import CodeTool
+from codevision_ext.errors import CodeVisionError, InputError
+from codevision_ext.files import write_whole
+from codevision_ext.sandbox import Sandbox
+from data_prep import corpus as tokenizer_corpus
+from data_prep.files import whole_folder, write_parquet, write_trajectories
 from data_prep.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
 from data_prep.schema import RL_SCHEMA, SFT_SCHEMA, rl_record, sft_record
-from data_prep.trajectories import read_aloud
+from data_prep.trajectories import draw_trajectories, read_aloud
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 T = TypeVar("T")
-PARTS = ("rl", "read")
-"""What can be drawn apart: the rows for RL, and upright reading."""
+CORPUS_ROWS = 250
+"""Trajectories behind the tokenizer's texts: enough for every op, style, window and mistake to appear."""
+PARTS = ("rl", "read", "sft")
+"""What can be drawn apart: rows for RL, upright reading, trajectories with the tool."""
 
 
 @app.callback()
@@ -35,6 +41,10 @@ def glyphs(
     parts: Annotated[str, typer.Option(help="Which files to write.")] = ",".join(PARTS),
     test_items: Annotated[int, typer.Option(min=1, help="Items of test.parquet, six rows each.")] = 120,
     read_rows: Annotated[int | None, typer.Option(min=1, help="Rows of read.parquet; default 4 x --rows.")] = None,
+    sft_rows: Annotated[int | None, typer.Option(min=1, help="Trajectories; default half of --rows.")] = None,
+    wrong_first: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of turned rows whose demonstration turns wrong, then recovers.")
+    ] = 0.4,
     words_share: Annotated[float, typer.Option(help="Share of words, the rest are numbers; in [0, 1].")] = 0.3,
     source_share: Annotated[float, typer.Option(help="Share of rows that need no tool; in [0, 1].")] = 1 / 6,
     crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop; in [0, 1].")] = 0.15,
@@ -50,8 +60,9 @@ def glyphs(
         crop_share=crop_share,
     )
     wanted = parse_parts(parts)
-    read_rows = read_rows or 4 * rows
+    read_rows, sft_rows = read_rows or 4 * rows, sft_rows or max(1, rows // 2)
     counts: dict[str, int] = {}
+    types: dict[str, dict[str, int]] = {}
     with whole_folder(out, force=force) as folder:
         if "rl" in wanted:
             for name, count, drawn in (
@@ -65,7 +76,26 @@ def glyphs(
             for name, split, count in (("read", "train", read_rows), ("read_val", "val", _held_out(read_rows))):
                 shown = _shown(map(sft_record, map(read_aloud, draw_reading_rows(mix, count, split))), count, name)
                 counts[name] = write_parquet(folder / f"{name}.parquet", SFT_SCHEMA, shown)
-    typer.echo(json.dumps({"out": str(out), "seed": seed, "rows": counts}))
+        if "sft" in wanted:
+            with Sandbox() as sandbox:
+                tool = CodeTool(sandbox)
+                for name, split, count in (("sft", "train", sft_rows), ("sft_val", "val", _held_out(sft_rows))):
+                    made = _shown(draw_trajectories(mix, count, split, tool, wrong_first), count, name)
+                    counts[name], types[name] = write_trajectories(folder, name, made)
+    typer.echo(json.dumps({"out": str(out), "seed": seed, "rows": counts, "sample_types": types}))
+
+
+@app.command()
+def corpus(
+    out: Annotated[Path, typer.Option(help="Text file to write: one JSON string a line.")],
+) -> None:
+    """Write the texts that the tokenizer of a tiny model is trained on."""
+    with Sandbox() as sandbox:
+        mix = Mix(source_share=0.0, crop_share=0.4)
+        trajectories = draw_trajectories(mix, CORPUS_ROWS, "train", CodeTool(sandbox), wrong_first=0.5)
+        lines = [json.dumps(text) + "\n" for text in tokenizer_corpus.texts(trajectories)]
+    write_whole(out, "".join(lines).encode())
+    typer.echo(json.dumps({"out": str(out), "texts": len(lines)}))
 
 
 def parse_parts(text: str) -> set[str]:
@@ -104,12 +134,15 @@ def _shown(items: Iterable[T], total: int, name: str) -> Iterator[T]:
     yield from track(items, description=name, total=total, console=Console(stderr=True))
 
 
-def main(run: Callable[[], object] = app) -> None:
-    """Run the command; bad input ends it with one sentence."""
+def main() -> None:
+    """Run the command; an error of ours or of the input ends it with one sentence."""
     try:
-        run()
-    except InputError as error:
+        app()
+    except CodeVisionError as error:
         typer.echo(f"data_prep: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        typer.echo(f"data_prep: can't read or write: {error}", err=True)
         sys.exit(2)
 
 

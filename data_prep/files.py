@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codevision_ext.errors import InputError
+from data_prep.schema import SFT_SCHEMA, Trajectory, sft_record
+from data_prep.sharegpt import check_turns, to_sharegpt
 
 ROWS_PER_GROUP = 256
 """Rows held in memory at a time, and rows of a parquet row group."""
@@ -56,5 +59,28 @@ def write_parquet(path: Path, schema: pa.Schema, records: Iterable[Mapping[str, 
     return count
 
 
-def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+def write_trajectories(folder: Path, name: str, made: Iterable[Trajectory]) -> tuple[int, dict[str, int]]:
+    """Write NAME.parquet for verl, and NAME.json with the pictures of its items under images/ (CodeVision-SFT).
+
+    Returns:
+        How many there were, and how many of each sample type.
+    """
+    items: list[dict[str, Any]] = []
+    types: Counter[str] = Counter()
+    pictures = folder / "images"
+    pictures.mkdir(exist_ok=True)
+
+    def records() -> Iterator[dict[str, Any]]:
+        for index, trajectory in enumerate(made):
+            check_turns(trajectory, f"{name}, row {index}")
+            names = [f"{name}-{index:06d}-{number}.png" for number in range(len(trajectory.images))]
+            for png, file in zip(trajectory.images, names, strict=True):
+                (pictures / file).write_bytes(png)
+            items.append(to_sharegpt(trajectory, [f"images/{file}" for file in names]))
+            types[trajectory.sample_type] += 1
+            yield sft_record(trajectory)
+
+    count = write_parquet(folder / f"{name}.parquet", SFT_SCHEMA, records())
+    text = json.dumps(items, ensure_ascii=False, indent=1) + "\n"
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    return count, dict(sorted(types.items()))

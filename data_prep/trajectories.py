@@ -1,14 +1,331 @@
-"""How a row becomes a demonstration for SFT."""
+"""How a row becomes a demonstration for SFT: a plan is drawn, then each call of it is executed and checked.
 
-from data_prep.schema import Message, Row, Trajectory, user_text
+Texts are short and from a small vocabulary, so that a model of a few hundred thousand parameters can learn them.
+"""
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from codevision_ext import geometry
+from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, Observation, PictureDesk
+from codevision_ext.errors import InfraError
+from codevision_ext.types import Box, ExecStatus, Orientation, ToolCall
+from data_prep.drawing import to_png
+from data_prep.glyphs import CELL, GRID, ORIENTATION_OPS, Mix, draw_rows, rng_of
+from data_prep.schema import IMAGE_TAG, Message, Row, Trajectory, user_text
+
+TOOLS = json.dumps([TOOL_SCHEMA])
+"""What the model is told of its tools, in every trajectory that could use one."""
+
+ROWS_AT_A_TIME = 32
+FAILING_SHARE = 0.05
+"""Share of tool trajectories whose first call fails; the model reads the error and repairs it."""
+PLAIN_SHARE = 0.85
+"""Share of calls in the plainest style of their op; the rest are spread over the other styles."""
+
+
+class SampleType(StrEnum):
+    """The sample types of CodeVision-SFT, and `read`: upright text, no tool in sight."""
+
+    READ = "read"
+    NO_TOOL = "no-tool"
+    SINGLE_TOOL = "single-tool"
+    MULTI_TOOL = "multi-tool"
+    MULTI_CROP = "multi-crop"
+    ERROR_HANDLING = "error-handling"
+
+
+LOOKS = {
+    Orientation.ID: "upright",
+    Orientation.R90: "turned left",
+    Orientation.R180: "upside down",
+    Orientation.R270: "turned right",
+    Orientation.FH: "mirrored",
+    Orientation.FV: "flipped",
+    Orientation.TRANSPOSE: "turned and mirrored",
+    Orientation.TRANSVERSE: "turned and mirrored",
+}
+"""What is thought of a picture, by what was done to it."""
+TOO_SMALL = "too small"
+
+STYLES = {
+    "rotate_90": (
+        "image = image.rotate(90, expand=True)",
+        "image = image.transpose(Image.Transpose.ROTATE_90)",
+        "image = Image.fromarray(np.rot90(np.array(image)))",
+    ),
+    "rotate_180": (
+        "image = image.rotate(180, expand=True)",
+        "image = image.transpose(Image.Transpose.ROTATE_180)",
+        "image = Image.fromarray(np.rot90(np.array(image), 2))",
+    ),
+    "rotate_270": (
+        "image = image.rotate(270, expand=True)",
+        "image = image.transpose(Image.Transpose.ROTATE_270)",
+        "image = Image.fromarray(np.rot90(np.array(image), 3))",
+    ),
+    "flip_horizontal": (
+        "image = ImageOps.mirror(image)",
+        "image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)",
+        "image = Image.fromarray(np.array(image)[:, ::-1])",
+    ),
+    "flip_vertical": (
+        "image = ImageOps.flip(image)",
+        "image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)",
+        "image = Image.fromarray(np.array(image)[::-1])",
+    ),
+    "crop": (
+        "image = image.crop(({x1}, {y1}, {x2}, {y2}))",
+        "image = Image.fromarray(np.array(image)[{y1}:{y2}, {x1}:{x2}])",
+    ),
+}
+"""Code by op, the plainest first."""
+BREAKAGES = (("image = ", "image = photo."), (")", ""))
+"""What goes wrong when a call is meant to fail: text and what it is mistyped as."""
+DESCRIPTIONS = {
+    "rotate_90": "turn left",
+    "rotate_180": "turn around",
+    "rotate_270": "turn right",
+    "flip_horizontal": "mirror",
+    "flip_vertical": "flip",
+    "crop": "crop",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One planned call, and what must come of it."""
+
+    thought: str
+    call: ToolCall
+    net: Orientation | None
+    """Orientation of the new picture relative to the input picture; None: the call is meant to fail."""
+    region: Box | None = None
+    """Part of the input picture that the new picture shows; None: all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the demonstrator does with a row before it answers."""
+
+    sample_type: SampleType
+    moves: tuple[Move, ...] = ()
 
 
 def read_aloud(row: Row) -> Trajectory:
     """The answer at first sight, without a tool: what the model learns before it meets the tool."""
-    answer = f"<think>upright</think><answer>{row.answers[0]}</answer>"
+    return _trajectory(row, SampleType.READ, [], [], [])
+
+
+def draw_trajectories(mix: Mix, count: int, split: str, tool: CodeTool, wrong_first: float) -> Iterator[Trajectory]:
+    """Rows in the shares of `mix`, each with an executed demonstration; see `draw_plan` for `wrong_first`.
+
+    Calls run beside each other, trajectories come in the order of their rows.
+    """
+    train = split == "train"
+
+    def make(row: Row) -> Trajectory:
+        rng = rng_of(mix, "plan" if train else f"plan_{split}", row.index)
+        return demonstrate(draw_plan(rng, row, wrong_first), row, tool)
+
+    rows = draw_rows(mix, count, split, "sft" if train else f"sft_{split}")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while batch := list(islice(rows, ROWS_AT_A_TIME)):
+            yield from pool.map(make, batch)
+
+
+def draw_plan(rng: np.random.Generator, row: Row, wrong_first: float) -> Plan:
+    """What to do with a row.
+
+    Args:
+        rng: Decides on everything that the row leaves open.
+        row: Its `applied` ops and `box` say what is needed.
+        wrong_first: Share of the rows with a wrong orientation that first get a wrong orientation op, in [0, 1]. What
+            the thought says fits the wrong op. The recovery is one op on the newest picture where one op will do,
+            else the right op on the first picture.
+    """
+    looks = _applied_orientation(row)
+    moves: list[Move] = []
+    sample_type = SampleType.NO_TOOL
+    if looks is not Orientation.ID:
+        wrong = rng.random() < wrong_first
+        moves = _recover(rng, looks) if wrong else [_orient(rng, looks)]
+        sample_type = SampleType.ERROR_HANDLING if wrong else SampleType.SINGLE_TOOL
+    if row.box is not None:
+        windows = [geometry.map_box(row.box, geometry.inverse(looks), row.size)]
+        if not moves and rng.random() < 0.5:
+            windows.insert(0, _coarse_window(rng, windows[0]))
+        crops = _zoom(rng, row, windows, first_index=len(moves))
+        sample_type = (
+            SampleType.MULTI_CROP
+            if len(crops) > 1
+            else SampleType.SINGLE_TOOL
+            if not moves
+            else SampleType.MULTI_TOOL
+            if sample_type is SampleType.SINGLE_TOOL
+            else sample_type
+        )
+        moves += crops
+    if moves and sample_type is not SampleType.ERROR_HANDLING and rng.random() < FAILING_SHARE:
+        return Plan(sample_type=SampleType.ERROR_HANDLING, moves=(_break(rng, moves[0]), *moves))
+    return Plan(sample_type=sample_type, moves=tuple(moves))
+
+
+def demonstrate(plan: Plan, row: Row, tool: CodeTool) -> Trajectory:
+    """Execute the plan: every picture of the trajectory after the first is one that its code made.
+
+    Raises:
+        InfraError: A call didn't do what was planned: the plan, the sandbox or the provenance is broken.
+    """
+    desk = PictureDesk([Image.open(io.BytesIO(png)).convert("RGB") for png in row.images])
+    seen: list[Observation] = []
+    for move in plan.moves:
+        observation = tool.call(desk, move.call)
+        _check(move, observation, row)
+        seen.append(observation)
+    calls = [
+        {"status": (step := observation.step).status, "net": step.net, "ops": list(step.ops)} for observation in seen
+    ]
+    return _trajectory(row, plan.sample_type, list(plan.moves), seen, calls)
+
+
+def call_text(thought: str, call: ToolCall) -> str:
+    """An assistant turn that calls the tool."""
+    arguments = {"code": call.code, "description": call.description, "image_index": call.image_index}
+    request = json.dumps({"name": TOOL_SCHEMA["function"]["name"], "arguments": arguments})
+    return f"<think>{thought}</think><tool_call>\n{request}\n</tool_call>"
+
+
+def answer_text(thought: str, answer: str) -> str:
+    """The last assistant turn."""
+    return f"<think>{thought}</think><answer>{answer}</answer>"
+
+
+def _trajectory(
+    row: Row, sample_type: SampleType, moves: list[Move], seen: list[Observation], calls: list[dict[str, Any]]
+) -> Trajectory:
+    messages = [Message(role="user", content=user_text(row))]
+    images = list(row.images)
+    for move, observation in zip(moves, seen, strict=True):
+        messages.append(Message(role="assistant", content=call_text(move.thought, move.call)))
+        shown = "" if observation.image is None else IMAGE_TAG
+        messages.append(Message(role="tool", content=observation.text + shown))
+        images += [] if observation.image is None else [to_png(observation.image)]
+    messages.append(Message(role="assistant", content=answer_text(LOOKS[Orientation.ID], row.answers[0])))
     return Trajectory(
-        messages=(Message(role="user", content=user_text(row)), Message(role="assistant", content=answer)),
-        images=row.images,
-        sample_type="read",
-        metadata={"sample_type": "read", "answer": row.answers[0], "applied": [], "box": None, "calls": []},
+        messages=tuple(messages),
+        images=tuple(images),
+        sample_type=sample_type,
+        tools="" if sample_type is SampleType.READ else TOOLS,
+        metadata={
+            "sample_type": sample_type,
+            "answer": row.answers[0],
+            "applied": list(row.applied),
+            "box": row.box,
+            "calls": calls,
+        },
     )
+
+
+def _applied_orientation(row: Row) -> Orientation:
+    """What the ops applied to the row's picture come to."""
+    return geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
+
+
+def _orient(rng: np.random.Generator, looks: Orientation) -> Move:
+    """The one op that puts the input picture upright."""
+    net = geometry.inverse(looks)
+    return _move(rng, LOOKS[looks], _op_of(net), 0, net)
+
+
+def _recover(rng: np.random.Generator, looks: Orientation) -> list[Move]:
+    """A wrong op on the input picture, then what still puts it upright."""
+    right = geometry.inverse(looks)
+    wrong_op = _pick(rng, tuple(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is not right))
+    wrong = geometry.orientation_of(wrong_op)
+    now = geometry.compose(looks, wrong)
+    first = _move(rng, LOOKS[geometry.inverse(wrong)], wrong_op, 0, wrong)
+    back = geometry.inverse(now)
+    if back in (Orientation.TRANSPOSE, Orientation.TRANSVERSE):
+        return [first, _move(rng, LOOKS[now], _op_of(right), 0, right)]
+    return [first, _move(rng, LOOKS[now], _op_of(back), 1, right)]
+
+
+def _coarse_window(rng: np.random.Generator, cell: Box) -> Box:
+    """Two by two cells of the page, the given one among them."""
+    left, top = (
+        int(np.clip(edge // step - rng.integers(2), 0, count - 2)) * step
+        for edge, step, count in zip(cell[:2], CELL, GRID, strict=True)
+    )
+    return Box(left, top, left + 2 * CELL[0], top + 2 * CELL[1])
+
+
+def _zoom(rng: np.random.Generator, row: Row, windows: list[Box], first_index: int) -> list[Move]:
+    """Crop one window after the other; windows are in pixels of the upright page, each inside the one before."""
+    looks = _applied_orientation(row)
+    page = geometry.map_size(geometry.inverse(looks), row.size)
+    moves, x0, y0 = [], 0.0, 0.0
+    for number, window in enumerate(windows):
+        x1, y1, x2, y2 = (int(edge - origin) for edge, origin in zip(window, (x0, y0, x0, y0), strict=True))
+        region = geometry.map_box(window, looks, page)
+        net = geometry.inverse(looks)
+        index = first_index + number
+        moves.append(_move(rng, TOO_SMALL, "crop", index, net, region=region, x1=x1, y1=y1, x2=x2, y2=y2))
+        x0, y0 = window.x1, window.y1
+    return moves
+
+
+def _move(
+    rng: np.random.Generator,
+    thought: str,
+    op: str,
+    image_index: int,
+    net: Orientation,
+    region: Box | None = None,
+    **corners: int,
+) -> Move:
+    styles = STYLES[op]
+    code = styles[0] if rng.random() < PLAIN_SHARE else _pick(rng, styles[1:])
+    call = ToolCall(code=code.format(**corners), description=DESCRIPTIONS[op], image_index=image_index)
+    return Move(thought=thought, call=call, net=net, region=region)
+
+
+def _break(rng: np.random.Generator, move: Move) -> Move:
+    """The same call with a mistake in its code."""
+    good, bad = BREAKAGES[int(rng.integers(len(BREAKAGES)))]
+    call = ToolCall(
+        code=move.call.code.replace(good, bad, 1),
+        description=move.call.description,
+        image_index=move.call.image_index,
+    )
+    return Move(thought=move.thought, call=call, net=None)
+
+
+def _check(move: Move, observation: Observation, row: Row) -> None:
+    step = observation.step
+    region = move.region or Box(0, 0, *row.size)
+    done = step.ok and step.net is move.net and step.region == region
+    failed = step.status is ExecStatus.ERROR and observation.image is None
+    if not (failed if move.net is None else done):
+        raise InfraError(
+            f"row {row.index}: {move.call.code!r} was planned to give {move.net or 'an error'} {region}, "
+            f"and gave {step.status} {step.net} {step.region}: {observation.text}"
+        )
+
+
+def _op_of(orientation: Orientation) -> str:
+    return next(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is orientation)
+
+
+def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
+    return choices[int(rng.integers(len(choices)))]
