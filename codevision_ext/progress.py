@@ -1,4 +1,4 @@
-"""Where is a run of several stages, and how long will this one take? A live table, or plain lines where nobody watches."""
+"""Where is a run of several stages, and how long will this one take? A live table, or lines without a terminal."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ def clock_text(seconds: float) -> str:
 
 
 class Stages:
-    """Shows the stages of a run while they go on: `with Stages(["data", "sft"]) as s: s.start("sft"); s.advance(1, 60)`.
+    """Shows the stages of a run: `with Stages(["data", "sft"]) as s: s.start("data"); s.advance(1, 9); s.done()`.
 
     One stage runs at a time: starting the next ends the one before. A stage that an exception ends is shown as failed;
     the exception goes on.

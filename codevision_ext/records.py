@@ -77,7 +77,7 @@ _CODEC: Codec[Record] = Codec(Record)
 
 def scored(record: Record, breakdown: Breakdown) -> Record:
     """The record with this reward; an invalid rollout gets none, so that it can't be mistaken for a wrong one."""
-    if not record.observed.valid:
+    if not breakdown.valid:
         return replace(record, reward=None, terms={})
     return replace(record, reward=breakdown.reward, terms=dict(breakdown.terms))
 
