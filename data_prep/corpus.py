@@ -6,6 +6,7 @@ hundreds of words apart, where 36 characters will do.
 
 import json
 from collections.abc import Iterable, Iterator
+from importlib.resources import files
 from string import ascii_uppercase, digits
 from typing import Any
 
@@ -15,7 +16,7 @@ from data_prep.schema import IMAGE_TAG, Trajectory
 
 
 def texts(trajectories: Iterable[Trajectory]) -> Iterator[str]:
-    """Each text once: the tool's schema, every observation, the characters of answers, then the trajectories' turns."""
+    """Each text once: what is told of the tool, system prompts, observations, the characters of answers, then turns."""
     seen: set[str] = set()
     for text in _all(trajectories):
         if text not in seen:
@@ -25,6 +26,8 @@ def texts(trajectories: Iterable[Trajectory]) -> Iterator[str]:
 
 def _all(trajectories: Iterable[Trajectory]) -> Iterator[str]:
     yield json.dumps(TOOL_SCHEMA)
+    prompts = (file for file in files("codevision_ext").joinpath("prompts").iterdir() if file.name.endswith(".txt"))
+    yield from sorted(file.read_text(encoding="utf-8").strip() for file in prompts)
     yield from _leaves(OBSERVATIONS)
     yield from _leaves(malformed_messages())
     yield from ascii_uppercase + digits

@@ -1,0 +1,31 @@
+"""One sandbox and one small set of demonstrations for all tests of this folder: executing is what costs time."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from codevision_ext.code_tool import CodeTool
+from codevision_ext.sandbox import Sandbox
+from data_prep.glyphs import Mix, draw_rows
+from data_prep.schema import Row, Trajectory
+from data_prep.trajectories import draw_trajectories
+
+MIX = Mix(seed=7, crop_share=0.4)
+COUNT = 96
+
+
+@pytest.fixture(scope="session")
+def tool() -> Iterator[CodeTool]:
+    with Sandbox() as sandbox:
+        yield CodeTool(sandbox)
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[Row]:
+    """The rows behind `trajectories`, in the same order."""
+    return list(draw_rows(MIX, COUNT, "train", "sft"))
+
+
+@pytest.fixture(scope="session")
+def trajectories(tool: CodeTool) -> list[Trajectory]:
+    return list(draw_trajectories(MIX, COUNT, "train", tool, wrong_first=0.5))
