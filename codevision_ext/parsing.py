@@ -48,13 +48,13 @@ def parse_call(text: str, n_images: int) -> ParsedCall:
     closed = _CLOSE.match(text, end)
     if closed is None:
         return _refuse(CallStatus.BAD_JSON, "not_json" if text[end:].strip() else "unclosed")
-    parsed = _read_call(value, n_images)
+    parsed = read_call(value, n_images)
     if parsed.status is CallStatus.OK and _OPEN.search(text, closed.end()):
         return parsed._replace(message=_message(CallStatus.OK, "extra_calls"))
     return parsed
 
 
-def _read_call(value: Any, n_images: int) -> ParsedCall:
+def read_call(value: Any, n_images: int) -> ParsedCall:
     """The call that a decoded JSON value describes."""
     if not isinstance(value, dict):
         return _refuse(CallStatus.BAD_JSON, "not_json")

@@ -257,7 +257,7 @@ def _is_upright(task: Task, step: Step) -> bool:
 
 
 def _region_overlap(task: Task, step: Step) -> float:
-    """How well the picture that the call added fits the box, in [0, 1]; 0 where no crop is required or it is unknown."""
+    """How well the picture that the call added fits the box, in [0, 1]; 0 where no crop is required."""
     if CROP not in required(task.applied) or not step.ok or step.node is None or step.region is None:
         return 0.0
     box = _input_box(task)

@@ -1,0 +1,38 @@
+"""Can everything outside the adapter be imported without the trainer's libraries?"""
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import codevision_ext
+
+HEAVY = ("torch", "verl", "ray", "transformers")
+OUTSIDE = sorted(
+    module.name
+    for module in pkgutil.walk_packages(codevision_ext.__path__, "codevision_ext.")
+    if not module.name.startswith("codevision_ext.verl_adapter") and not module.name.endswith(".__main__")
+)
+
+
+def brought_in(*modules: str) -> list[str]:
+    """The heavy libraries that a fresh interpreter holds after importing the modules."""
+    code = (
+        "import importlib, json, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_importing_the_package_brings_in_no_trainer_library() -> None:
+    assert brought_in("codevision_ext") == []
+
+
+def test_importing_every_module_outside_the_adapter_brings_in_no_trainer_library() -> None:
+    assert "codevision_ext.rewards.composite" in OUTSIDE
+    assert brought_in(*OUTSIDE) == []
+
+
