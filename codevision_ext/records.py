@@ -110,6 +110,8 @@ def read_records(path: Path) -> Iterator[Record]:
 def read_last(path: Path, max_bytes: int) -> list[Record]:
     """The last records of a file, as many as fit into `max_bytes`, without reading what stands before them.
 
+    A line that is still being written is left out.
+
     Raises:
         InputError: as `read_records`; the line is counted from the end.
     """
@@ -118,7 +120,7 @@ def read_last(path: Path, max_bytes: int) -> list[Record]:
         file.seek(max(0, start - 1))
         if start:
             file.readline()
-        lines = file.readlines()
+        lines = [line for line in file.readlines() if line.endswith((b"\n", b"}"))]
     return [decode(line, f"{path}, line {len(lines) - i} from the end") for i, line in enumerate(lines)]
 
 

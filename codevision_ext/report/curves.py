@@ -77,8 +77,8 @@ class Section:
 def read_metrics(path: Path) -> dict[str, Points]:
     """Every number of a metrics.jsonl, by name; texts and other values aren't curves and are left out.
 
-    A run that was resumed logs some steps again: the last line of a step counts. A last line without a line break is
-    still being written, and is left out.
+    A run that was resumed logs some steps again: the last line of a step counts. What stands behind the last
+    line break is still being written, and is left out unless it is whole.
 
     Raises:
         InputError: the file can't be read, a line isn't a JSON object, or has no whole number `step`.
@@ -88,7 +88,9 @@ def read_metrics(path: Path) -> dict[str, Points]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: can't be read: {error}") from error
     rows: dict[int, dict[str, float]] = {}
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
+    *lines, rest = text.split("\n")
+    lines += [rest] if rest.endswith("}") else []
+    for number, line in enumerate(lines, start=1):
         row = _row(line, f"{path}, line {number}")
         step = row.pop("step")
         rows[step] = {key: float(value) for key, value in row.items() if _is_number(value)}
