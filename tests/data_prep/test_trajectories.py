@@ -159,6 +159,14 @@ def test_a_call_that_does_something_else_than_planned_stops_the_build(tool: Code
         demonstrate(Plan(sample_type=SampleType.ERROR_HANDLING, moves=(meant_to_fail,)), row, tool)
 
 
+def test_a_crop_of_another_part_than_planned_stops_the_build(tool: CodeTool) -> None:
+    row = next(row for row in draw_rows(Mix(crop_share=0.8), 40, "train", "train") if row.applied == ("crop",))
+    beside = ToolCall(code="image = image.crop((40, 40, 124, 96))")
+    move = Move(thought="", call=beside, net=Orientation.ID, region=row.box)
+    with pytest.raises(InfraError, match="was planned to give id Box"):
+        demonstrate(Plan(sample_type=SampleType.SINGLE_TOOL, moves=(move,)), row, tool)
+
+
 def test_reading_shows_no_tool_and_the_rest_shows_it(rows: list[Row], trajectories: list[Trajectory]) -> None:
     read = read_aloud(rows[0])
     assert read.tools == ""
