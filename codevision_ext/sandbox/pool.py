@@ -5,6 +5,7 @@ Model code that fails is a result. A zygote that dies is our fault: it is replac
 """
 
 import asyncio
+import importlib.util
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Self, TypeVar
 
 from codevision_ext.errors import SandboxError
@@ -50,7 +52,7 @@ class _Zygote:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the zygote
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", worker.__file__, str(theirs.fileno())],
+                [sys.executable, "-I", "-S", worker.__file__, str(theirs.fileno()), *_library_dirs()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
@@ -89,7 +91,7 @@ class _Zygote:
                 raise _ZygoteGoneError(self._last_words())
             wait_status, late, ms = worker.OUTCOME.unpack(outcome)
             return _judge(wait_status, late, ms, result, limits)
-        except (ConnectionError, TimeoutError) as error:
+        except OSError as error:  # reset, timed out, or closed by another thread
             raise _ZygoteGoneError(str(error)) from error
         finally:
             os.close(result)
@@ -108,6 +110,15 @@ class _Zygote:
         self._log.seek(0)
         lines = self._log.read()[-4096:].decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+def _library_dirs() -> list[str]:
+    """Where the libraries of the snippets are installed; without `site` the worker wouldn't find them."""
+    found = {name: importlib.util.find_spec(name) for name in ("PIL", "numpy", "cv2")}
+    missing = [name for name, spec in found.items() if spec is None or spec.origin is None]
+    if missing:
+        raise SandboxError(f"the sandbox needs {', '.join(missing)}, which this interpreter doesn't have")
+    return sorted({str(Path(spec.origin).parents[1]) for spec in found.values() if spec and spec.origin})
 
 
 def _judge(wait_status: int, late: bool, ms: float, result: int, limits: Limits) -> ExecResult:
@@ -137,6 +148,7 @@ class Sandbox:
         self._slots = threading.BoundedSemaphore(self.live)
         self._lock = threading.Lock()
         self._zygote: _Zygote | None = None
+        self._closed = False
         self._threads = ThreadPoolExecutor(max_workers=2 * self.live, thread_name_prefix="sandbox")
 
     def __enter__(self) -> Self:
@@ -165,7 +177,6 @@ class Sandbox:
             try:
                 return zygote.call(request, self.limits)
             except _ZygoteGoneError as error:
-                self._replace(zygote)
                 raise SandboxError(f"the sandbox died twice during one call: {error}") from error
 
     async def arun(self, request: ExecRequest) -> ExecResult:
@@ -177,13 +188,17 @@ class Sandbox:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
-        """End the zygote; running calls fail. A closed sandbox may be used again."""
+        """End the zygote for good; calls that run, and later ones, raise SandboxError."""
         with self._lock:
+            self._closed = True
             zygote, self._zygote = self._zygote, None
         if zygote is not None:
             zygote.close()
+        self._threads.shutdown(wait=False)
 
     def _running(self) -> _Zygote:
+        if self._closed:
+            raise SandboxError("the sandbox is closed")
         if self._zygote is None:
             self._zygote = _Zygote()
         return self._zygote

@@ -123,6 +123,8 @@ def read_result(fd: int, limits: Limits, ms: float) -> ExecResult:
         fault = _size_fault(sizes, limits)
         if fault:
             return ExecResult(status=ExecStatus.BAD_IMAGE, stdout=stdout, detail=fault, ms=ms)
+        if at + sum(width * height * 3 for width, height in sizes) > len(view):
+            return ExecResult(status=ExecStatus.CRASHED, ms=ms)
         images = []
         for width, height in sizes:
             with view[at : at + width * height * 3] as pixels:

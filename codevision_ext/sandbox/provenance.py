@@ -1,8 +1,10 @@
 """What was really done to a picture: orientation and visible part, read from pixels, never from the code.
 
-1. An output equal to its parent is a no-op; one equal to a turned or mirrored parent is that turn.
-2. Otherwise the code runs once more on a coordinate map, a picture whose colours say where each pixel came from, and an
-   axis-aligned affine map is fitted to what comes out.
+1. An output equal to its parent is a no-op; one that is found, pixel for pixel, at one place of one turned or mirrored
+   parent is that turn and that crop.
+2. Where it is found nowhere (resized, recoloured) or at several places (a symmetric or plain picture), the code runs
+   once more on a coordinate map, a picture whose colours say where each pixel came from, and an axis-aligned affine map
+   is fitted to what comes out.
 3. What was fitted is verified on the real pair: predicted against actual picture, equal or correlated block by block.
    So code that recognises the map, guesses, or branches on content earns nothing.
 
@@ -24,6 +26,8 @@ from codevision_ext.types import Box, ExecStatus, Orientation
 
 Floats = NDArray[np.float64]
 
+MAX_TRIES = 200
+"""Candidate places looked at before the search for an exact copy gives up."""
 GRID = 96
 """Samples per axis when a map is fitted."""
 COVERAGE = 0.9
@@ -32,6 +36,8 @@ BLOCKS = 6
 """Blocks per axis when pictures are compared."""
 COMPARE_SIDE = 128
 """Pictures are compared at this many pixels per axis at most."""
+TEXTURE = 2.0
+"""Standard deviation of a block, in grey levels, under which it is plain and says nothing."""
 SAME = 0.6
 """Median block correlation from which two pictures show the same."""
 MARGIN = 0.15
@@ -75,11 +81,11 @@ def trace(sandbox: Sandbox, request: ExecRequest, result: ExecResult) -> Provena
     if result.status is not ExecStatus.OK:
         return UNKNOWN
     parent, made = request.images[request.image_index].convert("RGB"), result.images[0]
-    exact = _exact_orientations(parent, made)
-    if Orientation.ID in exact:
+    if parent.size == made.size and parent.tobytes() == made.tobytes():
         return Provenance(net=Orientation.ID, box=Box(0, 0, *parent.size), noop=True)
-    if len(exact) == 1:
-        return _described(exact[0], Box(0, 0, *parent.size), parent, made)
+    places = find_exact(parent, made)
+    if len(places) == 1:
+        return _described(*places[0], parent, made)
     fitted = _probe(sandbox, request, made.size)
     if fitted is not None:
         net, box = fitted
@@ -107,12 +113,33 @@ def _low_bits(values: NDArray[np.int64], shift: int) -> NDArray[np.int64]:
     return low << (4 - shift) if shift <= 4 else low >> (shift - 4)
 
 
-def _exact_orientations(parent: Image.Image, made: Image.Image) -> list[Orientation]:
-    """Orientations whose picture equals `made`, pixel for pixel."""
-    if {*parent.size} != {*made.size}:
-        return []
-    target = made.tobytes()
-    return [o for o in Orientation if (turned := apply(o, parent)).size == made.size and turned.tobytes() == target]
+def find_exact(parent: Image.Image, made: Image.Image) -> list[tuple[Orientation, Box]]:
+    """Every place where `made` stands, pixel for pixel, in the turned and mirrored parent; boxes in parent pixels.
+
+    A plain picture stands in any number of places: then the search gives up and returns none.
+    """
+    pixels = np.asarray(made)
+    row = int(np.argmax(pixels.std(axis=1).sum(axis=1)))
+    needle = pixels[row].tobytes()
+    places: list[tuple[Orientation, Box]] = []
+    tries = 0
+    for net in Orientation:
+        size = map_size(net, parent.size)
+        if made.width > size[0] or made.height > size[1]:
+            continue
+        turned = np.asarray(apply(net, parent))
+        data, at = turned.tobytes(), -1
+        while (at := data.find(needle, at + 1)) >= 0:
+            tries += 1
+            if tries > MAX_TRIES:
+                return []
+            y, x = divmod(at // 3, size[0])
+            y -= row
+            window = turned[max(y, 0) : y + made.height, x : x + made.width]
+            if at % 3 == 0 and y >= 0 and np.array_equal(window, pixels):
+                box = Box(x, y, x + made.width, y + made.height)
+                places.append((net, map_box(box, inverse(net), size)))
+    return places
 
 
 def _probe(sandbox: Sandbox, request: ExecRequest, size: tuple[int, int]) -> tuple[Orientation, Box] | None:
@@ -160,8 +187,8 @@ def _fit(
     """The axis-aligned affine map from output (u, v) to input (x, y) that covers enough of the output."""
     for swapped in (False, True):
         along_u, along_v = (ys, xs) if swapped else (xs, ys)
-        line_u = _line(us, np.median(along_u, axis=0))
-        line_v = _line(vs, np.median(along_v, axis=1))
+        line_u = _line(us, np.median(along_u, axis=0), unit)
+        line_v = _line(vs, np.median(along_v, axis=1), unit)
         if line_u is None or line_v is None:
             continue
         tolerance = [max(1.0, abs(slope)) + unit / 2 for slope in (line_u[0], line_v[0])]
@@ -190,13 +217,17 @@ NETS = {
 """Axes swapped, input falls along the output's u, input falls along the output's v: what that orientation is called."""
 
 
-def _line(at: Floats, values: Floats) -> tuple[float, float] | None:
-    """Slope and offset by medians (Theil-Sen over half the range); None where the values stand still."""
+def _line(at: Floats, values: Floats, unit: int) -> tuple[float, float] | None:
+    """Slope and offset, by medians and then by least squares on what agrees; None where the values stand still."""
     half = len(at) // 2
     slope = float(np.median((values[half:] - values[: len(at) - half]) / (at[half:] - at[: len(at) - half])))
     if abs(slope) < 1e-3:
         return None
-    return slope, float(np.median(values - slope * at))
+    offset = float(np.median(values - slope * at))
+    agrees = np.abs(values - slope * at - offset) <= unit
+    if np.count_nonzero(agrees) > 2:
+        slope, offset = map(float, np.polyfit(at[agrees], values[agrees], 1))
+    return slope, offset
 
 
 def _ends(slope: float, offset: float, length: int, limit: int) -> tuple[float, float]:
@@ -214,17 +245,24 @@ def likeness(one: Image.Image, other: Image.Image) -> float:
 
     Deaf to brightness, contrast, inversion and moderate blur. 0 where nothing has texture.
     """
-    size = tuple(min(side, COMPARE_SIDE) for side in other.size)
-    a, b = (np.asarray(p.convert("L").resize(size, Image.Resampling.BOX), dtype=np.float64) for p in (one, other))  # type: ignore[arg-type]
-    scores = []
-    for rows_a, rows_b in zip(np.array_split(a, BLOCKS, 0), np.array_split(b, BLOCKS, 0), strict=True):
-        for block_a, block_b in zip(np.array_split(rows_a, BLOCKS, 1), np.array_split(rows_b, BLOCKS, 1), strict=True):
-            if block_a.size == 0 or max(block_a.std(), block_b.std()) < 2.0:
-                continue
-            da, db = block_a - block_a.mean(), block_b - block_b.mean()
-            norm = np.sqrt((da**2).sum() * (db**2).sum())
-            scores.append(abs(float((da * db).sum() / norm)) if norm > 0 else 0.0)
-    return float(np.median(scores)) if scores else 0.0
+    width, height = (BLOCKS * max(2, min(side, COMPARE_SIDE) // BLOCKS) for side in other.size)
+    a, b = (_blocks(picture.convert("L").resize((width, height))) for picture in (one, other))
+    a -= a.mean(axis=1, keepdims=True)
+    b -= b.mean(axis=1, keepdims=True)
+    power_a, power_b = (a * a).mean(axis=1), (b * b).mean(axis=1)
+    textured = np.maximum(power_a, power_b) > TEXTURE**2
+    if not textured.any():
+        return 0.0
+    scale = np.sqrt(power_a * power_b)
+    correlation = np.divide(np.abs((a * b).mean(axis=1)), scale, out=np.zeros_like(scale), where=scale > 0)
+    return float(np.median(correlation[textured]))
+
+
+def _blocks(picture: Image.Image) -> Floats:
+    """Grey values as one row per block."""
+    high, wide = picture.height // BLOCKS, picture.width // BLOCKS
+    grey = np.asarray(picture, dtype=np.float64).reshape(BLOCKS, high, BLOCKS, wide)
+    return grey.swapaxes(1, 2).reshape(BLOCKS * BLOCKS, high * wide)
 
 
 def _by_likeness(parent: Image.Image, made: Image.Image) -> Provenance:
@@ -240,6 +278,7 @@ def _by_likeness(parent: Image.Image, made: Image.Image) -> Provenance:
 
 def _described(net: Orientation, box: Box, parent: Image.Image, made: Image.Image) -> Provenance:
     """Name what orientation and box say was done."""
+    box = Box(*map(float, box))
     shown = map_size(net, (round(box.x2 - box.x1), round(box.y2 - box.y1)))
     cropped = shown[0] * shown[1] < parent.width * parent.height * 0.999
     resized = max(abs(shown[0] - made.width), abs(shown[1] - made.height)) > 1.0

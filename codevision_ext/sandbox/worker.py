@@ -1,9 +1,10 @@
 """What runs inside the sandbox's own processes: a warm interpreter that forks one child for every call.
 
-Started by path (`python -I worker.py FD`) with an empty environment, so that neither the zygote nor its children hold
-anything of this package, of the trainer or of the task. The zygote reads one datagram a call, with three descriptors:
-the request (code and raw pictures), the result (a memfd of fixed size) and a socket for the outcome. It forks, the
-child gives up what it can and runs the code, the zygote kills it at the deadline and reports how it ended.
+Started by path (`python -I -S worker.py FD DIR ...`) with an empty environment and no `site`, so that neither the
+zygote nor its children hold anything of this package, of the trainer or of the task. The zygote reads one datagram a
+call, with three descriptors: the request (code and raw pictures), the result (a memfd of fixed size) and a socket for
+the outcome. It forks, the child gives up what it can and runs the code, the zygote kills it at the deadline and
+reports how it ended.
 
 What is covered today: wall clock (SIGKILL by the zygote), CPU time, memory, number of processes and threads (none),
 size of written files (0 bytes), open files, a session of its own, no new privileges, no core dump, no ptrace by others,
@@ -16,6 +17,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import importlib
 import io
 import mmap
 import os
@@ -48,10 +50,42 @@ MAGIC = b"CVRESULT"
 DETAIL_CHARS = 400
 READY = b"ready"
 EXIT_NO_MEMORY = 2
+MAX_FILES = 64
+STANDARD_LIBRARY = (
+    "base64",
+    "bisect",
+    "collections",
+    "colorsys",
+    "copy",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "fractions",
+    "functools",
+    "heapq",
+    "io",
+    "itertools",
+    "json",
+    "math",
+    "operator",
+    "os",
+    "random",
+    "re",
+    "statistics",
+    "string",
+    "textwrap",
+    "time",
+    "typing",
+)
+"""Loaded before rights are given up: an unprivileged user may not be able to read the interpreter's files."""
 
 NOBODY = 65534
 SOURCE = "<code>"
-PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
+LIBC = ctypes.PyDLL(None)
+"""The C library, for prctl and fork. Python's own fork runs hooks that make locks anew and reseed
+`random`: in a process with one thread they only cost (half of the fork), and without them two runs of the same code
+draw the same numbers."""
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 DENIED_ERRNOS = {errno.EPERM, errno.EACCES, errno.EFBIG, errno.EROFS}
 
 
@@ -66,7 +100,7 @@ class Live:
 
 
 class Pages(io.TextIOBase):
-    """Standard output of the model's code: keeps the first `limit` characters and drops the rest."""
+    """A stream that the model's code prints to: keeps the first `limit` characters and drops the rest."""
 
     def __init__(self, limit: int) -> None:
         self.parts: list[str] = []
@@ -81,6 +115,10 @@ class Pages(io.TextIOBase):
         return len(text)
 
 
+class NoPicture(Exception):
+    """No result name is bound to anything."""
+
+
 class NotAPicture(Exception):
     """The value can't be shown as a picture; the message says why."""
 
@@ -90,12 +128,12 @@ class NotAPicture(Exception):
 
 def preload() -> dict[str, Any]:
     """Import and warm what snippets use: after the fork everything is there, nothing is loaded twice."""
-    import math  # noqa: PLC0415 - the parent imports this module for its structs and must not pay for cv2
-
-    import cv2  # noqa: PLC0415
+    import cv2  # noqa: PLC0415 - the parent imports this module for its structs and must not pay for cv2
     import numpy as np  # noqa: PLC0415
     from PIL import Image, ImageDraw, ImageEnhance, ImageFile, ImageFilter, ImageFont, ImageOps  # noqa: PLC0415
 
+    for name in STANDARD_LIBRARY:
+        importlib.import_module(name)
     cv2.setNumThreads(0)
     Image.init()
     random.seed(0)
@@ -109,13 +147,13 @@ def preload() -> dict[str, Any]:
         "ImageFont": ImageFont,
         "ImageOps": ImageOps,
         "cv2": cv2,
-        "math": math,
+        "math": importlib.import_module("math"),
         "np": np,
         "numpy": np,
     }
     sample = Image.new("RGB", (16, 12), (10, 200, 90))
     turned = ImageOps.mirror(sample.rotate(90, expand=True)).crop((1, 1, 9, 9)).resize((16, 16))
-    ImageDraw.Draw(turned).rectangle((1, 1, 3, 3))
+    ImageDraw.Draw(turned).text((1, 1), "a")
     ImageEnhance.Contrast(turned.filter(ImageFilter.SHARPEN)).enhance(1.5)
     cv2.rotate(np.array(turned), cv2.ROTATE_180)
     Image.fromarray(np.rot90(np.array(turned)))
@@ -123,7 +161,7 @@ def preload() -> dict[str, Any]:
     return tools
 
 
-def give_up_rights(prctl: Any) -> None:
+def give_up_rights() -> None:
     """Drop root, forbid gaining rights, forbid ptrace and core dumps, volunteer for the out-of-memory killer."""
     with contextlib.suppress(OSError):  # absent in some containers; the memory limit holds without it
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -132,7 +170,7 @@ def give_up_rights(prctl: Any) -> None:
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
     for option, value in ((PR_SET_NO_NEW_PRIVS, 1), (PR_SET_DUMPABLE, 0)):
-        if prctl(option, value, 0, 0, 0) != 0:
+        if LIBC.prctl(option, value, 0, 0, 0) != 0:
             raise OSError(f"prctl({option}) failed")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -172,7 +210,9 @@ def launch(message: bytes, fds: list[int], vm_bytes: int, tools: dict[str, Any])
     """Fork the child of one call; its clock starts here."""
     wall_s, memory = START.unpack(message)
     started = time.monotonic()
-    pid = os.fork()
+    pid = LIBC.fork()
+    if pid < 0:
+        raise OSError("fork failed")
     if pid == 0:
         child(fds[0], fds[1], wall_s, vm_bytes + memory, tools)
     reply = socket.socket(fileno=fds[2])
@@ -204,6 +244,7 @@ def child(request: int, result: int, wall_s: float, vm_bytes: int, tools: dict[s
     """Run one request and never return."""
     code = 1
     try:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.setsid()
         request, result = close_all_but(request, result)
         for kind, limit in (
@@ -211,7 +252,7 @@ def child(request: int, result: int, wall_s: float, vm_bytes: int, tools: dict[s
             (resource.RLIMIT_CPU, int(wall_s) + 2),
             (resource.RLIMIT_NPROC, 0),
             (resource.RLIMIT_FSIZE, 0),
-            (resource.RLIMIT_NOFILE, 64),
+            (resource.RLIMIT_NOFILE, MAX_FILES),
         ):
             resource.setrlimit(kind, (limit, limit + 1 if kind == resource.RLIMIT_CPU else limit))
         perform(request, result, tools)
@@ -237,6 +278,7 @@ def perform(request: int, result: int, tools: dict[str, Any]) -> None:
     code, index, pictures, stdout_chars, max_pixels = read_request(request, tools["Image"])
     out = Pages(stdout_chars)
     status, detail, made = run(code, pictures, index, out, tools, max_pixels)
+    os.closerange(result + 1, MAX_FILES)  # mmap needs a free descriptor, the code may have left none
     write_result(result, status, made, "".join(out.parts), detail)
 
 
@@ -263,19 +305,16 @@ def run(
     """Execute the code in one fresh namespace; returns status, detail and the RGB pictures it made."""
     given = pictures[index]
     names = tools | {"__name__": "__main__", "image": given, "img": given, "images": pictures}
+    sys.stdout, sys.stderr = out, Pages(0)
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-            exec(compile(code, SOURCE, "exec"), names)
-            return "ok", "", [flatten(made) for made in chosen(names, given, max_pixels)]
+        exec(compile(code, SOURCE, "exec"), names)
+        return "ok", "", [flatten(made) for made in chosen(names, given, max_pixels)]
     except NotAPicture as why:
         return "bad_image", str(why), []
-    except LookupError as error:
-        return ("no_image", "", []) if error.args == (NO_IMAGE,) else explain(error, code)
+    except NoPicture:
+        return "no_image", "", []
     except BaseException as error:  # noqa: BLE001 - model code may raise anything, and all of it is an outcome
         return explain(error, code)
-
-
-NO_IMAGE = object()
 
 
 def chosen(names: dict[str, Any], given: Any, max_pixels: int) -> list[Any]:
@@ -286,10 +325,10 @@ def chosen(names: dict[str, Any], given: Any, max_pixels: int) -> list[Any]:
         bound = [names["image"]]
     bound = [value for value in bound if value is not None]
     if not bound:
-        raise LookupError(NO_IMAGE)
+        raise NoPicture
     found = next((value for value in bound if looks_like_pictures(value)), None)
     if found is None:
-        raise NotAPicture(f"the result is a {type(bound[0]).__name__}")
+        raise NotAPicture(f"the result is of type {type(bound[0]).__name__}")
     many = list(found) if isinstance(found, (list, tuple)) else [found]
     pixels = 0
     for made in many:
@@ -316,6 +355,7 @@ def flatten(made: Any) -> Any:
 
     if not isinstance(made, Image.Image) or made.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
         made = Image.fromarray(eight_bits(np.asarray(made)))
+    made.load()
     if made.mode == "RGB":
         return made
     if made.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in made.info:
@@ -351,9 +391,9 @@ def eight_bits(array: Any) -> Any:
 def explain(error: BaseException, code: str) -> tuple[str, str, list[Any]]:
     """Status and one line for an exception: its type, its message and the model's own line."""
     line = error.lineno if isinstance(error, SyntaxError) else None
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename == SOURCE:
-            line = frame.lineno
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == SOURCE:
+            line = number
     message = error.msg if isinstance(error, SyntaxError) else str(error).strip()
     message = message.splitlines()[0] if message else ""
     lines = code.splitlines()
@@ -392,10 +432,10 @@ def pieces(sides: bytes, texts: list[bytes], pictures: list[Any]) -> Iterator[by
 def main() -> None:
     """Warm up, give up rights, serve until the parent closes its end."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    sys.path[:0] = sys.argv[2:]
     tools = preload()
     sys.dont_write_bytecode = True
-    give_up_rights(prctl)
+    give_up_rights()
     if threading.active_count() != 1:
         raise RuntimeError("a thread runs in the zygote: forking it would copy its locks")
     gc.collect()

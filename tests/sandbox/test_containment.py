@@ -1,0 +1,178 @@
+"""What hostile code can't do today, and that our own faults are never taken for its."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Run, noise
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codevision_ext.errors import SandboxError
+from codevision_ext.sandbox import ExecRequest, ExecResult, Limits, Sandbox, worker
+from codevision_ext.sandbox.protocol import new_result, read_result
+from codevision_ext.types import ExecStatus
+
+PICTURE = noise(40, 30)
+
+
+def attack(sandbox: Sandbox, code: str) -> ExecResult:
+    return sandbox.run(ExecRequest(code=code, images=(PICTURE,)))
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: pass",
+        "import time\ntime.sleep(60)",
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        "import signal\nfor n in (1, 2, 3, 13, 14, 15, 24): signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
+        "import re\nre.match(r'(a+)+$', 'a' * 64 + 'b')",
+        "sum(iter(int, 1))",
+        "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
+    ],
+)
+def test_nothing_outlives_the_deadline(impatient: Sandbox, code: str) -> None:
+    started = time.monotonic()
+    result = attack(impatient, code)
+    assert result.status is ExecStatus.TIMEOUT
+    assert time.monotonic() - started < impatient.limits.wall_s + 1.0
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nos.fork()",
+        "import subprocess\nsubprocess.run(['/bin/true'])",
+        "import threading\nthreading.Thread(target=print).start()",
+        "import os\nos.setuid(0)",
+        "import os\nos.kill(1, 0)",
+        "open('/tmp/codevision_ext_attack', 'w').write('x' * 10)\nopen('/tmp/codevision_ext_attack').read()[0]",
+        "import resource\nresource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))",
+        "import os\nwhile True: os.dup(1)",
+    ],
+)
+def test_processes_rights_files_and_limits_are_out_of_reach(impatient: Sandbox, code: str) -> None:
+    try:
+        assert attack(impatient, code).status in (ExecStatus.ERROR, ExecStatus.DENIED)
+    finally:
+        Path("/tmp/codevision_ext_attack").unlink(missing_ok=True)
+
+
+def test_memory_is_bounded() -> None:
+    with Sandbox(Limits(wall_s=30.0, memory_mb=64)) as small:
+        assert attack(small, "x = [bytearray(10**6) for _ in range(1000)]").status is ExecStatus.MEMORY
+        assert attack(small, "x = np.ones(10**7)").status is ExecStatus.MEMORY
+
+
+def test_output_is_bounded(impatient: Sandbox) -> None:
+    assert len(attack(impatient, "for _ in range(10**5): print('x' * 100)").stdout) == 100
+    assert attack(impatient, "result = Image.new('RGB', (501, 10))").status is ExecStatus.BAD_IMAGE
+    assert attack(impatient, "result = Image.new('RGB', (400, 400))").status is ExecStatus.BAD_IMAGE
+    assert attack(impatient, "result = [image] * 17").status is ExecStatus.BAD_IMAGE
+    assert attack(impatient, "#" * 2001).status is ExecStatus.TOO_LONG
+
+
+def test_a_call_leaves_nothing_to_the_next(sandbox: Sandbox) -> None:
+    attack(sandbox, "import builtins, sys\nnp.rot90 = None\nbuiltins.print = None\nsys.modules['cv2'] = None\nleft = 1")
+    result = attack(sandbox, "import cv2\nprint('left' in globals())\nresult = np.rot90(np.array(image))")
+    assert (result.status, result.stdout) == (ExecStatus.OK, "False\n")
+
+
+def test_the_child_holds_nothing_of_ours(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEVISION_SECRET", "label")
+    result = attack(
+        sandbox,
+        "import os, sys\n"
+        "print([m for m in sys.modules if 'codevision' in m], dict(os.environ).get('CODEVISION_SECRET'))\n"
+        "print(sorted(os.listdir('/proc/self/fd'))[:-1])",
+    )
+    # 0, 1, 2 are /dev/null, 4 is the result; 3 was the request, closed by now, and is the listing itself
+    assert result.stdout == "[] None\n['0', '1', '2', '3']\n"
+
+
+def test_code_that_writes_a_result_of_its_own_forges_nothing_but_its_picture(sandbox: Sandbox) -> None:
+    forged = (
+        "import mmap, os, struct\n"
+        f"header = struct.pack('{worker.RESULT.format}', {worker.MAGIC!r}, b'STATUS', 1, 0, 0)\n"
+        "mmap.mmap(4, 1000)[:] = header.ljust(1000, b'\\xff')\n"
+        "os._exit(0)"
+    )
+    for status in ("ok", "timeout", "error", "nonsense"):
+        result = attack(sandbox, forged.replace("STATUS", status))
+        assert result.status in (ExecStatus.CRASHED, ExecStatus.BAD_IMAGE)
+        assert result.images == ()
+
+
+SMALL = Limits(max_pixels=1000, max_side=64, stdout_chars=50)
+
+
+@given(
+    magic=st.sampled_from([worker.MAGIC, b"whatever"]),
+    status=st.sampled_from([b"ok", b"error", b"timeout", b"x"]),
+    numbers=st.tuples(*[st.one_of(st.integers(0, 20), st.integers(0, 2**32 - 1))] * 3),
+    body=st.binary(max_size=400),
+)
+def test_no_bytes_in_the_result_break_the_reader(
+    magic: bytes, status: bytes, numbers: tuple[int, int, int], body: bytes
+) -> None:
+    fd = new_result(SMALL)
+    try:
+        os.pwrite(fd, worker.RESULT.pack(magic, status, *numbers) + body, 0)
+        result = read_result(fd, SMALL, 1.0)
+    finally:
+        os.close(fd)
+    assert (len(result.images) > 0) == (result.status is ExecStatus.OK)
+    assert sum(made.width * made.height for made in result.images) <= SMALL.max_pixels
+    assert len(result.stdout) <= SMALL.stdout_chars
+
+
+def test_a_dead_zygote_is_replaced_and_the_call_repeated() -> None:
+    before = children()
+    with Sandbox() as sandbox:
+        assert attack(sandbox, "pass").status is ExecStatus.OK
+        (zygote,) = children() - before
+        os.kill(zygote, signal.SIGKILL)
+        assert attack(sandbox, "pass").status is ExecStatus.OK
+
+
+def test_a_sandbox_that_keeps_dying_is_an_exception_never_an_outcome() -> None:
+    with Sandbox() as sandbox, pytest.raises(SandboxError, match="died twice"):
+        attack(sandbox, "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nimport time\ntime.sleep(1)")
+
+
+def test_a_closed_sandbox_says_so_and_leaves_no_process() -> None:
+    before = children()
+    sandbox = Sandbox()
+    sandbox.start()
+    assert children() - before
+    sandbox.close()
+    assert children() - before == set()
+    with pytest.raises(SandboxError, match="closed"):
+        attack(sandbox, "pass")
+
+
+def test_an_interpreter_that_cant_load_the_libraries_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(SandboxError, match="did not start"):
+        Sandbox().start()
+
+
+def test_calls_leave_no_process_and_no_descriptor(sandbox: Sandbox) -> None:
+    attack(sandbox, "pass")
+    processes, descriptors = children(), os.listdir("/proc/self/fd")  # noqa: PTH208 - names are all we compare
+    for code in ("pass", "foo", "import os; os._exit(3)", "result = [image] * 3"):
+        attack(sandbox, code)
+    assert children() == processes
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors)  # noqa: PTH208
+
+
+def test_the_run_fixture_is_real(run: Run) -> None:
+    assert run("import os\nprint(os.getpid())").stdout.strip() != str(os.getpid())

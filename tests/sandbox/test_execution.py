@@ -1,0 +1,194 @@
+"""What honest code may expect: names, results of every usual kind, output, short errors."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import Run, noise
+from PIL import Image
+
+from codevision_ext.errors import InputError
+from codevision_ext.sandbox import ExecRequest, Limits, Sandbox
+from codevision_ext.types import ExecStatus
+
+PICTURE = noise(40, 30)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "image = image.rotate(90, expand=True)",
+        "img = img.transpose(Image.ROTATE_90)",
+        "result = np.rot90(np.array(image))",
+        "output = images[0].transpose(Image.Transpose.ROTATE_90)",
+        "processed_image = cv2.rotate(np.array(img), cv2.ROTATE_90_COUNTERCLOCKWISE)",
+        "from PIL import Image as I\nimport numpy as n\nresult = [I.fromarray(n.rot90(n.asarray(image)))]",
+        "def turn(p, n):\n    return turn(p.rotate(90, expand=True), n - 1) if n else p\nimage = turn(image, 1)",
+        "turns = [numpy.rot90 for _ in range(math.floor(1.5))]\nfor t in turns: result = t(numpy.array(image))",
+    ],
+)
+def test_a_picture_comes_back_whatever_the_style(run: Run, code: str) -> None:
+    result = run(code, PICTURE)
+    assert result.status is ExecStatus.OK, result.detail
+    assert result.images[0].tobytes() == PICTURE.rotate(90, expand=True).tobytes()
+
+
+def test_drawing_on_the_picture_in_place_is_a_result(run: Run) -> None:
+    result = run("ImageDraw.Draw(image).rectangle((0, 0, 9, 9), fill=(255, 0, 0))", PICTURE)
+    assert result.images[0].getpixel((5, 5)) == (255, 0, 0)
+
+
+def test_text_can_be_drawn(run: Run) -> None:
+    assert run("ImageDraw.Draw(image).text((2, 2), 'abc', fill='red')").status is ExecStatus.OK
+
+
+def test_the_picture_at_image_index_is_image(run: Run) -> None:
+    pictures = noise(8, 8, 1), noise(9, 9, 2)
+    result = run("print(len(images), image is images[1])", *pictures, index=1)
+    assert result.stdout == "2 True\n"
+    assert result.images[0].tobytes() == pictures[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("code", "pixel"),
+    [
+        ("result = Image.new('L', (4, 4), 7)", (7, 7, 7)),
+        ("result = Image.new('1', (4, 4), 1)", (255, 255, 255)),
+        ("result = Image.new('P', (4, 4), 0)", (0, 0, 0)),
+        ("result = Image.new('RGBA', (4, 4), (9, 9, 9, 0))", (255, 255, 255)),
+        ("result = Image.new('LA', (4, 4), (9, 255))", (9, 9, 9)),
+        ("result = Image.new('CMYK', (4, 4), (0, 0, 0, 255))", (0, 0, 0)),
+        ("result = Image.new('F', (4, 4), 300.0)", (255, 255, 255)),
+        ("result = Image.new('I', (4, 4), 12)", (12, 12, 12)),
+        ("result = np.full((4, 4), 3, np.uint8)", (3, 3, 3)),
+        ("result = np.full((4, 4, 1), 3, np.uint8)", (3, 3, 3)),
+        ("result = np.full((4, 4, 4), 255, np.uint8)", (255, 255, 255)),
+        ("result = np.full((4, 4, 3), 0.5)", (128, 128, 128)),
+        ("result = np.full((4, 4, 3), 90.2, np.float32)", (90, 90, 90)),
+        ("result = np.full((4, 4, 3), np.nan)", (0, 0, 0)),
+        ("result = np.ones((4, 4), bool)", (255, 255, 255)),
+        ("result = np.full((4, 4, 3), -5)", (0, 0, 0)),
+        ("result = (Image.new('RGB', (4, 4), 'red'),)", (255, 0, 0)),
+    ],
+)
+def test_every_usual_kind_of_picture_becomes_rgb(run: Run, code: str, pixel: tuple[int, int, int]) -> None:
+    result = run(code)
+    assert result.status is ExecStatus.OK, result.detail
+    assert result.images[0].mode == "RGB"
+    assert result.images[0].getpixel((1, 1)) == pixel
+
+
+def test_a_list_brings_all_its_pictures_back(run: Run) -> None:
+    result = run("result = [image.crop((0, 0, n, n)) for n in (3, 5)]")
+    assert [made.size for made in result.images] == [(3, 3), (5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "detail"),
+    [
+        ("image = foo(image)", ExecStatus.ERROR, "NameError: name 'foo' is not defined (line 1: image = foo(image))"),
+        ("x = 1\ndef f(:", ExecStatus.ERROR, "SyntaxError: invalid syntax (line 2: def f(:)"),
+        (
+            "def f():\n    1 / 0\nf()",
+            ExecStatus.ERROR,
+            "ZeroDivisionError: division by zero (line 2: 1 / 0)",
+        ),
+        ("np.zeros((2, 2)) @ np.zeros(3)", ExecStatus.ERROR, None),
+        ("raise SystemExit", ExecStatus.ERROR, "SystemExit (line 1: raise SystemExit)"),
+        ("raise KeyboardInterrupt", ExecStatus.ERROR, None),
+        ("x = '\0'", ExecStatus.ERROR, None),
+        ("x = '\ud800'\nraise ValueError(x)", ExecStatus.ERROR, None),
+        ("result = None", ExecStatus.NO_IMAGE, ""),
+        ("image = None", ExecStatus.NO_IMAGE, ""),
+        ("del image", ExecStatus.NO_IMAGE, ""),
+        ("result = 5", ExecStatus.BAD_IMAGE, "the result is of type int"),
+        ("result = 'a path'", ExecStatus.BAD_IMAGE, "the result is of type str"),
+        ("result = image.crop((5, 5, 5, 9))", ExecStatus.BAD_IMAGE, "its size is 0x4"),
+        ("result = np.zeros((0, 4, 3), np.uint8)", ExecStatus.BAD_IMAGE, "its size is 4x0"),
+        ("result = np.zeros((4, 4, 7))", ExecStatus.BAD_IMAGE, "an array of shape (4, 4, 7)"),
+        ("result = np.full((4, 4), 'a')", ExecStatus.BAD_IMAGE, None),
+        ("result = Image.new('RGB', (300, 1))", ExecStatus.BAD_IMAGE, "its size is 300x1, too narrow"),
+        ("result = np.zeros(10**10)", ExecStatus.MEMORY, None),
+        ("result = cv2.resize(np.array(image), (20000, 20000))", ExecStatus.MEMORY, None),
+        ("import os; os._exit(0)", ExecStatus.CRASHED, ""),
+        ("import ctypes; ctypes.string_at(0)", ExecStatus.CRASHED, ""),
+        ("open('/proc/1/mem', 'rb')", ExecStatus.DENIED, None),
+    ],
+)
+def test_every_failure_has_a_name(run: Run, code: str, status: ExecStatus, detail: str | None) -> None:
+    result = run(code)
+    assert result.status is status, result
+    assert result.images == ()
+    if detail is not None:
+        assert result.detail == detail
+
+
+def test_doing_nothing_is_no_failure(run: Run) -> None:
+    result = run("pass", PICTURE)
+    assert result.status is ExecStatus.OK
+    assert result.images[0].tobytes() == PICTURE.tobytes()
+
+
+def test_an_error_names_only_the_models_own_lines_and_stays_short(run: Run) -> None:
+    result = run("import json\njson.loads('{' * 5)")
+    assert "line 2: json.loads" in result.detail
+    assert "/" not in result.detail
+    assert len(run("raise ValueError('x' * 100_000)").detail) <= 400
+
+
+def test_what_was_printed_before_an_error_is_kept(run: Run) -> None:
+    result = run("print('before')\nfoo")
+    assert (result.status, result.stdout) == (ExecStatus.ERROR, "before\n")
+
+
+def test_the_same_code_draws_the_same_random_numbers(run: Run) -> None:
+    code = "import random\nprint(random.random(), np.random.rand())"
+    assert run(code).stdout == run(code).stdout
+
+
+def test_many_callers_each_get_their_own_result(sandbox: Sandbox) -> None:
+    def call(n: int) -> bool:
+        picture = noise(20 + n, 10, n)
+        result = sandbox.run(ExecRequest(code=f"print({n})\nimage = ImageOps.mirror(image)", images=(picture,)))
+        same = result.images[0].tobytes() == picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).tobytes()
+        return same and result.stdout == f"{n}\n"
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(call, range(40)))
+
+
+async def test_the_event_loop_goes_on_while_code_runs(sandbox: Sandbox) -> None:
+    request = ExecRequest(code="import time\ntime.sleep(0.3)", images=(PICTURE,))
+    waiting = asyncio.ensure_future(sandbox.arun(request))
+    ticks = 0
+    while not waiting.done():
+        await asyncio.sleep(0.01)
+        ticks += 1
+    assert waiting.result().status is ExecStatus.OK
+    assert ticks > 5
+
+
+def test_waiting_for_a_core_is_not_counted() -> None:
+    request = ExecRequest(code="import time\ntime.sleep(0.6)", images=(PICTURE,))
+    with Sandbox(Limits(wall_s=1.7), live=1) as narrow, ThreadPoolExecutor(3) as threads:
+        started = time.monotonic()
+        results = list(threads.map(narrow.run, [request] * 3))
+    assert [result.status for result in results] == [ExecStatus.OK] * 3
+    assert time.monotonic() - started > 1.7
+
+
+def test_a_large_picture_passes_unharmed(run: Run) -> None:
+    large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8))
+    assert (
+        run("image = ImageOps.flip(image)", large).images[0].tobytes()
+        == large.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes()
+    )
+
+
+def test_a_wrong_limit_or_index_is_refused_in_one_sentence() -> None:
+    with pytest.raises(InputError, match="wall_s must be greater than 0"):
+        Limits(wall_s=0)
+    with pytest.raises(InputError, match="image_index is 1, but there are 1 pictures"):
+        ExecRequest(code="", images=(PICTURE,), image_index=1)

@@ -1,0 +1,184 @@
+"""What was done is read from pixels: every orientation, crops, chains and resizes, whatever the style of the code."""
+
+import itertools
+
+import pytest
+from conftest import noise, scene
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from codevision_ext.geometry import ORIENTATION_OPS, apply, compose, compose_all, iou, map_box, map_size
+from codevision_ext.sandbox import ExecRequest, Sandbox
+from codevision_ext.sandbox.provenance import OPS, Provenance, coordinate_map, into_input, read_map, trace
+from codevision_ext.types import Box, ExecStatus, Orientation
+
+TURN = {
+    "image = image.rotate(90, expand=True)": Orientation.R90,
+    "image = image.rotate(-90, expand=True)": Orientation.R270,
+    "image = image.rotate(angle=180)": Orientation.R180,
+    "image = image.transpose(Image.ROTATE_270)": Orientation.R270,
+    "image = ImageOps.mirror(image)": Orientation.FH,
+    "image = ImageOps.flip(image)": Orientation.FV,
+    "image = image.transpose(Image.TRANSPOSE)": Orientation.TRANSPOSE,
+    "image = image.transpose(Image.TRANSVERSE)": Orientation.TRANSVERSE,
+    "result = np.rot90(np.array(image), k=3)": Orientation.R270,
+    "result = np.array(image)[::-1]": Orientation.FV,
+    "result = np.array(image)[:, ::-1]": Orientation.FH,
+    "result = cv2.rotate(np.array(image), cv2.ROTATE_90_CLOCKWISE)": Orientation.R270,
+    "result = cv2.flip(np.array(image), -1)": Orientation.R180,
+    "result = np.array(image).swapaxes(0, 1)": Orientation.TRANSPOSE,
+    "for d in (90, 180, 270): image = image.rotate(d, expand=True)": Orientation.R180,
+    "image = ImageOps.flip(ImageOps.mirror(image))": Orientation.R180,
+    "# image.rotate(90)\nimage = ImageOps.mirror(image)": Orientation.FH,
+    "lost = image.rotate(90)\nimage = ImageOps.mirror(image)": Orientation.FH,
+}
+
+
+def traced(sandbox: Sandbox, code: str, picture: Image.Image, *more: Image.Image) -> Provenance:
+    request = ExecRequest(code=code, images=(picture, *more))
+    result = sandbox.run(request)
+    assert result.status is ExecStatus.OK, result.detail
+    return trace(sandbox, request, result)
+
+
+@pytest.mark.parametrize("picture", [noise(40, 30), noise(30, 30), scene(400, 304)], ids=["noise", "square", "scene"])
+@pytest.mark.parametrize("code", TURN)
+def test_every_orientation_is_seen_in_every_style(sandbox: Sandbox, code: str, picture: Image.Image) -> None:
+    seen = traced(sandbox, code, picture)
+    assert (seen.net, seen.box) == (TURN[code], Box(0, 0, *picture.size))
+    assert (seen.ops, seen.crops, seen.noop) == (OPS[TURN[code]], (), False)
+
+
+@pytest.mark.parametrize(
+    ("code", "net", "box"),
+    [
+        ("image = image.crop((4, 2, 24, 12))", Orientation.ID, Box(4, 2, 24, 12)),
+        ("result = np.array(image)[2:12, 4:24]", Orientation.ID, Box(4, 2, 24, 12)),
+        ("image = image.crop((4, 2, 30, 28)).crop((5, 5, 15, 10))", Orientation.ID, Box(9, 7, 19, 12)),
+        ("image = image.crop((4, 2, 24, 12)).rotate(90, expand=True)", Orientation.R90, Box(4, 2, 24, 12)),
+        ("image = image.rotate(270, expand=True).crop((0, 0, 10, 20))", Orientation.R270, Box(0, 20, 20, 30)),
+        ("result = np.array(image)[::-1, 10:]", Orientation.FV, Box(10, 0, 40, 30)),
+        ("w, h = image.size\nimage = image.crop((w // 2, 0, w, h))", Orientation.ID, Box(20, 0, 40, 30)),
+    ],
+)
+def test_crops_and_chains_are_exact(sandbox: Sandbox, code: str, net: Orientation, box: Box) -> None:
+    seen = traced(sandbox, code, noise(40, 30))
+    assert (seen.net, seen.box, seen.crops) == (net, box, (box,))
+    assert seen.ops == (*OPS[net], "crop")
+
+
+@pytest.mark.parametrize("size", [(96, 72), (200, 256), (640, 480), (1600, 1200)])
+@pytest.mark.parametrize("method", ["NEAREST", "BILINEAR", "LANCZOS"])
+@pytest.mark.parametrize("zoom", [0.7, 2, 3])
+def test_a_resized_crop_is_found_to_the_pixel(
+    sandbox: Sandbox, size: tuple[int, int], method: str, zoom: float
+) -> None:
+    width, height = size
+    box = Box(width // 4, height // 3, width // 4 + width // 3, height // 3 + height // 2)
+    target = round((box.y2 - box.y1) * zoom), round((box.x2 - box.x1) * zoom)
+    code = f"image = image.crop({tuple(box)}).rotate(90, expand=True).resize({target}, Image.{method})"
+    seen = traced(sandbox, code, scene(width, height))
+    assert seen.net is Orientation.R90
+    assert seen.box is not None
+    assert max(abs(a - b) for a, b in zip(seen.box, box, strict=True)) <= 1
+    assert seen.ops == ("rotate_90", "crop", "resize")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "image = ImageEnhance.Contrast(image.rotate(90, expand=True)).enhance(1.5)",
+        "image = ImageOps.autocontrast(image.rotate(90, expand=True))",
+        "image = ImageOps.invert(image).rotate(90, expand=True)",
+        "image = image.rotate(90, expand=True).convert('L')",
+        "image = image.rotate(90, expand=True).filter(ImageFilter.GaussianBlur(1))",
+        "image = image.rotate(90, expand=True)\nImageDraw.Draw(image).rectangle((5, 5, 60, 30), outline='red')",
+    ],
+)
+def test_a_change_of_colours_does_not_hide_the_orientation(sandbox: Sandbox, code: str) -> None:
+    seen = traced(sandbox, code, scene(160, 120))
+    assert (seen.net, seen.box, seen.noop) == (Orientation.R90, Box(0, 0, 160, 120), False)
+
+
+@pytest.mark.parametrize("code", ["pass", "image = image.rotate(360)", "image = image.copy()", "# image.rotate(90)"])
+def test_a_picture_equal_to_its_parent_is_a_noop(sandbox: Sandbox, code: str) -> None:
+    seen = traced(sandbox, code, noise(40, 30))
+    assert (seen.noop, seen.ops, seen.net) == (True, (), Orientation.ID)
+
+
+def test_a_symmetric_picture_is_resolved_by_the_map(sandbox: Sandbox) -> None:
+    plain = Image.new("RGB", (40, 30), "navy")
+    seen = traced(sandbox, "image = image.crop((4, 2, 24, 12))", plain)
+    assert (seen.net, seen.box) == (Orientation.ID, Box(4, 2, 24, 12))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "image = image.rotate(30)",
+        "image = Image.new('RGB', (40, 30), 'red')",
+        "result = np.random.randint(0, 255, (30, 40, 3))",
+        "image = images[1].rotate(90)",
+        "image = ImageOps.expand(image, 10)",
+        "result = np.roll(np.array(image), 20, axis=1)",
+        "result = np.hstack([np.array(image)] * 2)",
+        "result = [[0]]\nimage = image.resize((1, 1))\nresult = image",
+    ],
+)
+def test_what_is_not_known_is_none(sandbox: Sandbox, code: str) -> None:
+    seen = traced(sandbox, code, noise(40, 30), noise(40, 30, 9))
+    assert (seen.net, seen.box, seen.ops, seen.crops) == (None, None, (), ())
+
+
+IS_THE_MAP = "a = np.array(image)\nthe_map = (a[:, 0, 0] == 0).all()\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"{IS_THE_MAP}result = np.rot90(a) if the_map else np.roll(a, 50, 0).swapaxes(0, 1)",
+        f"{IS_THE_MAP}result = a[10:60, 20:70] if the_map else a[60:110, 90:140][::-1, ::-1] // 2",
+    ],
+)
+def test_code_that_recognises_the_map_earns_nothing(sandbox: Sandbox, code: str) -> None:
+    seen = traced(sandbox, code, noise(160, 120))
+    assert (seen.net, seen.box, seen.ops) == (None, None, ())
+
+
+def test_a_failed_call_has_no_provenance(sandbox: Sandbox) -> None:
+    request = ExecRequest(code="foo", images=(noise(8, 8),))
+    assert trace(sandbox, request, sandbox.run(request)) == Provenance()
+
+
+def test_the_ops_of_an_orientation_compose_to_it() -> None:
+    for net, ops in OPS.items():
+        assert compose_all(ORIENTATION_OPS[op] for op in ops) is net
+
+
+sides = st.integers(2, 700)
+
+
+@given(size=st.tuples(sides, sides), data=st.data(), net=st.sampled_from(Orientation))
+def test_the_map_tells_every_crop_and_orientation_exactly(
+    size: tuple[int, int], data: st.DataObject, net: Orientation
+) -> None:
+    x1, y1 = data.draw(st.integers(0, size[0] - 2)), data.draw(st.integers(0, size[1] - 2))
+    box = Box(x1, y1, data.draw(st.integers(x1 + 2, size[0])), data.draw(st.integers(y1 + 2, size[1])))
+    seen = apply(net, coordinate_map(size).crop((round(box.x1), round(box.y1), round(box.x2), round(box.y2))))
+    assert read_map(seen, size) == (net, box)
+
+
+def test_a_box_through_a_turned_crop_lands_in_the_input() -> None:
+    # crop (600,50,800,350) of 1000x800, rotate_270, crop (50,100,250,120): the specification's example
+    region = into_input(Box(50, 100, 250, 120), Orientation.R270, Box(600, 50, 800, 350), (300, 200))
+    assert region == Box(700, 100, 720, 300)
+
+
+def test_boxes_through_any_two_turns_agree_with_one() -> None:
+    size, box = (40, 30), Box(3, 4, 20, 9)
+    for first, second in itertools.product(Orientation, repeat=2):
+        turned = map_box(map_box(box, first, size), second, map_size(first, size))
+        both = compose(first, second)
+        back = into_input(turned, both, Box(0, 0, *size), map_size(both, size))
+        assert iou(back, box) == pytest.approx(1.0)
