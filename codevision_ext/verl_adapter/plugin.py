@@ -13,6 +13,7 @@ import wrapt
 
 from codevision_ext.verl_adapter import torchvision_cpu
 
+PACKAGE = "codevision_ext.verl_adapter"
 ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
@@ -59,6 +60,43 @@ def _fsdp(module: ModuleType) -> None:
     from codevision_ext.verl_adapter import compat  # noqa: PLC0415
 
     compat.unpinned_reference(module)
+
+
+@_when("verl.workers.rollout.replica")
+def _replica(module: ModuleType) -> None:
+    def load() -> type:
+        from codevision_ext.verl_adapter.sglang_backend import CodeVisionSGLangReplica  # noqa: PLC0415
+
+        return CodeVisionSGLangReplica
+
+    module.RolloutReplicaRegistry.register("sglang", load)
+
+
+@_when("verl.workers.rollout.base")
+def _rollout(module: ModuleType) -> None:
+    module._ROLLOUT_REGISTRY[("sglang", "async")] = f"{PACKAGE}.sglang_backend.CodeVisionServerAdapter"
+
+
+@_when("verl.experimental.agent_loop.agent_loop")
+def _agent_loop(module: ModuleType) -> None:
+    module._agent_loop_registry["codevision"] = {"_target_": f"{PACKAGE}.agent_loop.CodeVisionAgentLoop"}
+
+
+@_when("verl.experimental.reward_loop.reward_manager.registry")
+def _reward_manager(module: ModuleType) -> None:
+    lookup = module.get_reward_manager_cls
+
+    def get_reward_manager_cls(name: str) -> type:
+        if name == "codevision":
+            import codevision_ext.verl_adapter.reward_manager  # noqa: F401, PLC0415  # registers itself
+        return lookup(name)
+
+    module.get_reward_manager_cls = get_reward_manager_cls
+
+
+@_when("verl.trainer.ppo.v1")
+def _trainer(module: ModuleType) -> None:  # noqa: ARG001
+    import codevision_ext.verl_adapter.trainer  # noqa: F401, PLC0415  # registers itself
 
 
 if ON_CPU:

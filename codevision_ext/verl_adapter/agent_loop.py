@@ -1,0 +1,248 @@
+"""The CodeVision rollout inside verl: an agent loop that plays, and a worker that scores all rollouts of a prompt at once.
+
+`codevision` is the agent loop's name; `CodeVisionAgentLoopManager` goes into `rollout.agent.agent_loop_manager_class`. The
+worker waits until the last rollout of a prompt is played, scores the group, keeps the records and only then hands each
+rollout to verl, so group terms see everything before anything is filtered.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from PIL import Image
+from transformers import ProcessorMixin
+from verl.experimental.agent_loop.agent_loop import (
+    AgentLoopBase,
+    AgentLoopMetrics,
+    AgentLoopOutput,
+    ToolListWrap,
+    register,
+)
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.workers.rollout.llm_server import LLMServerClient
+
+from codevision_ext.config import Settings, read_settings, system_prompt
+from codevision_ext.episode import Episode, EpisodeLimits
+from codevision_ext.errors import EngineError, InfraError
+from codevision_ext.records import RecordWriter
+from codevision_ext.rollout import Sample, Trajectory, play
+from codevision_ext.scoring import numbers, read_item, score, with_pictures
+from codevision_ext.verl_adapter.codec import QwenCodec
+from codevision_ext.verl_adapter.tool import CodeImageTool
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def codec_of(processor: ProcessorMixin) -> QwenCodec:
+    """One codec for each processor of this process."""
+    return QwenCodec(processor)
+
+
+def split_prompt(
+    raw_prompt: Sequence[Mapping[str, Any]], system: str
+) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+    """Messages with bare picture parts, led by the system message (the row's own, if it has one), and the pictures."""
+    pictures: list[Image.Image] = []
+    messages: list[dict[str, Any]] = []
+    if raw_prompt[0]["role"] != "system":
+        messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
+    for message in raw_prompt:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        pictures += [part["image"] for part in parts if part["type"] == "image"]
+        bare = [{"type": "image"} if part["type"] == "image" else dict(part) for part in parts]
+        messages.append({"role": message["role"], "content": bare})
+    return messages, pictures
+
+
+@dataclass(slots=True)
+class _EnginePolicy:
+    """verl's server client as a `Policy`; remembers the weight versions that it sampled from."""
+
+    client: LLMServerClient
+    sampling_params: dict[str, Any]
+    request_id: str
+    versions: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:
+        start = time.monotonic()
+        try:
+            output = await self.client.generate(
+                self.request_id,
+                prompt_ids=ids,
+                sampling_params=self.sampling_params | {"max_tokens": max_tokens},
+                image_data=list(pictures) or None,
+            )
+        except ray.exceptions.RayError as error:
+            raise EngineError(f"the rollout engine failed: {str(error).strip().splitlines()[-1]}") from error
+        self.seconds += time.monotonic() - start
+        self.versions.append(output.extra_fields.get("global_steps") or 0)
+        if output.stop_reason == "aborted":
+            raise EngineError("the rollout engine aborted a request")
+        return Sample(ids=output.token_ids, log_probs=output.log_probs, finished=output.stop_reason != "length")
+
+
+@register("codevision")
+class CodeVisionAgentLoop(AgentLoopBase):
+    """Plays one rollout of `rollout.play` on verl's engine; a fault of ours makes it invalid, never wrong."""
+
+    def __init__(self, *args: Any, tools: ToolListWrap | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.settings = read_settings(self.config.get("codevision"))
+        self.tool = next((tool.code_tool for tool in tools.tools if isinstance(tool, CodeImageTool)), None) if tools else None
+        rollout = self.rollout_config
+        self.limits = EpisodeLimits(
+            response_tokens=rollout.response_length,
+            assistant_turns=rollout.multi_turn.max_assistant_turns or rollout.response_length,
+            turn_tokens=self.settings.turn_tokens,
+            malformed_calls=self.settings.malformed_calls,
+        )
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
+        """Plays the row in `kwargs` (fields of `rl_dataset.CodeVisionRLDataset`)."""
+        start = time.monotonic()
+        codec = codec_of(self.processor)
+        prompt = system_prompt(self.settings, tools=self.tool is not None)
+        messages, pictures = split_prompt(kwargs["raw_prompt"], prompt)
+        policy = _EnginePolicy(self.server_manager, sampling_params, f"{kwargs['uid']}-{kwargs['session_id']}")
+        try:
+            played = await play(
+                messages, pictures, policy=policy, codec=codec, tool=self.tool, limits=self.limits
+            )
+        except InfraError as error:
+            logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
+            return self._output(_broken(codec), None, policy, kwargs, 0.0)
+        spent = time.monotonic() - start - policy.seconds
+        return self._output(played, played, policy, kwargs, spent)
+
+    def _output(
+        self, tokens: "Trajectory | _Tokens", played: Trajectory | None, policy: _EnginePolicy, kwargs: Any, spent: float
+    ) -> AgentLoopOutput:
+        episode = tokens.episode
+        versions = policy.versions or [kwargs["global_steps"]]
+        return AgentLoopOutput(
+            prompt_ids=episode.prompt_ids,
+            response_ids=episode.response_ids,
+            response_mask=episode.response_mask,
+            response_logprobs=episode.log_probs,
+            multi_modal_data={"images": list(tokens.fitted)},
+            num_turns=episode.turns * 2,
+            metrics=AgentLoopMetrics(generate_sequences=policy.seconds, tool_calls=spent),
+            extra_fields={
+                "trajectory": played,
+                "min_global_steps": min(versions),
+                "max_global_steps": max(versions),
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tokens:
+    """What verl needs of a rollout that broke: two tokens, none with loss."""
+
+    episode: Episode
+    fitted: tuple[Image.Image, ...] = ()
+
+
+def _broken(codec: QwenCodec) -> _Tokens:
+    picture = Image.new("RGB", (28, 28))  # Qwen2.5-VL in verl can't take a row without a picture
+    fitted = (codec.fit(picture),)
+    prompt = codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), fitted)
+    episode = Episode(prompt_ids=prompt, limits=EpisodeLimits(response_tokens=2, assistant_turns=1))
+    episode.add_context([codec.end_id])
+    return _Tokens(episode=episode, fitted=fitted)
+
+
+@dataclass(slots=True)
+class _Group:
+    """The rollouts of one prompt, waiting for the last of them."""
+
+    size: int
+    done: asyncio.Future[None]
+    outputs: dict[int, AgentLoopOutput] = field(default_factory=dict)
+
+
+class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[misc,name-defined]
+    """verl's worker with group scoring, and without its second pass over the processor."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.settings: Settings = read_settings(self.config.get("codevision"))
+        self._groups: dict[str, _Group] = {}
+
+    async def _run_prompt(self, prompt: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        validate = (kwargs.get("trajectory") or args[1])["validate"]
+        rollout = self.config.actor_rollout_ref.rollout
+        size = prompt.get("__rollout_n__", rollout.val_kwargs.n if validate else rollout.n)
+        self._groups[prompt["uid"]] = _Group(size, asyncio.get_running_loop().create_future())
+        try:
+            await super()._run_prompt(prompt, *args, **kwargs)
+        finally:
+            del self._groups[prompt["uid"]]
+
+    async def _run_agent_loop(self, *args: Any, **kwargs: Any) -> Any:
+        done = self._groups[kwargs["uid"]].done
+        try:
+            return await super()._run_agent_loop(*args, **kwargs)
+        except BaseException as error:
+            if not done.done():
+                done.set_exception(error)  # the siblings wait for this rollout
+                done.exception()
+            raise
+
+    async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **kwargs: Any) -> None:
+        group = self._groups[kwargs["uid"]]
+        group.outputs[kwargs["session_id"]] = output
+        if len(group.outputs) == group.size and not group.done.done():
+            outputs = [group.outputs[index] for index in sorted(group.outputs)]
+            await asyncio.get_running_loop().run_in_executor(None, self._score, outputs, validate, kwargs)
+            group.done.set_result(None)
+        await asyncio.shield(group.done)
+        kwargs["raw_prompt"] = [{"role": message["role"], "content": ""} for message in kwargs["raw_prompt"]]
+        await super()._agent_loop_postprocess(output, validate, **kwargs)
+
+    def _score(self, outputs: list[AgentLoopOutput], validate: bool, row: dict[str, Any]) -> None:
+        """Sets reward and logged numbers of every output of a prompt, and writes their records."""
+        trajectories = [output.extra_fields.pop("trajectory") for output in outputs]
+        _, pictures = split_prompt(row["raw_prompt"], "")
+        item = read_item(row, pictures[0].size if pictures else (0, 0))
+        fields = {"split": "val" if validate else "train", "step": row["global_steps"]}
+        records = score(item, f"{row['uid']}", trajectories, self.settings, **fields)
+        if self.settings.records:
+            writer = RecordWriter(Path(self.settings.records), fields["split"])
+            writer.write(*[with_pictures(r, t, writer) for r, t in zip(records, trajectories, strict=True)])
+        rewards = [record.reward for record in records if record.reward is not None]
+        for output, record, trajectory in zip(outputs, records, trajectories, strict=True):
+            # an invalid rollout has no loss; with the mean of the others it moves no baseline either
+            output.reward_score = record.reward if record.reward is not None else sum(rewards) / max(1, len(rewards))
+            output.extra_fields["reward_extra_info"] = numbers(record, trajectory, self.settings)
+
+    def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        return codec_of(self.processor).features((output.multi_modal_data or {}).get("images", ()))
+
+    def _compute_position_ids(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,  # noqa: ARG002
+        multi_modal_inputs: dict[str, torch.Tensor],
+        mm_processor_kwargs: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> torch.Tensor:
+        positions = codec_of(self.processor).position_ids(input_ids[0], multi_modal_inputs.get("image_grid_thw"))
+        return positions.unsqueeze(0)
+
+
+class CodeVisionAgentLoopManager(AgentLoopManagerTQ):
+    """verl's manager with our worker."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(_Worker)

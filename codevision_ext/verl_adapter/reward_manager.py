@@ -1,0 +1,41 @@
+"""The composite reward as a verl reward manager, for workers that score one rollout at a time.
+
+With the CodeVision worker rewards are set before verl asks (group terms need all rollouts of a prompt); what reaches this
+manager is then nothing. It serves verl's stock worker, where a group is a single rollout.
+"""
+
+from typing import Any
+
+from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerBase
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager import register
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from codevision_ext.config import read_settings
+from codevision_ext.errors import InputError
+from codevision_ext.scoring import numbers, read_item, score
+
+
+@register("codevision")
+class CodeVisionRewardManager(RewardManagerBase):
+    """Scores a rollout that the `codevision` agent loop played."""
+
+    def __init__(self, config: DictConfig, tokenizer: PreTrainedTokenizerBase, compute_score: Any, **_: Any) -> None:
+        super().__init__(config, tokenizer, compute_score)
+        self.settings = read_settings(config.get("codevision"))
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """`reward_score` and `reward_extra_info` of one rollout.
+
+        Raises:
+            InputError: the rollout was played by another agent loop.
+        """
+        row = {key: value[0] for key, value in data.non_tensor_batch.items()}
+        extra = row.get("tool_extra_fields") or {}
+        if "trajectory" not in extra:
+            raise InputError("reward manager codevision: the rollout needs agent loop codevision (default_agent_loop)")
+        trajectory = extra["trajectory"]
+        size = trajectory.pictures[0].size if trajectory and trajectory.pictures else (0, 0)
+        (record,) = score(read_item(row, size), str(row["uid"]), [trajectory], self.settings)
+        return {"reward_score": record.reward or 0.0, "reward_extra_info": numbers(record, trajectory, self.settings)}

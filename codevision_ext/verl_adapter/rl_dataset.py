@@ -1,0 +1,99 @@
+"""RL rows of the CodeVision-RL schema as verl's trainer wants them; plugs in through `data.custom_cls`.
+
+Files may differ in the types of their columns (`transform` is a string in one and a list in another), so they are read
+side by side and never concatenated. Pictures reach the loop at full resolution.
+"""
+
+import io
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from codevision_ext.errors import InputError
+from codevision_ext.scoring import read_item
+from codevision_ext.verl_adapter.codec import split_content
+
+COLUMNS = ("prompt", "images", "reward_model", "extra_info")
+
+
+class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
+    """One prompt a row; see `COLUMNS` and the data documentation for the schema.
+
+    Args:
+        data_files: One parquet file or several.
+        tokenizer: Unused.
+        config: The `data` section; reads `cache_dir`.
+        processor: Unused.
+        max_samples: First rows to use; -1 for all.
+
+    Raises:
+        InputError: a file or a column is missing.
+    """
+
+    def __init__(
+        self,
+        data_files: str | Sequence[str],
+        tokenizer: PreTrainedTokenizerBase | None = None,  # noqa: ARG002
+        config: DictConfig | None = None,  # noqa: ARG002
+        processor: ProcessorMixin | None = None,  # noqa: ARG002
+        max_samples: int = -1,
+    ) -> None:
+        self.files = [data_files] if isinstance(data_files, str) else list(data_files)
+        self.tables = []
+        for path in self.files:
+            if not Path(path).is_file():
+                raise InputError(f"{path}: no such file")
+            table = datasets.Dataset.from_parquet(path)
+            missing = [column for column in COLUMNS if column not in table.column_names]
+            if missing:
+                raise InputError(f"{path}: column {missing[0]} is missing")
+            self.tables.append(table)
+        self.ends = list(accumulate(len(table) for table in self.tables))
+        self.length = self.ends[-1] if max_samples < 0 else min(max_samples, self.ends[-1])
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The row's fields for the agent loop; `raw_prompt` has PIL pictures in its parts.
+
+        Raises:
+            InputError: the row can't be used; names file, row and field.
+        """
+        table = bisect_right(self.ends, index)
+        row = self.tables[table][index - (self.ends[table - 1] if table else 0)]
+        where = f"{self.files[table]}, row {index - (self.ends[table - 1] if table else 0)}"
+        pictures = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
+        remaining = iter(pictures)
+        messages = []
+        try:
+            for message in row["prompt"]:
+                parts: list[dict[str, Any]] = []
+                for part in split_content(message["content"]):
+                    parts.append({"type": "image", "image": next(remaining)} if part["type"] == "image" else dict(part))
+                messages.append({"role": message["role"], "content": parts})
+        except StopIteration:
+            raise InputError(f"{where}: the prompt has more <image> than the {len(pictures)} pictures of the row") from None
+        if next(remaining, None) is not None:
+            raise InputError(f"{where}: the row has {len(pictures)} pictures but fewer <image> in its prompt")
+        extra = dict(row["extra_info"] or {}) | {"index": (row["extra_info"] or {}).get("index", index)}
+        fields = {
+            "raw_prompt": messages,
+            "data_source": row.get("data_source") or "unknown",
+            "reward_model": row["reward_model"],
+            "extra_info": extra,
+        }
+        try:
+            read_item(fields, pictures[0].size if pictures else (0, 0))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        return fields | {"index": extra["index"], "dummy_tensor": torch.tensor([0], dtype=torch.uint8)}

@@ -1,0 +1,138 @@
+"""verl's SGLang rollout with the defects handled that make its tokens, weights or pictures drift from the trainer's.
+
+Registered under verl's own name `sglang`, on every device:
+
+* prompts go to the engine with one mark a picture (ids with widened marks are decoded and tokenized again there), and the
+  engine's own count of prompt tokens must equal ours;
+* picture marks can't be sampled;
+* the engine's cache of picture embeddings, which survives a weight update, is off;
+* weights are renamed and none is dropped (`sglang_loader`).
+"""
+
+import os
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import ray
+import torch
+from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.weight_sync.utils import update_weights as send_bucket
+from verl.utils.device import is_support_ipc
+from verl.workers.rollout.replica import TokenOutput
+from verl.workers.rollout.sglang_rollout.async_sglang_server import SGLangHttpServer, SGLangReplica
+from verl.workers.rollout.sglang_rollout.sglang_rollout import ServerAdapter
+from verl.workers.rollout.sglang_rollout.utils import SGLANG_LORA_NAME, get_named_tensor_buckets
+
+from codevision_ext.errors import EngineError
+from codevision_ext.verl_adapter.codec import QwenCodec
+from codevision_ext.verl_adapter.sglang_loader import LOADER
+
+NEVER = -1e4
+"""Logit bias of an id that must not be sampled."""
+
+
+def collapse(ids: Sequence[int], image_id: int) -> list[int]:
+    """One mark a picture: runs of `image_id` become a single one."""
+    return [token for at, token in enumerate(ids) if token != image_id or at == 0 or ids[at - 1] != image_id]
+
+
+class CodeVisionSGLangServer(SGLangHttpServer):
+    """One SGLang engine; `generate` takes and returns the trainer's own tokens."""
+
+    async def launch_server(self, master_address: str | None = None, master_port: int | None = None) -> None:
+        os.environ["SGLANG_VLM_CACHE_SIZE_MB"] = "0"  # keyed by picture alone, it would outlive a weight update
+        engine_kwargs = self.config.engine_kwargs.setdefault("sglang", {})
+        loaders = list(engine_kwargs.get("custom_weight_loader") or [])
+        engine_kwargs["custom_weight_loader"] = [*loaders, LOADER]
+        self._codec = QwenCodec(self.model_config.processor)
+        self._never = {str(token): NEVER for token in self._codec.banned_ids}
+        await super().launch_server(master_address=master_address, master_port=master_port)
+
+    async def generate(
+        self,
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        request_id: str,
+        image_data: list[Any] | None = None,
+        video_data: list[Any] | None = None,
+        **disaggregation: Any,
+    ) -> TokenOutput:
+        """Continues `prompt_ids` (picture marks widened) and returns what was sampled, with its log-probs.
+
+        Raises:
+            EngineError: the engine saw another number of prompt tokens, or returned tokens without log-probs.
+        """
+        if video_data or any(disaggregation.values()):
+            raise EngineError("videos and disaggregated prefill aren't supported by the CodeVision rollout")
+        params = dict(sampling_params)
+        params.pop("logprobs", None)
+        room = self.config.max_model_len - len(prompt_ids) - 1
+        asked = params.pop("max_tokens", None) or params.pop("max_new_tokens", None) or self.config.response_length
+        if room < 1:
+            raise EngineError(f"{len(prompt_ids)} prompt tokens leave no room in max_model_len {self.config.max_model_len}")
+        params |= {"max_new_tokens": min(asked, room), "logit_bias": self._never}
+        request = GenerateReqInput(
+            rid=request_id,
+            input_ids=collapse(prompt_ids, self._codec.image_id),
+            sampling_params=params,
+            return_logprob=True,
+            image_data=image_data or None,
+        )
+        if self.lora_as_adapter:
+            request.lora_path = SGLANG_LORA_NAME
+        output = await anext(self.tokenizer_manager.generate_request(request, None))
+        meta = output["meta_info"]
+        reason = (meta.get("finish_reason") or {}).get("type")
+        token_ids = list(output["output_ids"])
+        log_probs = [float(entry[0]) for entry in meta.get("output_token_logprobs") or []]
+        if reason != "abort":
+            if meta["prompt_tokens"] != len(prompt_ids):
+                raise EngineError(f"the engine saw {meta['prompt_tokens']} prompt tokens, the trainer {len(prompt_ids)}")
+            if len(log_probs) != len(token_ids):
+                raise EngineError(f"the engine returned {len(token_ids)} tokens but {len(log_probs)} log-probs")
+        return TokenOutput(
+            token_ids=token_ids,
+            log_probs=log_probs,
+            stop_reason={"abort": "aborted", "length": "length"}.get(reason, "completed"),
+            extra_fields={"global_steps": self.global_steps},
+        )
+
+
+class CodeVisionSGLangReplica(SGLangReplica):
+    """verl's replica around `CodeVisionSGLangServer`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.server_class = ray.remote(CodeVisionSGLangServer)
+
+
+class CodeVisionServerAdapter(ServerAdapter):
+    """The trainer's side of a weight update: named tensors to the engine's own loader, CUDA IPC or shared memory."""
+
+    async def update_weights(
+        self,
+        weights: Generator[tuple[str, torch.Tensor], None, None],
+        global_steps: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Sends every weight; the engine's key-value cache is flushed behind it."""
+        lora = kwargs.get("peft_config") and kwargs.get("base_sync_done")
+        if lora or kwargs.get("wire_format", "named_tensors") != "named_tensors":
+            await super().update_weights(weights, global_steps=global_steps, **kwargs)
+            return
+        await self._init_server_adapter()
+        if not is_support_ipc():
+            torch.multiprocessing.set_sharing_strategy("file_system")  # descriptors can't be sent over HTTP
+        bucket_bytes = int(self.config.checkpoint_engine.update_weights_bucket_megabytes) << 20
+        async for bucket in get_named_tensor_buckets(weights, bucket_bytes):
+            await send_bucket(
+                engine=self._engine,
+                params_batch=bucket,
+                device_mesh_key="infer_tp",
+                device_mesh=self.device_mesh,
+                load_format=LOADER,
+            )
+        if self._engine is not None and self._is_server_tp_leader():
+            await self._engine.flush_cache()
+            if global_steps is not None:
+                await self.server_actor.set_global_steps.remote(global_steps)

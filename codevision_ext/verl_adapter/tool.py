@@ -1,0 +1,42 @@
+"""The code tool as verl loads tools (`rollout.multi_turn.tool_config_path`): settings from YAML, one sandbox a process."""
+
+from typing import Any
+
+from verl.tools.base_tool import BaseTool
+from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
+
+from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, PictureDesk
+from codevision_ext.errors import InputError
+from codevision_ext.parsing import TOOL_NAME, read_call
+from codevision_ext.sandbox import Limits, Sandbox
+
+_SETTINGS = {"type", "max_text_chars", "live", *Limits.__dataclass_fields__}
+
+
+class CodeImageTool(BaseTool):
+    """`code_image_tool`; the CodeVision loop uses `code_tool`, verl's stock ToolAgentLoop calls `execute`.
+
+    Raises:
+        InputError: the YAML has a setting that nothing reads.
+    """
+
+    def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None) -> None:
+        unknown = set(config) - _SETTINGS
+        if unknown:
+            raise InputError(f"tool config: unknown setting {sorted(unknown)[0]}; known are {', '.join(sorted(_SETTINGS))}")
+        super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(TOOL_SCHEMA))
+        limits = {name: config[name] for name in Limits.__dataclass_fields__ if name in config}
+        self._sandbox = Sandbox(Limits(**limits), live=config.get("live"))
+        self.code_tool = CodeTool(self._sandbox, max_text_chars=config.get("max_text_chars", 512))
+
+    async def execute(
+        self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
+    ) -> tuple[ToolResponse, float, dict[str, Any]]:
+        """One call on the pictures of `agent_data`, as verl's own loop makes it."""
+        pictures = list(getattr(kwargs.get("agent_data"), "image_data", None) or [])
+        parsed = read_call({"name": TOOL_NAME, "arguments": parameters}, len(pictures))
+        if parsed.call is None:
+            return ToolResponse(text=parsed.message), 0.0, {"call": str(parsed.status)}
+        observation = await self.code_tool.acall(PictureDesk(pictures), parsed.call)
+        images = [observation.image] if observation.image else None
+        return ToolResponse(text=observation.text, image=images), 0.0, {"call": "ok", "ok": observation.step.ok}
