@@ -93,11 +93,11 @@ def render(run_dir: Path) -> str:
         metrics = curves.read_metrics(run_dir / "metrics.jsonl")
     if not metrics:
         missing.append("metrics.jsonl holds no step, so there are no curves: the training hasn't begun.")
-    evaluated, trained = list(_evaluated(run_dir)), list(_trained(run_dir))
-    pool = evaluated + trained
-    if not evaluated:
+    tested, rolled_out = list(evaluated(run_dir)), list(trained(run_dir))
+    pool = tested + rolled_out
+    if not tested:
         missing.append("eval/ holds no record with the tool on, so no trajectory below is from the evaluation.")
-    if not trained:
+    if not rolled_out:
         missing.append("rollouts/ holds no record, so no trajectory below is from the training.")
     if results is None and not metrics and not pool:
         raise InputError(f"{run_dir}: holds no results.json, metrics.jsonl or records of a run")
@@ -157,7 +157,7 @@ def headlines(results: Results) -> list[Headline]:
     ]
 
 
-def _evaluated(run_dir: Path) -> Iterator[trajectories.Found]:
+def evaluated(run_dir: Path) -> Iterator[trajectories.Found]:
     """Records of the last checkpoint that was evaluated with the tool."""
     paths = ((checkpoint, run_dir / "eval" / f"{checkpoint}_tool_on.jsonl") for checkpoint in reversed(CHECKPOINTS))
     checkpoint, path = next(((c, p) for c, p in paths if p.exists()), (None, None))
@@ -168,7 +168,7 @@ def _evaluated(run_dir: Path) -> Iterator[trajectories.Found]:
         yield trajectories.Found(record=record, directory=path.parent, where=where)
 
 
-def _trained(run_dir: Path) -> Iterator[trajectories.Found]:
+def trained(run_dir: Path) -> Iterator[trajectories.Found]:
     """Records of the end of the training, the newest first."""
     for path in sorted((run_dir / "rollouts").glob("*.jsonl"), key=_by_number)[: -_ROLLOUT_FILES - 1 : -1]:
         for record in reversed(read_last(path, _READ_BYTES)):

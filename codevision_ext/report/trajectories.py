@@ -213,7 +213,6 @@ def messages(found: Found) -> list[Message]:
     """The conversation, with its pictures; what is needed and what was cut out is marked on the input pictures."""
     record = found.record
     nodes = iter([step for step in record.observed.steps if step.node is not None])
-    own = min((step.node for step in record.observed.steps if step.node is not None), default=len(record.pictures))
     shown = []
     for turn in record.turns:
         pictures = []
@@ -223,7 +222,7 @@ def messages(found: Found) -> list[Message]:
             label = "picture" if index is None else f"picture {index}"
             if made is not None and made.net is not None:
                 label += f" · {made.net}"
-            marks = _marks(record, index) if index is not None and index < own else ()
+            marks = () if index is None else _marks(record, index)
             pictures.append(_picture(found.directory, name, label, marks))
         said = parts(turn.text) if turn.role == "assistant" else (Part(kind="text", text=turn.text.strip()),)
         shown.append(Message(role=turn.role, parts=said, pictures=tuple(pictures)))
@@ -231,7 +230,7 @@ def messages(found: Found) -> list[Message]:
 
 
 def _marks(record: Record, index: int) -> tuple[Mark, ...]:
-    """Rectangles on the task's picture `index`."""
+    """Rectangles on picture `index`; only the task's own have any."""
     marks = []
     task = record.task
     if index == 0 and task.box is not None and task.size is not None:

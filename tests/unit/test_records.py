@@ -1,13 +1,15 @@
 """Does a record say afterwards exactly what happened, whoever writes and however often it is killed?"""
 
+import fcntl
 import json
 import math
 import multiprocessing
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_run import crop, detour, hack, right, spoiled, terms, wrong
 from PIL import Image
@@ -87,6 +89,7 @@ records = st.builds(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(records)
 def test_a_record_that_was_written_and_read_is_the_same_record(record: Record) -> None:
     line = encode(record)
@@ -225,6 +228,19 @@ def test_processes_that_write_to_one_file_do_not_mix_their_lines(tmp_path: Path)
     ids = [record.id for record in read_records(tmp_path / "records.jsonl")]
     assert len(ids) == 2 * 20 * 2
     assert all(a.removesuffix("-a") == b.removesuffix("-b") for a, b in zip(ids[::2], ids[1::2], strict=True))
+
+
+def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path)
+    thread = threading.Thread(target=writer.write, args=(spoiled("b"),))
+    with writer.path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(0.2)
+        assert writer.path.stat().st_size == 0
+        file.write(encode(spoiled("a")))
+    thread.join()
+    assert [r.id for r in read_records(writer.path)] == ["a", "b"]
 
 
 def test_a_picture_is_stored_once_under_the_name_of_its_pixels(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_run import crop, hack, make_run, right, spoiled, wrong
 from PIL import Image
@@ -18,7 +18,7 @@ from codevision_ext.evaluate.metrics import COLUMNS, read_results, write_results
 from codevision_ext.records import Record, RecordWriter, Turn, picture_path
 from codevision_ext.report import write_report
 from codevision_ext.report.curves import draw, nice_ticks, number_text, read_metrics, sections
-from codevision_ext.report.page import headlines, table
+from codevision_ext.report.page import headlines, table, trained
 from codevision_ext.report.trajectories import Found, messages, parts, pick, why_suspicious
 from codevision_ext.types import Box, Observed, Orientation, Step, Task
 
@@ -176,6 +176,13 @@ def test_the_page_stays_small_and_quick_however_much_was_rolled_out(run: Path) -
     assert time.monotonic() - start < 20
 
 
+def test_the_newest_rollout_files_are_looked_at(run: Path) -> None:
+    for step in (8, 9, 10, 11):
+        RecordWriter(run / "rollouts", f"step_{step}").write(spoiled(f"s{step}"))
+    (run / "rollouts" / "train.jsonl").unlink()
+    assert [found.record.id for found in trained(run)] == ["s11", "s10", "s9"]
+
+
 # curves
 
 
@@ -223,6 +230,7 @@ def test_a_band_covers_the_steps_that_have_both_of_its_edges() -> None:
     assert section.charts[0].band_is == "± 1 standard deviation"
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.integers(0, 10**6), st.floats(-1e12, 1e12), min_size=1, max_size=400), st.booleans())
 def test_a_line_stays_inside_its_chart(points: dict[int, float], from_zero: bool) -> None:
     chart = draw("x", "x", dict(sorted(points.items())), from_zero=from_zero)
@@ -231,6 +239,7 @@ def test_a_line_stays_inside_its_chart(points: dict[int, float], from_zero: bool
     assert all(0 <= y <= chart.height for y, _ in chart.y_ticks)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
 def test_ticks_are_few_and_near_the_values(a: float, b: float) -> None:
     low, high = min(a, b), max(a, b)
@@ -258,6 +267,11 @@ def test_a_number_is_short(value: float, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.42, "42 %"), (0.0968, "9.7 %"), (1.0, "100 %"), (0, "0 %")])
 def test_a_share_is_in_per_cent(value: float, text: str) -> None:
     assert number_text(value, percent=True) == text
+
+
+def test_what_a_reward_term_gives_is_no_share() -> None:
+    assert draw("reward/accuracy", "accuracy", {1: 0.5}).now == "0.5"
+    assert draw("val/accuracy", "accuracy", {1: 0.5}).now == "50 %"
 
 
 # trajectories
@@ -332,6 +346,7 @@ def test_a_reply_is_cut_into_what_it_is_made_of(text: str, kinds: list[str]) -> 
     assert [part.kind for part in parts(text)] == kinds
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "x1", "y2", "z3"])))
 def test_no_word_of_a_reply_is_lost(words: list[str]) -> None:
     shown = " ".join(part.text for part in parts(" ".join(words)))
