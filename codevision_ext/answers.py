@@ -131,7 +131,12 @@ def _maths(text: str) -> str | None:
     reward with a tower of powers or a factorial.
     """
     formula = text.strip().removeprefix("$").removesuffix("$").strip().removesuffix(".").replace("\u2212", "-")
-    if len(formula) > 80 or _CODE.fullmatch(formula) or not re.search(r"[0-9π]|\\pi", formula) or re.search(r"\d\s+\d", formula):
+    if (
+        len(formula) > 80
+        or _CODE.fullmatch(formula)
+        or not re.search(r"[0-9π]|\\pi", formula)
+        or re.search(r"\d\s+\d", formula)
+    ):
         return None
     commands = _COMMAND.findall(formula)
     plain = _COMMAND.sub(" ", formula)

@@ -1,5 +1,7 @@
 """Does every preset give the rewards of the specification, to the ninth place?"""
 
+from dataclasses import replace
+
 import pytest
 from rollouts import BOX, MISSED, did, made, rollout
 
@@ -38,6 +40,15 @@ VECTORS: dict[str, tuple[Rollout, float, float]] = {
 }
 
 
+FAILED_BOTH = did("rotate_270", "crop", crops=[BOX], ok=False)
+FAULTS: dict[str, tuple[Rollout, float, float]] = {
+    "a failed call earns nothing in paper": (rollout(BOTH, FAILED_BOTH), 2.2, 0.6),
+    "a failed call on the way": (rollout(BOTH, did("rotate_270", "crop", crops=[BOX]), did(ok=False)), 2.2, 2.1),
+    "a call too many": (rollout(("rotate_90",), TURN, did("contrast_up")), 2.4, 2.3),
+    "a box without the op": (rollout(("crop",), did("resize", crops=[BOX])), 0.3, 0.8),
+}
+
+
 def reward(scored: Rollout, preset: str) -> float:
     return score_group([scored], preset)[0].reward
 
@@ -52,7 +63,15 @@ def test_the_paper_preset_gives_the_reward_of_the_paper(vector: str) -> None:
     assert reward(VECTORS[vector][0], "paper") == pytest.approx(VECTORS[vector][2], abs=1e-9)
 
 
-R90, R180, R270 = Orientation.R90, Orientation.R180, Orientation.R270
+@pytest.mark.parametrize("case", FAULTS)
+def test_failed_superfluous_and_unnamed_work_is_paid_as_each_preset_says(case: str) -> None:
+    scored, upstream, paper = FAULTS[case]
+    assert reward(scored, "upstream") == pytest.approx(upstream, abs=1e-9)
+    assert reward(scored, "paper") == pytest.approx(paper, abs=1e-9)
+
+
+R90, R270 = Orientation.R90, Orientation.R270
+SOLVED = made(1, "rotate_270", "crop", region=BOX)
 FAR = Box(700, 500, 800, 600)
 HALF = Box(100, 100, 200, 300)
 IDLE = Step(ok=True, node=None, parent=0, noop=True)
@@ -83,6 +102,9 @@ VERIFIED: dict[str, tuple[Rollout, float]] = {
         rollout(("rotate_90",), made(1, "rotate_90"), made(2, "rotate_270", parent=0)),
         2.1,
     ),
+    "solved in one call, and one that did nothing": (rollout(BOTH, SOLVED, IDLE), 2.1),
+    "solved in one call, and one that failed": (rollout(BOTH, SOLVED, FAILED), 2.1),
+    "a failed call that claims a picture": (rollout(BOTH, replace(SOLVED, ok=False)), 0.6),
     "too many calls": (rollout(("rotate_90",), made(1, "rotate_270"), FAILED, FAILED), 1.6),
     "a failed call": (rollout(("rotate_90",), FAILED, made(1, "rotate_270")), 2.1),
     "an idle call": (rollout(("rotate_90",), IDLE, made(1, "rotate_270")), 2.1),
