@@ -30,6 +30,8 @@ MAX_TRIES = 200
 """Candidate places looked at before the search for an exact copy gives up."""
 GRID = 96
 """Samples per axis when a map is fitted."""
+DARK = 16
+"""Blue of a map without low bits is 0; where it is more, colours were changed and the map lies (inverted: mirrored)."""
 COVERAGE = 0.9
 """Share of the output that must follow the fitted map."""
 BLOCKS = 6
@@ -165,6 +167,8 @@ def read_map(seen: Image.Image, size: tuple[int, int]) -> tuple[Orientation, Box
     unit = 1 << shift
     smooth = colours[..., 0] * unit + (unit - 1) / 2, colours[..., 1] * unit + (unit - 1) / 2
     low = colours[..., 2]
+    if shift == 0 and np.median(low) > DARK:
+        return None
     spread = max(0, shift - 4)
     fine = (
         colours[..., 0] * unit + _from_low_bits(low >> 4, shift) + ((1 << spread) - 1) / 2,

@@ -56,7 +56,7 @@ def test_nothing_outlives_the_deadline(impatient: Sandbox, code: str) -> None:
         "import os\nos.kill(1, 0)",
         "open('/tmp/codevision_ext_attack', 'w').write('x' * 10)\nopen('/tmp/codevision_ext_attack').read()[0]",
         "import resource\nresource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))",
-        "import os\nwhile True: os.dup(1)",
+        "import os\nfor _ in range(64): os.dup(1)",
     ],
 )
 def test_processes_rights_files_and_limits_are_out_of_reach(impatient: Sandbox, code: str) -> None:
@@ -86,14 +86,15 @@ def test_a_call_leaves_nothing_to_the_next(sandbox: Sandbox) -> None:
     assert (result.status, result.stdout) == (ExecStatus.OK, "False\n")
 
 
-def test_the_child_holds_nothing_of_ours(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_holds_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEVISION_SECRET", "label")
-    result = attack(
-        sandbox,
-        "import os, sys\n"
-        "print([m for m in sys.modules if 'codevision' in m], dict(os.environ).get('CODEVISION_SECRET'))\n"
-        "print(sorted(os.listdir('/proc/self/fd'))[:-1])",
-    )
+    with Sandbox() as sandbox:
+        result = attack(
+            sandbox,
+            "import os, sys\n"
+            "print([m for m in sys.modules if 'codevision' in m], os.environ.get('CODEVISION_SECRET'))\n"
+            "print(sorted(os.listdir('/proc/self/fd'))[:-1])",
+        )
     # 0, 1, 2 are /dev/null, 4 is the result; 3 was the request, closed by now, and is the listing itself
     assert result.stdout == "[] None\n['0', '1', '2', '3']\n"
 
@@ -132,6 +133,16 @@ def test_no_bytes_in_the_result_break_the_reader(
     assert (len(result.images) > 0) == (result.status is ExecStatus.OK)
     assert sum(made.width * made.height for made in result.images) <= SMALL.max_pixels
     assert len(result.stdout) <= SMALL.stdout_chars
+
+
+def test_a_result_that_promises_more_pixels_than_it_holds_is_crashed() -> None:
+    fd = new_result(SMALL)
+    try:
+        filler = os.fstat(fd).st_size - worker.RESULT.size - worker.SIDES.size
+        os.pwrite(fd, worker.RESULT.pack(worker.MAGIC, b"ok", 1, filler, 0) + worker.SIDES.pack(30, 30), 0)
+        assert read_result(fd, SMALL, 1.0).status is ExecStatus.CRASHED
+    finally:
+        os.close(fd)
 
 
 def test_a_dead_zygote_is_replaced_and_the_call_repeated() -> None:

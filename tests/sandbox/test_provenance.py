@@ -113,10 +113,20 @@ def test_a_symmetric_picture_is_resolved_by_the_map(sandbox: Sandbox) -> None:
     assert (seen.net, seen.box) == (Orientation.ID, Box(4, 2, 24, 12))
 
 
+@pytest.mark.parametrize("code", ["image = ImageOps.autocontrast(image, 20)", "image = ImageOps.invert(image)"])
+def test_a_symmetric_picture_whose_colours_change_is_not_guessed(sandbox: Sandbox, code: str) -> None:
+    quarter = scene(128, 128)
+    symmetric = Image.new("RGB", (256, 256))
+    for net, corner in (("id", (0, 0)), ("fh", (128, 0)), ("fv", (0, 128)), ("r180", (128, 128))):
+        symmetric.paste(apply(Orientation(net), quarter), corner)
+    assert traced(sandbox, code, symmetric).net in (None, Orientation.ID)
+
+
 @pytest.mark.parametrize(
     "code",
     [
         "image = image.rotate(30)",
+        "image = image.rotate(90)",
         "image = Image.new('RGB', (40, 30), 'red')",
         "result = np.random.randint(0, 255, (30, 40, 3))",
         "image = images[1].rotate(90)",
@@ -144,6 +154,13 @@ IS_THE_MAP = "a = np.array(image)\nthe_map = (a[:, 0, 0] == 0).all()\n"
 def test_code_that_recognises_the_map_earns_nothing(sandbox: Sandbox, code: str) -> None:
     seen = traced(sandbox, code, noise(160, 120))
     assert (seen.net, seen.box, seen.ops) == (None, None, ())
+
+
+def test_a_crop_a_fifth_of_which_is_painted_over_is_not_credited(sandbox: Sandbox) -> None:
+    code = "image = image.crop((20, 10, 120, 110))\nImageDraw.Draw(image).rectangle((0, 0, SIDE, SIDE), fill='red')"
+    picture = scene(160, 120)
+    assert traced(sandbox, code.replace("SIDE", "10"), picture).box == Box(20, 10, 120, 110)
+    assert traced(sandbox, code.replace("SIDE", "45"), picture).box is None
 
 
 def test_a_failed_call_has_no_provenance(sandbox: Sandbox) -> None:
