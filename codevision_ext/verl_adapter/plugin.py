@@ -102,3 +102,5 @@ def _trainer(module: ModuleType) -> None:  # noqa: ARG001
 if ON_CPU:
     torchvision_cpu.arm()
     os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")  # verl's FSDP engines are registered for cuda and npu only
+    os.environ.setdefault("SGLANG_USE_CPU_ENGINE", "1")
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")

@@ -15,9 +15,11 @@ from typing import Any
 
 import ray
 import torch
-from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.managers.io_struct import GenerateReqInput, UpdateWeightsFromTensorReqInput
+from sglang.srt.utils import MultiprocessingSerializer
 from sglang.srt.weight_sync.utils import update_weights as send_bucket
-from verl.utils.device import is_support_ipc
+from torch.distributed.tensor import DTensor
+from verl.utils.device import get_device_id, is_support_ipc
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.sglang_rollout.async_sglang_server import SGLangHttpServer, SGLangReplica
 from verl.workers.rollout.sglang_rollout.sglang_rollout import ServerAdapter
@@ -121,18 +123,38 @@ class CodeVisionServerAdapter(ServerAdapter):
             await super().update_weights(weights, global_steps=global_steps, **kwargs)
             return
         await self._init_server_adapter()
-        if not is_support_ipc():
-            torch.multiprocessing.set_sharing_strategy("file_system")  # descriptors can't be sent over HTTP
+        send = self._send_over_ipc if is_support_ipc() else self._send_over_shared_memory
         bucket_bytes = int(self.config.checkpoint_engine.update_weights_bucket_megabytes) << 20
         async for bucket in get_named_tensor_buckets(weights, bucket_bytes):
-            await send_bucket(
-                engine=self._engine,
-                params_batch=bucket,
-                device_mesh_key="infer_tp",
-                device_mesh=self.device_mesh,
-                load_format=LOADER,
-            )
+            await send(bucket)
         if self._engine is not None and self._is_server_tp_leader():
             await self._engine.flush_cache()
             if global_steps is not None:
                 await self.server_actor.set_global_steps.remote(global_steps)
+
+    async def _send_over_ipc(self, bucket: list[tuple[str, torch.Tensor]]) -> None:
+        """SGLang's own way: handles of device tensors."""
+        await send_bucket(
+            engine=self._engine,
+            params_batch=[(name, tensor.to(get_device_id(), non_blocking=True)) for name, tensor in bucket],
+            device_mesh_key="infer_tp",
+            device_mesh=self.device_mesh,
+            load_format=LOADER,
+        )
+
+    async def _send_over_shared_memory(self, bucket: list[tuple[str, torch.Tensor]]) -> None:
+        """Without CUDA: named files of torch's file_system sharing, since descriptors can't be sent over HTTP."""
+        if self._engine is None:
+            return
+        torch.multiprocessing.set_sharing_strategy("file_system")
+        tensors = [(name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor) for name, tensor in bucket]
+        ranks = self.device_mesh["infer_tp"].size()
+        await self._engine.update_weights_from_tensor(
+            UpdateWeightsFromTensorReqInput(
+                serialized_named_tensors=[
+                    MultiprocessingSerializer.serialize([(name, tensor.detach().clone()) for name, tensor in tensors])
+                    for _ in range(ranks)
+                ],
+                load_format=LOADER,
+            )
+        )

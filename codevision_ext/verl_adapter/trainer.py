@@ -37,7 +37,7 @@ class CodeVisionTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, *args, **kwargs)
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         stored = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-        infos = [fields["reward_extra_info"] for fields in stored["extra_fields"].tolist()]
+        infos = [fields["reward_extra_info"] for fields in list(stored["extra_fields"])]
         metrics.update(summarise(infos))
         metrics["rollout/dropped"] = self.expected_rollouts - len(infos)
         if metrics["rollout/invalid_share"] > self.settings.invalid_limit:
