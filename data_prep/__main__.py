@@ -48,7 +48,7 @@ def glyphs(
     words_share: Annotated[float, typer.Option(help="Share of words, the rest are numbers; in [0, 1].")] = 0.3,
     source_share: Annotated[float, typer.Option(help="Share of rows that need no tool; in [0, 1].")] = 1 / 6,
     crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop; in [0, 1].")] = 0.15,
-    sizes: Annotated[str, typer.Option(help="Sizes of upright pictures, pixels.")] = "84x56,112x56,84x84",
+    sizes: Annotated[str, typer.Option(help="Sizes of upright pictures, pixels.")] = "84x28,84x56",
     force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
 ) -> None:
     """Draw the small reading task: characters to read in pictures that are turned, mirrored or too large."""
@@ -111,7 +111,7 @@ def parse_parts(text: str) -> set[str]:
 
 
 def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """`84x56,112x56` as pairs of width and height.
+    """`84x28,84x56` as pairs of width and height.
 
     Raises:
         InputError: Something in the list isn't WIDTHxHEIGHT.
@@ -120,7 +120,7 @@ def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
     for item in text.split(","):
         width, _, height = item.strip().partition("x")
         if not (width.isdecimal() and height.isdecimal()):
-            raise InputError(f"--sizes is a list like 84x56,112x56; {item!r} isn't WIDTHxHEIGHT")
+            raise InputError(f"--sizes is a list like 84x28,84x56; {item!r} isn't WIDTHxHEIGHT")
         sizes.append((int(width), int(height)))
     return tuple(sizes)
 

@@ -1,4 +1,4 @@
-"""How one picture of the reading task is drawn: three characters that fill it, in random colours, with light noise."""
+"""How one picture of the reading task is drawn: characters in equal cells, in random colours, with light noise."""
 
 import io
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ FONTS = {
 }
 """Font files that come with matplotlib, by split; no font serves two splits."""
 
-MIN_TEXT_PX = 28
-"""Height of the characters, at least: two rows of 14-pixel patches."""
-MARGIN_PX = 4
-JITTER_PX = 3
+CELL_PX = 28
+"""Width of the cell of one character, and least height of a picture: what one token of a Qwen2.5-VL picture covers."""
+TEXT_PX = (18, 22)
+"""Least and greatest height of a character."""
+JITTER_PX = 2
 """How far from the centre the text may stand."""
 MIN_CONTRAST = 110
 """Least difference in brightness (0-255) between ink and paper."""
@@ -49,17 +50,18 @@ def draw_colours(rng: np.random.Generator) -> Colours:
 
 
 def draw_text(rng: np.random.Generator, text: str, font: str, size: tuple[int, int], colours: Colours) -> Pixels:
-    """A `size` (width, height) picture with `text` nearly filling it, a little off the centre."""
+    """A `size` (width, height) picture with the characters of `text` in a row of equal cells, a little off the centre."""
     width, height = size
-    stencil = _stencil(text, font)
-    tall = int(rng.integers(MIN_TEXT_PX, max(MIN_TEXT_PX, min(height - 4 * MARGIN_PX, 40)) + 1))
-    natural = stencil.width * tall / stencil.height
-    wide = round(min(natural * 1.25, width - 2 * MARGIN_PX))
-    left = _jitter(rng, width - wide)
-    top = _jitter(rng, height - tall)
-    coverage = np.zeros((height, width, 1), dtype=np.float32)
-    coverage[top : top + tall, left : left + wide, 0] = np.asarray(stencil.resize((wide, tall), Image.Resampling.BOX))
-    coverage /= 255
+    tall = int(rng.integers(TEXT_PX[0], TEXT_PX[1] + 1))
+    across, down = (int(shift) for shift in rng.integers(-JITTER_PX, JITTER_PX + 1, 2))
+    stencil = Image.new("L", size)
+    for index, character in enumerate(text):
+        glyph = _stencil(character, font)
+        wide = round(min(glyph.width * tall / glyph.height, CELL_PX - 2 * JITTER_PX - 2))
+        centre = width / 2 + CELL_PX * (index + 0.5 - len(text) / 2)
+        corner = (round(centre - wide / 2) + across, round((height - tall) / 2) + down)
+        stencil.paste(glyph.resize((wide, tall), Image.Resampling.BOX), corner)
+    coverage = np.asarray(stencil, dtype=np.float32)[..., None] / 255
     paper, ink = (np.asarray(colour, dtype=np.float32) for colour in (colours.paper, colours.ink))
     return _noisy(rng, paper + coverage * (ink - paper))
 
@@ -107,17 +109,12 @@ def _font(name: str) -> ImageFont.FreeTypeFont:
 
 @cache
 def _stencil(text: str, font: str) -> Image.Image:
-    """The text as coverage (0-255), cut to its ink."""
+    """A character as coverage (0-255), cut to its ink."""
     face = _font(font)
     left, top, right, bottom = face.getbbox(text)
     stencil = Image.new("L", (int(right - left), int(bottom - top)))
     ImageDraw.Draw(stencil).text((-left, -top), text, fill=255, font=face)
     return stencil.crop(stencil.getbbox())
-
-
-def _jitter(rng: np.random.Generator, room: int) -> int:
-    """An offset near the middle of `room` pixels: at most JITTER_PX from it, and never outside."""
-    return int(np.clip(room // 2 + rng.integers(-JITTER_PX, JITTER_PX + 1), 0, room))
 
 
 def _tint(rng: np.random.Generator, grey: int) -> tuple[int, int, int]:

@@ -10,15 +10,17 @@ from codevision_ext import geometry
 from codevision_ext.errors import InputError
 from codevision_ext.types import Box
 from data_prep import vocabulary
-from data_prep.drawing import FONTS, MARGIN_PX, MIN_TEXT_PX, draw_clutter, draw_colours, draw_text, to_png
+from data_prep.drawing import CELL_PX, FONTS, draw_clutter, draw_colours, draw_text, to_png
 from data_prep.schema import Row
 
 SOURCE = "glyphs"
 QUESTIONS = {"number": "What number is written?", "word": "What word is written?"}
-CELL = (84, 56)
+CELL = (84, 28)
 """Width and height of a cell of the page, pixels."""
-GRID = (3, 4)
-"""Columns and rows of the page: 252x224 pixels, with text in one cell."""
+GRID = (3, 6)
+"""Columns and rows of the page: 252x168 pixels, with text in one cell."""
+LENGTH = 3
+"""Characters of a text."""
 COLUMNS = {
     "source": None,
     "rot90": "rotate_90",
@@ -38,7 +40,7 @@ class Mix:
     """What the rows are drawn from."""
 
     seed: int = 0
-    sizes: tuple[tuple[int, int], ...] = ((84, 56), (112, 56), (84, 84))
+    sizes: tuple[tuple[int, int], ...] = ((84, 28), (84, 56))
     """Width and height of an upright picture, pixels."""
     words_share: float = 0.3
     """Share of words among the texts; the rest are numbers. In [0, 1]."""
@@ -58,9 +60,9 @@ class Mix:
                 raise InputError(f"{name} is a share in [0, 1], not {getattr(self, name)}")
         if self.source_share + self.crop_share > 1:
             raise InputError("source_share and crop_share together exceed 1")
-        least_w, least_h = 2 * MIN_TEXT_PX, MIN_TEXT_PX + 2 * MARGIN_PX
+        least_w, least_h = LENGTH * CELL_PX, CELL_PX
         if not self.sizes or any(width < least_w or height < least_h for width, height in self.sizes):
-            raise InputError(f"sizes are pictures of at least {least_w}x{least_h} pixels, e.g. 84x56,112x56")
+            raise InputError(f"sizes are pictures of at least {least_w}x{least_h} pixels, e.g. 84x28,112x56")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +103,16 @@ def draw_test_rows(mix: Mix, items: int) -> Iterator[Row]:
 
 
 def draw_reading_rows(mix: Mix, count: int, split: str = "train") -> Iterator[Row]:
-    """Upright pictures only; half of the words of the train split are letters in no dictionary."""
+    """Upright pictures only.
+
+    Half of the words of the train split are letters in no dictionary, and three of its texts in five are cut to one or
+    two characters: who has seen characters alone learns to read a row of them sooner.
+    """
     for index in range(count):
         rng = rng_of(mix, "read" if split == "train" else f"read_{split}", index)
         label = draw_label(rng, mix, split, with_letter_strings=split == "train")
+        if split == "train":
+            label = replace(label, text=label.text[: int(rng.choice([1, 2, LENGTH], p=[0.4, 0.2, 0.4]))])
         yield make_row(label, split, index, draw_canonical(rng, mix, label))
 
 
@@ -141,8 +149,9 @@ def draw_label(rng: np.random.Generator, mix: Mix, split: str, *, with_letter_st
 
 
 def draw_canonical(rng: np.random.Generator, mix: Mix, label: Label) -> Image.Image:
-    """An upright picture that the text nearly fills."""
-    size = mix.sizes[int(rng.integers(len(mix.sizes)))]
+    """An upright picture of one of the sizes, as much narrower as the text is shorter than LENGTH."""
+    width, height = mix.sizes[int(rng.integers(len(mix.sizes)))]
+    size = (width * len(label.text) // LENGTH, height)
     return Image.fromarray(draw_text(rng, label.text, label.font, size, draw_colours(rng)))
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
 from codevision_ext.types import Box
-from data_prep.drawing import FONTS, MIN_CONTRAST, MIN_TEXT_PX, NOISE, draw_colours, draw_text
+from data_prep.drawing import FONTS, MIN_CONTRAST, NOISE, TEXT_PX, draw_colours, draw_text
 from data_prep.glyphs import CELL, COLUMNS, GRID, ORIENTATION_OPS, Mix, draw_reading_rows, draw_rows, draw_test_rows
 from data_prep.schema import RL_SCHEMA, Row, rl_record
 from data_prep.vocabulary import SPLITS
@@ -98,7 +98,7 @@ def test_characters_are_tall_enough_and_whole_in_every_font_and_size() -> None:
             assert pixels.shape == (size[1], size[0], 3)
             paper = np.asarray(colours.paper)
             inked = np.abs(pixels - paper).max(axis=2) > 3 * NOISE
-            assert np.ptp(np.nonzero(inked.any(axis=1))) + 1 >= MIN_TEXT_PX - 2
+            assert np.ptp(np.nonzero(inked.any(axis=1))) + 1 >= TEXT_PX[0] - 2
             edge = np.concatenate([inked[0], inked[-1], inked[:, 0], inked[:, -1]])
             assert not edge.any()
 
