@@ -12,10 +12,10 @@ from rich.progress import track
 
 from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import CodeVisionError, InputError
-from codevision_ext.files import write_whole
+from codevision_ext.files import whole_folder, write_whole
 from codevision_ext.sandbox import Sandbox
 from data_prep import corpus as tokenizer_corpus
-from data_prep.files import whole_folder, write_parquet, write_trajectories
+from data_prep.files import write_parquet, write_trajectories
 from data_prep.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
 from data_prep.schema import RL_SCHEMA, SFT_SCHEMA, rl_record, sft_record
 from data_prep.trajectories import draw_trajectories, read_aloud

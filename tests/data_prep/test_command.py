@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.files import whole_folder
+from codevision_ext.files import whole_folder
 from data_prep.schema import RL_SCHEMA, SFT_SCHEMA
 
 SMALL = ("--rows", "12", "--read-rows", "12", "--sft-rows", "12", "--test-items", "2", "--seed", "5")
