@@ -8,7 +8,7 @@ rollout to verl, so group terms see everything before anything is filtered.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from codevision_ext.episode import Episode, EpisodeLimits
 from codevision_ext.errors import EngineError, InfraError
 from codevision_ext.records import RecordWriter
 from codevision_ext.rollout import Sample, Trajectory, play
+from codevision_ext.rows import split_prompt
 from codevision_ext.scoring import numbers, read_item, score, with_pictures
 from codevision_ext.verl_adapter.codec import QwenCodec
 from codevision_ext.verl_adapter.tool import CodeImageTool
@@ -44,23 +45,6 @@ logger = logging.getLogger(__name__)
 def codec_of(processor: ProcessorMixin) -> QwenCodec:
     """One codec for each processor of this process."""
     return QwenCodec(processor)
-
-
-def split_prompt(
-    raw_prompt: Sequence[Mapping[str, Any]], system: str
-) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """Messages with bare picture parts, led by the system message (the row's own, if it has one), and the pictures."""
-    pictures: list[Image.Image] = []
-    messages: list[dict[str, Any]] = []
-    if raw_prompt[0]["role"] != "system":
-        messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
-    for message in raw_prompt:
-        content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        pictures += [part["image"] for part in parts if part["type"] == "image"]
-        bare = [{"type": "image"} if part["type"] == "image" else dict(part) for part in parts]
-        messages.append({"role": message["role"], "content": bare})
-    return messages, pictures
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from transformers import ProcessorMixin
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from codevision_ext.errors import InputError
+from codevision_ext.rows import split_content
 
 FAMILIES = {"qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}
 
@@ -172,14 +173,3 @@ class QwenCodec:
         for token in collapsed:
             ids += [token] * (next(counts) if token == self.image_id else 1)
         return ids
-
-
-def split_content(content: str) -> list[dict[str, str]]:
-    """`"a<image>b"` -> text, image and text parts, as chat templates want them."""
-    parts: list[dict[str, str]] = []
-    for index, text in enumerate(content.split("<image>")):
-        if index:
-            parts.append({"type": "image"})
-        if text:
-            parts.append({"type": "text", "text": text})
-    return parts

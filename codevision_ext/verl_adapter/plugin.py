@@ -12,6 +12,7 @@ from types import ModuleType
 import wrapt
 
 from codevision_ext.verl_adapter import torchvision_cpu
+from codevision_ext.verl_adapter.device import CPU_ENVIRONMENT
 
 PACKAGE = "codevision_ext.verl_adapter"
 ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
@@ -101,6 +102,5 @@ def _trainer(module: ModuleType) -> None:  # noqa: ARG001
 
 if ON_CPU:
     torchvision_cpu.arm()
-    os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")  # verl's FSDP engines are registered for cuda and npu only
-    os.environ.setdefault("SGLANG_USE_CPU_ENGINE", "1")
-    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    for name, value in CPU_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)

@@ -4,7 +4,6 @@ Files may differ in the types of their columns (`transform` is a string in one a
 side by side and never concatenated. Pictures reach the loop at full resolution.
 """
 
-import io
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -14,19 +13,16 @@ from typing import Any
 import datasets
 import torch
 from omegaconf import DictConfig
-from PIL import Image
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from codevision_ext.errors import InputError
+from codevision_ext.rows import check_columns, read_prompt
 from codevision_ext.scoring import read_item
-from codevision_ext.verl_adapter.codec import split_content
-
-COLUMNS = ("prompt", "images", "reward_model", "extra_info")
 
 
 class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
-    """One prompt a row; see `COLUMNS` and the data documentation for the schema.
+    """One prompt a row; see `rows.COLUMNS` and the data documentation for the schema.
 
     Args:
         data_files: One parquet file or several.
@@ -53,9 +49,7 @@ class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
             if not Path(path).is_file():
                 raise InputError(f"{path}: no such file")
             table = datasets.Dataset.from_parquet(path)
-            missing = [column for column in COLUMNS if column not in table.column_names]
-            if missing:
-                raise InputError(f"{path}: column {missing[0]} is missing")
+            check_columns(table.column_names, path)
             self.tables.append(table)
         self.ends = list(accumulate(len(table) for table in self.tables))
         self.length = self.ends[-1] if max_samples < 0 else min(max_samples, self.ends[-1])
@@ -72,19 +66,8 @@ class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
         table = bisect_right(self.ends, index)
         row = self.tables[table][index - (self.ends[table - 1] if table else 0)]
         where = f"{self.files[table]}, row {index - (self.ends[table - 1] if table else 0)}"
-        pictures = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
-        remaining = iter(pictures)
-        messages = []
-        try:
-            for message in row["prompt"]:
-                parts: list[dict[str, Any]] = []
-                for part in split_content(message["content"]):
-                    parts.append({"type": "image", "image": next(remaining)} if part["type"] == "image" else dict(part))
-                messages.append({"role": message["role"], "content": parts})
-        except StopIteration:
-            raise InputError(f"{where}: the prompt has more <image> than the {len(pictures)} pictures of the row") from None
-        if next(remaining, None) is not None:
-            raise InputError(f"{where}: the row has {len(pictures)} pictures but fewer <image> in its prompt")
+        messages = read_prompt(row, where)
+        first = next((part["image"] for m in messages for part in m["content"] if part["type"] == "image"), None)
         extra = dict(row["extra_info"] or {}) | {"index": (row["extra_info"] or {}).get("index", index)}
         fields = {
             "raw_prompt": messages,
@@ -93,7 +76,7 @@ class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
             "extra_info": extra,
         }
         try:
-            read_item(fields, pictures[0].size if pictures else (0, 0))
+            read_item(fields, first.size if first else (0, 0))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         return fields | {"index": extra["index"], "dummy_tensor": torch.tensor([0], dtype=torch.uint8)}

@@ -10,13 +10,11 @@ Registered under verl's own name `sglang`, on every device:
 """
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 import ray
 import torch
-from sglang.srt.managers.io_struct import GenerateReqInput, UpdateWeightsFromTensorReqInput
-from sglang.srt.utils import MultiprocessingSerializer
 from sglang.srt.weight_sync.utils import update_weights as send_bucket
 from torch.distributed.tensor import DTensor
 from verl.utils.device import get_device_id, is_support_ipc
@@ -28,14 +26,7 @@ from verl.workers.rollout.sglang_rollout.utils import SGLANG_LORA_NAME, get_name
 from codevision_ext.errors import EngineError
 from codevision_ext.verl_adapter.codec import QwenCodec
 from codevision_ext.verl_adapter.sglang_loader import LOADER
-
-NEVER = -1e4
-"""Logit bias of an id that must not be sampled."""
-
-
-def collapse(ids: Sequence[int], image_id: int) -> list[int]:
-    """One mark a picture: runs of `image_id` become a single one."""
-    return [token for at, token in enumerate(ids) if token != image_id or at == 0 or ids[at - 1] != image_id]
+from codevision_ext.verl_adapter.sglang_request import read_output, request_of, weights_request
 
 
 class CodeVisionSGLangServer(SGLangHttpServer):
@@ -47,7 +38,6 @@ class CodeVisionSGLangServer(SGLangHttpServer):
         loaders = list(engine_kwargs.get("custom_weight_loader") or [])
         engine_kwargs["custom_weight_loader"] = [*loaders, LOADER]
         self._codec = QwenCodec(self.model_config.processor)
-        self._never = {str(token): NEVER for token in self._codec.banned_ids}
         await super().launch_server(master_address=master_address, master_port=master_port)
 
     async def generate(
@@ -62,40 +52,25 @@ class CodeVisionSGLangServer(SGLangHttpServer):
         """Continues `prompt_ids` (picture marks widened) and returns what was sampled, with its log-probs.
 
         Raises:
-            EngineError: the engine saw another number of prompt tokens, or returned tokens without log-probs.
+            EngineError: as `request_of` and `read_output`.
         """
         if video_data or any(disaggregation.values()):
             raise EngineError("videos and disaggregated prefill aren't supported by the CodeVision rollout")
         params = dict(sampling_params)
         params.pop("logprobs", None)
-        room = self.config.max_model_len - len(prompt_ids) - 1
         asked = params.pop("max_tokens", None) or params.pop("max_new_tokens", None) or self.config.response_length
-        if room < 1:
-            raise EngineError(f"{len(prompt_ids)} prompt tokens leave no room in max_model_len {self.config.max_model_len}")
-        params |= {"max_new_tokens": min(asked, room), "logit_bias": self._never}
-        request = GenerateReqInput(
-            rid=request_id,
-            input_ids=collapse(prompt_ids, self._codec.image_id),
-            sampling_params=params,
-            return_logprob=True,
-            image_data=image_data or None,
+        request = request_of(
+            prompt_ids, image_data or (), params, asked, codec=self._codec, context=self.config.max_model_len
         )
+        request.rid = request_id
         if self.lora_as_adapter:
             request.lora_path = SGLANG_LORA_NAME
         output = await anext(self.tokenizer_manager.generate_request(request, None))
-        meta = output["meta_info"]
-        reason = (meta.get("finish_reason") or {}).get("type")
-        token_ids = list(output["output_ids"])
-        log_probs = [float(entry[0]) for entry in meta.get("output_token_logprobs") or []]
-        if reason != "abort":
-            if meta["prompt_tokens"] != len(prompt_ids):
-                raise EngineError(f"the engine saw {meta['prompt_tokens']} prompt tokens, the trainer {len(prompt_ids)}")
-            if len(log_probs) != len(token_ids):
-                raise EngineError(f"the engine returned {len(token_ids)} tokens but {len(log_probs)} log-probs")
+        sampled = read_output(output, len(prompt_ids))
         return TokenOutput(
-            token_ids=token_ids,
-            log_probs=log_probs,
-            stop_reason={"abort": "aborted", "length": "length"}.get(reason, "completed"),
+            token_ids=sampled.ids,
+            log_probs=sampled.log_probs,
+            stop_reason={"abort": "aborted", "length": "length"}.get(sampled.reason, "completed"),
             extra_fields={"global_steps": self.global_steps},
         )
 
@@ -146,15 +121,5 @@ class CodeVisionServerAdapter(ServerAdapter):
         """Without CUDA: named files of torch's file_system sharing, since descriptors can't be sent over HTTP."""
         if self._engine is None:
             return
-        torch.multiprocessing.set_sharing_strategy("file_system")
         tensors = [(name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor) for name, tensor in bucket]
-        ranks = self.device_mesh["infer_tp"].size()
-        await self._engine.update_weights_from_tensor(
-            UpdateWeightsFromTensorReqInput(
-                serialized_named_tensors=[
-                    MultiprocessingSerializer.serialize([(name, tensor.detach().clone()) for name, tensor in tensors])
-                    for _ in range(ranks)
-                ],
-                load_format=LOADER,
-            )
-        )
+        await self._engine.update_weights_from_tensor(weights_request(tensors, self.device_mesh["infer_tp"].size()))

@@ -26,7 +26,7 @@ def test_letter_strings_hold_no_word_of_any_split() -> None:
 
 
 def test_every_split_has_enough_of_both_kinds() -> None:
-    assert [len(numbers(split)) > 30 and len(words(split)) > 20 for split in SPLITS] == [True] * 3
+    assert [len(numbers(split)) > 30 and len(words(split)) > 8 for split in SPLITS] == [True] * 3
     assert 0.6 < len(numbers("train")) / sum(len(numbers(split)) for split in SPLITS) < 0.8
 
 
