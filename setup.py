@@ -19,6 +19,8 @@ setup(
         "pydantic",
         "typer",
         "rich",
+        "psutil",
+        "wrapt",
         "jinja2",
         "math-verify",
     ],

@@ -1,0 +1,52 @@
+# make demo      trains and evaluates a tiny model, writes runs/demo/report.html; goes on where it was stopped
+# make test      the whole test suite
+# make check     linters, types, import layers, then the tests
+# make install   .venv with the `codevision` command; the targets above do it when something changed
+# make clean     removes what can be made again: .venv, caches, build folders; never runs/
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+INSTALLED := $(VENV)/.installed
+SEED ?= 0
+
+.PHONY: install demo bench-step test lint check clean
+.DELETE_ON_ERROR:
+
+install: $(INSTALLED)
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) isn't installed; install Python 3.11, or say PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: any build of that version serves, and what follows mustn't choose another.
+$(INSTALLED): requirements-runtime.txt requirements-engine.txt requirements-dev.txt setup.py pyproject.toml | $(BIN)/python
+	$(PIP) "$$(grep '^torch==' requirements-runtime.txt)"
+	$(PIP) -r requirements-runtime.txt -r requirements-dev.txt
+	$(PIP) --no-deps -r requirements-engine.txt
+	$(PIP) --no-deps --editable .
+	$(BIN)/python -m codevision_ext.verl_adapter.torchvision_cpu
+	@touch $@
+
+demo: install
+	@$(BIN)/codevision demo --seed $(SEED)
+
+# Seconds of a GRPO step of 8 prompts x 4 rollouts, after `make demo`: the median of runs/demo/bench/metrics.jsonl
+bench-step: install
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OUT=runs/demo SEED=$(SEED) bash recipe/demo/run.sh bench
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,153 @@
+"""How is a command run so that nothing it started outlives it? As a tree of processes, watched and ended as a whole.
+
+Linux lets a process adopt the orphans below it, so a daemon that detached itself from the command (as Ray's do) stays
+in the tree. Covered: everything that descends from the command, whatever session or group it moved to. Not covered:
+what another service starts on its behalf (systemd, a container engine). When this process itself is killed outright,
+its tree lives on until `end_marked` finds it.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36
+_GRACE_S = 10.0
+"""Between asking a process to end and killing it."""
+_POLL_S = 0.1
+
+
+class Command:
+    """One running command: `with Command(words, env=..., log=...) as command: command.poll()`.
+
+    Leaving the block ends whatever of the tree still runs. Children that this process had before aren't touched.
+    """
+
+    def __init__(self, words: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._others = set(_descendants())
+        with log.open("ab") as out:
+            self._child = subprocess.Popen(  # its own session: Ctrl-C reaches this process, which ends the tree
+                words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while the command runs."""
+        return self._child.poll()
+
+    def processes(self) -> list[psutil.Process]:
+        """What runs of the tree, without the dead that nobody has waited for."""
+        return [process for process in _descendants() if process not in self._others and self._alive(process)]
+
+    def memory_bytes(self) -> int:
+        """Memory of the whole tree now; a page that several processes share is counted once (the sum of their PSS)."""
+        return sum(map(_pss, self.processes()))
+
+    def end(self, grace_s: float = _GRACE_S) -> None:
+        """Ends the tree: asks every process, kills what is left after `grace_s` seconds, waits until none is left."""
+        with _deaf():
+            _end(self.processes, grace_s)
+            self._child.wait()
+
+    def _alive(self, process: psutil.Process) -> bool:
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                return True
+            if process.pid != self._child.pid and process.ppid() == os.getpid():
+                os.waitpid(process.pid, os.WNOHANG)
+        except (psutil.NoSuchProcess, ChildProcessError):
+            pass  # it ended while we looked
+        return False
+
+
+def end_marked(name: str, value: str, grace_s: float = _GRACE_S) -> int:
+    """Ends every process that has NAME=VALUE in its environment, except this one and its parents; gives their number.
+
+    That is how a tree is found again whose parent was killed.
+    """
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+
+    def marked() -> list[psutil.Process]:
+        return [p for p in psutil.process_iter() if p.pid not in ours and _environment(p).get(name) == value]
+
+    found = marked()
+    if found:
+        with _deaf():
+            _end(marked, grace_s)
+    return len(found)
+
+
+def available_bytes() -> int:
+    """Memory that new processes can use, within the limit of this control group where there is one."""
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+    except OSError:  # no control group with a limit here
+        return free
+    return free if limit == "max" else min(free, int(limit) - used)
+
+
+def _end(running: Callable[[], list[psutil.Process]], grace_s: float) -> None:
+    asked: set[psutil.Process] = set()
+    deadline = time.monotonic() + grace_s
+    while left := running():
+        late = time.monotonic() > deadline
+        for process in left:
+            if late or process not in asked:
+                asked.add(process)
+                _signal(process, signal.SIGKILL if late else signal.SIGTERM)
+        time.sleep(_POLL_S)
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    with suppress(psutil.NoSuchProcess):  # it ended by itself
+        process.send_signal(number)
+
+
+def _descendants() -> list[psutil.Process]:
+    children: list[psutil.Process] = psutil.Process().children(recursive=True)
+    return children
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended, or belongs to somebody else
+        return 0
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return dict(process.environ())
+    except (psutil.Error, OSError):  # it ended, or belongs to somebody else
+        return {}
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """A second Ctrl-C doesn't interrupt the ending of what the first one ends."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

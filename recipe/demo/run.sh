@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# One stage of the demo, as a person would launch it:
+#     [OUT=runs/demo] [SEED=0] [DEVICE=cpu] bash recipe/demo/run.sh STAGE [verl settings]
+# `codevision demo` runs the stages below in this order, each by this file. OUT holds what they make; DEVICE is cpu or gpu.
+set -euo pipefail
+recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+stage=${1:?which stage? data, model, read, sft, grpo, bench, eval or report}
+shift
+seed=${SEED:-0} device=${DEVICE:-cpu}
+mkdir -p "${OUT:=runs/demo}/logs"
+OUT=$(cd "$OUT" && pwd)
+if [ "$device" = cpu ]; then
+  export VERL_PLATFORM=cpu OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+fi
+
+last() { # FOLDER: the last step that verl saved there
+  echo "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")"
+}
+sft() { # FILE MODEL FOLDER [settings]: supervised fine-tuning; resumes from the last checkpoint in FOLDER
+  VERL_FILE_LOGGER_PATH=$OUT/logs/$stage.jsonl exec torchrun --standalone --nproc-per-node 1 \
+    -m verl.trainer.sft_trainer --config-path "$recipe" --config-name sft \
+    data.train_files="$1" model.path="$2" trainer.default_local_dir="$3" "${@:4}"
+}
+grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkpoint
+  VERL_FILE_LOGGER_PATH=$2 TENSORBOARD_DIR=$OUT/tensorboard python -m verl.trainer.main_ppo \
+    --config-path "$recipe" --config-name grpo device="$device" \
+    actor_rollout_ref.model.path="${MODEL:-$(last "$OUT/sft")/huggingface}" \
+    actor_rollout_ref.rollout.multi_turn.tool_config_path="$recipe/tool.yaml" \
+    data.train_files="$OUT/data/train.parquet" data.val_files="$OUT/data/val.parquet" data.seed="$seed" \
+    trainer.default_local_dir="$1" "${@:3}"
+}
+
+case $stage in
+  data)
+    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --seed "$seed" --force "$@"
+    ;;
+  model)
+    exec codevision tiny-model --family qwen2_5_vl --out "$OUT/model" --seed "$seed" --force "$@"
+    ;;
+  read) # what characters look like; the evaluation's `base`
+    sft "$OUT/data/read.parquet" "$OUT/model" "$OUT/read" "$@"
+    ;;
+  sft) # how the tool is used
+    sft "$OUT/data/sft.parquet" "$(last "$OUT/read")/huggingface" "$OUT/sft" "$@"
+    ;;
+  grpo)
+    # verl's file logger empties its file when a run resumes; the report reads the last line of a step.
+    metrics=$OUT/metrics.jsonl earlier=$OUT/metrics_earlier.jsonl
+    [ ! -s "$metrics" ] || cat "$metrics" >>"$earlier"
+    grpo "$OUT/grpo" "$metrics" codevision.records="$OUT/rollouts" "$@"
+    [ ! -s "$earlier" ] || { cat "$metrics" >>"$earlier" && mv "$earlier" "$metrics"; }
+    ;;
+  bench) # how long a step of 8 prompts x 4 rollouts takes; nothing is kept of it but the times
+    mkdir -p "$OUT/bench"
+    grpo "$OUT/bench" "$OUT/bench/metrics.jsonl" codevision.records=null \
+      data.train_batch_size=8 actor_rollout_ref.actor.ppo_mini_batch_size=8 actor_rollout_ref.rollout.n=4 \
+      trainer.logger=[file] trainer.total_training_steps=7 trainer.save_freq=-1 trainer.resume_mode=disable "$@"
+    ;;
+  eval)
+    exec codevision eval --data "$OUT/data/test.parquet" --tools on,off --seed "$seed" --out "$OUT" --recipe "$recipe/grpo.yaml" \
+      --checkpoint base="$(last "$OUT/read")/huggingface" \
+      --checkpoint sft="$(last "$OUT/sft")/huggingface" \
+      --checkpoint rl="$(last "$OUT/grpo")/actor/huggingface" "$@"
+    ;;
+  report)
+    exec codevision report "$OUT" "$@"
+    ;;
+  *)
+    echo "run.sh: no stage $stage; there are data, model, read, sft, grpo, bench, eval and report" >&2
+    exit 2
+    ;;
+esac
