@@ -1,5 +1,6 @@
 """What can be asked for from a shell? The `codevision` command; each command imports what it needs when it runs."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,26 @@ def codevision() -> None:
 
 
 @app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on in it.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the data, the weights and the sampling.")] = 0,
+    recipe: Annotated[Path, typer.Option(help="Folder with run.sh and its settings.")] = Path("recipe/demo"),
+    until: Annotated[str, typer.Option(help="Last stage to run.")] = "report",
+) -> None:
+    """Draw data, build a tiny model, train and evaluate it, and write a page about it; goes on where it was stopped."""
+    from codevision_ext.demo import run_demo  # noqa: PLC0415  other commands start without it
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        run_demo(out, recipe=recipe, seed=seed, until=until)
+    except KeyboardInterrupt:
+        sys.stderr.write("codevision: stopped, nothing runs any more; the same command goes on from here\n")
+        sys.exit(130)
+    typer.echo(out / "report.html" if until == "report" else out)
+
+
+@app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run: results.json, metrics.jsonl, eval/, rollouts/.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; RUN_DIR/report.html by default.")] = None,
@@ -25,6 +46,59 @@ def report(
     from codevision_ext.report import write_report  # noqa: PLC0415  other commands start without it
 
     typer.echo(write_report(run_dir, out))
+
+
+@app.command()
+def tiny_model(
+    family: Annotated[str, typer.Option(help="qwen2_5_vl or qwen3_vl.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it appears whole or not at all.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights.")] = 0,
+    hidden: Annotated[int, typer.Option(min=32, help="Width of the language model; a multiple of 32.")] = 128,
+    layers: Annotated[int, typer.Option(min=1, help="Depth of the language model.")] = 4,
+    vision_hidden: Annotated[int, typer.Option(min=32, help="Width of the vision tower; a multiple of 32.")] = 96,
+    vision_layers: Annotated[int, typer.Option(min=1, help="Depth of the vision tower.")] = 3,
+    vocab_size: Annotated[int, typer.Option(min=512, help="Tokens, special ones included.")] = 1024,
+    max_pixels: Annotated[int, typer.Option(min=784, help="Largest picture that the model is shown, pixels.")] = 16384,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
+) -> None:
+    """Build a small random Qwen-VL checkpoint, offline, with a tokenizer trained on the package's own texts."""
+    from codevision_ext.files import whole_folder  # noqa: PLC0415
+    from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda  # noqa: PLC0415
+
+    sizes = {"hidden": hidden, "layers": layers, "vision_hidden": vision_hidden, "vision_layers": vision_layers}
+    with whole_folder(out, force=force) as draft:
+        use_cpu_if_no_cuda()
+        from codevision_ext.verl_adapter.tiny_model import build, corpus  # noqa: PLC0415  after the device is settled
+
+        parameters = build(
+            family, draft, texts=corpus(), vocab_size=vocab_size, max_pixels=max_pixels, seed=seed, **sizes
+        )
+    typer.echo(f"{out}: {family}, {parameters:,} parameters")
+
+
+@app.command(name="eval")
+def evaluate(
+    checkpoint: Annotated[list[str], typer.Option(help="NAME=FOLDER; NAME is base, sft or rl. Once a checkpoint.")],
+    data: Annotated[Path, typer.Option(help="Rows of the transformed benchmark, test.parquet.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: eval/ and results.json are written there.")],
+    recipe: Annotated[Path, typer.Option(help="Training config whose limits and tool hold here too.")] = Path(
+        "recipe/demo/grpo.yaml"
+    ),
+    tools: Annotated[str, typer.Option(help="on, off or on,off: with the tool, without, or both.")] = "on,off",
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: the likeliest token each time.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each column at most.")] = None,
+) -> None:
+    """Measure checkpoints on the six columns, with the loop, the tool and the engine of training."""
+    from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda  # noqa: PLC0415
+
+    use_cpu_if_no_cuda()
+    from codevision_ext.verl_adapter.evaluation import measure  # noqa: PLC0415  after the device is settled
+
+    results = measure(
+        checkpoint, data, out, recipe=recipe, tools=tools, temperature=temperature, seed=seed, limit=limit
+    )
+    typer.echo(results)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -103,14 +103,14 @@ class Results:
 
     checkpoints: Mapping[Checkpoint, Mapping[ToolMode, Mapping[Column, Score]]]
     """What was evaluated; each entry has all six columns."""
-    minutes: float
-    """Wall clock of the whole run."""
-    peak_rss_gb: float
-    """Peak memory of the whole process tree, 10^9 bytes."""
-    step_s: float
-    """Median seconds of a training step."""
     seed: int
     versions: Mapping[str, str]
+    minutes: float | None = None
+    """Wall clock of the whole run; None, as below: not measured (an evaluation alone)."""
+    peak_rss_gb: float | None = None
+    """Peak memory of the whole process tree, 10^9 bytes."""
+    step_s: float | None = None
+    """Median seconds of a training step."""
 
     def __post_init__(self) -> None:
         if not any(self.checkpoints.values()):
@@ -121,7 +121,7 @@ class Results:
                 if missing:
                     raise ValueError(f"checkpoints.{checkpoint}.{mode} lacks the column {', '.join(missing)}")
         for name in ("minutes", "peak_rss_gb", "step_s"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= (getattr(self, name) or 0.0) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, not a positive number")
 
 
@@ -131,6 +131,28 @@ _CODEC: Codec[Results] = Codec(Results)
 def write_results(path: Path, results: Results) -> None:
     """Writes results.json, whole or not at all."""
     write_whole(path, _CODEC.dump(results, indent=2) + b"\n")
+
+
+def merge_results(
+    path: Path,
+    scores: Mapping[Checkpoint, Mapping[ToolMode, Mapping[Column, Score]]],
+    seed: int,
+    versions: Mapping[str, str],
+) -> Results:
+    """Puts scores beside those that results.json holds already, over those of the same name, and gives the whole.
+
+    Raises:
+        InputError: results.json is there but can't be read.
+    """
+    old = read_results(path) if path.exists() else None
+    checkpoints = dict(old.checkpoints) if old else {}
+    for checkpoint, modes in scores.items():
+        checkpoints[checkpoint] = {**checkpoints.get(checkpoint, {}), **modes}
+    new = Results(checkpoints=checkpoints, seed=seed, versions=versions)
+    if old:
+        new = replace(new, minutes=old.minutes, peak_rss_gb=old.peak_rss_gb, step_s=old.step_s)
+    write_results(path, new)
+    return new
 
 
 def read_results(path: Path) -> Results:

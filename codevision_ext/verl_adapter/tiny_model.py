@@ -40,6 +40,12 @@ MARKUP_TOKENS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_respo
 """Single tokens in Qwen3's vocabulary that aren't special: they survive decoding."""
 
 
+def corpus() -> list[str]:
+    """The texts that the package brings for `build`."""
+    lines = resources.files("codevision_ext.prompts").joinpath("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
     """A byte-level BPE with Qwen's pre-tokenizer, trained on `texts`."""
     bpe = Tokenizer(models.BPE())

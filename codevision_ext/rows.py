@@ -1,0 +1,70 @@
+"""What a row of the CodeVision-RL schema asks: its messages and pictures, as chat templates and the rollout want them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from codevision_ext.errors import InputError
+
+COLUMNS = ("prompt", "images", "reward_model", "extra_info")
+"""What a file of rows must have."""
+
+
+def split_content(content: str) -> list[dict[str, str]]:
+    """`"a<image>b"` -> text, image and text parts, as chat templates want them."""
+    parts: list[dict[str, str]] = []
+    for index, text in enumerate(content.split("<image>")):
+        if index:
+            parts.append({"type": "image"})
+        if text:
+            parts.append({"type": "text", "text": text})
+    return parts
+
+
+def check_columns(names: Sequence[str], where: str) -> None:
+    """Whether a file has what a row needs; `where` names it.
+
+    Raises:
+        InputError: names the column that is missing.
+    """
+    missing = [column for column in COLUMNS if column not in names]
+    if missing:
+        raise InputError(f"{where}: column {missing[0]} is missing")
+
+
+def read_prompt(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """The messages of a row; each image part holds its picture, at full resolution.
+
+    Raises:
+        InputError: a picture can't be read, or pictures and `<image>` aren't equally many; `where` names the row.
+    """
+    try:
+        pictures = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
+    except (OSError, TypeError) as error:
+        raise InputError(f"{where}: images: not a picture that can be read") from error
+    messages = [{"role": message["role"], "content": split_content(message["content"])} for message in row["prompt"]]
+    marks = [part for message in messages for part in message["content"] if part["type"] == "image"]
+    if len(marks) != len(pictures):
+        raise InputError(f"{where}: {len(marks)} <image> in the prompt, {len(pictures)} pictures in the row")
+    for part, picture in zip(marks, pictures, strict=True):
+        part["image"] = picture
+    return messages
+
+
+def split_prompt(
+    raw_prompt: Sequence[Mapping[str, Any]], system: str
+) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+    """Messages with bare picture parts, led by the system message (the row's own, if it has one), and the pictures."""
+    pictures: list[Image.Image] = []
+    messages: list[dict[str, Any]] = []
+    if raw_prompt[0]["role"] != "system":
+        messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
+    for message in raw_prompt:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        pictures += [part["image"] for part in parts if part["type"] == "image"]
+        bare = [{"type": "image"} if part["type"] == "image" else dict(part) for part in parts]
+        messages.append({"role": message["role"], "content": bare})
+    return messages, pictures

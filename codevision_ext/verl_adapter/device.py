@@ -1,0 +1,44 @@
+"""Which device a command runs on, and what a host without an accelerator needs said before verl or SGLang is imported."""
+
+import os
+
+from codevision_ext.verl_adapter import torchvision_cpu
+
+CPU_ENVIRONMENT = {
+    "VERL_PLATFORM": "cpu",
+    "VERL_ENGINE_DEVICE": "cuda",  # verl's FSDP engines are registered for cuda and npu only
+    "SGLANG_USE_CPU_ENGINE": "1",
+    "TORCHDYNAMO_DISABLE": "1",
+}
+"""Read by verl, SGLang and torch, here and in every process started from here; what is already set stays."""
+
+CPU_ENGINE = {
+    "device": "cpu",
+    "dtype": "float32",
+    "attention_backend": "torch_native",
+    "mm_attention_backend": "sdpa",
+    "sampling_backend": "pytorch",
+    "enable_memory_saver": False,
+    "disable_cuda_graph": True,
+    "disable_overlap_schedule": True,
+    "max_total_tokens": 131072,
+    "sleep_on_idle": True,
+}
+"""SGLang's settings on a CPU, as recipe/demo/device/cpu.yaml gives them to verl; on CUDA its own defaults serve."""
+
+
+def use_cpu_if_no_cuda() -> bool:
+    """Prepares this process for the device that torch has; True: it is the CPU.
+
+    Call it before the first import of verl, transformers or SGLang.
+    """
+    torchvision_cpu.arm()
+    import torch  # noqa: PLC0415  # after the hook, and only in a process that needs it
+
+    if torch.cuda.is_available():
+        return False
+    for name, value in CPU_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on shared cores were measured up to 15 times slower
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    return True

@@ -1,0 +1,245 @@
+"""SGLang as a rollout engine without a trainer: starts once, takes one checkpoint after the other, ends with its children.
+
+It is the engine that verl runs in training, asked in the same words (`sglang_request`). Call
+`device.use_cpu_if_no_cuda` before this module is imported.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import psutil
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from sglang.srt.entrypoints.engine import Engine as SGLang
+from transformers import AutoProcessor
+
+from codevision_ext.errors import EngineError, InputError
+from codevision_ext.rollout import Policy, Sample
+from codevision_ext.verl_adapter.codec import QwenCodec
+from codevision_ext.verl_adapter.device import CPU_ENGINE
+from codevision_ext.verl_adapter.sglang_loader import LOADER, engine_name
+from codevision_ext.verl_adapter.sglang_request import read_output, request_of, weights_request
+
+T = TypeVar("T")
+
+MAX_RUNNING = 256
+"""Rollouts that the engine samples at the same time."""
+BUCKET_BYTES = 512 << 20
+"""Weights sent at once."""
+_ALIVE_EVERY_S = 1.0
+"""How often a caller that waits looks whether the engine still lives."""
+
+
+class _SGLang(SGLang):
+    def shutdown(self) -> None:
+        """Nothing: the stock method, also called at exit, kills every child of this process, whoever started it."""
+
+
+def _stay(signum: int, frame: object) -> None:
+    """For SIGQUIT, which a failing engine process sends us: stock SGLang would end this process; we look ourselves."""
+
+
+class Engine:
+    """One SGLang engine in child processes; use it as a context manager, from the main thread.
+
+    `load` puts weights into it and must come before the first sample. Sampling isn't repeatable to the bit: `seed` seeds
+    the engine's one generator, and which request draws from it first depends on timing. SGLang's own seed a request needs
+    its deterministic mode, which has no attention for the CPU.
+
+    Args:
+        checkpoint: Folder whose architecture, tokenizer and picture settings the engine takes.
+        context: Tokens of a prompt and its response together, at most.
+        seed: Of the sampling.
+
+    Raises:
+        InputError: the folder isn't a checkpoint.
+        EngineError: the engine can't start.
+    """
+
+    def __init__(self, checkpoint: Path, *, context: int, seed: int = 0) -> None:
+        self.codec = codec_of(checkpoint)
+        self._checkpoint = checkpoint
+        self._context = context + 1  # SGLang keeps one token back
+        self._shapes = weight_shapes(checkpoint)
+        os.environ["SGLANG_VLM_CACHE_SIZE_MB"] = "0"  # keyed by picture alone, it would outlive other weights
+        before = set(multiprocessing.active_children())
+        self._sigquit = signal.getsignal(signal.SIGQUIT)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sglang", daemon=True)
+        atexit.register(self.close)
+        try:
+            self._engine = _SGLang(
+                model_path=str(checkpoint),
+                load_format="dummy",
+                context_length=self._context,
+                max_running_requests=MAX_RUNNING,
+                random_seed=seed,
+                skip_tokenizer_init=True,
+                custom_weight_loader=[LOADER],
+                custom_sigquit_handler=_stay,
+                log_level="error",
+                **({} if torch.cuda.is_available() else CPU_ENGINE),
+            )
+        except (RuntimeError, ValueError, OSError, EOFError) as error:
+            raise EngineError(f"SGLang can't start on {checkpoint}: {str(error).splitlines()[0]}") from error
+        finally:
+            self._children = [child for child in multiprocessing.active_children() if child not in before]
+            if not hasattr(self, "_engine"):
+                self.close()
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the engine and every process that it started; may be called again."""
+        atexit.unregister(self.close)
+        watchdog = getattr(getattr(self, "_engine", None), "tokenizer_manager", None)
+        if watchdog is not None:
+            watchdog._subprocess_watchdog.stop()  # it takes the end of a child for a crash
+        processes = [process for child in self._children for process in _family(child.pid)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for child in self._children:
+            child.join(timeout=10)
+        self._children = []
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=10)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGQUIT, self._sigquit)
+
+    async def load(self, checkpoint: Path) -> None:
+        """Puts the weights of `checkpoint` in place of the present ones; samples from before are forgotten.
+
+        Raises:
+            InputError: it isn't a checkpoint of this engine's architecture and tokenizer.
+            EngineError: the engine died or refused the weights.
+        """
+        if weight_shapes(checkpoint) != self._shapes:
+            raise InputError(f"{checkpoint}: its weights have other names or shapes than those of {self._checkpoint}")
+        codec = codec_of(checkpoint)
+        if codec.tokenizer.get_vocab() != self.codec.tokenizer.get_vocab():
+            raise InputError(f"{checkpoint}: its tokenizer is another than that of {self._checkpoint}")
+        manager = self._engine.tokenizer_manager
+        for bucket in _buckets(checkpoint):
+            request = weights_request(bucket, self._engine.server_args.tp_size)
+            loaded, said = await self._ask(lambda request=request: manager.update_weights_from_tensor(request, None))
+            if not loaded:
+                raise EngineError(f"{checkpoint}: the engine refused the weights: {said.splitlines()[0]}")
+        flushed = await self._ask(manager.flush_cache)
+        if not flushed.success:
+            raise EngineError("the engine can't forget its cache while rollouts are running")
+
+    def policy(self, *, temperature: float = 1.0) -> Policy:
+        """The engine as the rollout loop wants it; any number of rollouts may use it at the same time."""
+        return partial(self._sample, {"temperature": temperature})
+
+    async def _sample(
+        self, params: dict[str, Any], ids: list[int], pictures: Sequence[Image.Image], max_tokens: int
+    ) -> Sample:
+        request = request_of(ids, pictures, params, max_tokens, codec=self.codec, context=self._context)
+        output = await self._ask(lambda: anext(self._engine.tokenizer_manager.generate_request(request, None)))
+        sampled = read_output(output, len(ids))
+        if sampled.reason == "abort":
+            raise EngineError("the engine aborted a request")
+        return Sample(ids=sampled.ids, log_probs=sampled.log_probs, finished=sampled.reason != "length")
+
+    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Asks on the engine's own loop and waits, as long as the engine's processes live."""
+
+        async def asked() -> T:
+            return await question()
+
+        answer = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), self._loop))
+        try:
+            while not (await asyncio.wait({answer}, timeout=_ALIVE_EVERY_S))[0]:
+                self._check()
+            return answer.result()
+        except ValueError as error:
+            raise EngineError(f"the engine refused a request: {error}") from error
+        finally:
+            answer.cancel()
+
+    def _check(self) -> None:
+        dead = [child for child in self._children if not child.is_alive()]
+        if dead or not self._children:
+            code = f" (exit code {dead[0].exitcode})" if dead else ""
+            raise EngineError(f"the rollout engine died{code}; its last words are above")
+
+
+def codec_of(checkpoint: Path) -> QwenCodec:
+    """The tokens of a checkpoint's model family.
+
+    Raises:
+        InputError: the folder has no processor that can be used.
+    """
+    if not (checkpoint / "config.json").is_file():
+        raise InputError(f"{checkpoint}: not a checkpoint: there is no config.json in it")
+    try:
+        return QwenCodec(AutoProcessor.from_pretrained(checkpoint, local_files_only=True))
+    except (OSError, ValueError, InputError) as error:
+        raise InputError(f"{checkpoint}: its processor can't be used: {str(error).splitlines()[0]}") from error
+
+
+def weight_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every weight of a checkpoint, by the engine's names.
+
+    Raises:
+        InputError: there are no weights, or a file of them is damaged.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in _weight_files(checkpoint):
+        try:
+            with safe_open(path, "pt") as file:
+                shapes |= {engine_name(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: can't be read: {error}") from error
+    return shapes
+
+
+def _weight_files(checkpoint: Path) -> list[Path]:
+    files = sorted(checkpoint.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{checkpoint}: not a checkpoint: there are no weights (*.safetensors) in it")
+    return files
+
+
+def _buckets(checkpoint: Path) -> Iterator[list[tuple[str, torch.Tensor]]]:
+    """All weights, at most `BUCKET_BYTES` at once; a larger one by itself."""
+    bucket: list[tuple[str, torch.Tensor]] = []
+    size = 0
+    for path in _weight_files(checkpoint):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                tensor = file.get_tensor(name)
+                if bucket and size + tensor.nbytes > BUCKET_BYTES:
+                    yield bucket
+                    bucket, size = [], 0
+                bucket.append((name, tensor))
+                size += tensor.nbytes
+    if bucket:
+        yield bucket
+
+
+def _family(pid: int | None) -> list[psutil.Process]:
+    """A process and everything below it."""
+    try:
+        parent = psutil.Process(pid)
+        return [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return []

@@ -1,0 +1,127 @@
+"""Measures checkpoints on a real engine: the stages behind `codevision eval`."""
+
+import asyncio
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from codevision_ext.code_tool import CodeTool
+from codevision_ext.errors import InputError
+from codevision_ext.evaluate.metrics import (
+    CHECKPOINTS,
+    TRANSFORMED,
+    Checkpoint,
+    Column,
+    Score,
+    ToolMode,
+    by_column,
+    merge_results,
+    read_results,
+)
+from codevision_ext.evaluate.run import evaluate, read_cases
+from codevision_ext.progress import Stages
+from codevision_ext.records import RecordWriter
+from codevision_ext.sandbox import Sandbox
+from codevision_ext.verl_adapter.engine import Engine
+from codevision_ext.verl_adapter.recipe import read_rules
+
+MODES: dict[str, ToolMode] = {"on": "tool_on", "off": "tool_off"}
+PACKAGES = ("codevision_ext", "verl", "torch", "transformers", "sglang")
+
+
+def measure(
+    checkpoints: Sequence[str],
+    data: Path,
+    out: Path,
+    *,
+    recipe: Path,
+    tools: str = "on,off",
+    temperature: float = 1.0,
+    seed: int = 0,
+    limit: int | None = None,
+) -> Path:
+    """Plays every row of `data` with every checkpoint, and puts the scores into OUT/results.json, which it gives.
+
+    OUT/eval/NAME_MODE.jsonl is written as soon as that checkpoint and mode are done, results.json at the end.
+
+    Args:
+        checkpoints: `NAME=FOLDER`, all of one architecture and tokenizer.
+        data: Rows of the transformed benchmark.
+        out: Folder of the run; made where it is missing.
+        recipe: Training config, see `recipe.read_rules`.
+        tools: Modes by their names in `MODES`, separated by commas.
+        temperature: Of the sampling; 0: greedy.
+        seed: Of the sampling; see `engine.Engine` for what it can't promise.
+        limit: Rows of each column at most.
+
+    Raises:
+        InputError: an argument, a file or a row is wrong; nothing is written.
+        InfraError: the engine or the sandbox broke.
+    """
+    folders = _read_checkpoints(checkpoints)
+    modes = _read_modes(tools)
+    rules = read_rules(recipe)
+    cases = read_cases(data, limit)
+    path = out / "results.json"
+    if path.exists():
+        read_results(path)  # a file that can't be merged is said before the work, not behind it
+    scores: dict[Checkpoint, dict[ToolMode, dict[Column, Score]]] = {name: {} for name in folders}
+    names = [f"{name} {mode}" for name in folders for mode in modes]
+
+    async def play_all(engine: Engine, sandbox: Sandbox, stages: Stages) -> None:
+        tool = CodeTool(sandbox, max_text_chars=rules.max_text_chars)
+        for name, folder in folders.items():
+            for at, mode in enumerate(modes):
+                stages.start(f"{name} {mode}")
+                if at == 0:
+                    await engine.load(folder)
+                records = await evaluate(
+                    cases,
+                    policy=engine.policy(temperature=temperature),
+                    codec=engine.codec,
+                    tool=tool if mode == "tool_on" else None,
+                    limits=rules.limits,
+                    settings=rules.settings,
+                    out=RecordWriter(out / "eval", f"{name}_{mode}"),
+                    seed=seed,
+                    progress=stages.advance,
+                )
+                scores[name][mode] = by_column(records)
+                stages.done(_note(scores[name][mode]))
+
+    with Stages(["engine", *names]) as stages:
+        stages.start("engine")
+        with (
+            Sandbox(rules.sandbox) as sandbox,
+            Engine(next(iter(folders.values())), context=rules.context, seed=seed) as engine,
+        ):
+            asyncio.run(play_all(engine, sandbox, stages))
+    merge_results(path, scores, seed, {package: version(package) for package in PACKAGES})
+    return path
+
+
+def _note(scores: dict[Column, Score]) -> str:
+    turned = Score.mean(scores[column] for column in TRANSFORMED)
+    return f"source {scores['source'].accuracy:.0%}, transformed {turned.accuracy:.0%}"
+
+
+def _read_checkpoints(arguments: Sequence[str]) -> dict[Checkpoint, Path]:
+    """Folder of each checkpoint, in the order given."""
+    folders: dict[Checkpoint, Path] = {}
+    for argument in arguments:
+        given, _, folder = argument.partition("=")
+        name = next((known for known in CHECKPOINTS if known == given), None)
+        if name is None or not folder:
+            raise InputError(f"--checkpoint {argument}: must be NAME=FOLDER, NAME one of {', '.join(CHECKPOINTS)}")
+        if name in folders:
+            raise InputError(f"--checkpoint {argument}: {name} is given twice")
+        folders[name] = Path(folder)
+    return folders
+
+
+def _read_modes(tools: str) -> list[ToolMode]:
+    words = [word.strip() for word in tools.split(",")]
+    unknown = [word for word in words if word not in MODES]
+    if unknown:
+        raise InputError(f"--tools {tools}: {unknown[0]!r} is neither on nor off")
+    return [mode for word, mode in MODES.items() if word in words]

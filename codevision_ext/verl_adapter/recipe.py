@@ -1,0 +1,89 @@
+"""What an evaluation takes over from a recipe's training config, so that both play by the same rules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from codevision_ext.config import Settings, read_settings
+from codevision_ext.episode import EpisodeLimits
+from codevision_ext.errors import InputError
+from codevision_ext.sandbox import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How rollouts are played."""
+
+    settings: Settings
+    limits: EpisodeLimits
+    context: int
+    """Tokens of a prompt and its response, at most."""
+    sandbox: Limits
+    max_text_chars: int
+    """What a call's code may say to the model."""
+
+
+def read_rules(path: Path) -> Rules:
+    """Reads a training config as it stands in the file: nothing that Hydra would add, overrides neither.
+
+    Raises:
+        InputError: a file can't be read, or a setting is missing, unknown or wrong; names it.
+    """
+    config = _read(path)
+    settings = dict(config.get("codevision") or {})
+    settings.pop("records", None)  # where training keeps its own
+    try:
+        data, turns = config["data"], config["actor_rollout_ref"]["rollout"]["multi_turn"]
+        response = int(data["max_response_length"])
+        context = int(data["max_prompt_length"]) + response
+        assistant_turns = int(turns["max_assistant_turns"] or response)
+        tool_config = turns.get("tool_config_path")
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: setting {error} is missing") from error
+    checked = read_settings(settings)
+    tool = _tool_settings(_beside(path, tool_config)) if tool_config else {}
+    limits = {name: tool[name] for name in Limits.__dataclass_fields__ if name in tool}
+    return Rules(
+        settings=checked,
+        limits=EpisodeLimits(
+            response_tokens=response,
+            assistant_turns=assistant_turns,
+            turn_tokens=checked.turn_tokens,
+            malformed_calls=checked.malformed_calls,
+        ),
+        context=context,
+        sandbox=Limits(**limits),
+        max_text_chars=int(tool.get("max_text_chars", 512)),
+    )
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A file that `path` names: from the working directory, as verl reads it, or else in the folder of `path`."""
+    return Path(name) if Path(name).is_file() else path.parent / Path(name).name
+
+
+def _tool_settings(path: Path) -> Mapping[str, Any]:
+    """The settings of the code tool in a tool config of verl."""
+    for tool in _read(path).get("tools") or ():
+        if str(tool.get("class_name", "")).endswith(".CodeImageTool"):
+            return tool.get("config") or {}
+    raise InputError(f"{path}: there is no CodeImageTool among its tools")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        config = OmegaConf.load(path)
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from error
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path}: isn't YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, DictConfig):
+        raise InputError(f"{path}: isn't a mapping of settings")
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return plain
