@@ -1,4 +1,4 @@
-"""What a row of the CodeVision-RL schema asks: its messages and pictures, as chat templates and the rollout want them."""
+"""What does a row of the CodeVision-RL schema ask? Its messages and pictures, as chat templates want them."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ COLUMNS = ("prompt", "images", "reward_model", "extra_info")
 """What a file of rows must have."""
 
 
-def split_content(content: str) -> list[dict[str, str]]:
+def split_content(content: str) -> list[dict[str, Any]]:
     """`"a<image>b"` -> text, image and text parts, as chat templates want them."""
-    parts: list[dict[str, str]] = []
+    parts: list[dict[str, Any]] = []
     for index, text in enumerate(content.split("<image>")):
         if index:
             parts.append({"type": "image"})
@@ -63,7 +63,7 @@ def split_prompt(
         messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
     for message in raw_prompt:
         content = message["content"]
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
         pictures += [part["image"] for part in parts if part["type"] == "image"]
         bare = [{"type": "image"} if part["type"] == "image" else dict(part) for part in parts]
         messages.append({"role": message["role"], "content": bare})

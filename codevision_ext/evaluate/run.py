@@ -1,6 +1,7 @@
 """How does a checkpoint do on a transformed benchmark? Plays every row as in training, scores it, keeps the record."""
 
 import asyncio
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -71,32 +72,37 @@ def read_cases(path: Path, limit: int | None = None) -> list[Case]:
     return cases
 
 
+def rollout_seed(seed: int, case: str, number: int) -> int:
+    """The seed of one rollout, in [0, 2**63); the same for every checkpoint and mode."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {number} {case}".encode()).digest()[:8]) >> 1
+
+
 async def evaluate(
     cases: Sequence[Case],
     *,
-    policy: Policy,
+    policy: Callable[[int], Policy],
     codec: Codec,
     tool: CodeTool | None,
     limits: EpisodeLimits,
     settings: Settings,
     out: RecordWriter,
     rollouts: int = 1,
-    seed: int | None = None,
+    seed: int = 0,
     concurrency: int = CONCURRENCY,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Record]:
     """Plays every case `rollouts` times and writes the records, in the order of the cases, when the last one is played.
 
     Args:
         cases: What to play.
-        policy: The engine.
+        policy: The engine, given the seed of a rollout.
         codec: The model family's tokens.
         tool: Runs the calls; None: the model has no tool, and the system prompt doesn't speak of one.
         limits: What a rollout may use up.
         settings: The plugin's settings, the reward among them.
         out: Where pictures and records go; the records replace those of an earlier evaluation.
         rollouts: How often each case is played; its rollouts are a group.
-        seed: Kept in the records.
+        seed: Of the evaluation; every rollout gets its own, made of this, its row and its number.
         concurrency: Rollouts under way at the same time.
         progress: Called with the number of cases played and of all cases.
 
@@ -108,11 +114,12 @@ async def evaluate(
     faults: list[InfraError] = []
     done = 0
 
-    async def once(case: Case) -> Trajectory | None:
+    async def once(case: Case, number: int) -> Trajectory | None:
         async with slots:
             messages, pictures = split_prompt(read_prompt(case.row, case.name), system)
             try:
-                return await play(messages, pictures, policy=policy, codec=codec, tool=tool, limits=limits)
+                engine = policy(rollout_seed(seed, case.name, number))
+                return await play(messages, pictures, policy=engine, codec=codec, tool=tool, limits=limits)
             except InfraError as error:
                 faults.append(error)
                 logger.warning("a rollout of %s is invalid: %s", case.name, error)
@@ -124,11 +131,12 @@ async def evaluate(
 
     async def group(case: Case) -> list[Record]:
         nonlocal done
-        played = await asyncio.gather(*[once(case) for _ in range(rollouts)])
+        played = await asyncio.gather(*[once(case, number) for number in range(rollouts)])
         records = score(case.item, case.name, played, settings, split="test", seed=seed)
         kept = [with_pictures(record, trajectory, out) for record, trajectory in zip(records, played, strict=True)]
         done += 1
-        progress(done, len(cases))
+        if progress:
+            progress(done, len(cases))
         return kept
 
     try:

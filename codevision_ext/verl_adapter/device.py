@@ -1,4 +1,4 @@
-"""Which device a command runs on, and what a host without an accelerator needs said before verl or SGLang is imported."""
+"""Which device a command runs on, and what a host without CUDA needs said before verl or SGLang is imported."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""SGLang as a rollout engine without a trainer: starts once, takes one checkpoint after the other, ends with its children.
+"""SGLang as a rollout engine without a trainer: starts once, takes one checkpoint after the other, leaves no process.
 
 It is the engine that verl runs in training, asked in the same words (`sglang_request`). Call
 `device.use_cpu_if_no_cuda` before this module is imported.
@@ -27,6 +27,7 @@ from codevision_ext.errors import EngineError, InputError
 from codevision_ext.rollout import Policy, Sample
 from codevision_ext.verl_adapter.codec import QwenCodec
 from codevision_ext.verl_adapter.device import CPU_ENGINE
+from codevision_ext.verl_adapter.seeded_sampling import run_scheduler
 from codevision_ext.verl_adapter.sglang_loader import LOADER, engine_name
 from codevision_ext.verl_adapter.sglang_request import read_output, request_of, weights_request
 
@@ -41,6 +42,9 @@ _ALIVE_EVERY_S = 1.0
 
 
 class _SGLang(SGLang):
+    if not torch.cuda.is_available():
+        run_scheduler_process_func = staticmethod(run_scheduler)
+
     def shutdown(self) -> None:
         """Nothing: the stock method, also called at exit, kills every child of this process, whoever started it."""
 
@@ -52,14 +56,14 @@ def _stay(signum: int, frame: object) -> None:
 class Engine:
     """One SGLang engine in child processes; use it as a context manager, from the main thread.
 
-    `load` puts weights into it and must come before the first sample. Sampling isn't repeatable to the bit: `seed` seeds
-    the engine's one generator, and which request draws from it first depends on timing. SGLang's own seed a request needs
-    its deterministic mode, which has no attention for the CPU.
+    `load` puts weights into it and must come before the first sample. On the CPU a rollout's seed decides what is
+    sampled, whatever else the engine does (`seeded_sampling` says what is left to chance). On CUDA SGLang has one
+    generator for all requests, seeded with `seed`, and which of them draws first depends on timing: runs differ there.
 
     Args:
         checkpoint: Folder whose architecture, tokenizer and picture settings the engine takes.
         context: Tokens of a prompt and its response together, at most.
-        seed: Of the sampling.
+        seed: Of the engine's own generator.
 
     Raises:
         InputError: the folder isn't a checkpoint.
@@ -118,7 +122,7 @@ class Engine:
             child.join(timeout=10)
         self._children = []
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop)
             self._thread.join(timeout=10)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGQUIT, self._sigquit)
@@ -145,9 +149,14 @@ class Engine:
         if not flushed.success:
             raise EngineError("the engine can't forget its cache while rollouts are running")
 
-    def policy(self, *, temperature: float = 1.0) -> Policy:
-        """The engine as the rollout loop wants it; any number of rollouts may use it at the same time."""
-        return partial(self._sample, {"temperature": temperature})
+    def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
+        """The engine as one rollout sees it; any number of rollouts may be played at the same time.
+
+        Args:
+            seed: Of the rollout, in [0, 2**63).
+            temperature: 0 takes the likeliest token each time.
+        """
+        return partial(self._sample, {"temperature": temperature, "sampling_seed": seed})
 
     async def _sample(
         self, params: dict[str, Any], ids: list[int], pictures: Sequence[Image.Image], max_tokens: int
@@ -234,6 +243,15 @@ def _buckets(checkpoint: Path) -> Iterator[list[tuple[str, torch.Tensor]]]:
                 size += tensor.nbytes
     if bucket:
         yield bucket
+
+
+async def _cancel_all() -> None:
+    """Ends what still runs on this loop, then the loop."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    asyncio.get_running_loop().stop()
 
 
 def _family(pid: int | None) -> list[psutil.Process]:

@@ -77,7 +77,7 @@ def measure(
                     await engine.load(folder)
                 records = await evaluate(
                     cases,
-                    policy=engine.policy(temperature=temperature),
+                    policy=lambda seed: engine.policy(seed, temperature=temperature),
                     codec=engine.codec,
                     tool=tool if mode == "tool_on" else None,
                     limits=rules.limits,

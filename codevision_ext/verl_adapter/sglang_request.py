@@ -1,4 +1,4 @@
-"""What is said to an SGLang engine, and whether its answer can be trusted; the same inside verl and in an evaluation."""
+"""What is said to an SGLang engine, and can its answer be trusted? The same inside verl and in an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
