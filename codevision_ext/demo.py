@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -39,7 +39,7 @@ MEMORY_GB = 8.0
 DISK_GB = 2.0
 MARK = "CODEVISION_DEMO"
 """Environment variable of every process of a run: its folder."""
-_POLL_S, _MEMORY_S, _SAVE_S = 0.5, 2.0, 10.0
+_POLL_S, _MEMORY_S, _SAVE_S = 0.1, 2.0, 10.0
 """Between two looks at the command, at its memory, and two notes of its cost."""
 _TAIL_BYTES = 65_536
 """Of a log: enough to find the last step and the last error."""
@@ -98,11 +98,17 @@ class Note:
     """Most memory of its process tree (the sum of PSS, so a shared page counts once), 10^9 bytes."""
 
 
+Check = Callable[[Path, Path, Path], None]
+"""Of the run's folder, the recipe and a folder for temporary files; raises InputError."""
 _NOTES: Codec[Note] = Codec(Note)
 
 
-def run_demo(out: Path, *, recipe: Path, seed: int = 0, until: str = STAGES[-1].name) -> Path:
+def run_demo(
+    out: Path, *, recipe: Path, seed: int = 0, until: str = STAGES[-1].name, check: Check | None = None
+) -> Path:
     """Runs every stage up to `until` that isn't done yet, and gives the folder.
+
+    `check` looks for what would end the run later; None is `preflight`.
 
     Raises:
         InputError: something is missing or wrong that can be seen before the first stage; nothing was run.
@@ -117,20 +123,23 @@ def run_demo(out: Path, *, recipe: Path, seed: int = 0, until: str = STAGES[-1].
     out = out.absolute()
     with claimed(out):
         pending = [stage for stage in stages if not _finished(out, stage, keys)]
-        with _private_tmp(out) as tmp:
+        with Stages(["check", *(stage.name for stage in stages)]) as shown, _private_tmp(out) as tmp:
             if pending:
-                preflight(out, recipe, tmp)
+                shown.start("check")
+                (check or preflight)(out, recipe, tmp)
+                shown.done()
+            else:
+                shown.skip("check", "nothing to do")
             _forget_changed(out, keys)
-            with Stages([stage.name for stage in stages]) as shown:
-                for stage in stages:
-                    if stage not in pending:
-                        shown.skip(stage.name, "done before")
-                        continue
-                    shown.start(stage.name)
-                    if stage.name == "report":
-                        _add_costs(out, seed)
-                    _run(stage, out, recipe, seed, keys[stage.name], tmp, shown)
-                    shown.done()
+            for stage in stages:
+                if stage not in pending:
+                    shown.skip(stage.name, "done before")
+                    continue
+                shown.start(stage.name)
+                if stage.name == "report":
+                    _add_costs(out, seed)
+                _run(stage, out, recipe, seed, keys[stage.name], tmp, shown)
+                shown.done()
     return out
 
 
@@ -242,16 +251,20 @@ def _run(stage: Stage, out: Path, recipe: Path, seed: int, key: str, tmp: Path, 
     if not stage.resumes:
         _remove(out, stage)
     log = out / "logs" / f"{stage.name}.log"
+    start = log.stat().st_size if log.exists() else 0
     words = ["bash", str(recipe / "run.sh"), stage.name]
-    began, looked, saved = time.monotonic(), -_MEMORY_S, 0.0
+    _write_note(out, stage.name, note)
+    began, looked, saved, where = time.monotonic(), -_MEMORY_S, 0.0, None
     with Command(words, env=_environment(out, seed, tmp), log=log) as command:
         while True:
             status = command.poll()
             now = time.monotonic() - began
-            if now - looked >= _MEMORY_S:
+            if status is not None or now - looked >= _MEMORY_S:
                 looked = now
                 note = replace(note, peak_gb=max(note.peak_gb, command.memory_bytes() / 1e9))
-                _show(stage, out, shown)
+                before, where = where, _where(stage, out, _tail(log, start))
+                if where and where != before:
+                    shown.advance(*where)
             if status is not None or now - saved >= _SAVE_S:
                 note = replace(note, seconds=note.seconds + now - saved)
                 saved = now
@@ -260,24 +273,24 @@ def _run(stage: Stage, out: Path, recipe: Path, seed: int, key: str, tmp: Path, 
                 break
             time.sleep(_POLL_S)
     if status:
-        raise InfraError(f"{stage.name} failed: {_reason(log, status)}; the log is {log}")
+        raise InfraError(f"{stage.name} failed: {_reason(_tail(log, start), status)}; the log is {log}")
     _write_note(out, stage.name, replace(note, done=True))
 
 
-def _reason(log: Path, status: int) -> str:
+def _reason(log: str, status: int) -> str:
     if status < 0:
         return f"it was ended by signal {-status}" + (", perhaps for want of memory" if status == -9 else "")
-    return (last_error(_tail(log)) or f"exit status {status}").rstrip(".")
+    return (last_error(log) or f"exit status {status}").rstrip(".")
 
 
-def _show(stage: Stage, out: Path, shown: Stages) -> None:
-    """Brings step and note on the screen up to date with what the command has written."""
-    steps = steps_done(_tail(out / "logs" / f"{stage.name}.log"))
+def _where(stage: Stage, out: Path, log: str) -> tuple[int, int, str] | None:
+    """Step, steps in all and a word on how it goes, from what the command has written; None before the first step."""
+    steps = steps_done(log)
     if steps is None:
-        return
+        return None
     name, pattern = stage.note
     value = last_metrics(out / stage.metrics).get(name) if stage.metrics else None
-    shown.advance(*steps, "" if value is None else pattern.format(value))
+    return *steps, "" if value is None else pattern.format(value)
 
 
 def last_metrics(path: Path) -> dict[str, Any]:
@@ -382,10 +395,11 @@ def _private_tmp(out: Path) -> Iterator[Path]:
         shutil.rmtree(tmp, ignore_errors=True)
 
 
-def _tail(path: Path) -> str:
+def _tail(path: Path, start: int = 0) -> str:
+    """The end of a file that may not be there, from byte `start` at the earliest."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            file.seek(max(start, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
