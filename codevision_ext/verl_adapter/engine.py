@@ -176,6 +176,7 @@ class Engine:
 
         answer = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), self._loop))
         try:
+            self._check()
             while not (await asyncio.wait({answer}, timeout=_ALIVE_EVERY_S))[0]:
                 self._check()
             return answer.result()
