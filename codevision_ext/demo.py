@@ -34,7 +34,7 @@ from codevision_ext.files import write_whole
 from codevision_ext.processes import Command, available_bytes, end_marked
 from codevision_ext.progress import Stages
 
-MEMORY_GB = 8.0
+MEMORY_GB = 9.0
 """Free memory that the demo wants before it starts, 10^9 bytes."""
 DISK_GB = 2.0
 MARK = "CODEVISION_DEMO"

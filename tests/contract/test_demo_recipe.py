@@ -1,0 +1,89 @@
+"""Will verl take the demo's recipe as it stands, on a CPU and on a GPU node, and only settings that somebody reads?"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codevision_ext.demo import STAGES, stage_keys
+from codevision_ext.errors import InputError
+from codevision_ext.verl_adapter.check_recipe import load, unknown
+
+DEMO = Path(__file__).parents[2] / "recipe" / "demo"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A copy of the recipe that a test may spoil."""
+    return Path(shutil.copytree(DEMO, tmp_path / "recipe"))
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("grpo", []), ("grpo", ["device=gpu"]), ("sft", [])])
+def test_the_recipe_composes_and_has_no_setting_that_nobody_reads(name: str, settings: list[str]) -> None:
+    config = load(DEMO, name, settings)
+    assert config.data.custom_cls.path.startswith("pkg://codevision_ext.verl_adapter.")
+
+
+def test_on_a_gpu_node_nothing_is_left_of_what_the_cpu_needs() -> None:
+    config = load(DEMO, "grpo", ["device=gpu"])
+    assert config.trainer.device == "cuda"
+    assert config.actor_rollout_ref.rollout.engine_kwargs.sglang == {}
+    assert config.ray_kwargs.ray_init.num_cpus is None
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("grpo.yaml", "\ncodevision_typo: 1\n", "codevision_typo: verl's ppo_trainer has no such setting"),
+        ("grpo.yaml", "  save_frequency: 3\n", "trainer.save_frequency: verl's ppo_trainer has no such setting"),
+        ("sft.yaml", "  total_epoch: 3\n", "trainer.total_epoch: verl's sft_trainer_engine has no such setting"),
+        ("sft.yaml", "optim: {a: 1}: [\n", "sft.yaml: "),
+    ],
+)
+def test_a_setting_that_nobody_reads_is_refused_by_name(recipe: Path, file: str, text: str, said: str) -> None:
+    append(recipe / file, text)
+    with pytest.raises(InputError, match=re.escape(said)):
+        load(recipe, file.removesuffix(".yaml"))
+
+
+def test_a_setting_of_the_plugin_that_nobody_reads_is_refused_and_the_known_ones_are_listed(recipe: Path) -> None:
+    path = recipe / "grpo.yaml"
+    path.write_text(path.read_text().replace("codevision:\n", "codevision:\n  turn_token: 3\n"))
+    with pytest.raises(InputError, match=r"codevision\.turn_token: unknown setting; known are .*turn_tokens"):
+        load(recipe, "grpo")
+
+
+def test_the_check_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "codevision_ext.verl_adapter.check_recipe", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"codevision: {tmp_path / 'grpo.yaml'}: no such file"
+
+
+def test_names_below_an_open_section_and_fields_of_a_dataclass_are_known() -> None:
+    known = {"ray_kwargs": {"ray_init": {"num_cpus": None}}, "open": {}, "none": None, "closed": {"a": 1}}
+    ours = {"ray_kwargs": {"ray_init": {"x": 1}}, "open": {"x": 1}, "none": {"x": 1}, "closed": {"a": 1, "x": 1}}
+    assert list(unknown(ours, known)) == ["closed.x"]
+    score = {"_target_": "codevision_ext.evaluate.metrics.Score", "extra": 0}
+    assert list(unknown({"score": {"low": 1, "extra": 2, "lower": 3}}, {"score": score})) == ["score.lower"]
+
+
+def test_every_stage_has_a_branch_in_run_sh_and_its_settings_are_files_of_the_recipe() -> None:
+    assert list(stage_keys(DEMO, 0)) == [stage.name for stage in STAGES]
+
+
+def test_run_sh_without_a_stage_or_with_an_unknown_one_says_which_there_are(tmp_path: Path) -> None:
+    for words in ([], ["nap"]):
+        done = subprocess.run(
+            ["bash", str(DEMO / "run.sh"), *words], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.returncode in (1, 2)
+        assert "data, model, read, sft, grpo, bench, eval" in done.stderr
+        assert len(done.stderr.splitlines()) == 1

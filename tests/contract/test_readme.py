@@ -1,0 +1,80 @@
+"""Do the words of the READMEs hold: are there the commands, files and tests that they name?"""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+
+from codevision_ext import cli
+from codevision_ext.demo import STAGES
+from data_prep import __main__ as data_prep
+
+ROOT = Path(__file__).parents[2]
+READMES = (ROOT / "README.md", ROOT / "recipe" / "demo" / "README.md")
+LINES = sorted({line for path in READMES for line in re.findall(r"^    (\S.*)$", path.read_text(), re.MULTILINE)})
+
+
+def commands(start: str) -> list[str]:
+    """The commands in the READMEs that begin with these words, without settings before and a comment behind."""
+    bare = (re.sub(r"^(?:[A-Z]+=\S+ )+|\s+#.*$", "", line) for line in LINES)
+    return sorted({line for line in bare if line.startswith(start) and "   " not in line})
+
+
+def parse(app: typer.Typer, words: list[str]) -> None:
+    """Reads a command line as the program would, without doing it."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands[words[0]].make_context(words[0], words[1:])
+
+
+@pytest.mark.parametrize("line", commands("codevision "))
+def test_a_codevision_command_of_a_readme_is_understood(line: str) -> None:
+    parse(cli.app, shlex.split(line)[1:])
+
+
+@pytest.mark.parametrize("line", commands("python -m data_prep"))
+def test_a_data_command_of_a_readme_is_understood(line: str) -> None:
+    parse(data_prep.app, shlex.split(line)[3:])
+
+
+@pytest.mark.parametrize("line", commands("make "))
+def test_a_make_target_of_a_readme_exists(line: str) -> None:
+    done = subprocess.run([*line.split(), "-n"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", commands("bash recipe/demo/run.sh"))
+def test_a_stage_of_a_readme_exists(line: str) -> None:
+    assert line.split()[2] in [stage.name for stage in STAGES]
+
+
+def test_a_readme_has_commands_of_every_kind() -> None:
+    for start in (
+        "codevision demo",
+        "codevision eval",
+        "python -m data_prep",
+        "make demo",
+        "make test",
+        "bash recipe/",
+    ):
+        assert commands(start), start
+
+
+def test_every_stage_stands_in_the_recipe_s_table() -> None:
+    rows = re.findall(r"^\| (\w+) \|", READMES[1].read_text(), re.MULTILINE)
+    assert [row for row in rows if row != "stage"] == [stage.name for stage in STAGES]
+
+
+@pytest.mark.parametrize("path", READMES, ids=["project", "recipe"])
+def test_tests_and_files_that_a_readme_names_exist(path: Path) -> None:
+    text = path.read_text()
+    written = "\n".join(test.read_text() for test in (ROOT / "tests").rglob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in written, name
+    for name in re.findall(r"`((?:codevision_ext|recipe|tests)/[\w/]+\.\w+)`", text):
+        assert (ROOT / name).exists() or (path.parent / name).exists(), name
+    for name in re.findall(r"^      ?(\w[\w/. ]+?)  ", text, re.MULTILINE):
+        for part in name.split():
+            assert any((ROOT / "codevision_ext").rglob(part.rstrip("/"))), part
