@@ -6,16 +6,17 @@ The words for the model are in `prompts/tool.json` and `prompts/observations.jso
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from typing import Any
 
 from PIL import Image
 
+from codevision_ext.errors import InputError
 from codevision_ext.geometry import compose
 from codevision_ext.sandbox.pool import Sandbox
-from codevision_ext.sandbox.protocol import ExecRequest, ExecResult
+from codevision_ext.sandbox.protocol import ExecRequest, ExecResult, Limits
 from codevision_ext.sandbox.provenance import Provenance, into_input, trace
 from codevision_ext.types import Box, ExecStatus, Orientation, Step, ToolCall
 
@@ -71,6 +72,35 @@ class Observation:
     image: Image.Image | None = None
     """The new picture; None where there is none (a failed call, or a picture equal to its parent)."""
     step: Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSettings:
+    """The `config` of the code tool in a tool config of verl, where the limits stand beside the rest."""
+
+    limits: Limits = field(default_factory=Limits)
+    live: int | None = None
+    """Calls run at the same time; None: one a core."""
+    max_text_chars: int = 512
+
+
+def read_tool_settings(config: Mapping[str, Any], where: str) -> ToolSettings:
+    """Checks the settings of a tool config; `where` names it, and `type` is verl's own.
+
+    Raises:
+        InputError: a setting is unknown (the known ones are listed), isn't a number or is too small.
+    """
+    limits, own = {limit.name for limit in fields(Limits)}, {"live", "max_text_chars"}
+    given = {name: value for name, value in config.items() if name != "type"}
+    for name, value in given.items():
+        if name not in limits | own:
+            raise InputError(f"{where}: unknown setting {name}; known are {', '.join(sorted(limits | own))}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{where}: setting {name} is {value!r}, not a number")
+    return ToolSettings(
+        limits=Limits(**{name: value for name, value in given.items() if name in limits}),
+        **{name: value for name, value in given.items() if name in own},
+    )
 
 
 class CodeTool:

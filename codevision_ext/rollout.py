@@ -7,7 +7,7 @@ for the model.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL import Image
 
@@ -60,7 +60,7 @@ class Codec(Protocol):
 class Message:
     """One message after the prompt, as written or shown."""
 
-    role: str
+    role: Literal["assistant", "tool"]
     text: str
     pictures: tuple[int, ...] = ()
     """Indices of the pictures shown in it."""

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -19,16 +19,14 @@ from typing import Any, Self, TypeVar
 import psutil
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from sglang.srt.entrypoints.engine import Engine as SGLang
-from transformers import AutoProcessor
 
-from codevision_ext.errors import EngineError, InputError
+from codevision_ext.errors import EngineError
 from codevision_ext.rollout import Policy, Sample
-from codevision_ext.verl_adapter.codec import QwenCodec
+from codevision_ext.verl_adapter.checkpoint import buckets, check_alike, codec_of
 from codevision_ext.verl_adapter.device import CPU_ENGINE
 from codevision_ext.verl_adapter.seeded_sampling import run_scheduler
-from codevision_ext.verl_adapter.sglang_loader import LOADER, engine_name
+from codevision_ext.verl_adapter.sglang_loader import LOADER
 from codevision_ext.verl_adapter.sglang_request import read_output, request_of, weights_request
 
 T = TypeVar("T")
@@ -74,7 +72,6 @@ class Engine:
         self.codec = codec_of(checkpoint)
         self._checkpoint = checkpoint
         self._context = context + 1  # SGLang keeps one token back
-        self._shapes = weight_shapes(checkpoint)
         os.environ["SGLANG_VLM_CACHE_SIZE_MB"] = "0"  # keyed by picture alone, it would outlive other weights
         before = set(multiprocessing.active_children())
         self._sigquit = signal.getsignal(signal.SIGQUIT)
@@ -128,26 +125,21 @@ class Engine:
             signal.signal(signal.SIGQUIT, self._sigquit)
 
     async def load(self, checkpoint: Path) -> None:
-        """Puts the weights of `checkpoint` in place of the present ones; samples from before are forgotten.
+        """Puts the weights of `checkpoint` in place of the present ones, while no rollout is under way.
+
+        SGLang forgets what it cached of earlier prompts with them.
 
         Raises:
             InputError: it isn't a checkpoint of this engine's architecture and tokenizer.
             EngineError: the engine died or refused the weights.
         """
-        if weight_shapes(checkpoint) != self._shapes:
-            raise InputError(f"{checkpoint}: its weights have other names or shapes than those of {self._checkpoint}")
-        codec = codec_of(checkpoint)
-        if codec.tokenizer.get_vocab() != self.codec.tokenizer.get_vocab():
-            raise InputError(f"{checkpoint}: its tokenizer is another than that of {self._checkpoint}")
+        check_alike(self._checkpoint, checkpoint)
         manager = self._engine.tokenizer_manager
-        for bucket in _buckets(checkpoint):
+        for bucket in buckets(checkpoint, BUCKET_BYTES):
             request = weights_request(bucket, self._engine.server_args.tp_size)
             loaded, said = await self._ask(lambda request=request: manager.update_weights_from_tensor(request, None))
             if not loaded:
                 raise EngineError(f"{checkpoint}: the engine refused the weights: {said.splitlines()[0]}")
-        flushed = await self._ask(manager.flush_cache)
-        if not flushed.success:
-            raise EngineError("the engine can't forget its cache while rollouts are running")
 
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The engine as one rollout sees it; any number of rollouts may be played at the same time.
@@ -190,60 +182,6 @@ class Engine:
         if dead or not self._children:
             code = f" (exit code {dead[0].exitcode})" if dead else ""
             raise EngineError(f"the rollout engine died{code}; its last words are above")
-
-
-def codec_of(checkpoint: Path) -> QwenCodec:
-    """The tokens of a checkpoint's model family.
-
-    Raises:
-        InputError: the folder has no processor that can be used.
-    """
-    if not (checkpoint / "config.json").is_file():
-        raise InputError(f"{checkpoint}: not a checkpoint: there is no config.json in it")
-    try:
-        return QwenCodec(AutoProcessor.from_pretrained(checkpoint, local_files_only=True))
-    except (OSError, ValueError, InputError) as error:
-        raise InputError(f"{checkpoint}: its processor can't be used: {str(error).splitlines()[0]}") from error
-
-
-def weight_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of every weight of a checkpoint, by the engine's names.
-
-    Raises:
-        InputError: there are no weights, or a file of them is damaged.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in _weight_files(checkpoint):
-        try:
-            with safe_open(path, "pt") as file:
-                shapes |= {engine_name(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: can't be read: {error}") from error
-    return shapes
-
-
-def _weight_files(checkpoint: Path) -> list[Path]:
-    files = sorted(checkpoint.glob("*.safetensors"))
-    if not files:
-        raise InputError(f"{checkpoint}: not a checkpoint: there are no weights (*.safetensors) in it")
-    return files
-
-
-def _buckets(checkpoint: Path) -> Iterator[list[tuple[str, torch.Tensor]]]:
-    """All weights, at most `BUCKET_BYTES` at once; a larger one by itself."""
-    bucket: list[tuple[str, torch.Tensor]] = []
-    size = 0
-    for path in _weight_files(checkpoint):
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                tensor = file.get_tensor(name)
-                if bucket and size + tensor.nbytes > BUCKET_BYTES:
-                    yield bucket
-                    bucket, size = [], 0
-                bucket.append((name, tensor))
-                size += tensor.nbytes
-    if bucket:
-        yield bucket
 
 
 async def _cancel_all() -> None:

@@ -22,7 +22,7 @@ from codevision_ext.evaluate.run import evaluate, read_cases
 from codevision_ext.progress import Stages
 from codevision_ext.records import RecordWriter
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.verl_adapter.engine import Engine
+from codevision_ext.verl_adapter.checkpoint import check_alike
 from codevision_ext.verl_adapter.recipe import read_rules
 
 MODES: dict[str, ToolMode] = {"on": "tool_on", "off": "tool_off"}
@@ -62,14 +62,19 @@ def measure(
     modes = _read_modes(tools)
     rules = read_rules(recipe)
     cases = read_cases(data, limit)
+    first = next(iter(folders.values()))
+    for folder in folders.values():
+        check_alike(first, folder)
     path = out / "results.json"
     if path.exists():
         read_results(path)  # a file that can't be merged is said before the work, not behind it
     scores: dict[Checkpoint, dict[ToolMode, dict[Column, Score]]] = {name: {} for name in folders}
     names = [f"{name} {mode}" for name in folders for mode in modes]
 
+    from codevision_ext.verl_adapter.engine import Engine  # noqa: PLC0415  # SGLang takes long to import
+
     async def play_all(engine: Engine, sandbox: Sandbox, stages: Stages) -> None:
-        tool = CodeTool(sandbox, max_text_chars=rules.max_text_chars)
+        tool = CodeTool(sandbox, max_text_chars=rules.tool.max_text_chars)
         for name, folder in folders.items():
             for at, mode in enumerate(modes):
                 stages.start(f"{name} {mode}")
@@ -92,8 +97,8 @@ def measure(
     with Stages(["engine", *names]) as stages:
         stages.start("engine")
         with (
-            Sandbox(rules.sandbox) as sandbox,
-            Engine(next(iter(folders.values())), context=rules.context, seed=seed) as engine,
+            Sandbox(rules.tool.limits, live=rules.tool.live) as sandbox,
+            Engine(first, context=rules.context, seed=seed) as engine,
         ):
             asyncio.run(play_all(engine, sandbox, stages))
     merge_results(path, scores, seed, {package: version(package) for package in PACKAGES})

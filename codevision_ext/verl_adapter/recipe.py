@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from codevision_ext.code_tool import ToolSettings, read_tool_settings
 from codevision_ext.config import Settings, read_settings
 from codevision_ext.episode import EpisodeLimits
 from codevision_ext.errors import InputError
-from codevision_ext.sandbox import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +23,7 @@ class Rules:
     limits: EpisodeLimits
     context: int
     """Tokens of a prompt and its response, at most."""
-    sandbox: Limits
-    max_text_chars: int
-    """What a call's code may say to the model."""
+    tool: ToolSettings
 
 
 def read_rules(path: Path) -> Rules:
@@ -37,28 +35,21 @@ def read_rules(path: Path) -> Rules:
     config = _read(path)
     settings = dict(config.get("codevision") or {})
     settings.pop("records", None)  # where training keeps its own
-    try:
-        data, turns = config["data"], config["actor_rollout_ref"]["rollout"]["multi_turn"]
-        response = int(data["max_response_length"])
-        context = int(data["max_prompt_length"]) + response
-        assistant_turns = int(turns["max_assistant_turns"] or response)
-        tool_config = turns.get("tool_config_path")
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: setting {error} is missing") from error
+    response = _number(config, "data.max_response_length", path)
+    multi_turn = _at(config, "actor_rollout_ref.rollout.multi_turn", path)
+    tool_config = multi_turn.get("tool_config_path")
     checked = read_settings(settings)
-    tool = _tool_settings(_beside(path, tool_config)) if tool_config else {}
-    limits = {name: tool[name] for name in Limits.__dataclass_fields__ if name in tool}
+    tool = _tool_settings(_beside(path, tool_config)) if tool_config else ToolSettings()
     return Rules(
         settings=checked,
         limits=EpisodeLimits(
             response_tokens=response,
-            assistant_turns=assistant_turns,
+            assistant_turns=multi_turn.get("max_assistant_turns") or response,
             turn_tokens=checked.turn_tokens,
             malformed_calls=checked.malformed_calls,
         ),
-        context=context,
-        sandbox=Limits(**limits),
-        max_text_chars=int(tool.get("max_text_chars", 512)),
+        context=_number(config, "data.max_prompt_length", path) + response,
+        tool=tool,
     )
 
 
@@ -67,12 +58,28 @@ def _beside(path: Path, name: str) -> Path:
     return Path(name) if Path(name).is_file() else path.parent / Path(name).name
 
 
-def _tool_settings(path: Path) -> Mapping[str, Any]:
+def _tool_settings(path: Path) -> ToolSettings:
     """The settings of the code tool in a tool config of verl."""
     for tool in _read(path).get("tools") or ():
         if str(tool.get("class_name", "")).endswith(".CodeImageTool"):
-            return tool.get("config") or {}
+            return read_tool_settings(tool.get("config") or {}, str(path))
     raise InputError(f"{path}: there is no CodeImageTool among its tools")
+
+
+def _at(config: Mapping[str, Any], name: str, path: Path) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise InputError(f"{path}: setting {name} is missing")
+        value = value[part]
+    return value
+
+
+def _number(config: Mapping[str, Any], name: str, path: Path) -> int:
+    value = _at(config, name, path)
+    if not isinstance(value, int):
+        raise InputError(f"{path}: setting {name} is {value!r}, not a number")
+    return value
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -1,16 +1,13 @@
-"""The code tool as verl loads tools (`rollout.multi_turn.tool_config_path`): settings from YAML, one sandbox a process."""
+"""The code tool as verl loads it (`rollout.multi_turn.tool_config_path`): settings from YAML, one sandbox a process."""
 
 from typing import Any
 
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
-from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, PictureDesk
-from codevision_ext.errors import InputError
+from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, PictureDesk, read_tool_settings
 from codevision_ext.parsing import TOOL_NAME, read_call
-from codevision_ext.sandbox import Limits, Sandbox
-
-_SETTINGS = {"type", "max_text_chars", "live", *Limits.__dataclass_fields__}
+from codevision_ext.sandbox import Sandbox
 
 
 class CodeImageTool(BaseTool):
@@ -21,16 +18,16 @@ class CodeImageTool(BaseTool):
     """
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None) -> None:
-        unknown = set(config) - _SETTINGS
-        if unknown:
-            raise InputError(f"tool config: unknown setting {sorted(unknown)[0]}; known are {', '.join(sorted(_SETTINGS))}")
+        settings = read_tool_settings(config, "tool config")
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(TOOL_SCHEMA))
-        limits = {name: config[name] for name in Limits.__dataclass_fields__ if name in config}
-        self._sandbox = Sandbox(Limits(**limits), live=config.get("live"))
-        self.code_tool = CodeTool(self._sandbox, max_text_chars=config.get("max_text_chars", 512))
+        self._sandbox = Sandbox(settings.limits, live=settings.live)
+        self.code_tool = CodeTool(self._sandbox, max_text_chars=settings.max_text_chars)
 
     async def execute(
-        self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
+        self,
+        instance_id: str,  # noqa: ARG002
+        parameters: dict[str, Any],
+        **kwargs: Any,
     ) -> tuple[ToolResponse, float, dict[str, Any]]:
         """One call on the pictures of `agent_data`, as verl's own loop makes it."""
         pictures = list(getattr(kwargs.get("agent_data"), "image_data", None) or [])

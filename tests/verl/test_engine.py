@@ -1,16 +1,17 @@
-"""Can the evaluation's engine be trusted? Its log-probs are transformers' own, its weights those that were loaded last."""
+"""Can the evaluation's engine be trusted? Its log-probs are transformers' own, its weights those loaded last."""
 
 import asyncio
 import math
 import os
 import random
+import shutil
 import struct
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -41,13 +42,13 @@ TURN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """An engine of one family and three checkpoints for it; `eager` would rather say picture marks than anything else."""
+    """An engine of one family and three checkpoints for it; `eager` would say picture marks above all."""
 
     engine: Any
     first: Path
     second: Path
     eager: Path
-    modules: ModuleType
+    codec_of: Callable[[Path], Any]
 
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
@@ -55,17 +56,17 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         use_cpu_if_no_cuda()
-        from codevision_ext.verl_adapter import engine, tiny_model  # noqa: PLC0415  after the device is settled
+        from codevision_ext.verl_adapter import checkpoint, engine, tiny_model  # noqa: PLC0415  after the device is settled
     folder = tmp_path_factory.mktemp(request.param)
     sizes = {"hidden": 64, "layers": 2, "vision_hidden": 64, "vision_layers": 2, "vocab_size": 640}
     paths = {name: folder / name for name in ("first", "second", "eager")}
     for seed, path in enumerate(paths.values()):
         tiny_model.build(request.param, path, texts=tiny_model.corpus(), seed=seed, **sizes)
-    make_eager(paths["eager"], engine.codec_of(paths["eager"]).banned_ids)
+    make_eager(paths["eager"], checkpoint.codec_of(paths["eager"]).banned_ids)
     os.environ["OMP_NUM_THREADS"] = "1"
     with engine.Engine(paths["first"], context=1024) as started:
         children = [child.pid for child in started._children]
-        yield Bench(engine=started, modules=engine, **paths)
+        yield Bench(engine=started, codec_of=checkpoint.codec_of, **paths)
     assert len(children) >= 2
     assert not any(psutil.pid_exists(pid) for pid in children)
 
@@ -78,6 +79,22 @@ def make_eager(checkpoint: Path, banned: Sequence[int]) -> None:
     (name,) = [name for name in weights if name.endswith("embed_tokens.weight")]
     weights[name][list(banned)] *= 30
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+
+
+def rename(checkpoint: Path, out: Path) -> Path:
+    """The same weights under the names that verl sends, which transformers gives them in memory; the tied one twice."""
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415
+
+    from codevision_ext.verl_adapter.sglang_loader import engine_name  # noqa: PLC0415
+
+    shutil.copytree(checkpoint, out)
+    weights = {}
+    for name, tensor in load_file(checkpoint / "model.safetensors").items():
+        part, _, rest = engine_name(name).partition(".")
+        weights[{"visual": "model.visual.", "model": "model.language_model."}[part] + rest] = tensor
+    weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"].clone()
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    return out
 
 
 def picture(seed: int, size: tuple[int, int]) -> Image.Image:
@@ -121,7 +138,7 @@ async def play_some(engine: Any, count: int = 4) -> list[Played]:
 
 
 def teacher_forced(bench: Bench, checkpoint: Path, played: Played) -> dict[int, dict[str, float]]:
-    """transformers' own log-prob of each sampled token, with the banned ids masked, and their share without the mask."""
+    """The true log-prob of each sampled token, banned ids masked, and the share of those without the mask."""
     import torch  # noqa: PLC0415
     from transformers import AutoModelForImageTextToText  # noqa: PLC0415
 
@@ -167,6 +184,12 @@ def test_after_new_weights_they_still_are_with_pictures_seen_before(bench: Bench
     for checkpoint in (bench.second, bench.first):
         asyncio.run(bench.engine.load(checkpoint))
         assert worst(bench, checkpoint, asyncio.run(play_some(bench.engine, count=2))) < TOLERANCE
+
+
+def test_weights_under_the_names_that_verl_sends_are_taken_too(bench: Bench, tmp_path: Path) -> None:
+    asyncio.run(bench.engine.load(bench.first))
+    asyncio.run(bench.engine.load(rename(bench.second, tmp_path / "renamed")))
+    assert worst(bench, bench.second, asyncio.run(play_some(bench.engine, count=2))) < TOLERANCE
 
 
 def test_picture_marks_are_never_sampled_by_a_model_that_wants_nothing_else(bench: Bench) -> None:
@@ -244,7 +267,7 @@ def test_another_architecture_and_a_folder_without_weights_are_refused_by_name(b
     with pytest.raises(InputError, match=r"other: not a checkpoint: there are no weights"):
         asyncio.run(bench.engine.load(other))
     with pytest.raises(InputError, match=r"nowhere: not a checkpoint"):
-        bench.modules.codec_of(tmp_path / "nowhere")
+        bench.codec_of(tmp_path / "nowhere")
 
 
 def test_a_request_that_does_not_fit_is_a_fault_of_ours_and_the_engine_lives_on(bench: Bench) -> None:
@@ -267,6 +290,33 @@ def test_an_engine_that_dies_is_said_in_one_sentence_at_once(bench: Bench) -> No
     assert time.monotonic() - start < 10
     with pytest.raises(EngineError, match="the rollout engine died"):
         asyncio.run(bench.engine.policy(0)([5] * 20, (), 4))
+
+
+def test_a_weight_that_the_engine_does_not_know_is_refused_and_none_is_loaded() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        use_cpu_if_no_cuda()
+        import torch  # noqa: PLC0415
+
+        from codevision_ext.verl_adapter.sglang_loader import load  # noqa: PLC0415
+
+    class Model(torch.nn.Module):
+        config = SimpleNamespace(tie_word_embeddings=False)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual = torch.nn.Linear(1, 1)
+            self.taken: list[str] = []
+
+        def load_weights(self, weights: Iterable[tuple[str, Any]]) -> None:
+            self.taken += [name for name, _ in weights]
+
+    model, one = Model(), torch.ones(1)
+    load(model, [("model.visual.weight", one), ("visual.bias", one)])
+    assert model.taken == ["visual.weight", "visual.bias"]
+    with pytest.raises(KeyError, match=r"no parameter model\.layers\.0\.weight"):
+        load(model, [("model.visual.bias", one), ("model.language_model.layers.0.weight", one)])
+    assert model.taken == ["visual.weight", "visual.bias"]
 
 
 def murmur3(data: bytes, seed: int = 0) -> int:
