@@ -40,15 +40,17 @@ def glyphs(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
     parts: Annotated[str, typer.Option(help="Which files to write.")] = ",".join(PARTS),
     test_items: Annotated[int, typer.Option(min=1, help="Items of test.parquet, six rows each.")] = 120,
-    read_rows: Annotated[int | None, typer.Option(min=1, help="Rows of read.parquet; default 4 x --rows.")] = None,
+    read_rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows of letters.parquet and of read.parquet; default 4 x --rows.")
+    ] = None,
     sft_rows: Annotated[int | None, typer.Option(min=1, help="Trajectories; default half of --rows.")] = None,
     wrong_first: Annotated[
         float, typer.Option(min=0, max=1, help="Share of turned rows whose demonstration turns wrong, then recovers.")
     ] = 0.4,
-    words_share: Annotated[float, typer.Option(help="Share of words, the rest are numbers; in [0, 1].")] = 0.3,
+    words_share: Annotated[float, typer.Option(help="Share of words, the rest are numbers; in [0, 1].")] = 0.1,
     source_share: Annotated[float, typer.Option(help="Share of rows that need no tool; in [0, 1].")] = 1 / 6,
     crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop; in [0, 1].")] = 0.15,
-    sizes: Annotated[str, typer.Option(help="Sizes of upright pictures, pixels.")] = "84x28,84x56",
+    sizes: Annotated[str, typer.Option(help="Sizes of upright pictures, pixels.")] = "84x28,90x30,96x32",
     force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
 ) -> None:
     """Draw the small reading task: characters to read in pictures that are turned, mirrored or too large."""
@@ -73,8 +75,8 @@ def glyphs(
                 shown = _shown(map(rl_record, drawn), count, name)
                 counts[name] = write_parquet(folder / f"{name}.parquet", RL_SCHEMA, shown)
         if "read" in wanted:
-            for name, split, count in (("read", "train", read_rows), ("read_val", "val", _held_out(read_rows))):
-                shown = _shown(map(sft_record, map(read_aloud, draw_reading_rows(mix, count, split))), count, name)
+            for name, count in (("letters", read_rows), ("read", read_rows), ("read_val", _held_out(read_rows))):
+                shown = _shown(map(sft_record, map(read_aloud, draw_reading_rows(mix, count, name))), count, name)
                 counts[name] = write_parquet(folder / f"{name}.parquet", SFT_SCHEMA, shown)
         if "sft" in wanted:
             with Sandbox() as sandbox:
@@ -111,7 +113,7 @@ def parse_parts(text: str) -> set[str]:
 
 
 def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """`84x28,84x56` as pairs of width and height.
+    """`84x28,90x30,96x32` as pairs of width and height.
 
     Raises:
         InputError: Something in the list isn't WIDTHxHEIGHT.
@@ -120,7 +122,7 @@ def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
     for item in text.split(","):
         width, _, height = item.strip().partition("x")
         if not (width.isdecimal() and height.isdecimal()):
-            raise InputError(f"--sizes is a list like 84x28,84x56; {item!r} isn't WIDTHxHEIGHT")
+            raise InputError(f"--sizes is a list like 84x28,90x30,96x32; {item!r} isn't WIDTHxHEIGHT")
         sizes.append((int(width), int(height)))
     return tuple(sizes)
 

@@ -31,7 +31,7 @@ COLUMNS = {
 }
 """The transformed benchmark: what is applied to the picture, by column."""
 ORIENTATION_OPS = tuple(geometry.ORIENTATION_OPS)
-STREAMS = ("train", "val", "test", "read", "read_val", "sft", "sft_val", "plan", "plan_val")
+STREAMS = ("train", "val", "test", "read", "read_val", "sft", "sft_val", "plan", "plan_val", "letters")
 """Every file draws from a stream of its own, so that asking for more of one changes none of the others."""
 
 
@@ -40,9 +40,9 @@ class Mix:
     """What the rows are drawn from."""
 
     seed: int = 0
-    sizes: tuple[tuple[int, int], ...] = ((84, 28), (84, 56))
+    sizes: tuple[tuple[int, int], ...] = ((84, 28), (90, 30), (96, 32))
     """Width and height of an upright picture, pixels."""
-    words_share: float = 0.3
+    words_share: float = 0.1
     """Share of words among the texts; the rest are numbers. In [0, 1]."""
     source_share: float = 1 / 6
     """Share of rows that need no tool. In [0, 1]."""
@@ -102,17 +102,20 @@ def draw_test_rows(mix: Mix, items: int) -> Iterator[Row]:
             yield replace(make_row(label, "test", item * len(COLUMNS) + number, canonical, op), column=column)
 
 
-def draw_reading_rows(mix: Mix, count: int, split: str = "train") -> Iterator[Row]:
-    """Upright pictures only.
+LENGTHS = {"letters": (1.0, 0.0, 0.0), "read": (0.2, 0.2, 0.6), "read_val": (0.0, 0.0, 1.0)}
+"""Shares of the texts that are cut to one character, to two, and not at all, by file."""
 
-    Half of the words of the train split are letters in no dictionary, and three of its texts in five are cut to one or
-    two characters: who has seen characters alone learns to read a row of them sooner.
+
+def draw_reading_rows(mix: Mix, count: int, stream: str) -> Iterator[Row]:
+    """Upright pictures only, for one of the files of LENGTHS; half of the words are letters in no dictionary.
+
+    Who has learned the characters one by one learns to read a row of them ten times sooner: hence `letters` first.
     """
+    split = "val" if stream == "read_val" else "train"
     for index in range(count):
-        rng = rng_of(mix, "read" if split == "train" else f"read_{split}", index)
+        rng = rng_of(mix, stream, index)
         label = draw_label(rng, mix, split, with_letter_strings=split == "train")
-        if split == "train":
-            label = replace(label, text=label.text[: int(rng.choice([1, 2, LENGTH], p=[0.4, 0.2, 0.4]))])
+        label = replace(label, text=label.text[: 1 + int(rng.choice(LENGTH, p=LENGTHS[stream]))])
         yield make_row(label, split, index, draw_canonical(rng, mix, label))
 
 

@@ -37,7 +37,7 @@ def test_it_writes_every_file_in_its_schema_and_says_how_many_rows(
     assert ended.returncode == 0
     told = json.loads(ended.stdout)
     schemas = dict.fromkeys(("train", "val", "test"), RL_SCHEMA)
-    schemas |= dict.fromkeys(("read", "read_val", "sft", "sft_val"), SFT_SCHEMA)
+    schemas |= dict.fromkeys(("letters", "read", "read_val", "sft", "sft_val"), SFT_SCHEMA)
     assert {path.name for path in out.iterdir()} == {
         *(f"{name}.parquet" for name in schemas),
         "sft.json",
@@ -77,7 +77,9 @@ def test_one_part_alone_is_the_same_as_that_part_of_the_whole(
     part = out.with_name("part")
     assert data_prep("glyphs", "--out", str(part), *SMALL, "--parts", "read").returncode == 0
     assert contents(part) == {
-        name: content for name, content in contents(out).items() if name in ("read.parquet", "read_val.parquet")
+        name: content
+        for name, content in contents(out).items()
+        if name in ("letters.parquet", "read.parquet", "read_val.parquet")
     }
 
 
@@ -112,7 +114,11 @@ def test_what_is_there_is_only_replaced_when_asked(tmp_path: Path) -> None:
     assert "--force" in refused.stderr
     assert (tmp_path / "out" / "mine.txt").read_text() == "kept"
     assert data_prep(*small, "--force").returncode == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"read.parquet", "read_val.parquet"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "letters.parquet",
+        "read.parquet",
+        "read_val.parquet",
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
