@@ -21,12 +21,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch first: any build of that version serves, and what follows mustn't choose another.
-$(INSTALLED): requirements-runtime.txt requirements-engine.txt requirements-dev.txt setup.py pyproject.toml | $(BIN)/python
+$(INSTALLED): $(wildcard requirements-*.txt) setup.py pyproject.toml | $(BIN)/python
 	$(PIP) "$$(grep '^torch==' requirements-runtime.txt)"
-	$(PIP) -r requirements-runtime.txt -r requirements-dev.txt
+	$(PIP) -c requirements-lock.txt -r requirements-runtime.txt -r requirements-dev.txt
 	$(PIP) --no-deps -r requirements-engine.txt
 	$(PIP) --no-deps --editable .
-	$(BIN)/python -m codevision_ext.verl_adapter.torchvision_cpu
+	$(BIN)/python -c 'from codevision_ext.verl_adapter.torchvision_cpu import main; main()'
 	@touch $@
 
 demo: install

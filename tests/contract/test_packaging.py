@@ -78,9 +78,9 @@ def test_ci_runs_make_test() -> None:
 
 
 def test_make_says_in_one_sentence_that_python_is_missing(tmp_path: Path) -> None:
-    for name in ("Makefile", "requirements-runtime.txt", "requirements-engine.txt", "requirements-dev.txt", "setup.py"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "setup.py").touch()
+    (tmp_path / "pyproject.toml").touch()
     words = ["make", "install", "PYTHON=python0.0"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0

@@ -105,14 +105,14 @@ def test_what_other_settings_left_is_gone_before_a_stage_that_resumes_begins(tmp
 
 
 def test_a_stage_that_cannot_resume_begins_from_nothing(tmp_path: Path) -> None:
-    make_recipe(tmp_path / "recipe", data="mkdir data && sleep 0.1 && false")
+    make_recipe(tmp_path / "recipe", data="mkdir data || exit 9; false")
     for _ in range(2):
         with pytest.raises(InfraError, match=r"data failed: exit status 1; the log is .*data\.log$"):
             run(tmp_path)
 
 
 def test_a_failed_stage_is_one_sentence_with_the_last_error_of_this_attempt_and_the_log(tmp_path: Path) -> None:
-    recipe = make_recipe(tmp_path / "recipe", data="echo 'ValueError: old' && false")
+    recipe = make_recipe(tmp_path / "recipe", data="echo 'codevision: old'; false")
     with pytest.raises(InfraError, match="old"):
         run(tmp_path)
     make_recipe(recipe, data="echo 'codevision: rows.parquet, row 3: problem is empty' >&2; exit 2")
@@ -120,7 +120,12 @@ def test_a_failed_stage_is_one_sentence_with_the_last_error_of_this_attempt_and_
         run(tmp_path)
     log = tmp_path / "run" / "logs" / "data.log"
     assert str(caught.value) == f"data failed: rows.parquet, row 3: problem is empty; the log is {log}"
-    with pytest.raises(InfraError, match="problem is empty"):
+    make_recipe(
+        recipe, data="[ -e again ] || { touch again; echo 'codevision: old'; false; }; echo 'KeyError: 1'; false"
+    )
+    with pytest.raises(InfraError, match="old"):
+        run(tmp_path)
+    with pytest.raises(InfraError, match="KeyError: 1"):
         run(tmp_path)
 
 
@@ -173,6 +178,22 @@ def test_ctrl_c_leaves_no_process_and_the_same_command_goes_on(tmp_path: Path, s
     (tmp_path / "run" / "go").touch()
     assert run(tmp_path) == ["sft"]
     assert (tmp_path / "run/sft/steps").read_text() == "step\n" * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_command_that_is_stopped_says_so_in_one_sentence_and_exits_with_130(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    make_recipe(tmp_path / "recipe", data=SLOW)
+    code = "from codevision_ext import cli, demo; demo.preflight = lambda *_: None; cli.main()"
+    words = ["demo", "--out", str(tmp_path / "run"), "--recipe", str(tmp_path / "recipe"), "--until", "data"]
+    with subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True) as driver:
+        eventually(lambda: "ready" in _text(tmp_path / "run" / "logs" / "data.log"))
+        driver.send_signal(number)
+        _, said = driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    assert said == "codevision: stopped, nothing runs any more; the same command goes on from here\n"
+    assert tails(tmp_path) == 0
 
 
 def test_a_driver_that_was_killed_outright_leaves_nothing_that_disturbs_the_next(tmp_path: Path, start: Start) -> None:
