@@ -1,7 +1,7 @@
 """Are a recipe's settings ones that somebody reads? `python -m codevision_ext.verl_adapter.check_recipe FOLDER`.
 
 verl takes any name in a config file and ignores the ones it doesn't know. Here a name that verl's own config lacks is
-an error, except below settings that are open by design: what is handed on to Ray, to the engine or to the model's config.
+an error, except below settings that are open by design: what goes on to Ray, to the engine or to the model's config.
 """
 
 import dataclasses
