@@ -28,7 +28,10 @@ class Settings(_Section):
 
     reward: RewardSettings = RewardSettings()
     system_prompt: str | None = None
-    """Path of a text file; None: the package's own, for rollouts with or without the tool."""
+    """Path of a text file; empty: no system message, only the tool's schema; None: the package's own words.
+
+    It must be what SFT had: a checkpoint that never saw the message forgets how to call the tool.
+    """
     turn_tokens: int | None = None
     """Tokens of one assistant turn; None: whatever the response length leaves."""
     malformed_calls: int = 2
@@ -61,7 +64,7 @@ def read_settings(section: Mapping[str, Any] | None) -> Settings:
 
 
 def system_prompt(settings: Settings, *, tools: bool) -> str:
-    """The words of the system message.
+    """The words of the system message; none where there is to be no message.
 
     Raises:
         InputError: the file can't be read.
@@ -69,6 +72,8 @@ def system_prompt(settings: Settings, *, tools: bool) -> str:
     if settings.system_prompt is None:
         name = "system.txt" if tools else "system_no_tool.txt"
         return (files("codevision_ext") / "prompts" / name).read_text(encoding="utf-8").strip()
+    if not settings.system_prompt:
+        return ""
     try:
         with open(settings.system_prompt, encoding="utf-8") as file:  # noqa: PTH123
             return file.read().strip()

@@ -56,10 +56,10 @@ def read_prompt(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 def split_prompt(
     raw_prompt: Sequence[Mapping[str, Any]], system: str
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """Messages with bare picture parts, led by the system message (the row's own, if it has one), and the pictures."""
+    """Messages with bare picture parts, led by `system` (unless empty, or the row has its own), and the pictures."""
     pictures: list[Image.Image] = []
     messages: list[dict[str, Any]] = []
-    if raw_prompt[0]["role"] != "system":
+    if system and raw_prompt[0]["role"] != "system":
         messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
     for message in raw_prompt:
         content = message["content"]
