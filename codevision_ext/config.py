@@ -37,7 +37,10 @@ class Settings(_Section):
     malformed_calls: int = 2
     """Calls that can't be read before a rollout ends as `malformed`."""
     think_prefix: str = ""
-    """What the chat template writes before each assistant turn (`<think>` on thinking models); the format is judged with it."""
+    """What the chat template writes before each assistant turn (`<think>` on thinking models).
+
+    The format is judged with it.
+    """
     records: str | None = None
     """Folder for one JSON line a rollout, pictures beside it; None: none are kept."""
     invalid_limit: float = 0.25

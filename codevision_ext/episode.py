@@ -1,8 +1,8 @@
 """Which tokens a rollout consists of: turn-taking and token bookkeeping, no I/O.
 
 An `Episode` grows by two moves only: `add_sampled` appends what the policy sampled (mask 1, with its log-probs) and
-`add_context` appends what the environment says (mask 0). A context that doesn't fit is refused as a whole, so nothing is
-ever half-appended.
+`add_context` appends what the environment says (mask 0). A context that doesn't fit is refused as a whole, so nothing
+is ever half-appended.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class Episode:
         self.turns += 1
 
     def add_context(self, ids: Sequence[int]) -> bool:
-        """Appends environment tokens if they fit and leave room to sample at least one more token; else does nothing."""
+        """Appends context if they fit and leave room to sample at least one token more; else does nothing."""
         if len(self.response_ids) + len(ids) >= self.limits.response_tokens:
             return False
         self.response_ids.extend(ids)

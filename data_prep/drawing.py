@@ -52,7 +52,7 @@ def draw_colours(rng: np.random.Generator) -> Colours:
 
 
 def draw_text(rng: np.random.Generator, text: str, font: str, size: tuple[int, int], colours: Colours) -> Pixels:
-    """A `size` (width, height) picture with the characters of `text` in a row of equal cells, a little off the centre."""
+    """A `size` (width, height) picture with the characters of `text` in a row of equal cells, a bit off the centre."""
     width, height = size
     tall = int(rng.integers(TEXT_PX[0], TEXT_PX[1] + 1))
     across, down = (int(shift) for shift in rng.integers(-JITTER_PX, JITTER_PX + 1, 2))

@@ -1,8 +1,8 @@
-"""The CodeVision rollout inside verl: an agent loop that plays, and a worker that scores all rollouts of a prompt at once.
+"""The CodeVision rollout inside verl: an agent loop that plays, a worker that scores all rollouts of a prompt at once.
 
-`codevision` is the agent loop's name; `CodeVisionAgentLoopManager` goes into `rollout.agent.agent_loop_manager_class`. The
-worker waits until the last rollout of a prompt is played, scores the group, keeps the records and only then hands each
-rollout to verl, so group terms see everything before anything is filtered.
+`codevision` is the agent loop's name; `CodeVisionAgentLoopManager` goes into `rollout.agent.agent_loop_manager_class`.
+The worker waits until the last rollout of a prompt is played, scores the group, keeps the records and only then hands
+each rollout to verl, so group terms see everything before anything is filtered.
 """
 
 import asyncio
@@ -82,7 +82,9 @@ class CodeVisionAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, tools: ToolListWrap | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings = read_settings(self.config.get("codevision"))
-        self.tool = next((tool.code_tool for tool in tools.tools if isinstance(tool, CodeImageTool)), None) if tools else None
+        self.tool = (
+            next((tool.code_tool for tool in tools.tools if isinstance(tool, CodeImageTool)), None) if tools else None
+        )
         rollout = self.rollout_config
         self.limits = EpisodeLimits(
             response_tokens=rollout.response_length,
@@ -99,9 +101,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
         messages, pictures = split_prompt(kwargs["raw_prompt"], prompt)
         policy = _EnginePolicy(self.server_manager, sampling_params, f"{kwargs['uid']}-{kwargs['session_id']}")
         try:
-            played = await play(
-                messages, pictures, policy=policy, codec=codec, tool=self.tool, limits=self.limits
-            )
+            played = await play(messages, pictures, policy=policy, codec=codec, tool=self.tool, limits=self.limits)
         except InfraError as error:
             logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
             return self._output(_broken(codec), None, policy, kwargs, 0.0)
@@ -109,7 +109,12 @@ class CodeVisionAgentLoop(AgentLoopBase):
         return self._output(played, played, policy, kwargs, spent)
 
     def _output(
-        self, tokens: "Trajectory | _Tokens", played: Trajectory | None, policy: _EnginePolicy, kwargs: Any, spent: float
+        self,
+        tokens: "Trajectory | _Tokens",
+        played: Trajectory | None,
+        policy: _EnginePolicy,
+        kwargs: Any,
+        spent: float,
     ) -> AgentLoopOutput:
         episode = tokens.episode
         versions = policy.versions or [kwargs["global_steps"]]

@@ -1,4 +1,4 @@
-"""From messages and pictures to the tokens and tensors of a Qwen-VL model, the same way for SFT, rollout and evaluation.
+"""From messages and pictures to the tokens and tensors of a Qwen-VL model, the same for SFT, rollout and evaluation.
 
 A conversation is rendered in pieces that begin and end at special tokens, so a piece tokenizes by itself to what it
 tokenizes to inside the whole: what was sampled is never rendered again.
@@ -63,7 +63,7 @@ class QwenCodec:
     # -- pictures ------------------------------------------------------------------------------------------------
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """The picture as the model sees it: RGB, sides a multiple of patch x merge, area within the processor's bounds."""
+        """The picture as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds."""
         height, width = smart_resize(
             image.height, image.width, self._patch * self._merge, self._min_pixels, self._max_pixels
         )
@@ -76,7 +76,7 @@ class QwenCodec:
         return (fitted.width // side) * (fitted.height // side)
 
     def features(self, fitted: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """`pixel_values` (patches, channels x t x patch x patch) and `image_grid_thw` (pictures, 3); {} without pictures."""
+        """`pixel_values` (patches, channels x t x patch x patch) and `image_grid_thw` (pictures, 3); {} without any."""
         if not fitted:
             return {}
         return dict(self.processor.image_processor(images=list(fitted), return_tensors="pt"))
@@ -143,7 +143,7 @@ class QwenCodec:
         return Encoded(ids=ids, mask=mask, images=fitted)
 
     def position_ids(self, ids: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:
-        """mrope positions of an unpadded sequence: row 0 counts tokens, rows 1-3 are (t, h, w); shape (4, tokens)."""
+        """Positions (mrope) of an unpadded sequence: row 0 counts tokens, rows 1-3 are (t, h, w); shape (4, tokens)."""
         text = torch.arange(len(ids), dtype=torch.long).unsqueeze(0)
         token_types = (ids == self.image_id).long().unsqueeze(0)
         vision, _ = self.processor.get_rope_index(
@@ -167,7 +167,9 @@ class QwenCodec:
         """Tokenizes and widens the i-th `<|image_pad|>` to the i-th picture's number of tokens."""
         collapsed = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if collapsed.count(self.image_id) != len(fitted):
-            raise InputError(f"{collapsed.count(self.image_id)} picture marks for {len(fitted)} pictures in: {text[:80]!r}")
+            raise InputError(
+                f"{collapsed.count(self.image_id)} picture marks for {len(fitted)} pictures in: {text[:80]!r}"
+            )
         counts = iter([self.picture_tokens(image) for image in fitted])
         ids: list[int] = []
         for token in collapsed:

@@ -37,7 +37,9 @@ def gloo_once(distributed: ModuleType) -> None:
 
 def vectorised_logprobs(torch_functional: ModuleType) -> None:
     """verl/utils/torch_functional.py:173-205 loops over rows in Python where flash-attn is missing (speed only)."""
-    _expect(torch_functional, "logprobs_from_logits_v2", "torch.stack([torch.logsumexp(logit, dim=-1) for logit in logits])")
+    _expect(
+        torch_functional, "logprobs_from_logits_v2", "torch.stack([torch.logsumexp(logit, dim=-1) for logit in logits])"
+    )
     torch_functional.logprobs_from_logits_v2 = torch_functional.logprobs_from_logits_naive
 
 

@@ -67,9 +67,17 @@ _DEVICE = _CpuDevice("codevision_cpu")
 class PlatformCPU(PlatformBase):
     """verl's device interface on the host's own cores."""
 
-    device_name = property(lambda self: "cpu")
-    vendor_name = property(lambda self: "cpu")
-    device_module = property(lambda self: _DEVICE)
+    @property
+    def device_name(self) -> str:
+        return "cpu"
+
+    @property
+    def vendor_name(self) -> str:
+        return "cpu"
+
+    @property
+    def device_module(self) -> ModuleType:
+        return _DEVICE
 
     def is_available(self) -> bool:
         return True

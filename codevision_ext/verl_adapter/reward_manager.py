@@ -1,7 +1,7 @@
 """The composite reward as a verl reward manager, for workers that score one rollout at a time.
 
-With the CodeVision worker rewards are set before verl asks (group terms need all rollouts of a prompt); what reaches this
-manager is then nothing. It serves verl's stock worker, where a group is a single rollout.
+With the CodeVision worker rewards are set before verl asks (group terms need all rollouts of a prompt); what reaches
+this manager is then nothing. It serves verl's stock worker, where a group is a single rollout.
 """
 
 from typing import Any

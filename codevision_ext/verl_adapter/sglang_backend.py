@@ -2,8 +2,8 @@
 
 Registered under verl's own name `sglang`, on every device:
 
-* prompts go to the engine with one mark a picture (ids with widened marks are decoded and tokenized again there), and the
-  engine's own count of prompt tokens must equal ours;
+* prompts go to the engine with one mark a picture (ids with widened marks are decoded and tokenized again there), and
+  the engine's own count of prompt tokens must equal ours;
 * picture marks can't be sampled;
 * the engine's cache of picture embeddings, which survives a weight update, is off;
 * weights are renamed and none is dropped (`sglang_loader`).

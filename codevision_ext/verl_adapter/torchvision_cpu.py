@@ -3,8 +3,8 @@
 There is no CPU wheel of torchvision for every torch; the CUDA one can't load its compiled operators there and then
 fails while it registers Python fall-backs for two of them, because their schemas don't exist. transformers and SGLang
 use only torchvision's pure-torch functions, so defining the two schemas is enough. Where torch has CUDA, or where
-torchvision brings its own operators, nothing is done. `python -m codevision_ext.verl_adapter.torchvision_cpu` writes the
-one-line `.pth` file that also brings this to the engine's own subprocesses.
+torchvision brings its own operators, nothing is done. `python -m codevision_ext.verl_adapter.torchvision_cpu` writes
+the one-line `.pth` file that also brings this to the engine's own subprocesses.
 """
 
 import importlib.abc

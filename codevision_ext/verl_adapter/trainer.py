@@ -42,8 +42,9 @@ class CodeVisionTrainer(PPOTrainerSync):
         metrics["rollout/dropped"] = self.expected_rollouts - len(infos)
         if metrics["rollout/invalid_share"] > self.settings.invalid_limit:
             raise InfraError(
-                f"{metrics['rollout/invalid_share']:.0%} of the rollouts of step {self.global_steps} are invalid, more than "
-                f"codevision.invalid_limit allows ({self.settings.invalid_limit:.0%}); the log says why each one broke"
+                f"{metrics['rollout/invalid_share']:.0%} of the rollouts of step {self.global_steps} are invalid, "
+                f"more than codevision.invalid_limit allows ({self.settings.invalid_limit:.0%}); "
+                "the log says why each one broke"
             )
 
     @property
