@@ -8,13 +8,25 @@ from PIL import Image
 
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
-from codevision_ext.types import Box
+from codevision_ext.types import Box, Orientation
 from data_prep import vocabulary
 from data_prep.drawing import CELL_PX, FONTS, draw_clutter, draw_colours, draw_text, to_png
 from data_prep.schema import Row
 
 SOURCE = "glyphs"
 QUESTIONS = {"number": "What number is written?", "word": "What word is written?"}
+LOOK_QUESTION = "How does it stand?"
+LOOKS = {
+    Orientation.ID: "upright",
+    Orientation.R90: "turned left",
+    Orientation.R180: "upside down",
+    Orientation.R270: "turned right",
+    Orientation.FH: "mirrored",
+    Orientation.FV: "flipped",
+    Orientation.TRANSPOSE: "turned and mirrored",
+    Orientation.TRANSVERSE: "turned and mirrored",
+}
+"""What is thought of a picture, by what was done to it."""
 CELL = (84, 28)
 """Width and height of a cell of the page, pixels."""
 GRID = (3, 6)
@@ -102,19 +114,28 @@ def draw_test_rows(mix: Mix, items: int) -> Iterator[Row]:
             yield replace(make_row(label, "test", item * len(COLUMNS) + number, canonical, op), column=column)
 
 
+LOOK_SHARE = 0.6
+"""Share of read.parquet that asks how the picture stands: who can't see that can't choose the tool's operation."""
 LENGTHS = {"letters": (1.0, 0.0, 0.0), "read": (0.2, 0.2, 0.6), "read_val": (0.0, 0.0, 1.0)}
 """Shares of the texts that are cut to one character, to two, and not at all, by file."""
 
 
 def draw_reading_rows(mix: Mix, count: int, stream: str) -> Iterator[Row]:
-    """Upright pictures only, for one of the files of LENGTHS; half of the words are letters in no dictionary.
+    """Reading, and how a picture stands, for a file of LENGTHS; half of the words are letters in no dictionary.
 
+    What is to be read is upright: a model that learns from these rows alone can't read a turned picture.
     Who has learned the characters one by one learns to read a row of them ten times sooner: hence `letters` first.
     """
     split = "val" if stream == "read_val" else "train"
     for index in range(count):
         rng = rng_of(mix, stream, index)
         label = draw_label(rng, mix, split, with_letter_strings=split == "train")
+        if stream == "read" and rng.random() < LOOK_SHARE:
+            op = _pick(rng, (*ORIENTATION_OPS, ""))
+            row = make_row(label, split, index, draw_canonical(rng, mix, label), op or None)
+            looks = geometry.orientation_of(op) if op else Orientation.ID
+            yield replace(row, question=LOOK_QUESTION, answers=(LOOKS[looks],))
+            continue
         label = replace(label, text=label.text[: 1 + int(rng.choice(LENGTH, p=LENGTHS[stream]))])
         yield make_row(label, split, index, draw_canonical(rng, mix, label))
 

@@ -21,7 +21,7 @@ from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, Observation, Picture
 from codevision_ext.errors import InfraError
 from codevision_ext.types import Box, ExecStatus, Orientation, ToolCall
 from data_prep.drawing import to_png
-from data_prep.glyphs import CELL, GRID, ORIENTATION_OPS, Mix, draw_rows, rng_of
+from data_prep.glyphs import CELL, GRID, LOOKS, ORIENTATION_OPS, Mix, draw_rows, rng_of
 from data_prep.schema import IMAGE_TAG, Message, Row, Trajectory, user_text
 
 TOOLS = json.dumps([TOOL_SCHEMA])
@@ -35,7 +35,7 @@ PLAIN_SHARE = 0.85
 
 
 class SampleType(StrEnum):
-    """The sample types of CodeVision-SFT, and `read`: upright text, no tool in sight."""
+    """The sample types of CodeVision-SFT, and `read`: what is seen, no tool in sight."""
 
     READ = "read"
     NO_TOOL = "no-tool"
@@ -45,17 +45,6 @@ class SampleType(StrEnum):
     ERROR_HANDLING = "error-handling"
 
 
-LOOKS = {
-    Orientation.ID: "upright",
-    Orientation.R90: "turned left",
-    Orientation.R180: "upside down",
-    Orientation.R270: "turned right",
-    Orientation.FH: "mirrored",
-    Orientation.FV: "flipped",
-    Orientation.TRANSPOSE: "turned and mirrored",
-    Orientation.TRANSVERSE: "turned and mirrored",
-}
-"""What is thought of a picture, by what was done to it."""
 TOO_SMALL = "too small"
 
 STYLES = {
@@ -221,7 +210,8 @@ def _trajectory(
         shown = "" if observation.image is None else IMAGE_TAG
         messages.append(Message(role="tool", content=observation.text + shown))
         images += [] if observation.image is None else [to_png(observation.image)]
-    messages.append(Message(role="assistant", content=answer_text(LOOKS[Orientation.ID], row.answers[0])))
+    thought = LOOKS[_applied_orientation(row) if sample_type is SampleType.READ else Orientation.ID]
+    messages.append(Message(role="assistant", content=answer_text(thought, row.answers[0])))
     return Trajectory(
         messages=tuple(messages),
         images=tuple(images),

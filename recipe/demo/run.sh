@@ -4,7 +4,7 @@
 # `codevision demo` runs the stages below in this order, each by this file. OUT holds what they make; DEVICE is cpu or gpu.
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-stage=${1:?which stage? data, model, read, sft, grpo, bench, eval or report}
+stage=${1:?which stage? data, model, letters, read, sft, grpo, bench, eval or report}
 shift
 seed=${SEED:-0} device=${DEVICE:-cpu}
 mkdir -p "${OUT:=runs/demo}/logs"
@@ -32,16 +32,22 @@ grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkp
 
 case $stage in
   data)
-    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --seed "$seed" --force "$@"
+    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 6400 --sft-rows 3000 --test-items 100 \
+      --seed "$seed" --force "$@"
     ;;
   model)
-    exec codevision tiny-model --family qwen2_5_vl --out "$OUT/model" --seed "$seed" --force "$@"
+    exec codevision tiny-model --family qwen2_5_vl --hidden 128 --layers 2 --vision-hidden 64 --vision-layers 2 \
+      --max-pixels 7056 --out "$OUT/model" --seed "$seed" --force "$@"
     ;;
-  read) # what characters look like; the evaluation's `base`
-    sft "$OUT/data/read.parquet" "$OUT/model" "$OUT/read" "$@"
+  letters) # what characters look like, one by one
+    sft "$OUT/data/letters.parquet" "$OUT/model" "$OUT/letters" data.train_batch_size=32 "$@"
+    ;;
+  read) # a row of them, upright; the evaluation's `base`
+    sft "$OUT/data/read.parquet" "$(last "$OUT/letters")/huggingface" "$OUT/read" \
+      data.train_batch_size=32 trainer.total_epochs=2 "$@"
     ;;
   sft) # how the tool is used
-    sft "$OUT/data/sft.parquet" "$(last "$OUT/read")/huggingface" "$OUT/sft" "$@"
+    sft "$OUT/data/sft.parquet" "$(last "$OUT/read")/huggingface" "$OUT/sft" trainer.total_epochs=2 "$@"
     ;;
   grpo)
     # verl's file logger empties its file when a run resumes; the report reads the last line of a step.
@@ -66,7 +72,7 @@ case $stage in
     exec codevision report "$OUT" "$@"
     ;;
   *)
-    echo "run.sh: no stage $stage; there are data, model, read, sft, grpo, bench, eval and report" >&2
+    echo "run.sh: no stage $stage; there are data, model, letters, read, sft, grpo, bench, eval and report" >&2
     exit 2
     ;;
 esac

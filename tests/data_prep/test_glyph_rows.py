@@ -13,7 +13,18 @@ from codevision_ext import geometry
 from codevision_ext.errors import InputError
 from codevision_ext.types import Box
 from data_prep.drawing import FONTS, MIN_CONTRAST, NOISE, TEXT_PX, draw_colours, draw_text
-from data_prep.glyphs import CELL, COLUMNS, GRID, ORIENTATION_OPS, Mix, draw_reading_rows, draw_rows, draw_test_rows
+from data_prep.glyphs import (
+    CELL,
+    COLUMNS,
+    GRID,
+    LOOK_QUESTION,
+    LOOKS,
+    ORIENTATION_OPS,
+    Mix,
+    draw_reading_rows,
+    draw_rows,
+    draw_test_rows,
+)
 from data_prep.schema import RL_SCHEMA, Row, rl_record
 from data_prep.vocabulary import SPLITS
 
@@ -109,9 +120,16 @@ def test_ink_and_paper_differ_in_brightness() -> None:
         assert abs(np.mean(colours.ink) - np.mean(colours.paper)) >= MIN_CONTRAST
 
 
-def test_reading_rows_are_upright_and_need_no_box() -> None:
-    rows = list(draw_reading_rows(Mix(), 50, "read"))
-    assert {(row.applied, row.box) for row in rows} == {((), None)}
+def test_what_is_to_be_read_is_upright_and_what_is_turned_is_asked_how_it_stands() -> None:
+    rows = list(draw_reading_rows(Mix(), 80, "read"))
+    assert {row.applied for row in rows if row.question != LOOK_QUESTION} == {()}
+    looks = [row for row in rows if row.question == LOOK_QUESTION]
+    assert {row.applied for row in looks} == {(), *((op,) for op in ORIENTATION_OPS)}
+    for row in looks:
+        orientation = geometry.compose_all(geometry.orientation_of(op) for op in row.applied)
+        assert row.answers == (LOOKS[orientation],)
+    assert {row.box for row in rows} == {None}
+    assert {len(row.answers[0]) for row in draw_reading_rows(Mix(), 30, "letters")} == {1}
 
 
 def test_a_record_has_the_types_of_the_schema_and_null_where_nothing_was_done() -> None:

@@ -168,10 +168,11 @@ def test_a_crop_of_another_part_than_planned_stops_the_build(tool: CodeTool) -> 
 
 
 def test_reading_shows_no_tool_and_the_rest_shows_it(rows: list[Row], trajectories: list[Trajectory]) -> None:
-    read = read_aloud(rows[0])
+    upright = next(row for row in rows if not row.applied)
+    read = read_aloud(upright)
     assert read.tools == ""
     assert read.sample_type is SampleType.READ
-    assert assistant_turns(read) == [f"<think>upright</think><answer>{rows[0].answers[0]}</answer>"]
+    assert assistant_turns(read) == [f"<think>upright</think><answer>{upright.answers[0]}</answer>"]
     assert {json.loads(trajectory.tools)[0]["function"]["name"] for trajectory in trajectories} == {"code_image_tool"}
 
 

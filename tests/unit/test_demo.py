@@ -55,7 +55,7 @@ def tails(folder: Path) -> int:
 
 def test_every_stage_runs_once_and_in_order(tmp_path: Path) -> None:
     make_recipe(tmp_path / "recipe")
-    assert run(tmp_path, seed=3) == ["data", "model", "read", "sft"]
+    assert run(tmp_path, seed=3) == ["data", "model", "letters", "read", "sft"]
     assert (tmp_path / "run" / "sft").read_text() == "3\n"
     assert run(tmp_path, seed=3) == []
     assert run(tmp_path, seed=3, until="grpo") == ["grpo"]
@@ -64,7 +64,7 @@ def test_every_stage_runs_once_and_in_order(tmp_path: Path) -> None:
 def test_another_seed_makes_everything_anew(tmp_path: Path) -> None:
     make_recipe(tmp_path / "recipe")
     run(tmp_path)
-    assert run(tmp_path, seed=1) == ["data", "model", "read", "sft"]
+    assert run(tmp_path, seed=1) == ["data", "model", "letters", "read", "sft"]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_another_seed_makes_everything_anew(tmp_path: Path) -> None:
         ("grpo.yaml", ["grpo"]),
         ("device/cpu.yaml", ["grpo"]),
         ("sft.yaml", ["read", "sft", "grpo"]),
-        ("branch", ["model", "read", "sft", "grpo"]),
-        ("shared", ["data", "model", "read", "sft", "grpo"]),
+        ("branch", ["model", "letters", "read", "sft", "grpo"]),
+        ("shared", ["data", "model", "letters", "read", "sft", "grpo"]),
     ],
 )
 def test_a_changed_setting_redoes_its_stage_and_what_comes_after(
