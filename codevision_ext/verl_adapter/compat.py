@@ -1,12 +1,14 @@
 """Every place where verl 0.9.1 can't be satisfied through a registry, with the lines worked around.
 
 Each patch names the function it replaces or wraps and a fragment of its source. When the fragment is gone the patch
-refuses (`CompatError`), so that another verl fails at start and not in a metric. All but one are for the CPU only.
+refuses (`CompatError`), so that another verl fails at start and not in a metric. The last two are for every device, the
+others for the CPU only.
 """
 
 import inspect
 from collections.abc import Callable
-from types import ModuleType
+from functools import wraps
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from codevision_ext.errors import CompatError
@@ -48,3 +50,56 @@ def unpinned_reference(transformer_impl: ModuleType) -> None:
     _expect(transformer_impl.FSDPEngine, "_build_fsdp_module", "CPUOffloadPolicy(pin_memory=True)")
     stock = transformer_impl.CPUOffloadPolicy
     transformer_impl.CPUOffloadPolicy = lambda pin_memory: stock(pin_memory=False)  # noqa: ARG005
+
+
+def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:
+    """verl/utils/tensordict_utils.py:910-915 takes every batch of (4, tokens) positions as ragged in the last one.
+
+    TransferQueue packs them with `as_nested_tensor`, which makes equally long rows, or a single one, ragged in the
+    first of the two; read the other way, they can't be taken apart. Such a batch is packed anew.
+    """
+    stock = _expect(tensordict_utils, "maybe_fix_3d_position_ids", 'data["position_ids"]._ragged_idx = 2')
+
+    @wraps(stock)
+    def maybe_fix_3d_position_ids(data: Any) -> None:
+        ids = data["position_ids"] if "position_ids" in data.keys() else None  # noqa: SIM118  # a TensorDict
+        if ids is not None and ids.is_nested and ids.dim() == 3 and int(ids.offsets()[-1]) == len(ids.values()):
+            rows = ids.values().split(ids.offsets().diff().tolist())
+            data["position_ids"] = tensordict_utils.nested_tensor_from_tensor_list(list(rows))
+        else:
+            stock(data)
+
+    tensordict_utils.maybe_fix_3d_position_ids = maybe_fix_3d_position_ids
+
+
+def text_only_batches(qwen2_vl: ModuleType) -> None:
+    """verl/models/transformers/qwen2_vl.py:389-395 takes the vision tower's output of transformers 5 for a tensor.
+
+    It does so where no row of a micro-batch has a picture, as in the rows with which verl fills up an incomplete batch.
+    """
+    stock = _expect(
+        qwen2_vl,
+        "_get_input_embeds",
+        "        image_embeds = model.visual(pixel_values, grid_thw=image_grid_thw)\n",
+        "inputs_embeds = inputs_embeds + 0.0 * image_embeds.mean()",
+    )
+
+    @wraps(stock)
+    def _get_input_embeds(
+        model: Any,
+        input_ids: Any,
+        attention_mask: Any = None,
+        pixel_values: Any = None,
+        pixel_values_videos: Any = None,
+        *grids: Any,
+    ) -> Any:
+        if pixel_values is None and pixel_values_videos is None:
+            whole = model
+            model = SimpleNamespace(
+                get_input_embeddings=whole.get_input_embeddings,
+                config=whole.config,
+                visual=lambda *args, **kwargs: qwen2_vl.unpack_visual_output(whole.visual(*args, **kwargs))[0],
+            )
+        return stock(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids)
+
+    qwen2_vl._get_input_embeds = _get_input_embeds

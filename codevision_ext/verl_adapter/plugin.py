@@ -5,7 +5,6 @@ below runs when verl imports the module that owns a registry, and a process that
 """
 
 import os
-import sys
 from collections.abc import Callable
 from types import ModuleType
 
@@ -19,15 +18,14 @@ ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
 def _when(module: str, *, cpu_only: bool = False) -> Callable[[Callable[[ModuleType], None]], None]:
-    """Calls the decorated function with `module` as soon as that is imported; a failure there is loud."""
+    """Calls the decorated function with `module` as soon as that is imported; a failure there ends the process."""
 
     def arm(hook: Callable[[ModuleType], None]) -> None:
         def run(loaded: ModuleType) -> None:
             try:
                 hook(loaded)
-            except BaseException as error:
-                sys.stderr.write(f"codevision: could not set up {module}: {error}\n")  # verl logs it at DEBUG only
-                raise
+            except Exception as error:  # verl would go on without us and say so at DEBUG only; an exit passes it
+                raise SystemExit(f"codevision: could not set up {module}: {error}") from error
 
         if ON_CPU or not cpu_only:
             wrapt.register_post_import_hook(run, module)
@@ -61,6 +59,20 @@ def _fsdp(module: ModuleType) -> None:
     from codevision_ext.verl_adapter import compat  # noqa: PLC0415
 
     compat.unpinned_reference(module)
+
+
+@_when("verl.utils.tensordict_utils")
+def _tensordict_utils(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.position_ids_of_equal_length(module)
+
+
+@_when("verl.models.transformers.qwen2_vl")
+def _qwen2_vl(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.text_only_batches(module)
 
 
 @_when("verl.workers.rollout.replica")
