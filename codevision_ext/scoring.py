@@ -1,6 +1,6 @@
 """From finished trajectories of one prompt to scored records: what was seen, whether it was right, what it is worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +36,7 @@ def read_item(row: Mapping[str, Any], size: tuple[int, int]) -> Item:
     extra = row.get("extra_info") or {}
     ident = f"{row.get('data_source', '')}-{extra.get('index', 0)}"
     truth = (row.get("reward_model") or {}).get("ground_truth", extra.get("answer"))
-    references = (truth,) if isinstance(truth, str) else tuple(truth if truth is not None else ())
+    references = (truth,) if isinstance(truth, str) else tuple(truth) if isinstance(truth, Iterable) else ()
     if not references or not all(isinstance(reference, str) and reference for reference in references):
         raise InputError(f"row {ident}: reward_model.ground_truth must be a non-empty answer or a list of them")
     box = next((extra[name] for name in ("bbox", "bbox_2d") if extra.get(name) is not None), None)
