@@ -15,7 +15,8 @@ from data_prep.schema import Row
 
 SOURCE = "glyphs"
 QUESTIONS = {"number": "What number is written?", "word": "What word is written?"}
-LOOK_QUESTION = "How does it stand?"
+UNREADABLE = "unreadable"
+"""What is answered, without a tool, about a picture that isn't upright or is too large."""
 LOOKS = {
     Orientation.ID: "upright",
     Orientation.R90: "turned left",
@@ -114,14 +115,15 @@ def draw_test_rows(mix: Mix, items: int) -> Iterator[Row]:
             yield replace(make_row(label, "test", item * len(COLUMNS) + number, canonical, op), column=column)
 
 
-LOOK_SHARE = 0.6
-"""Share of read.parquet that asks how the picture stands: who can't see that can't choose the tool's operation."""
+UNREADABLE_SHARE = 0.6
+"""Share of read.parquet that can't be read as it is, and is only looked at: who can't see how a picture stands can't
+choose the operation that helps."""
 LENGTHS = {"letters": (1.0, 0.0, 0.0), "read": (0.2, 0.2, 0.6), "read_val": (0.0, 0.0, 1.0)}
 """Shares of the texts that are cut to one character, to two, and not at all, by file."""
 
 
 def draw_reading_rows(mix: Mix, count: int, stream: str) -> Iterator[Row]:
-    """Reading, and how a picture stands, for a file of LENGTHS; half of the words are letters in no dictionary.
+    """Reading, and what can't be read, for a file of LENGTHS; half of the words are letters in no dictionary.
 
     What is to be read is upright: a model that learns from these rows alone can't read a turned picture.
     Who has learned the characters one by one learns to read a row of them ten times sooner: hence `letters` first.
@@ -130,11 +132,11 @@ def draw_reading_rows(mix: Mix, count: int, stream: str) -> Iterator[Row]:
     for index in range(count):
         rng = rng_of(mix, stream, index)
         label = draw_label(rng, mix, split, with_letter_strings=split == "train")
-        if stream == "read" and rng.random() < LOOK_SHARE:
-            op = _pick(rng, (*ORIENTATION_OPS, ""))
-            row = make_row(label, split, index, draw_canonical(rng, mix, label), op or None)
-            looks = geometry.orientation_of(op) if op else Orientation.ID
-            yield replace(row, question=LOOK_QUESTION, answers=(LOOKS[looks],))
+        if stream == "read" and rng.random() < UNREADABLE_SHARE:
+            op = _pick(rng, (*ORIENTATION_OPS, "crop"))
+            page = draw_page(rng, label) if op == "crop" else (draw_canonical(rng, mix, label), None)
+            row = make_row(label, split, index, page[0], None if op == "crop" else op, page[1])
+            yield replace(row, answers=(UNREADABLE,))
             continue
         label = replace(label, text=label.text[: 1 + int(rng.choice(LENGTH, p=LENGTHS[stream]))])
         yield make_row(label, split, index, draw_canonical(rng, mix, label))

@@ -210,7 +210,9 @@ def _trajectory(
         shown = "" if observation.image is None else IMAGE_TAG
         messages.append(Message(role="tool", content=observation.text + shown))
         images += [] if observation.image is None else [to_png(observation.image)]
-    thought = LOOKS[_applied_orientation(row) if sample_type is SampleType.READ else Orientation.ID]
+    thought = LOOKS[Orientation.ID]
+    if sample_type is SampleType.READ:
+        thought = TOO_SMALL if row.box is not None else LOOKS[_applied_orientation(row)]
     messages.append(Message(role="assistant", content=answer_text(thought, row.answers[0])))
     return Trajectory(
         messages=tuple(messages),

@@ -32,8 +32,8 @@ grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkp
 
 case $stage in
   data)
-    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 6400 --sft-rows 3000 --test-items 100 \
-      --seed "$seed" --force "$@"
+    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 8000 --sft-rows 3000 --test-items 100 \
+      --wrong-first 0.3 --seed "$seed" --force "$@"
     ;;
   model)
     exec codevision tiny-model --family qwen2_5_vl --hidden 128 --layers 2 --vision-hidden 64 --vision-layers 2 \
@@ -44,7 +44,7 @@ case $stage in
     ;;
   read) # a row of them, upright; the evaluation's `base`
     sft "$OUT/data/read.parquet" "$(last "$OUT/letters")/huggingface" "$OUT/read" \
-      data.train_batch_size=32 trainer.total_epochs=2 "$@"
+      data.train_batch_size=32 trainer.total_epochs=3 "$@"
     ;;
   sft) # how the tool is used
     sft "$OUT/data/sft.parquet" "$(last "$OUT/read")/huggingface" "$OUT/sft" trainer.total_epochs=2 "$@"

@@ -17,8 +17,6 @@ from data_prep.glyphs import (
     CELL,
     COLUMNS,
     GRID,
-    LOOK_QUESTION,
-    LOOKS,
     ORIENTATION_OPS,
     Mix,
     draw_reading_rows,
@@ -120,15 +118,12 @@ def test_ink_and_paper_differ_in_brightness() -> None:
         assert abs(np.mean(colours.ink) - np.mean(colours.paper)) >= MIN_CONTRAST
 
 
-def test_what_is_to_be_read_is_upright_and_what_is_turned_is_asked_how_it_stands() -> None:
-    rows = list(draw_reading_rows(Mix(), 80, "read"))
-    assert {row.applied for row in rows if row.question != LOOK_QUESTION} == {()}
-    looks = [row for row in rows if row.question == LOOK_QUESTION]
-    assert {row.applied for row in looks} == {(), *((op,) for op in ORIENTATION_OPS)}
-    for row in looks:
-        orientation = geometry.compose_all(geometry.orientation_of(op) for op in row.applied)
-        assert row.answers == (LOOKS[orientation],)
-    assert {row.box for row in rows} == {None}
+def test_what_is_to_be_read_is_upright_and_the_rest_is_unreadable() -> None:
+    rows = list(draw_reading_rows(Mix(), 120, "read"))
+    assert {row.applied for row in rows if row.answers != (UNREADABLE,)} == {()}
+    hidden = {row.applied for row in rows if row.answers == (UNREADABLE,)}
+    assert hidden == {("crop",), *((op,) for op in ORIENTATION_OPS)}
+    assert all((row.box is None) == (row.applied != ("crop",)) for row in rows)
     assert {len(row.answers[0]) for row in draw_reading_rows(Mix(), 30, "letters")} == {1}
 
 
