@@ -40,12 +40,7 @@ class CodeVisionTrainer(PPOTrainerSync):
         infos = [fields["reward_extra_info"] for fields in list(stored["extra_fields"])]
         metrics.update(summarise(infos))
         metrics["rollout/dropped"] = self.expected_rollouts - len(infos)
-        if metrics["rollout/invalid_share"] > self.settings.invalid_limit:
-            raise InfraError(
-                f"{metrics['rollout/invalid_share']:.0%} of the rollouts of step {self.global_steps} are invalid, "
-                f"more than codevision.invalid_limit allows ({self.settings.invalid_limit:.0%}); "
-                "the log says why each one broke"
-            )
+        check_valid(metrics["rollout/invalid_share"], self.settings.invalid_limit, self.global_steps)
 
     @property
     def expected_rollouts(self) -> int:
@@ -53,8 +48,21 @@ class CodeVisionTrainer(PPOTrainerSync):
         return self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
 
 
+def check_valid(invalid_share: float, limit: float, step: int) -> None:
+    """Whether a step's rollouts are worth training on; shares in [0, 1].
+
+    Raises:
+        InfraError: too many broke under us.
+    """
+    if invalid_share > limit:
+        raise InfraError(
+            f"{invalid_share:.0%} of the rollouts of step {step} are invalid, more than codevision.invalid_limit "
+            f"allows ({limit:.0%}); the log says why each one broke"
+        )
+
+
 def summarise(infos: list[dict[str, float]]) -> dict[str, float]:
-    """Step metrics from what is logged of each rollout (`agent_loop.numbers`); means are over valid rollouts."""
+    """Step metrics from what is logged of each rollout (`scoring.numbers`); means are over valid rollouts."""
     valid = [info for info in infos if info["valid"]]
 
     def mean(name: str) -> float:

@@ -18,6 +18,7 @@ from data_prep.glyphs import (
     COLUMNS,
     GRID,
     ORIENTATION_OPS,
+    UNREADABLE,
     Mix,
     draw_reading_rows,
     draw_rows,
