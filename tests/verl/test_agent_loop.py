@@ -1,0 +1,160 @@
+"""Inside verl, is a fault of ours an invalid rollout without loss, and are too many of them the end of the run?"""
+
+import asyncio
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from codevision_ext.config import Settings
+from codevision_ext.errors import InfraError, SandboxError
+from codevision_ext.records import read_records
+from codevision_ext.types import EndReason
+from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # verl and transformers warn at import, by the dozen
+
+DEMO = Path(__file__).parents[2] / "recipe" / "demo"
+CALL = '<think>t</think><tool_call>{"name": "code_image_tool", "arguments": {"code": "image = 1"}}</tool_call>'
+ANSWER = "<think>t</think><answer>7</answer>"
+ROW = {
+    "raw_prompt": [
+        {"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (56, 28))}]},
+    ],
+    "uid": "u",
+    "global_steps": 5,
+    "data_source": "glyphs",
+    "reward_model": {"ground_truth": ["7"]},
+    "extra_info": {"index": 0, "transform": ["rotate_90"]},
+}
+Generate = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Plays one rollout with verl's own objects around it and an engine that is a function."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        use_cpu_if_no_cuda()
+        from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap  # noqa: PLC0415
+        from verl.utils import hf_processor  # noqa: PLC0415
+
+        from codevision_ext.verl_adapter import tiny_model  # noqa: PLC0415
+        from codevision_ext.verl_adapter.agent_loop import CodeVisionAgentLoop  # noqa: PLC0415
+        from codevision_ext.verl_adapter.check_recipe import load  # noqa: PLC0415
+        from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: PLC0415
+    checkpoint = tmp_path_factory.mktemp("tiny") / "model"
+    sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "vocab_size": 600}
+    tiny_model.build("qwen2_5_vl", checkpoint, texts=tiny_model.corpus(), **sizes)
+    processor = hf_processor(str(checkpoint))
+    config = load(DEMO, "grpo")
+
+    def play(generate: Generate, code_tool: Any = None) -> Any:
+        tool = object.__new__(CodeImageTool)
+        tool.code_tool = code_tool
+
+        async def run() -> Any:
+            loop = CodeVisionAgentLoop(
+                trainer_config=DictConfigWrap(config),
+                server_manager=SimpleNamespace(generate=generate),
+                tokenizer=processor.tokenizer,
+                processor=processor,
+                dataset_cls=None,
+                data_config=DictConfigWrap(config.data),
+                tools=ToolListWrap([tool] if code_tool else []),
+            )
+            return await loop.run({"temperature": 1.0}, **ROW, session_id=0)
+
+        return asyncio.run(run())
+
+    play.tokenizer = processor.tokenizer
+    return play
+
+
+def says(tokenizer: Any, text: str, reason: str = "completed") -> Generate:
+    async def generate(request_id: str, **_: Any) -> Any:
+        assert request_id == "u-0"
+        ids = tokenizer(text + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        return SimpleNamespace(
+            token_ids=ids, log_probs=[-1.0] * len(ids), stop_reason=reason, extra_fields={"global_steps": 4}
+        )
+
+    return generate
+
+
+class DeadTool:
+    """A tool whose sandbox broke."""
+
+    async def acall(self, *_: Any) -> None:
+        raise SandboxError("the sandbox died")
+
+
+async def dead_engine(*_: Any, **__: Any) -> None:
+    import ray  # noqa: PLC0415
+
+    raise ray.exceptions.RayError("the actor died")
+
+
+def test_a_rollout_keeps_what_was_sampled_and_which_weights_it_came_from(play: Any) -> None:
+    output = play(says(play.tokenizer, ANSWER))
+    assert output.extra_fields["trajectory"].end_reason is EndReason.ANSWER
+    assert output.extra_fields["trajectory"].replies == [ANSWER]
+    assert (output.extra_fields["min_global_steps"], output.extra_fields["max_global_steps"]) == (4, 4)
+    assert output.response_logprobs == [-1.0] * len(output.response_ids)
+    assert output.response_mask == [1] * len(output.response_ids)
+    assert [picture.size for picture in output.multi_modal_data["images"]] == [(56, 28)]
+
+
+@pytest.mark.parametrize("fault", ["the sandbox", "the engine", "an abort"])
+def test_a_fault_of_ours_makes_the_rollout_invalid_and_leaves_nothing_to_learn(play: Any, fault: str) -> None:
+    if fault == "the sandbox":
+        output = play(says(play.tokenizer, CALL), DeadTool())
+    elif fault == "the engine":
+        output = play(dead_engine)
+    else:
+        output = play(says(play.tokenizer, ANSWER, reason="aborted"))
+    assert output.extra_fields["trajectory"] is None
+    assert sum(output.response_mask) == 0
+    assert output.response_logprobs == [0.0] * len(output.response_ids)
+    assert len(output.multi_modal_data["images"]) == 1
+
+
+def test_an_invalid_rollout_moves_no_baseline_and_is_written_down_as_what_it_is(play: Any, tmp_path: Path) -> None:
+    from codevision_ext.verl_adapter.agent_loop import _Worker  # noqa: PLC0415
+
+    worker = object.__new__(_Worker)
+    worker.settings = Settings(records=str(tmp_path))
+    outputs = [play(says(play.tokenizer, ANSWER)), play(dead_engine), play(says(play.tokenizer, "<answer>8</answer>"))]
+    worker._score(outputs, False, dict(ROW))
+    right, broken, wrong = (output.reward_score for output in outputs)
+    assert right > wrong
+    assert broken == pytest.approx((right + wrong) / 2)
+    assert [output.extra_fields["reward_extra_info"]["valid"] for output in outputs] == [1, 0, 1]
+    assert not any("trajectory" in output.extra_fields for output in outputs)
+    records = list(read_records(tmp_path / "train.jsonl"))
+    assert [record.reward for record in records] == [right, None, wrong]
+    assert [(record.step, record.observed.valid) for record in records] == [(5, True), (5, False), (5, True)]
+
+
+def test_the_step_s_numbers_leave_invalid_rollouts_out_and_too_many_end_the_run(play: Any) -> None:
+    from codevision_ext.verl_adapter.agent_loop import _Worker  # noqa: PLC0415
+    from codevision_ext.verl_adapter.trainer import check_valid, summarise  # noqa: PLC0415
+
+    worker = object.__new__(_Worker)
+    worker.settings = Settings()
+    outputs = [play(says(play.tokenizer, ANSWER)), play(dead_engine)]
+    worker._score(outputs, False, dict(ROW))
+    logged = summarise([output.extra_fields["reward_extra_info"] for output in outputs])
+    assert logged["rollout/accuracy"] == logged["reward/accuracy/mean"] == 1
+    assert logged["reward/total/mean"] == pytest.approx(outputs[0].reward_score)
+    assert logged["rollout/turns/mean"] == 1
+    assert logged["rollout/invalid_share"] == 0.5
+    check_valid(0.5, 0.5, 3)
+    with pytest.raises(
+        InfraError, match=r"50% of the rollouts of step 3 are invalid, more than codevision.invalid_limit"
+    ):
+        check_valid(0.5, 0.25, 3)
