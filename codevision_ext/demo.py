@@ -67,7 +67,9 @@ _LOSS = ("train/loss", "loss {:.2f}")
 STAGES = (
     Stage(name="data", makes=("data",)),
     Stage(name="model", makes=("model",)),
-    Stage(name="letters", makes=("letters",), reads=("sft.yaml",), resumes=True, metrics="logs/letters.jsonl", note=_LOSS),
+    Stage(
+        name="letters", makes=("letters",), reads=("sft.yaml",), resumes=True, metrics="logs/letters.jsonl", note=_LOSS
+    ),
     Stage(name="read", makes=("read",), reads=("sft.yaml",), resumes=True, metrics="logs/read.jsonl", note=_LOSS),
     Stage(name="sft", makes=("sft",), reads=("sft.yaml",), resumes=True, metrics="logs/sft.jsonl", note=_LOSS),
     Stage(
