@@ -20,9 +20,10 @@ def codec_of(checkpoint: Path) -> QwenCodec:
     Raises:
         InputError: the folder has no processor that can be used.
     """
-    _config(checkpoint)
+    config = _config(checkpoint)
+    size = (config.get("text_config") or config).get("vocab_size", 0)
     try:
-        return QwenCodec(AutoProcessor.from_pretrained(checkpoint, local_files_only=True))
+        return QwenCodec(AutoProcessor.from_pretrained(checkpoint, local_files_only=True), size)
     except (OSError, ValueError, InputError) as error:
         raise InputError(f"{checkpoint}: its processor can't be used: {str(error).splitlines()[0]}") from error
 

@@ -35,12 +35,13 @@ class QwenCodec:
 
     Args:
         processor: A Qwen2.5-VL or Qwen3-VL processor with a chat template.
+        vocab_size: Rows of the model's embedding, often more than there are tokens; only sampling asks for it.
 
     Raises:
         InputError: another processor, or one without a chat template.
     """
 
-    def __init__(self, processor: ProcessorMixin) -> None:
+    def __init__(self, processor: ProcessorMixin, vocab_size: int = 0) -> None:
         name = type(processor).__name__
         if not any(name.startswith(prefix) for prefix in FAMILIES.values()):
             raise InputError(f"{name}: only Qwen2.5-VL and Qwen3-VL processors are supported")
@@ -54,11 +55,9 @@ class QwenCodec:
         token_id = self.tokenizer.convert_tokens_to_ids
         self.image_id = token_id("<|image_pad|>")
         self.end_id = token_id("<|im_end|>")
-        self.banned_ids = tuple(
-            token_id(name)
-            for name in ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-        )
-        """Ids that the policy must never sample: a stray one breaks the count of picture tokens."""
+        marks = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+        self.banned_ids = (*map(token_id, marks), *range(len(self.tokenizer), vocab_size))
+        """Ids that the policy must never sample: a stray mark breaks the count of picture tokens, others mean nothing."""
 
     # -- pictures ------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ Registered under verl's own name `sglang`, on every device:
 
 * prompts go to the engine with one mark a picture (ids with widened marks are decoded and tokenized again there), and
   the engine's own count of prompt tokens must equal ours;
-* picture marks can't be sampled;
+* picture marks and ids outside the vocabulary can't be sampled;
 * the engine's cache of picture embeddings, which survives a weight update, is off;
 * weights are renamed and none is dropped (`sglang_loader`).
 """
@@ -37,7 +37,7 @@ class CodeVisionSGLangServer(SGLangHttpServer):
         engine_kwargs = self.config.engine_kwargs.setdefault("sglang", {})
         loaders = list(engine_kwargs.get("custom_weight_loader") or [])
         engine_kwargs["custom_weight_loader"] = [*loaders, LOADER]
-        self._codec = QwenCodec(self.model_config.processor)
+        self._codec = QwenCodec(self.model_config.processor, self.model_config.hf_config.get_text_config().vocab_size)
         await super().launch_server(master_address=master_address, master_port=master_port)
 
     async def generate(

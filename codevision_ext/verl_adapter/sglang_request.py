@@ -34,7 +34,7 @@ def request_of(
     """The request that continues `ids` (picture marks widened) by at most `max_tokens`.
 
     Ids with widened marks would be decoded and tokenized again in the engine, so there goes one mark a picture; and
-    picture marks can't be sampled.
+    picture marks and ids that no token has can't be sampled.
 
     Raises:
         EngineError: nothing fits behind `ids` within `context` tokens.
