@@ -57,7 +57,7 @@ class QwenCodec:
         self.end_id = token_id("<|im_end|>")
         marks = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
         self.banned_ids = (*map(token_id, marks), *range(len(self.tokenizer), vocab_size))
-        """Ids that the policy must never sample: a stray mark breaks the count of picture tokens, others mean nothing."""
+        """Ids that must never be sampled: a stray mark breaks the count of picture tokens, the others mean nothing."""
 
     # -- pictures ------------------------------------------------------------------------------------------------
 
