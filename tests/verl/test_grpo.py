@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch and transformers warn
 DEMO = Path(__file__).parents[2] / "recipe" / "demo"
 TOLERANCE = 1e-4
 """Largest difference of two log-probs of a token."""
-STEPS, PROMPTS, ROLLOUTS = 2, 2, 4
+STEPS, PROMPTS, ROLLOUTS = 2, 4, 4
 SFT_STEPS = 120
 """Enough for some calls that can be read, and some that can't; the answers are guesses."""
 RUN_S = 600
