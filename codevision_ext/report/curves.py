@@ -77,6 +77,8 @@ class Section:
 def read_metrics(path: Path) -> dict[str, Points]:
     """Every number of a metrics.jsonl, by name; texts and other values aren't curves and are left out.
 
+    Lines are those of verl's file logger, {"step": 1, "data": {name: number}}, or flat, {"step": 1, name: number}.
+
     A run that was resumed logs some steps again: the last line of a step counts. What stands behind the last
     line break is still being written, and is left out unless it is whole.
 
@@ -93,7 +95,8 @@ def read_metrics(path: Path) -> dict[str, Points]:
     for number, line in enumerate(lines, start=1):
         row = _row(line, f"{path}, line {number}")
         step = row.pop("step")
-        rows[step] = {key: float(value) for key, value in row.items() if _is_number(value)}
+        values = row["data"] if isinstance(row.get("data"), dict) else row
+        rows[step] = {key: float(value) for key, value in values.items() if _is_number(value)}
     series: dict[str, dict[int, float]] = defaultdict(dict)
     for step in sorted(rows):
         for key, value in rows[step].items():

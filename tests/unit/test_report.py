@@ -381,3 +381,10 @@ def test_a_large_picture_is_shown_small_with_its_true_size(tmp_path: Path) -> No
     picture = messages(found(record, tmp_path))[0].pictures[0]
     assert picture.uri.startswith("data:image/jpeg")
     assert (picture.width, picture.height) == (3000, 1500)
+
+
+def test_the_lines_of_verls_file_logger_are_read_like_flat_ones(tmp_path: Path) -> None:
+    flat, nested = tmp_path / "flat.jsonl", tmp_path / "nested.jsonl"
+    flat.write_text('{"step": 1, "reward/total/mean": 0.5}\n')
+    nested.write_text('{"step":1,"data":{"reward/total/mean":0.5}}\n')
+    assert read_metrics(nested) == read_metrics(flat) == {"reward/total/mean": {1: 0.5}}
