@@ -126,7 +126,7 @@ def draw_reading_rows(mix: Mix, count: int, stream: str) -> Iterator[Row]:
     """Reading, and what can't be read, for a file of LENGTHS; half of the words are letters in no dictionary.
 
     What is to be read is upright: a model that learns from these rows alone can't read a turned picture.
-    Who has learned the characters one by one learns to read a row of them ten times sooner: hence `letters` first.
+    Who has learned the characters one by one learns to read a row of them much sooner: hence `letters` first.
     """
     split = "val" if stream == "read_val" else "train"
     for index in range(count):

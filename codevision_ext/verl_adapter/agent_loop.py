@@ -136,7 +136,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tokens:
-    """What verl needs of a rollout that broke: two tokens, none with loss."""
+    """What verl needs of a rollout that broke: a prompt and one token, without loss."""
 
     episode: Episode
     fitted: tuple[Image.Image, ...] = ()

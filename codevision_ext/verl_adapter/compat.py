@@ -32,8 +32,8 @@ def gloo_once(distributed: ModuleType) -> None:
     line = 'f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"'
     _expect(distributed, "initialize_global_process_group", line)
     _expect(distributed, "initialize_global_process_group_ray", line, "backend = backend or")
-    # Only the platform's two names enter that string: answering "gloo" and "" for them leaves "cpu:gloo,cuda:gloo", a
-    # mapping that torch accepts and of which a CPU build uses the first half.
+    # With another name for the device the string is "cpu:gloo,cuda:gloo", which torch accepts; a CPU build uses the
+    # first half. Nothing else in that module asks for the name.
     distributed.get_device_name = lambda: "cuda"
 
 
