@@ -32,7 +32,7 @@ from codevision_ext.config import Settings, read_settings, system_prompt
 from codevision_ext.episode import Episode, EpisodeLimits
 from codevision_ext.errors import EngineError, InfraError
 from codevision_ext.records import RecordWriter
-from codevision_ext.rollout import Sample, Trajectory, play
+from codevision_ext.rollout import Sample, play
 from codevision_ext.rows import split_prompt
 from codevision_ext.scoring import numbers, read_item, score, with_pictures
 from codevision_ext.verl_adapter.codec import QwenCodec
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 @cache
-def codec_of(processor: ProcessorMixin) -> QwenCodec:
+def shared_codec(processor: ProcessorMixin) -> QwenCodec:
     """One codec for each processor of this process."""
     return QwenCodec(processor)
 
@@ -96,7 +96,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
         """Plays the row in `kwargs` (fields of `rl_dataset.CodeVisionRLDataset`)."""
         start = time.monotonic()
-        codec = codec_of(self.processor)
+        codec = shared_codec(self.processor)
         prompt = system_prompt(self.settings, tools=self.tool is not None)
         messages, pictures = split_prompt(kwargs["raw_prompt"], prompt)
         policy = _EnginePolicy(self.server_manager, sampling_params, f"{kwargs['uid']}-{kwargs['session_id']}")
@@ -104,28 +104,17 @@ class CodeVisionAgentLoop(AgentLoopBase):
             played = await play(messages, pictures, policy=policy, codec=codec, tool=self.tool, limits=self.limits)
         except InfraError as error:
             logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
-            return self._output(_broken(codec), None, policy, kwargs, 0.0)
-        spent = time.monotonic() - start - policy.seconds
-        return self._output(played, played, policy, kwargs, spent)
-
-    def _output(
-        self,
-        tokens: "Trajectory | _Tokens",
-        played: Trajectory | None,
-        policy: _EnginePolicy,
-        kwargs: Any,
-        spent: float,
-    ) -> AgentLoopOutput:
-        episode = tokens.episode
+            played = None
+        episode, fitted = (played.episode, played.fitted) if played else _without_loss(codec)
         versions = policy.versions or [kwargs["global_steps"]]
         return AgentLoopOutput(
             prompt_ids=episode.prompt_ids,
             response_ids=episode.response_ids,
             response_mask=episode.response_mask,
             response_logprobs=episode.log_probs,
-            multi_modal_data={"images": list(tokens.fitted)},
+            multi_modal_data={"images": list(fitted)},
             num_turns=episode.turns * 2,
-            metrics=AgentLoopMetrics(generate_sequences=policy.seconds, tool_calls=spent),
+            metrics=AgentLoopMetrics(generate_sequences=policy.seconds, tool_calls=time.monotonic() - start - policy.seconds),
             extra_fields={
                 "trajectory": played,
                 "min_global_steps": min(versions),
@@ -134,21 +123,13 @@ class CodeVisionAgentLoop(AgentLoopBase):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tokens:
-    """What verl needs of a rollout that broke: a prompt and one token, without loss."""
-
-    episode: Episode
-    fitted: tuple[Image.Image, ...] = ()
-
-
-def _broken(codec: QwenCodec) -> _Tokens:
-    picture = Image.new("RGB", (28, 28))  # Qwen2.5-VL in verl can't take a row without a picture
-    fitted = (codec.fit(picture),)
-    prompt = codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), fitted)
+def _without_loss(codec: QwenCodec) -> tuple[Episode, tuple[Image.Image, ...]]:
+    """What verl gets of a rollout that broke: the tokens of a prompt and one more, and the prompt's picture."""
+    picture = codec.fit(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without a picture
+    prompt = codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), (picture,))
     episode = Episode(prompt_ids=prompt, limits=EpisodeLimits(response_tokens=2, assistant_turns=1))
     episode.add_context([codec.end_id])
-    return _Tokens(episode=episode, fitted=fitted)
+    return episode, (picture,)
 
 
 @dataclass(slots=True)
@@ -216,7 +197,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
             output.extra_fields["reward_extra_info"] = numbers(record, trajectory, self.settings)
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        return codec_of(self.processor).features((output.multi_modal_data or {}).get("images", ()))
+        return shared_codec(self.processor).features((output.multi_modal_data or {}).get("images", ()))
 
     def _compute_position_ids(
         self,
@@ -225,7 +206,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         multi_modal_inputs: dict[str, torch.Tensor],
         mm_processor_kwargs: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> torch.Tensor:
-        positions = codec_of(self.processor).position_ids(input_ids[0], multi_modal_inputs.get("image_grid_thw"))
+        positions = shared_codec(self.processor).position_ids(input_ids[0], multi_modal_inputs.get("image_grid_thw"))
         return positions.unsqueeze(0)
 
 
