@@ -1,7 +1,8 @@
 """Whether an answer says the same as a reference, by rules alone.
 
-A rule says yes or stays silent; what no rule accepts counts as wrong until a judge reads it. An answer must *be* the
-reference, not contain it: a sentence around it, a second candidate ("3 or 4") or a negation ("not 7") is no match.
+An answer must *be* the reference, not contain it: a sentence around it, a second candidate ("3 or 4") or a negation
+("not 7") is no match. The rules accept, refuse or stay silent; what they are silent on counts as wrong unless a judge
+reads it. They refuse only what nobody may accept: no answer, a hedge, another whole number, another choice letter.
 """
 
 import logging
@@ -17,6 +18,12 @@ from codevision_ext.errors import InputError
 RELATIVE_TOLERANCE: Final = Fraction(1, 10**5)
 """Two numbers closer than this, relative to the reference, are the same; two whole numbers must be equal."""
 
+NEAR: Final = Fraction(1, 20)
+"""Two numbers further apart than this, relative to the reference, are different whatever was rounded; no rule decides
+between the two limits."""
+ANSWER_CHARS: Final = 2000
+"""Something longer that no rule accepts is no answer: no judge is asked to read it."""
+
 _QUOTES: Final = " \t\r\n\"'`“”‘’"
 _NUMBER: Final = re.compile(
     r"(?P<sign>[-+]?)\s?(?P<money>[$€£¥]?)\s?(?P<digits>(?:\d{1,3}(?:,\d{3}){1,5}|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40})"
@@ -29,8 +36,12 @@ _CHOICE: Final = re.compile(
 )
 _HEDGE: Final = re.compile(
     r"\b(?:or|not|either|neither|maybe|perhaps|possibly|unsure)\b"  # says so
-    r"|\b[a-z][).:]|^[b-z]\b|(?<!['’])\b[a-z]\W*$"  # names another letter
+    r"|\b[a-z][).:]|(?<!['’])\b(?:[b-hj-z]\b|a\s*(?:[,;/&]|and\b)|[a-z]\W*$)"  # names another letter
+    r"|\b(?:both|all|none|any) of\b"  # names several
 )
+_UNDECIDED: Final = re.compile(r"\b(?:or|nor|either|neither|maybe|perhaps|possibly|probably|unsure|not sure)\b")
+_NEGATION: Final = re.compile(r"(?:it'?s |it is )?not (?:an? |the )?")
+_LIST: Final = re.compile(r",\s+|,(?=[a-z])|\s*[;|&]\s*|(?<=[a-z])\s*/\s*(?=[a-z])|\s+and\s+")
 
 _MATHS: Final = re.compile(r"\\[A-Za-z]|[\^*π]|\d\s?/\s?\d|\b[A-Za-z]\s?[+=]|\+\s?[A-Za-z]\b", re.ASCII)
 _COMMANDS: Final = frozenset({"frac", "dfrac", "tfrac", "sqrt", "pi", "cdot", "times", "left", "right"})
@@ -41,7 +52,12 @@ _MATHS_LOCK: Final = Lock()  # the parser below math-verify keeps its tables in 
 
 
 def is_correct(answer: str | None, references: Sequence[str]) -> bool:
-    """Whether the answer equals any of the references.
+    """Whether the rules accept the answer; see `check`."""
+    return check(answer, references) is True
+
+
+def check(answer: str | None, references: Sequence[str]) -> bool | None:
+    """True: the answer equals one of the references. False: it can't mean any of them. None: the rules are silent.
 
     Text is compared without regard to case, white space, quotes around it and a full stop after it; numbers by value;
     maths by math-verify; a choice letter may stand alone, in brackets, or before the text of its option.
@@ -55,9 +71,58 @@ def is_correct(answer: str | None, references: Sequence[str]) -> bool:
         raise InputError("reward_model.ground_truth is empty; an answer needs at least one reference.")
     if answer is None or not _fold(answer):
         return False
+    if _accepts(answer, references):
+        return True
+    refused = (
+        len(answer) > ANSWER_CHARS
+        or _is_hedge(answer, references)
+        or _other_choice(answer, references)
+        or all(_other_number(answer, reference) for reference in references)
+    )
+    return False if refused else None
+
+
+def _accepts(answer: str, references: Sequence[str]) -> bool:
     return any(
         _same_text(answer, r) or _same_number(answer, r) or _same_maths(answer, r) for r in references
     ) or _same_choice(answer, references)
+
+
+def _is_hedge(answer: str, references: Sequence[str]) -> bool:
+    """A word of doubt that no reference has, the reference denied, or a list of numbers or letters for a single one."""
+    said, expected = _fold(answer), [_fold(reference) for reference in references]
+    if _UNDECIDED.search(said) and not any(map(_UNDECIDED.search, expected)):
+        return True
+    denied = _NEGATION.match(said)
+    if denied and _accepts(said[denied.end() :], references):
+        return True
+    candidates = {part for part in _LIST.split(said) if part}
+    bare = all(_NUMBER.fullmatch(part) or len(part) == 1 for part in candidates)
+    return len(candidates) > 1 and bare and not any(map(_LIST.search, expected))
+
+
+def _other_choice(answer: str, references: Sequence[str]) -> bool:
+    """A choice letter, where the references name others."""
+    given = _CHOICE.fullmatch(_fold(answer))
+    letters = {match["letter"] for match in _choices(references)}
+    return given is not None and _is_choice(given) and bool(letters) and given["letter"] not in letters
+
+
+def _other_number(answer: str, reference: str) -> bool:
+    """Two currencies, two whole numbers, or two values too far apart to be roundings; a percent sign may be missing."""
+    given, expected = _NUMBER.fullmatch(_fold(answer)), _NUMBER.fullmatch(_fold(reference))
+    if given is None or expected is None or _CODE.fullmatch(_fold(reference)):
+        return False
+    if len({given["money"], expected["money"]} - {""}) > 1:
+        return True
+    a, b = _value(given), _value(expected)
+    scales = (1,) if given["percent"] == expected["percent"] else (1, 100, Fraction(1, 100))
+    return all(_far(a * scale, b) for scale in scales)
+
+
+def _far(a: Fraction, b: Fraction) -> bool:
+    whole = a.denominator == b.denominator == 1
+    return a != b if whole else abs(a - b) > NEAR * abs(b)
 
 
 def _fold(text: str) -> str:
@@ -95,7 +160,7 @@ def _same_choice(answer: str, references: Sequence[str]) -> bool:
     given = _CHOICE.fullmatch(_fold(answer))
     if given is None:
         return False
-    expected = [match for match in map(_CHOICE.fullmatch, map(_fold, references)) if match and _is_choice(match)]
+    expected = _choices(references)
     if given["letter"] not in {match["letter"] for match in expected} or not _is_choice(given):
         return False
     if not given["text"]:
@@ -103,6 +168,10 @@ def _same_choice(answer: str, references: Sequence[str]) -> bool:
     texts = {_fold(match["text"]) for match in expected if match["text"]}
     texts |= {_fold(reference) for reference in references if not _CHOICE.fullmatch(_fold(reference))}
     return _fold(given["text"]) in texts if texts else _HEDGE.search(given["text"]) is None
+
+
+def _choices(references: Sequence[str]) -> list[re.Match[str]]:
+    return [match for match in map(_CHOICE.fullmatch, map(_fold, references)) if match and _is_choice(match)]
 
 
 def _is_choice(match: re.Match[str]) -> bool:
