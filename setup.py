@@ -16,6 +16,7 @@ setup(
         "pyarrow>=19",
         "Pillow",
         "opencv-python-headless",
+        "pyseccomp",
         "pydantic",
         "typer",
         "rich",

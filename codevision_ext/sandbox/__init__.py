@@ -1,6 +1,6 @@
-"""Where model-written code runs: a forked child per call, bounded in time and memory (see `worker.py`)."""
+"""Where model-written code runs: a forked, locked-down child per call, bounded in time and memory (see `worker.py`)."""
 
 from codevision_ext.sandbox.pool import Sandbox
-from codevision_ext.sandbox.protocol import ExecRequest, ExecResult, Limits
+from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult, Isolation, Limits
 
-__all__ = ["ExecRequest", "ExecResult", "Limits", "Sandbox"]
+__all__ = ["EarlierCall", "ExecRequest", "ExecResult", "Isolation", "Limits", "Sandbox"]

@@ -2,10 +2,13 @@
 
 Model code that fails is a result. A zygote that dies is our fault: it is replaced and the call tried once more, then
 `SandboxError` is raised. The zygote ends when this process closes its end of the socket, so it never outlives it.
+Every zygote proves itself before its first call: canaries must find each door shut, honest snippets must pass.
 """
 
 import asyncio
+import dataclasses
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -19,8 +22,18 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from codevision_ext.errors import SandboxError
-from codevision_ext.sandbox import worker
-from codevision_ext.sandbox.protocol import ExecRequest, ExecResult, Limits, new_result, pack_request, read_result
+from codevision_ext.sandbox import wire
+from codevision_ext.sandbox.conformance import PROOF, open_doors
+from codevision_ext.sandbox.lockdown import PRIMITIVES, compile_filters, primitives
+from codevision_ext.sandbox.protocol import (
+    ExecRequest,
+    ExecResult,
+    Isolation,
+    Limits,
+    new_result,
+    pack_request,
+    read_result,
+)
 from codevision_ext.types import ExecStatus
 
 T = TypeVar("T")
@@ -39,42 +52,102 @@ ENVIRONMENT = {
 }
 
 
+PLOTTING = "matplotlib"
+"""Code that mentions it runs in a zygote of its own: what matplotlib maps makes every fork twice as dear."""
+NOT_SAFE = "the sandbox can't be"
+OR_UNSAFE = "To run behind less, with every result saying so, set isolation: unsafe"
+BOOT = """
+import sys, types
+for name, path in ("codevision_ext", ""), ("codevision_ext.sandbox", sys.argv.pop(1)):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [path]
+from codevision_ext.sandbox.worker import main
+main()
+"""
+"""Imports the worker without running the `__init__` modules above it, which load this process's side."""
+
+
 class _ZygoteGoneError(Exception):
     """The zygote closed its end, or never answered."""
 
 
 class _Zygote:
-    """One warm interpreter and the socket to it; `call` may be used from many threads."""
+    """One warm, locked-down interpreter and the socket to it; `call` may be used from many threads."""
 
-    def __init__(self) -> None:
+    isolation: Isolation
+    """What its children really run behind."""
+
+    def __init__(self, least: Isolation, *, plotting: bool) -> None:
+        missing = {primitive.name: primitive.missing for primitive in primitives() if primitive.missing}
+        self._require(least, missing)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the zygote
-        with theirs:
+        own, dirs = str(Path(__file__).parent), _library_dirs()
+        with theirs, tempfile.TemporaryDirectory() as scratch:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", worker.__file__, str(theirs.fileno()), *_library_dirs()],
+                [sys.executable, "-I", "-S", "-c", BOOT, own, str(theirs.fileno()), str(int(plotting)), *dirs],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
-                env=ENVIRONMENT,
+                env=ENVIRONMENT | {"MPLCONFIGDIR": scratch},
                 cwd="/",
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+            theirs.close()
+            try:
+                missing |= self._hand_over((b"", b"") if "libseccomp" in missing else compile_filters())
+                self._require(least, missing)
+                self._prove(least)
+            except BaseException:
+                self.close()
+                raise
+
+    def _hand_over(self, filters: tuple[bytes, bytes]) -> dict[str, str]:
+        """Give the zygote its filters; returns which primitives failed in it, and why."""
         self._control.settimeout(START_TIMEOUT_S)
         try:
-            ready = self._control.recv(len(worker.READY))
+            self._control.send(b"".join([wire.FILTERS.pack(*map(len, filters)), *filters]))
+            report = self._control.recv(wire.REPORT_BYTES)
         except OSError as error:
-            self.close()
-            raise SandboxError(f"the sandbox did not start within {START_TIMEOUT_S:.0f} s") from error
-        if ready != worker.READY:
-            said = self._last_words()
-            self.close()
-            raise SandboxError(f"the sandbox did not start: {said}")
+            raise SandboxError(f"the sandbox did not start: {error}; {self._last_words()}") from error
+        if not report:
+            raise SandboxError(f"the sandbox did not start: {self._last_words()}")
+        failed: dict[str, str] = json.loads(report)
+        return failed
+
+    def _require(self, least: Isolation, missing: dict[str, str]) -> None:
+        """Settle what the children run behind. Raises SandboxError when it is less than was asked for."""
+        unsafe = any(PRIMITIVES[name][2] for name in missing)
+        self.isolation = Isolation.UNSAFE if unsafe else Isolation.STRICT if missing else Isolation.LANDLOCK
+        if not self.isolation.at_least(least):
+            faults = (f"{name} ({why}): {PRIMITIVES[name][1]}" for name, why in missing.items())
+            raise SandboxError(f"{NOT_SAFE} {least}, it lacks {'; '.join(faults)}. {OR_UNSAFE}")
+
+    def _prove(self, least: Isolation) -> None:
+        """Run honest snippets and canaries. Raises SandboxError when one fails, or finds a door open."""
+        limits = Limits(wall_s=30.0)
+        try:
+            for case in PROOF:
+                fault = case.fault(self.call(case.request, limits))
+                if fault:
+                    raise SandboxError(f"the sandbox failed its own proof: {case.name}: {fault}")
+            doors = open_doors(lambda request: self.call(request, limits))
+        except _ZygoteGoneError as error:
+            raise SandboxError(f"the sandbox died while it proved itself: {error}") from error
+        if doors:
+            self.isolation = Isolation.UNSAFE
+            if not self.isolation.at_least(least):
+                raise SandboxError(f"{NOT_SAFE} {least}, code inside could {', '.join(doors)}. {OR_UNSAFE}")
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def call(self, request: ExecRequest, limits: Limits) -> ExecResult:
         """Run one request in a fresh child; raises _ZygoteGoneError when the zygote can't be reached."""
-        start = worker.START.pack(limits.wall_s, limits.memory_mb * 2**20)
+        start = wire.START.pack(limits.wall_s, limits.memory_mb * 2**20)
         reply, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         result = new_result(limits)
         try:
@@ -86,11 +159,11 @@ class _Zygote:
                     finally:
                         os.close(code)
                 reply.settimeout(limits.wall_s + GRACE_S)
-                outcome = reply.recv(worker.OUTCOME.size)
-            if len(outcome) != worker.OUTCOME.size:
+                outcome = reply.recv(wire.OUTCOME.size)
+            if len(outcome) != wire.OUTCOME.size:
                 raise _ZygoteGoneError(self._last_words())
-            wait_status, late, ms = worker.OUTCOME.unpack(outcome)
-            return _judge(wait_status, late, ms, result, limits)
+            wait_status, late, ms = wire.OUTCOME.unpack(outcome)
+            return dataclasses.replace(_judge(wait_status, late, ms, result, limits), isolation=self.isolation)
         except OSError as error:  # reset, timed out, or closed by another thread
             raise _ZygoteGoneError(str(error)) from error
         finally:
@@ -128,11 +201,16 @@ def _judge(wait_status: int, late: bool, ms: float, result: int, limits: Limits)
     code = os.waitstatus_to_exitcode(wait_status)
     if code == 0:
         return read_result(result, limits, ms)
-    if code == -signal.SIGXCPU:
-        return ExecResult(status=ExecStatus.TIMEOUT, ms=ms)
-    if code == worker.EXIT_NO_MEMORY:
-        return ExecResult(status=ExecStatus.MEMORY, ms=ms)
-    return ExecResult(status=ExecStatus.CRASHED, ms=ms)
+    return ExecResult(status=ENDINGS.get(code, ExecStatus.CRASHED), ms=ms)
+
+
+ENDINGS = {
+    -signal.SIGXCPU: ExecStatus.TIMEOUT,
+    -signal.SIGKILL: ExecStatus.MEMORY,  # before the deadline, nobody but the kernel's out-of-memory killer
+    wire.EXIT_NO_MEMORY: ExecStatus.MEMORY,
+    -signal.SIGSYS: ExecStatus.DENIED,  # a call of another architecture
+}
+"""How a child ended that left no result."""
 
 
 class Sandbox:
@@ -142,12 +220,16 @@ class Sandbox:
     their clock doesn't run while they do.
     """
 
-    def __init__(self, limits: Limits | None = None, live: int | None = None) -> None:
+    def __init__(
+        self, limits: Limits | None = None, live: int | None = None, isolation: Isolation = Isolation.STRICT
+    ) -> None:
+        """`isolation` is the least that it may run behind; what it does run behind is in every result."""
         self.limits = limits or Limits()
         self.live = live or len(os.sched_getaffinity(0))
+        self._least = isolation
         self._slots = threading.BoundedSemaphore(self.live)
         self._lock = threading.Lock()
-        self._zygote: _Zygote | None = None
+        self._zygotes: dict[bool, _Zygote] = {}
         self._closed = False
         self._threads = ThreadPoolExecutor(max_workers=2 * self.live, thread_name_prefix="sandbox")
 
@@ -158,26 +240,28 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self) -> None:
-        """Start the zygote now (about half a second) instead of at the first call. Raises SandboxError."""
-        with self._lock:
-            self._running()
+    def start(self) -> Isolation:
+        """Start the zygote now (about half a second) instead of at the first call; returns what it runs behind.
+
+        Raises:
+            SandboxError: a primitive is missing that `isolation` requires (which, and what to do), or the proof failed.
+        """
+        return self._running(plotting=False).isolation
 
     def run(self, request: ExecRequest) -> ExecResult:
         """Execute and wait. Raises SandboxError when the sandbox itself is broken."""
         if len(request.code) > self.limits.code_chars:
             return ExecResult(status=ExecStatus.TOO_LONG, detail=f"{len(request.code)} characters")
+        plotting = any(PLOTTING in code for code in (request.code, *(call.code for call in request.earlier)))
         with self._slots:
-            with self._lock:
-                zygote = self._running()
-            try:
-                return zygote.call(request, self.limits)
-            except _ZygoteGoneError:
-                zygote = self._replace(zygote)
-            try:
-                return zygote.call(request, self.limits)
-            except _ZygoteGoneError as error:
-                raise SandboxError(f"the sandbox died twice during one call: {error}") from error
+            for _ in range(2):
+                zygote = self._running(plotting=plotting)
+                try:
+                    return zygote.call(request, self.limits)
+                except _ZygoteGoneError as error:
+                    fault = error
+                    self._discard(zygote)
+        raise SandboxError(f"the sandbox died twice during one call: {fault}") from fault
 
     async def arun(self, request: ExecRequest) -> ExecResult:
         """Execute without blocking the event loop."""
@@ -188,25 +272,32 @@ class Sandbox:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
-        """End the zygote for good; calls that run, and later ones, raise SandboxError."""
+        """End the zygotes for good; calls that run, and later ones, raise SandboxError."""
         with self._lock:
             self._closed = True
-            zygote, self._zygote = self._zygote, None
-        if zygote is not None:
+            zygotes = list(self._zygotes.values())
+            self._zygotes.clear()
+        for zygote in zygotes:
             zygote.close()
         self._threads.shutdown(wait=False)
 
-    def _running(self) -> _Zygote:
-        if self._closed:
-            raise SandboxError("the sandbox is closed")
-        if self._zygote is None:
-            self._zygote = _Zygote()
-        return self._zygote
-
-    def _replace(self, dead: _Zygote) -> _Zygote:
-        """A new zygote in place of the dead one, unless another thread has replaced it already."""
+    def _running(self, *, plotting: bool) -> _Zygote:
+        """The zygote for this kind of code, a new one where it hasn't started yet or is dead."""
+        plotting = plotting and importlib.util.find_spec(PLOTTING) is not None
         with self._lock:
-            if self._zygote is dead:
-                self._zygote = None
-                dead.close()
-            return self._running()
+            if self._closed:
+                raise SandboxError("the sandbox is closed")
+            zygote = self._zygotes.get(plotting)
+            if zygote is None or not zygote.alive:
+                if zygote is not None:
+                    zygote.close()
+                self._zygotes[plotting] = zygote = _Zygote(self._least, plotting=plotting)
+            return zygote
+
+    def _discard(self, dead: _Zygote) -> None:
+        """Forget a zygote that can't be reached, unless another thread has replaced it already."""
+        with self._lock:
+            for plotting, zygote in list(self._zygotes.items()):
+                if zygote is dead:
+                    del self._zygotes[plotting]
+                    dead.close()

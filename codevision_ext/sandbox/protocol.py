@@ -1,7 +1,7 @@
 """How a request and a result look: the values the caller sees, and their bytes in the memfds (the parent's side).
 
 Nothing that comes back is trusted: a result is read after the child is dead, its header is checked against the limits
-before a pixel is touched, and nothing is ever unpickled. `worker.py` holds the structs and the child's side.
+before a pixel is touched, and nothing is ever unpickled. `wire.py` holds the structs, `snippet.py` the child's side.
 """
 
 import fcntl
@@ -9,15 +9,15 @@ import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from PIL import Image
 
 from codevision_ext.errors import InputError
-from codevision_ext.sandbox import worker
+from codevision_ext.sandbox import wire
 from codevision_ext.types import ExecStatus
 
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-MAX_PICTURES_BACK = 16
 FROM_THE_CHILD = {
     ExecStatus.OK,
     ExecStatus.ERROR,
@@ -27,6 +27,21 @@ FROM_THE_CHILD = {
     ExecStatus.BAD_IMAGE,
 }
 """Statuses a child may claim; the others are found by the parent."""
+
+
+class Isolation(StrEnum):
+    """What stands between code and machine, weakest first: a setting names the least, a result what there was."""
+
+    UNSAFE = "unsafe"
+    """A primitive that `strict` requires is missing, or a door was found open."""
+    STRICT = "strict"
+    """Seccomp, no_new_privs, an unprivileged user; every door was tried and found shut."""
+    LANDLOCK = "strict+landlock"
+    """And Landlock, so that files, TCP and abstract sockets are shut twice."""
+
+    def at_least(self, other: "Isolation") -> bool:
+        levels = list(Isolation)
+        return levels.index(self) >= levels.index(other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +70,31 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierCall:
+    """A call of the same trajectory that succeeded; it is run again first, so that what it bound is there."""
+
+    code: str
+    image_index: int
+    pictures: int
+    """How many of the pictures there were then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecRequest:
     """Code and the pictures it gets; `image` is the one at `image_index`."""
 
     code: str
     images: tuple[Image.Image, ...]
     image_index: int = 0
+    earlier: tuple[EarlierCall, ...] = ()
+    """Run first in the same child, in this order; their time and memory count. Empty: variables aren't kept."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_index < len(self.images):
             raise InputError(f"image_index is {self.image_index}, but there are {len(self.images)} pictures")
+        for call in self.earlier:
+            if not 0 <= call.image_index < call.pictures <= len(self.images):
+                raise InputError(f"an earlier call used picture {call.image_index} of {call.pictures}, not there now")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,27 +108,38 @@ class ExecResult:
     """One line for the model: the exception and its own line of code, or what is wrong with the picture."""
     ms: float = 0.0
     """Wall time of the child, milliseconds."""
+    isolation: Isolation | None = None
+    """What it ran behind; None where nothing was run."""
 
 
 def pack_request(request: ExecRequest, limits: Limits) -> int:
     """A sealed memfd with everything the child needs; the caller closes it."""
-    code = request.code.encode("utf-8", "replace")
+    programs = [(call.code, call.image_index, call.pictures) for call in request.earlier]
+    programs.append((request.code, request.image_index, len(request.images)))
+    texts = [code.encode("utf-8", "replace") for code, _, _ in programs]
     pictures = [image if image.mode == "RGB" else image.convert("RGB") for image in request.images]
-    header = worker.REQUEST.pack(len(code), request.image_index, len(pictures), limits.stdout_chars, limits.max_pixels)
-    sides = b"".join(worker.SIDES.pack(*image.size) for image in pictures)
-    parts = [header, sides, code, *(image.tobytes() for image in pictures)]
+    parts = [
+        wire.REQUEST.pack(len(programs), len(pictures), limits.stdout_chars, limits.max_pixels),
+        *(wire.PROGRAM.pack(len(text), *rest) for text, (_, *rest) in zip(texts, programs, strict=True)),
+        *(wire.SIDES.pack(*image.size) for image in pictures),
+        *texts,
+    ]
     fd = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.truncate(fd, sum(map(len, parts)))
-    for part in parts:
-        _write_all(fd, part)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS | fcntl.F_SEAL_WRITE)
+    try:
+        _write_all(fd, b"".join(parts))
+        for image in pictures:
+            _write_all(fd, image.tobytes())
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS | fcntl.F_SEAL_WRITE)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
 def new_result(limits: Limits) -> int:
     """An empty memfd of the greatest size a result may have (sparse: unused pages cost nothing)."""
-    texts = 4 * (limits.stdout_chars + worker.DETAIL_CHARS)
-    size = worker.RESULT.size + MAX_PICTURES_BACK * worker.SIDES.size + texts + 3 * limits.max_pixels
+    texts = 4 * (limits.stdout_chars + wire.DETAIL_CHARS)
+    size = wire.RESULT.size + wire.MAX_PICTURES_BACK * wire.SIDES.size + texts + 3 * limits.max_pixels
     fd = os.memfd_create("result", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.truncate(fd, size)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
@@ -106,25 +147,26 @@ def new_result(limits: Limits) -> int:
 
 
 def read_result(fd: int, limits: Limits, ms: float) -> ExecResult:
-    """Check and unpack what a dead child left; anything that doesn't add up is `crashed`."""
+    """Check and unpack what a dead child left; anything that doesn't add up is `crashed`.
+
+    Counts and lengths within the limits can't lead past the end: `new_result` made the memfd large enough, and sealed.
+    """
     with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as data, memoryview(data) as view:
-        magic, name, count, stdout_bytes, detail_bytes = worker.RESULT.unpack_from(view)
+        magic, name, count, stdout_bytes, detail_bytes = wire.RESULT.unpack_from(view)
         status = next((known for known in FROM_THE_CHILD if known.encode() == name.rstrip(b"\0")), None)
-        at = worker.RESULT.size + count * worker.SIDES.size
-        if magic != worker.MAGIC or status is None or count > MAX_PICTURES_BACK:
+        at = wire.RESULT.size + count * wire.SIDES.size
+        texts_fit = stdout_bytes <= 4 * limits.stdout_chars and detail_bytes <= 4 * wire.DETAIL_CHARS
+        fits = magic == wire.MAGIC and count <= wire.MAX_PICTURES_BACK and texts_fit
+        if not fits or status is None or (count > 0) != (status is ExecStatus.OK):
             return ExecResult(status=ExecStatus.CRASHED, ms=ms)
-        if at + stdout_bytes + detail_bytes > len(view) or (count > 0) != (status is ExecStatus.OK):
-            return ExecResult(status=ExecStatus.CRASHED, ms=ms)
-        sizes = [worker.SIDES.unpack_from(view, worker.RESULT.size + i * worker.SIDES.size) for i in range(count)]
+        sizes = [wire.SIDES.unpack_from(view, wire.RESULT.size + i * wire.SIDES.size) for i in range(count)]
         stdout = bytes(view[at : at + stdout_bytes]).decode("utf-8", "replace")[: limits.stdout_chars]
         at += stdout_bytes
-        detail = bytes(view[at : at + detail_bytes]).decode("utf-8", "replace")[: worker.DETAIL_CHARS]
+        detail = bytes(view[at : at + detail_bytes]).decode("utf-8", "replace")[: wire.DETAIL_CHARS]
         at += detail_bytes
         fault = _size_fault(sizes, limits)
         if fault:
             return ExecResult(status=ExecStatus.BAD_IMAGE, stdout=stdout, detail=fault, ms=ms)
-        if at + sum(width * height * 3 for width, height in sizes) > len(view):
-            return ExecResult(status=ExecStatus.CRASHED, ms=ms)
         images = []
         for width, height in sizes:
             with view[at : at + width * height * 3] as pixels:

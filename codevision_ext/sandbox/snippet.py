@@ -1,0 +1,265 @@
+"""What a child does with its request: run the model's code, choose and convert its pictures, lay down the result.
+
+Everything here runs in the child, beside the code that it serves and at its mercy: it may be patched, its result may be
+forged. So nothing here defends anything; the kernel does (`lockdown`), and the parent trusts no byte (`protocol`).
+"""
+
+import errno
+import io
+import mmap
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from codevision_ext.sandbox.lockdown import CHILD_FILES
+from codevision_ext.sandbox.wire import (
+    DETAIL_CHARS,
+    MAGIC,
+    MAX_PICTURES_BACK,
+    PROGRAM,
+    REQUEST,
+    RESULT,
+    SIDES,
+)
+
+SOURCE = "<code>"
+RESULT_NAMES = ("result", "output", "processed_image", "image", "img")
+"""Where a picture is looked for, in this order: the first that the code bound, else what became of `image`."""
+DENIED_ERRNOS = {errno.EPERM, errno.EACCES, errno.EFBIG, errno.EROFS}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One piece of model-written code and the pictures it sees."""
+
+    code: str
+    image_index: int
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the parent asked for; the last program is the call, those before it are earlier calls."""
+
+    programs: list[Program]
+    pictures: list[Any]
+    stdout_chars: int
+    max_pixels: int
+
+
+class Pages(io.TextIOBase):
+    """A stream that the model's code prints to: keeps the first `limit` characters and drops the rest."""
+
+    def __init__(self, limit: int) -> None:
+        self.parts: list[str] = []
+        self.left = limit
+
+    def write(self, text: str) -> int:
+        """Keep what still fits."""
+        kept = text[: self.left]
+        if kept:
+            self.parts.append(kept)
+            self.left -= len(kept)
+        return len(text)
+
+
+class NoPicture(Exception):
+    """No result name is bound to anything."""
+
+
+class NotAPicture(Exception):
+    """The value can't be shown as a picture; the message says why."""
+
+
+def perform(request: Request, result: int, tools: dict[str, Any]) -> None:
+    """Run the code and write what it made, or how it failed, into the descriptor `result`."""
+    out = Pages(request.stdout_chars)
+    status, detail, made = run(request, out, tools)
+    os.closerange(result + 1, CHILD_FILES)  # mmap needs a free descriptor, the code may have left none
+    write_result(result, status, made, "".join(out.parts), detail)
+
+
+def read_request(fd: int, image_module: Any) -> Request:
+    """Unpack what the parent wrote; the pictures are copies that belong to this child."""
+    size = os.lseek(fd, 0, os.SEEK_END)  # fstat goes through newfstatat, which isn't allowed: it can name files
+    with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data, memoryview(data) as view:
+        programs, count, stdout_chars, max_pixels = REQUEST.unpack_from(view)
+        at = REQUEST.size
+        heads = [PROGRAM.unpack_from(view, at + place * PROGRAM.size) for place in range(programs)]
+        at += programs * PROGRAM.size
+        sizes = [SIDES.unpack_from(view, at + place * SIDES.size) for place in range(count)]
+        at += count * SIDES.size
+        read = []
+        for length, index, seen in heads:
+            read.append(Program(bytes(view[at : at + length]).decode(), index, seen))
+            at += length
+        pictures = []
+        for width, height in sizes:
+            with view[at : at + width * height * 3] as pixels:
+                pictures.append(image_module.frombytes("RGB", (width, height), pixels))
+            at += width * height * 3
+    os.close(fd)
+    return Request(read, pictures, stdout_chars, max_pixels)
+
+
+def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, list[Any]]:
+    """Execute the programs in one fresh namespace; returns status, detail and the RGB pictures of the last one."""
+    names = tools | {"__name__": "__main__"}
+    nothing = Pages(0)
+    *earlier, call = request.programs
+    program = call
+    try:
+        for program in earlier:
+            sys.stdout = sys.stderr = nothing
+            set_stage(names, [picture.copy() for picture in request.pictures[: program.pictures]], program, tools)
+            exec(compile(program.code, SOURCE, "exec"), names)
+        program = call
+        sys.stdout, sys.stderr = out, nothing
+        set_stage(names, request.pictures[: call.pictures], call, tools)
+        before = {name: names[name] for name in RESULT_NAMES if name in names}
+        exec(compile(call.code, SOURCE, "exec"), names)
+        return "ok", "", [flatten(made) for made in chosen(names, before, request.max_pixels)]
+    except NotAPicture as why:
+        return "bad_image", str(why), []
+    except NoPicture:
+        return "no_image", "", []
+    except BaseException as error:  # noqa: BLE001 - model code may raise anything, and all of it is an outcome
+        return explain(error, program.code)
+
+
+def set_stage(names: dict[str, Any], pictures: list[Any], program: Program, tools: dict[str, Any]) -> None:
+    """Bind the pictures of one call; `draw` draws on `image` itself."""
+    given = pictures[program.image_index]
+    names |= {"image": given, "img": given, "images": pictures, "draw": tools["ImageDraw"].Draw(given)}
+
+
+def chosen(names: dict[str, Any], before: dict[str, Any], max_pixels: int) -> list[Any]:
+    """The pictures that the code handed back: what a result name was bound to, else `image`, perhaps drawn on."""
+    bound = [names[name] for name in RESULT_NAMES if name in names and names[name] is not before.get(name, names)]
+    if not bound and "image" in names:
+        bound = [names["image"]]
+    bound = [drawn(value) for value in bound if value is not None]
+    if not bound:
+        raise NoPicture
+    found = next((value for value in bound if looks_like_pictures(value)), None)
+    if found is None:
+        raise NotAPicture(f"the result is of type {type(bound[0]).__name__}")
+    many = [drawn(value) for value in found] if isinstance(found, (list, tuple)) else [found]
+    pixels = 0
+    for made in many:
+        width, height = made.size if hasattr(made, "getbands") else (made.shape[1], made.shape[0])
+        pixels += width * height
+        if not width * height > 0 or pixels > max_pixels:
+            raise NotAPicture(f"its size is {width}x{height}")
+    return many
+
+
+def drawn(value: Any) -> Any:
+    """A matplotlib figure as the pixels that it draws; anything else as it is."""
+    if hasattr(value, "savefig") and hasattr(value, "canvas"):
+        value.canvas.draw()
+        return sys.modules["numpy"].array(value.canvas.buffer_rgba())
+    return value
+
+
+def looks_like_pictures(value: Any) -> bool:
+    """PIL pictures, arrays of two or three axes, figures, and short lists of them."""
+    if isinstance(value, (list, tuple)):
+        return 0 < len(value) <= MAX_PICTURES_BACK and all(
+            not isinstance(part, (list, tuple)) and looks_like_pictures(part) for part in value
+        )
+    if hasattr(value, "savefig") and hasattr(value, "canvas"):
+        return True
+    return hasattr(value, "getbands") or (hasattr(value, "dtype") and getattr(value, "ndim", 0) in (2, 3))
+
+
+def flatten(made: Any) -> Any:
+    """Any usual picture as RGB: arrays are scaled and clipped, transparency is laid on white."""
+    import numpy as np  # noqa: PLC0415 - warm in the zygote
+    from PIL import Image  # noqa: PLC0415
+
+    if not isinstance(made, Image.Image) or made.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
+        made = Image.fromarray(eight_bits(np.asarray(made)))
+    made.load()
+    if made.mode == "RGB":
+        return made
+    if made.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in made.info:
+        made = made.convert("RGBA")
+        ground = Image.new("RGBA", made.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, made).convert("RGB")
+    try:
+        return made.convert("RGB")
+    except ValueError as error:
+        raise NotAPicture(f"mode {made.mode} can't be shown") from error
+
+
+def eight_bits(array: Any) -> Any:
+    """Values as uint8 with 1, 3 or 4 channels: booleans and floats up to 1 are stretched, the rest is clipped."""
+    import numpy as np  # noqa: PLC0415 - warm in the zygote
+
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim == 3 and array.shape[2] not in (3, 4):
+        raise NotAPicture(f"an array of shape {array.shape}")
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind == "f":
+        array = np.nan_to_num(array)
+        array = array * 255 if array.max() <= 1.0 else array
+    elif array.dtype.kind not in "iu":
+        raise NotAPicture(f"an array of {array.dtype}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    return np.clip(np.rint(array), 0, 255).astype(np.uint8)
+
+
+def explain(error: BaseException, code: str) -> tuple[str, str, list[Any]]:
+    """Status and one line for an exception: its type, its message and the model's own line."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == SOURCE:
+            line = number
+    message = message_of(error)
+    lines = code.splitlines()
+    where = f" (line {line}: {lines[line - 1].strip()})" if line and line <= len(lines) else ""
+    detail = f"{type(error).__name__}: {message}{where}" if message else f"{type(error).__name__}{where}"
+    if isinstance(error, MemoryError) or getattr(error, "code", None) == -4:  # cv2's StsNoMem
+        return "memory", detail, []
+    if isinstance(error, OSError) and error.errno in DENIED_ERRNOS:
+        return "denied", detail, []
+    return "error", detail, []
+
+
+def message_of(error: BaseException) -> str:
+    """The first line of what an exception says; nothing where saying it fails."""
+    try:
+        message = error.msg if isinstance(error, SyntaxError) else str(error).strip()
+        return message.splitlines()[0] if message else ""
+    except Exception:  # noqa: BLE001 - the model's own __str__ may raise anything
+        return ""
+
+
+def write_result(fd: int, status: str, pictures: list[Any], stdout: str, detail: str) -> None:
+    """Lay the result into the memfd through a map (RLIMIT_FSIZE forbids write), the magic last."""
+    texts = [stdout.encode("utf-8", "replace"), detail[:DETAIL_CHARS].encode("utf-8", "replace")]
+    sides = b"".join(SIDES.pack(*made.size) for made in pictures)
+    at = RESULT.size
+    total = at + len(sides) + sum(map(len, texts)) + sum(made.width * made.height * 3 for made in pictures)
+    with mmap.mmap(fd, total) as view:
+        for part in pieces(sides, texts, pictures):
+            view[at : at + len(part)] = part
+            at += len(part)
+        header = RESULT.pack(MAGIC, status.encode(), len(pictures), len(texts[0]), len(texts[1]))
+        view[len(MAGIC) : RESULT.size] = header[len(MAGIC) :]
+        view[: len(MAGIC)] = MAGIC
+
+
+def pieces(sides: bytes, texts: list[bytes], pictures: list[Any]) -> Iterator[bytes]:
+    """The body of a result in its order, one picture in memory at a time."""
+    yield sides
+    yield from texts
+    for made in pictures:
+        yield made.tobytes()
