@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["codevision_ext*", "data_prep*"]),
-    package_data={"codevision_ext": ["prompts/*", "report/*.html", "report/*.j2", "verl_adapter/*.yaml"]},
+    package_data={"codevision_ext": ["prompts/*", "prompts/judge/*", "report/*.html", "report/*.j2", "verl_adapter/*.yaml"]},
     install_requires=[
         "numpy>=2",
         "pandas",
@@ -23,6 +23,8 @@ setup(
         "psutil",
         "wrapt",
         "jinja2",
+        "httpx",
+        "openai>=2",
         "math-verify",
     ],
     extras_require={"verl": ["verl>=0.9.1,<0.10", "TransferQueue", "cachetools", "qwen_vl_utils"]},

@@ -1,5 +1,7 @@
 """What can be asked for from a shell? The `codevision` command; each command imports what it needs when it runs."""
 
+import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
@@ -99,6 +101,40 @@ def evaluate(
         checkpoint, data, out, recipe=recipe, tools=tools, temperature=temperature, seed=seed, limit=limit
     )
     typer.echo(results)
+
+
+@app.command()
+def judge_check(
+    labels: Annotated[Path, typer.Argument(help="JSON lines: question, answer, prediction, label, perhaps source.")],
+    base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, such as http://localhost:8000/v1.")],
+    model: Annotated[str, typer.Option(help="The id that the endpoint knows the judge by.")],
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the endpoint's key.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests under way at the same time.")] = 32,
+    timeout_s: Annotated[float, typer.Option(help="Of one attempt, seconds.")] = 60.0,
+    retries: Annotated[int, typer.Option(help="Attempts after the first.")] = 6,
+    cache: Annotated[Path | None, typer.Option(help="Folder of what was decided before.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder of prompts in place of the package's own.")] = None,
+    request: Annotated[str, typer.Option(help="More fields of each request, a JSON object.")] = (
+        '{"temperature": 0, "max_tokens": 1024}'
+    ),
+) -> None:
+    """Measure a judge against people's labels: a table on stderr, the same figures as JSON on stdout."""
+    from codevision_ext.config import read_judge_settings  # noqa: PLC0415  other commands start without it
+    from codevision_ext.judge.agreement import measure  # noqa: PLC0415
+    from codevision_ext.scoring import open_judge  # noqa: PLC0415
+
+    settings = read_judge_settings(
+        base_url=base_url,
+        model=model,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        timeout_s=timeout_s,
+        retries=retries,
+        cache=cache,
+        prompts=prompts,
+        request=request,
+    )
+    typer.echo(json.dumps(asyncio.run(measure(labels, open_judge(settings))), indent=2))
 
 
 def main() -> None:

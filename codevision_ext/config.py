@@ -1,32 +1,78 @@
 """The plugin's own settings, the `codevision` section of a verl config; a setting that nobody reads is an error."""
 
+import json
+import os
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, DirectoryPath, Field, ValidationError
 
 from codevision_ext.errors import InputError
-from codevision_ext.rewards.composite import GroupSplit, weighted_terms
+from codevision_ext.rewards.composite import Rubric
+from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RewardSettings(_Section):
-    """Which reward; see `rewards.composite`."""
+_AnySection = TypeVar("_AnySection", bound=BaseModel)
 
-    preset: str = "verified"
-    weights: dict[str, float] = {}
-    """Weights that replace the preset's, by term name."""
-    group_split: GroupSplit = "optional"
+
+def _url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError(f"{value!r} doesn't begin with http:// or https://")
+    return value
+
+
+def _variable(name: str) -> str:
+    if not os.environ.get(name):
+        raise ValueError(f"the environment has no variable {name}, or an empty one")
+    return name
+
+
+def _request(given: Any) -> Any:
+    fields = json.loads(given) if isinstance(given, str) else given
+    if not isinstance(fields, Mapping):
+        return fields
+    ours = sorted(fields.keys() & {"messages", "model", "n", "stream"})
+    if ours:
+        raise ValueError(f"{ours[0]} isn't yours to set")
+    plain = json.dumps(dict(fields), allow_nan=False, default=lambda v: dict(v) if isinstance(v, Mapping) else list(v))
+    return json.loads(plain)  # verl's config has mappings and lists of its own
+
+
+class JudgeSettings(_Section):
+    """Which model reads the answers that no rule decides, behind an OpenAI-compatible endpoint; see `judge`."""
+
+    base_url: Annotated[str, AfterValidator(_url)]
+    """`http://host:8000/v1`: what `/chat/completions` is appended to."""
+    model: str = Field(min_length=1)
+    """The id that the endpoint knows the model by."""
+    api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
+    """Name of the environment variable with the key; None: the endpoint wants none."""
+    concurrency: int = Field(32, ge=1)
+    """Requests under way at the same time, in each process."""
+    timeout_s: float = Field(60.0, gt=0)
+    """Of one attempt, from the connection to the last byte, seconds."""
+    retries: int = Field(6, ge=0)
+    """Attempts after the first; waits grow from 0.5 s to 8 s, or are what `Retry-After` asks for, up to 60 s."""
+    cache: Path | None = None
+    """Folder of what was decided before, made where it is missing; None: nothing is kept."""
+    prompts: DirectoryPath | None = None
+    """Folder of prompts in place of the package's own; see `docs/judge.md`."""
+    request: Annotated[dict[str, Any], BeforeValidator(_request)] = {"temperature": 0, "max_tokens": 1024}
+    """More fields of each request, as the endpoint knows them; also as JSON."""
 
 
 class Settings(_Section):
     """Everything that verl's own config has no place for."""
 
     reward: RewardSettings = RewardSettings()
+    judge: JudgeSettings | None = None
+    """Reads the answers that no rule decides; None: they are wrong."""
     system_prompt: str | None = None
     """Path of a text file; empty: no system message, only the tool's schema; None: the package's own words.
 
@@ -47,23 +93,46 @@ class Settings(_Section):
     """Share of invalid rollouts in one step above which the run stops, in [0, 1]."""
 
 
+_SECTIONS: Final[dict[Any, type[BaseModel]]] = {
+    "reward": RewardSettings,
+    "curiosity": CuriositySettings,
+    "judge": JudgeSettings,
+}
+
+
 def read_settings(section: Mapping[str, Any] | None) -> Settings:
     """Checks a `codevision` section.
 
     Raises:
         InputError: a setting is unknown (the known ones are listed) or has the wrong type; or a reward term is unknown.
     """
+    settings = _read(Settings, section or {}, "codevision")
+    Rubric(settings.reward)
+    if settings.reward.weights.get("faithful"):
+        raise InputError("codevision.reward.weights.faithful: needs a step judge's marks; only `codevision score` reads them")
+    return settings
+
+
+def read_judge_settings(**section: Any) -> JudgeSettings:
+    """Checks a `codevision.judge` section by itself.
+
+    Raises:
+        InputError: as `read_settings`.
+    """
+    return _read(JudgeSettings, section, "codevision.judge")
+
+
+def _read(kind: type[_AnySection], section: Mapping[str, Any], where: str) -> _AnySection:
     try:
-        settings = Settings.model_validate(dict(section or {}))
+        return kind.model_validate(dict(section))
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = ".".join([where, *map(str, first["loc"])])
         if first["type"] == "extra_forbidden":
-            owner = RewardSettings if first["loc"][0] == "reward" else Settings
-            raise InputError(f"codevision.{name}: unknown setting; known are {', '.join(owner.model_fields)}") from None
-        raise InputError(f"codevision.{name}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
-    weighted_terms(settings.reward.preset, settings.reward.weights, settings.reward.group_split)
-    return settings
+            owner = next((_SECTIONS[part] for part in reversed(first["loc"][:-1]) if part in _SECTIONS), kind)
+            raise InputError(f"{name}: unknown setting; known are {', '.join(owner.model_fields)}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{name}: {said[:1].lower()}{said[1:]}") from None
 
 
 def system_prompt(settings: Settings, *, tools: bool) -> str:

@@ -24,6 +24,10 @@ class SandboxError(InfraError):
     """The sandbox can't start, or died and could not be restarted."""
 
 
+class JudgeError(InfraError):
+    """The judge can't be reached, refuses the request, or answers with something that isn't a chat completion."""
+
+
 class EngineError(InfraError):
     """The rollout engine returned something that can't be trusted (token count, weight names, a dead port)."""
 

@@ -22,7 +22,7 @@ from PIL import Image
 from codevision_ext.codec import Codec
 from codevision_ext.errors import InputError
 from codevision_ext.files import write_whole
-from codevision_ext.types import Breakdown, Rollout, TermScore
+from codevision_ext.types import Breakdown, Rollout, TermScore, Verdict
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -55,6 +55,8 @@ class Record(Rollout):
     """What the model answered; None when it never did."""
     references: tuple[str, ...] = ()
     """Any of these is right."""
+    verdict: Verdict | None = None
+    """The judge's, where it was asked; None beside `valid: false` and an answer: it was asked and failed."""
     turns: tuple[Turn, ...] = ()
     pictures: tuple[str, ...] = ()
     """Names of the pictures that `image_index` counts: the task's own, then one a node."""

@@ -1,18 +1,27 @@
 """From finished trajectories of one prompt to scored records: what was seen, whether it was right, what it is worth."""
 
+import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from codevision_ext.answers import is_correct
-from codevision_ext.config import Settings
-from codevision_ext.errors import InputError
+from codevision_ext.answers import check
+from codevision_ext.config import JudgeSettings, Settings
+from codevision_ext.errors import InputError, JudgeError
+from codevision_ext.judge.prompts import Query
 from codevision_ext.ops import read_applied
 from codevision_ext.parsing import format_score, parse_answer
 from codevision_ext.records import Record, Turn, scored
-from codevision_ext.rewards.composite import score_group, weighted_terms
+from codevision_ext.rewards.composite import Rubric
 from codevision_ext.rollout import Trajectory
-from codevision_ext.types import Box, EndReason, Observed, Task
+from codevision_ext.types import Box, EndReason, Observed, Task, Verdict
+
+if TYPE_CHECKING:
+    from codevision_ext.judge.client import BlockingJudge, Judge
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +67,75 @@ def read_item(row: Mapping[str, Any], size: tuple[int, int]) -> Item:
     )
 
 
-def observe(trajectory: Trajectory | None, references: Sequence[str], think_prefix: str = "") -> Observed:
-    """What the reward sees of a trajectory; None is one that broke under us."""
+def open_judge(settings: JudgeSettings) -> "Judge":
+    """A judge with these settings.
+
+    Raises:
+        InputError: the prompts or the cache's folder can't be used.
+    """
+    from codevision_ext.judge.client import Judge  # noqa: PLC0415  its libraries are slow to import
+
+    key = os.environ[settings.api_key_env] if settings.api_key_env else None
+    return Judge(api_key=key, **settings.model_dump(exclude={"api_key_env"}))
+
+
+@cache
+def shared_judge(settings: str) -> "BlockingJudge":
+    """The judge of this process with these settings, written as JSON."""
+    from codevision_ext.judge.client import BlockingJudge  # noqa: PLC0415  its libraries are slow to import
+
+    return BlockingJudge(open_judge(JudgeSettings.model_validate_json(settings)))
+
+
+def judge_answers(
+    item: Item, trajectories: Iterable[Trajectory | None], settings: Settings
+) -> dict[str, Verdict | None]:
+    """Verdicts on the answers that no rule decides, each asked for once; None: the judge failed, which is logged.
+
+    Blocks until the judge has read them. Without a judge there are none.
+    """
+    if settings.judge is None:
+        return {}
+    answers = {answer for t in trajectories if t and (answer := _answer(t)) and check(answer, item.references) is None}
+    queries = [
+        Query(question=item.question, references=item.references, answer=answer, source=item.source)
+        for answer in sorted(answers)
+    ]
+    verdicts = shared_judge(settings.judge.model_dump_json()).ask_all(queries) if queries else []
+    for failed in [verdict for verdict in verdicts if isinstance(verdict, JudgeError)]:
+        logger.error("rollouts of %s are invalid: %s", item.id, failed)
+    given = zip(queries, verdicts, strict=True)
+    return {query.answer: verdict if isinstance(verdict, Verdict) else None for query, verdict in given}
+
+
+def _answer(trajectory: Trajectory) -> str | None:
+    """What the rollout ended with; None where it ended otherwise."""
+    return parse_answer(trajectory.replies) if trajectory.end_reason is EndReason.ANSWER else None
+
+
+def observe(
+    trajectory: Trajectory | None,
+    references: Sequence[str],
+    think_prefix: str = "",
+    verdicts: Mapping[str, Verdict | None] | None = None,
+) -> Observed:
+    """What the reward sees of a trajectory.
+
+    Args:
+        trajectory: None: it broke under us.
+        references: Any of them is right.
+        think_prefix: What the chat template wrote before each turn.
+        verdicts: The judge's, by answer, on what no rule decides. Where it abstained or failed the rollout is invalid.
+    """
     if trajectory is None:
         return Observed(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA)
-    answered = trajectory.end_reason is EndReason.ANSWER
+    answer = _answer(trajectory)
+    asked = answer in (verdicts := verdicts or {})
+    verdict = verdicts.get(answer or "")
     return Observed(
-        correct=answered and is_correct(parse_answer(trajectory.replies), references),
+        correct=verdict.score == 1 if verdict else check(answer, references) is True,
         format=format_score(trajectory.replies, think_prefix),
+        valid=not asked or (verdict is not None and verdict.score is not None),
         end_reason=trajectory.end_reason,
         steps=trajectory.steps,
     )
@@ -76,6 +146,8 @@ def score(
 ) -> list[Record]:
     """Records of all rollouts of one prompt with their rewards, in input order; pictures are still nameless.
 
+    Waits for the judge, where one is set: not to be called in an event loop then.
+
     Args:
         item: The prompt's row.
         group: Id of the group.
@@ -83,25 +155,26 @@ def score(
         settings: The plugin's settings.
         fields: More fields of every record (`split`, `step`, ...).
     """
+    verdicts = judge_answers(item, trajectories, settings)
     records = [
         Record(
             group=group,
             id=f"{group}-{index}",
             task=item.task,
-            observed=observe(trajectory, item.references, settings.think_prefix),
+            observed=observe(trajectory, item.references, settings.think_prefix, verdicts),
             question=item.question,
             references=item.references,
             source=item.source,
             column=item.column,
             answer=parse_answer(trajectory.replies) if trajectory else None,
+            verdict=verdicts.get(_answer(trajectory) or "") if trajectory else None,
             tokens=len(trajectory.episode.response_ids) if trajectory else None,
             turn_count=trajectory.episode.turns if trajectory else None,
             **fields,
         )
         for index, trajectory in enumerate(trajectories)
     ]
-    reward = settings.reward
-    breakdowns = score_group(records, reward.preset, reward.weights, reward.group_split)
+    breakdowns = Rubric(settings.reward).score(records)
     return [scored(record, breakdown) for record, breakdown in zip(records, breakdowns, strict=True)]
 
 
@@ -132,8 +205,13 @@ def numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -
         "malformed_calls": float(trajectory.malformed if trajectory else 0),
         "turns": float(record.turn_count or 0),
     }
+    if settings.judge:
+        values |= {"judged": float(record.verdict is not None), "abstained": float(_abstained(record))}
     values |= {f"end_{reason}": float(seen.end_reason is reason) for reason in EndReason}
-    table = weighted_terms(settings.reward.preset, settings.reward.weights, settings.reward.group_split)
-    for name in table:
+    for name in Rubric(settings.reward).weights:
         values[f"term_{name}"] = record.terms[name].contribution if name in record.terms else 0.0
     return values
+
+
+def _abstained(record: Record) -> bool:
+    return record.verdict is not None and record.verdict.score is None

@@ -114,6 +114,22 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a judge said of one answer, and which judge it was."""
+
+    score: float | None
+    """1: says the same as a reference; 0: doesn't; None: the judge abstained, or what it wrote is no verdict."""
+    model: str
+    """The model id that the judge was asked under."""
+    prompt: str
+    """Name of the prompt: `general`, `ocr`, `math`, `chart`, ..."""
+    prompt_sha256: str
+    """Of everything in the prompt's files, hexadecimal; changes when a word of them does."""
+    reply: str = ""
+    """The end of what the judge wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """One trajectory of a prompt; all rollouts with the same `group` answer the same prompt."""
 

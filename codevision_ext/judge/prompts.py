@@ -1,0 +1,151 @@
+"""How is an answer put to a judge so that it stays data, and when is what the judge writes a verdict?
+
+What holds, and what doesn't:
+
+* A template is filled once: `{answer}` or `{nonce}` inside an answer stays as it is.
+* Question, references and answer are JSON strings in which angle brackets, `[INST]`-like marks and invisible characters
+  are escaped, so none of them can close a tag, be read as a chat template's special token, or hide from a reader.
+* Tags and verdict carry a nonce, a hash of the whole query. To write either, an answer would have to contain its own.
+* A verdict is one line, the last, with the nonce; two verdicts, another word, or thoughts that don't end are none.
+* A judge that believes what an answer says of itself can still be talked round. The prompt forbids it; `codevision
+  judge-check` on labelled attacks measures how well the model obeys.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Final
+
+from codevision_ext.errors import InputError
+
+DEFAULT: Final = "general"
+"""The prompt of a source that `sources.json` doesn't know."""
+
+_SLOTS: Final = {"system.txt": ("rules", "nonce"), "message.txt": ("question", "references", "answer", "nonce")}
+_MARK: Final = re.compile(r"[<>]|\[(?=/?[A-Z_]{3,}\])")
+_INVISIBLE: Final = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """An answer to compare with the references; `source` (a row's `data_source`) chooses the prompt."""
+
+    question: str
+    references: tuple[str, ...]
+    answer: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A query in the words that the judge reads."""
+
+    name: str
+    sha256: str
+    """Of the files that the words are from."""
+    nonce: str
+    system: str
+    message: str
+
+
+class Prompts:
+    """The prompts of a folder: `system.txt`, `message.txt`, `sources.json` and `NAME.txt` for each name in it.
+
+    `sources.json` maps patterns of sources (`*` stands for anything, case doesn't matter) to names; the first that
+    matches wins, and `general` takes the rest.
+
+    Args:
+        folder: None: the package's own.
+
+    Raises:
+        InputError: a file is missing or no text, a template lacks a slot, or `sources.json` isn't such a mapping.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        root: Traversable = folder or files("codevision_ext") / "prompts" / "judge"
+        self._templates = {name: _read(root, name) for name in _SLOTS}
+        for name, slots in _SLOTS.items():
+            absent = [slot for slot in slots if f"{{{slot}}}" not in self._templates[name]]
+            if absent:
+                raise InputError(f"{root / name}: {{{absent[0]}}} is missing, which the judge must be told")
+        self._names = _read_sources(root)
+        self._rules = {name: _read(root, f"{name}.txt").strip() for name in {DEFAULT, *self._names.values()}}
+
+    def name_of(self, source: str) -> str:
+        """Which prompt answers of this source are judged by."""
+        folded = source.casefold()
+        return next((name for pattern, name in self._names.items() if fnmatchcase(folded, pattern)), DEFAULT)
+
+    def write(self, query: Query) -> Prompt:
+        """The query in words, the same for the same query."""
+        name = self.name_of(query.source)
+        texts = [self._templates["system.txt"], self._templates["message.txt"], self._rules[name]]
+        data = [query.question, query.references, query.answer]
+        nonce = _sha256([*texts, *data])[:12]
+        slots = dict(zip(_SLOTS["message.txt"], [*map(_literal, data), nonce], strict=True))
+        return Prompt(
+            name=name,
+            sha256=_sha256(texts),
+            nonce=nonce,
+            system=_fill(texts[0], {"rules": self._rules[name], "nonce": nonce}),
+            message=_fill(texts[1], slots),
+        )
+
+
+def read_verdict(reply: str, nonce: str) -> float | None:
+    """1 for CORRECT and 0 for INCORRECT on the reply's last line; None where it isn't clear which.
+
+    A reply may open with thoughts that `</think>` closes. Behind them there must be one verdict, no more.
+    """
+    said = reply.rpartition("</think>")[2]
+    lines = said.rstrip().splitlines()
+    if "<think>" in said or not lines or len(re.findall(rf"VERDICT\W*{nonce}", said, re.IGNORECASE)) != 1:
+        return None
+    found = re.fullmatch(rf"[\s*_`]*VERDICT {nonce}:[\s*_`]*(CORRECT|INCORRECT)[\s*_`.]*", lines[-1], re.IGNORECASE)
+    return None if found is None else float(found[1].upper() == "CORRECT")
+
+
+def _fill(template: str, slots: Mapping[str, str]) -> str:
+    """The template with each `{slot}` replaced once; what is put in isn't looked at again."""
+    return re.sub(r"\{(" + "|".join(slots) + r")\}", lambda found: slots[found[1]], template)
+
+
+def _literal(value: str | Sequence[str]) -> str:
+    """JSON with a numeric escape in place of everything that a reader can't see and everything that opens a tag."""
+    text = json.dumps(value, ensure_ascii=False)
+    seen = "".join(_escape(c) if unicodedata.category(c) in _INVISIBLE else c for c in text)
+    return _MARK.sub(lambda found: _escape(found[0]), seen)
+
+
+def _escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _read(root: Traversable, name: str) -> str:
+    try:
+        return (root / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{root / name}: can't be read: {error}") from error
+
+
+def _read_sources(root: Traversable) -> dict[str, str]:
+    where = root / "sources.json"
+    try:
+        table = json.loads(_read(root, "sources.json"))
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON: {error}") from error
+    if not isinstance(table, dict) or not all(isinstance(name, str) and name.isidentifier() for name in table.values()):
+        raise InputError(f"{where}: must be an object that maps patterns of sources to names of prompts")
+    return {pattern.casefold(): name for pattern, name in table.items()}
