@@ -10,14 +10,15 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, DirectoryPath, Field, ValidationError
 
 from codevision_ext.errors import InputError
-from codevision_ext.rewards.composite import GroupSplit, weighted_terms
+from codevision_ext.rewards.composite import Rubric
+from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-_AnySection = TypeVar("_AnySection", bound=_Section)
+_AnySection = TypeVar("_AnySection", bound=BaseModel)
 
 
 def _url(value: str) -> str:
@@ -41,15 +42,6 @@ def _request(given: Any) -> Any:
         raise ValueError(f"{ours[0]} isn't yours to set")
     plain = json.dumps(dict(fields), allow_nan=False, default=lambda v: dict(v) if isinstance(v, Mapping) else list(v))
     return json.loads(plain)  # verl's config has mappings and lists of its own
-
-
-class RewardSettings(_Section):
-    """Which reward; see `rewards.composite`."""
-
-    preset: str = "verified"
-    weights: dict[str, float] = {}
-    """Weights that replace the preset's, by term name."""
-    group_split: GroupSplit = "optional"
 
 
 class JudgeSettings(_Section):
@@ -101,7 +93,11 @@ class Settings(_Section):
     """Share of invalid rollouts in one step above which the run stops, in [0, 1]."""
 
 
-_SECTIONS: Final[dict[Any, type[_Section]]] = {"reward": RewardSettings, "judge": JudgeSettings}
+_SECTIONS: Final[dict[Any, type[BaseModel]]] = {
+    "reward": RewardSettings,
+    "curiosity": CuriositySettings,
+    "judge": JudgeSettings,
+}
 
 
 def read_settings(section: Mapping[str, Any] | None) -> Settings:
@@ -111,7 +107,9 @@ def read_settings(section: Mapping[str, Any] | None) -> Settings:
         InputError: a setting is unknown (the known ones are listed) or has the wrong type; or a reward term is unknown.
     """
     settings = _read(Settings, section or {}, "codevision")
-    weighted_terms(settings.reward.preset, settings.reward.weights, settings.reward.group_split)
+    Rubric(settings.reward)
+    if settings.reward.weights.get("faithful"):
+        raise InputError("codevision.reward.weights.faithful: no step judge runs here; only `codevision score` has it")
     return settings
 
 

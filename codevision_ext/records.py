@@ -43,8 +43,6 @@ class Record(Rollout):
 
     split: str = ""
     """`train`, `val` or `test`."""
-    step: int | None = None
-    """Training step, from 1; None for an evaluation."""
     source: str = ""
     """The data row's `data_source`."""
     column: str | None = None

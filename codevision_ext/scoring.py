@@ -14,7 +14,7 @@ from codevision_ext.judge.prompts import Query
 from codevision_ext.ops import read_applied
 from codevision_ext.parsing import format_score, parse_answer
 from codevision_ext.records import Record, Turn, scored
-from codevision_ext.rewards.composite import score_group, weighted_terms
+from codevision_ext.rewards.composite import Rubric
 from codevision_ext.rollout import Trajectory
 from codevision_ext.types import Box, EndReason, Observed, Task, Verdict
 
@@ -174,8 +174,7 @@ def score(
         )
         for index, trajectory in enumerate(trajectories)
     ]
-    reward = settings.reward
-    breakdowns = score_group(records, reward.preset, reward.weights, reward.group_split)
+    breakdowns = Rubric(settings.reward).score(records)
     return [scored(record, breakdown) for record, breakdown in zip(records, breakdowns, strict=True)]
 
 
@@ -209,8 +208,7 @@ def numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -
     if settings.judge:
         values |= {"judged": float(record.verdict is not None), "abstained": float(_abstained(record))}
     values |= {f"end_{reason}": float(seen.end_reason is reason) for reason in EndReason}
-    table = weighted_terms(settings.reward.preset, settings.reward.weights, settings.reward.group_split)
-    for name in table:
+    for name in Rubric(settings.reward).weights:
         values[f"term_{name}"] = record.terms[name].contribution if name in record.terms else 0.0
     return values
 

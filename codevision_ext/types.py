@@ -85,6 +85,8 @@ class Step:
     noop: bool = False
     """The output equals its parent, pixel for pixel."""
     status: ExecStatus | None = None
+    faithful: float | None = None
+    """What a step judge gave: is the call what the text says, and is its result used? In [0, 1]; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,8 @@ class Rollout:
     id: str
     task: Task
     observed: Observed
+    step: int | None = None
+    """Training step, from 1; None for an evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,138 +4,191 @@ To add a term: write it in terms.py, name it here with a weight, weigh it in a r
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum, isfinite, nan
-from typing import Final, Literal
+from typing import Any, Final
 
 from codevision_ext.errors import InputError
 from codevision_ext.rewards import terms
+from codevision_ext.rewards.settings import CuriositySettings, GroupSplit, RewardSettings
+from codevision_ext.rewards.similarity import SIMILARITIES
 from codevision_ext.types import Breakdown, Rollout, TermScore
 
 Term = Callable[[Sequence[Rollout]], list[float]]
-"""Scores every valid rollout of one prompt, in input order; raw values, at least 0."""
-GroupSplit = Literal["optional", "any"]
-"""Which rollouts are compared with the rest to tell whether the tool helped: an optional op, or any call."""
+"""Scores every valid rollout of one prompt, in input order; raw values, at least 0 (`benefit`: at least -1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighted:
-    """A term and what it counts for: a negative weight makes it a penalty."""
+    """A term and what it counts for."""
 
     term: Term
     weight: float
+    penalty: bool = False
+    """The weight is at most 0."""
+    strategy: bool = False
+    """It pays for how the tool was used; `gate_strategy_on_correct` keeps it from wrong answers."""
 
 
-def _each(term: Callable[[Rollout], float], weight: float) -> Weighted:
+def _each(term: Callable[[Rollout], float], weight: float, *, strategy: bool = False) -> Weighted:
     """A term that looks at one rollout at a time."""
-    return Weighted(term=lambda group: [term(rollout) for rollout in group], weight=weight)
+    return _all(lambda group: [term(rollout) for rollout in group], weight, strategy=strategy)
+
+
+def _all(term: Term, weight: float, *, strategy: bool = False) -> Weighted:
+    """A term that compares the rollouts of a group."""
+    return Weighted(term=term, weight=weight, penalty=weight < 0, strategy=strategy)
+
+
+def _optional(term: Weighted, *, penalty: bool = False) -> Weighted:
+    """A term that counts only where a recipe weighs it."""
+    return replace(term, weight=0.0, penalty=penalty, strategy=not penalty)
+
+
+def _upstream(_: RewardSettings) -> dict[str, Weighted]:
+    return {
+        "accuracy": _each(terms.upstream_accuracy, 1.0),
+        "format": _each(terms.format_kept, 0.1),
+        "must": _each(terms.upstream_must, 1.0),
+        "necessity": _all(terms.upstream_necessity, 0.0),
+        "exact": _each(terms.upstream_exact, 0.1),
+        "emergent": _each(terms.upstream_emergent, 0.2),
+        "usage": _each(terms.upstream_usage, -0.5),
+        "spurious": _each(terms.upstream_spurious, -0.5),
+    }
+
+
+def _paper(settings: RewardSettings) -> dict[str, Weighted]:
+    return {
+        "accuracy": _each(terms.accuracy, 1.0),
+        "format": _each(terms.format_kept, 0.1),
+        "must": _each(terms.paper_must, 1.0, strategy=True),
+        "full": _each(terms.paper_full, 0.1, strategy=True),
+        "necessity": _all(_NECESSITY[settings.group_split], 0.2, strategy=True),
+        "emergent": _each(terms.emergent, 0.2, strategy=True),
+        "turns": _each(terms.turns, -0.5),
+        "poor_crop": _each(terms.paper_poor_crop, -0.5),
+        "inappropriate": _each(terms.paper_inappropriate, -0.5),
+    }
+
+
+def _verified(settings: RewardSettings) -> dict[str, Weighted]:
+    sim = SIMILARITIES[settings.sim]
+    return _paper(settings) | {
+        "must": _each(lambda rollout: terms.verified_must(rollout, sim), 1.0, strategy=True),
+        "full": _each(lambda rollout: terms.verified_full(rollout, sim), 0.1, strategy=True),
+        "poor_crop": _each(lambda rollout: terms.verified_poor_crop(rollout, sim), -0.5),
+        "inappropriate": _each(terms.verified_inappropriate, -0.5),
+        "exec": _optional(_each(terms.executed, 0.0)),
+        "benefit": _optional(_all(terms.benefit, 0.0)),
+        "curiosity": _optional(_all(terms.curiosity(settings.curiosity), 0.0)),
+        "faithful": _optional(_each(terms.faithful, 0.0)),
+        "redundancy": _optional(_each(terms.redundancy, 0.0), penalty=True),
+        "area": _optional(_each(lambda rollout: terms.area_shown(rollout, sim), 0.0), penalty=True),
+    }
 
 
 _NECESSITY: Final[Mapping[GroupSplit, Term]] = {
     "optional": terms.necessity(terms.used_optional),
     "any": terms.necessity(terms.used_any),
 }
+_TERMS: Final = {"upstream": _upstream, "paper": _paper, "verified": _verified}
 
 PRESETS: Final[Mapping[str, Mapping[str, Weighted]]] = {
-    "upstream": {
-        "accuracy": _each(terms.upstream_accuracy, 1.0),
-        "format": _each(terms.format_kept, 0.1),
-        "must": _each(terms.upstream_must, 1.0),
-        "necessity": Weighted(term=terms.upstream_necessity, weight=0.0),
-        "exact": _each(terms.upstream_exact, 0.1),
-        "emergent": _each(terms.upstream_emergent, 0.2),
-        "usage": _each(terms.upstream_usage, -0.5),
-        "spurious": _each(terms.upstream_spurious, -0.5),
-    },
-    "paper": {
-        "accuracy": _each(terms.accuracy, 1.0),
-        "format": _each(terms.format_kept, 0.1),
-        "must": _each(terms.paper_must, 1.0),
-        "full": _each(terms.paper_full, 0.1),
-        "necessity": Weighted(term=_NECESSITY["optional"], weight=0.2),
-        "emergent": _each(terms.emergent, 0.2),
-        "turns": _each(terms.turns, -0.5),
-        "poor_crop": _each(terms.paper_poor_crop, -0.5),
-        "inappropriate": _each(terms.paper_inappropriate, -0.5),
-    },
-    "verified": {
-        "accuracy": _each(terms.accuracy, 1.0),
-        "format": _each(terms.format_kept, 0.1),
-        "must": _each(terms.verified_must, 1.0),
-        "full": _each(terms.verified_full, 0.1),
-        "necessity": Weighted(term=_NECESSITY["optional"], weight=0.2),
-        "emergent": _each(terms.emergent, 0.2),
-        "turns": _each(terms.turns, -0.5),
-        "poor_crop": _each(terms.verified_poor_crop, -0.5),
-        "inappropriate": _each(terms.verified_inappropriate, -0.5),
-        "exec": _each(terms.executed, 0.0),
-    },
+    name: terms_of(RewardSettings(preset=name)) for name, terms_of in _TERMS.items()
 }
 """Every term there is, by preset; `upstream` is the released code, `paper` the paper, `verified` ours."""
 
-
-def weighted_terms(
-    preset: str = "verified", weights: Mapping[str, float] | None = None, group_split: GroupSplit = "optional"
-) -> dict[str, Weighted]:
-    """The terms of a preset, in order, with `weights` in place of its own.
-
-    Raises:
-        InputError: an unknown preset, term or tool group, or a weight that can't be one.
-    """
-    if preset not in PRESETS:
-        raise InputError(f"unknown reward preset {preset!r}; known are: {', '.join(PRESETS)}.")
-    if group_split not in _NECESSITY:
-        raise InputError(f"unknown group_split {group_split!r}; known are: {', '.join(_NECESSITY)}.")
-    table = dict(PRESETS[preset])
-    if group_split != "optional":
-        if table["necessity"].term is not _NECESSITY["optional"]:
-            raise InputError(f"preset {preset!r} doesn't read group_split; leave it out.")
-        table["necessity"] = Weighted(term=_NECESSITY[group_split], weight=table["necessity"].weight)
-    for name, weight in (weights or {}).items():
-        if name not in table:
-            raise InputError(f"unknown reward term {name!r}; preset {preset!r} has: {', '.join(table)}.")
-        if not isfinite(weight):
-            raise InputError(f"the weight of reward term {name!r} is {weight}; it must be a finite number.")
-        if weight > 0 > PRESETS[preset][name].weight:
-            raise InputError(f"the weight of reward term {name!r} is {weight}; a penalty's weight is at most 0.")
-        table[name] = Weighted(term=table[name].term, weight=weight)
-    return table
+_READ_BY: Final = {
+    "group_split": ("paper", "verified"),
+    "sim": ("verified",),
+    "gate_strategy_on_correct": ("paper", "verified"),
+    "cap_total": ("paper", "verified"),
+}
+"""The presets that read a setting; the others refuse it."""
 
 
-def score_group(
-    rollouts: Sequence[Rollout],
-    preset: str = "verified",
-    weights: Mapping[str, float] | None = None,
-    group_split: GroupSplit = "optional",
-) -> list[Breakdown]:
-    """The reward of every rollout of one prompt, in input order.
+class Rubric:
+    """Settings, checked once, that score any number of groups."""
 
-    Rollouts that we spoiled are left out of the group's statistics; their breakdown has `valid=False` and NaN values.
+    def __init__(self, settings: RewardSettings) -> None:
+        """Checks what the types can't.
 
-    Args:
-        rollouts: All rollouts of the prompt, before anything filters them.
-        preset: A name in PRESETS.
-        weights: Weights that replace the preset's, by term name.
-        group_split: Whom the necessity term compares with the rest (presets `paper` and `verified`).
+        Raises:
+            InputError: an unknown preset or term, a weight that can't be one, or a setting that nothing would read.
+        """
+        self.settings = settings
+        preset = settings.preset
+        if preset not in PRESETS:
+            raise InputError(f"unknown reward preset {preset!r}; known are: {', '.join(PRESETS)}.")
+        defaults = RewardSettings()
+        for name, readers in _READ_BY.items():
+            if getattr(settings, name) != getattr(defaults, name) and preset not in readers:
+                raise InputError(f"preset {preset!r} doesn't read {name}; leave it out.")
+        table = dict(_TERMS[preset](settings))
+        for name, weight in settings.weights.items():
+            if name not in table:
+                raise InputError(f"unknown reward term {name!r}; preset {preset!r} has: {', '.join(table)}.")
+            if not isfinite(weight):
+                raise InputError(f"the weight of reward term {name!r} is {weight}; it must be a finite number.")
+            if weight > 0 and table[name].penalty:
+                raise InputError(f"the weight of reward term {name!r} is {weight}; a penalty's weight is at most 0.")
+            table[name] = replace(table[name], weight=weight)
+        if settings.curiosity != CuriositySettings() and not ("curiosity" in table and table["curiosity"].weight):
+            raise InputError("the settings of curiosity are read only where the term 'curiosity' has a weight.")
+        self._table = table
+        self.weights: dict[str, float] = {name: weighted.weight for name, weighted in table.items()}
+        """By term, in the order of the breakdown."""
+        if settings.cap_total is not None:
+            self.weights["cap"] = -1.0
 
-    Raises:
-        InputError: see `weighted_terms`; or the task can't be scored.
-        ValueError: the rollouts belong to more than one group.
-    """
-    table = weighted_terms(preset, weights, group_split)
-    groups = {rollout.group for rollout in rollouts}
-    if len(groups) > 1:
-        raise ValueError(f"rollouts of {len(groups)} groups can't be scored as one: {', '.join(sorted(groups)[:4])}")
-    valid = [rollout for rollout in rollouts if rollout.observed.valid]
-    raws = {name: weighted.term(valid) for name, weighted in table.items()}
-    scored = iter([_breakdown({name: raw[i] for name, raw in raws.items()}, table) for i in range(len(valid))])
-    spoiled = _breakdown(dict.fromkeys(table, nan), table, valid=False)
-    return [next(scored) if rollout.observed.valid else spoiled for rollout in rollouts]
+    def score(self, group: Sequence[Rollout]) -> list[Breakdown]:
+        """The reward of every rollout of one prompt, in input order.
+
+        Rollouts that we spoiled are left out of the group's statistics; their breakdown has `valid=False` and NaN.
+
+        Args:
+            group: All rollouts of the prompt, before anything filters them.
+
+        Raises:
+            InputError: the task doesn't say enough to be scored.
+            ValueError: the rollouts belong to more than one group.
+        """
+        groups = {rollout.group for rollout in group}
+        if len(groups) > 1:
+            raise ValueError(
+                f"rollouts of {len(groups)} groups can't be scored as one: {', '.join(sorted(groups)[:4])}"
+            )
+        valid = [rollout for rollout in group if rollout.observed.valid]
+        raws = {name: self._measure(weighted, valid) for name, weighted in self._table.items()}
+        if self.settings.cap_total is not None:
+            totals = [fsum(raws[name][i] * w.weight for name, w in self._table.items()) for i in range(len(valid))]
+            raws["cap"] = [max(0.0, total - self.settings.cap_total) for total in totals]
+        scored = iter([self._breakdown({name: raw[i] for name, raw in raws.items()}) for i in range(len(valid))])
+        return [next(scored) if rollout.observed.valid else self._spoiled() for rollout in group]
+
+    def _measure(self, weighted: Weighted, valid: Sequence[Rollout]) -> list[float]:
+        try:
+            raws = weighted.term(valid)
+        except InputError:
+            if weighted.weight:
+                raise
+            return [0.0] * len(valid)  # what it would need isn't there, and nobody asked for it
+        if self.settings.gate_strategy_on_correct and weighted.strategy:
+            return [raw * r.observed.correct for raw, r in zip(raws, valid, strict=True)]
+        return raws
+
+    def _breakdown(self, raws: Mapping[str, float], *, valid: bool = True) -> Breakdown:
+        scores = {
+            name: TermScore(raw=raws[name], weight=weight, contribution=raws[name] * weight)
+            for name, weight in self.weights.items()
+        }
+        return Breakdown(reward=fsum(score.contribution for score in scores.values()), terms=scores, valid=valid)
+
+    def _spoiled(self) -> Breakdown:
+        return self._breakdown(dict.fromkeys(self.weights, nan), valid=False)
 
 
-def _breakdown(raws: Mapping[str, float], table: Mapping[str, Weighted], *, valid: bool = True) -> Breakdown:
-    scores = {
-        name: TermScore(raw=raw, weight=table[name].weight, contribution=raw * table[name].weight)
-        for name, raw in raws.items()
-    }
-    return Breakdown(reward=fsum(score.contribution for score in scores.values()), terms=scores, valid=valid)
+def score_group(rollouts: Sequence[Rollout], preset: str = "verified", **settings: Any) -> list[Breakdown]:
+    """`Rubric.score` for one group, with settings by name (`weights={"must": 0.5}`)."""
+    return Rubric(RewardSettings(preset=preset, **settings)).score(rollouts)

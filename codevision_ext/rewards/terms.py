@@ -9,14 +9,19 @@ the pixels of each returned picture came from.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import fsum
 
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, iou, map_box, map_size
 from codevision_ext.ops import CORE_OPS, CROP, required
+from codevision_ext.rewards.settings import CuriositySettings
+from codevision_ext.rewards.similarity import area
 from codevision_ext.types import Box, Orientation, Rollout, Step, Task
 
 Predicate = Callable[[Rollout], bool]
+Similarity = Callable[[Box, Box], float]
+"""Of a region and a box, in [0, 1]."""
 
 POOR_CROP = 0.1
 """A crop that overlaps less than this with the box found nothing."""
@@ -196,51 +201,134 @@ def _best_crop(task: Task, step: Step) -> float:
 # verified: where the pixels came from
 
 
-def verified_must_by_step(rollout: Rollout) -> list[float]:
+def verified_must_by_step(rollout: Rollout, sim: Similarity = iou) -> list[float]:
     """What each call adds to the share of the required ops that reached a picture; the sum is in [0, 1].
 
     All orientation ops count at once, when a picture stands as they would leave it; a crop counts by how much the
     visible region improves on the best overlap so far.
     """
-    wanted = required(rollout.task.applied)
+    steps, task = rollout.observed.steps, rollout.task
+    wanted = required(task.applied)
+    if not wanted or not steps:
+        return [0.0] * len(steps)
+    count, net, box = _orientation_count(task), _required_orientation(task), _wanted_box(task)
     upright, best, gains = False, 0.0, []
-    for step in rollout.observed.steps:
-        oriented = upright or _is_upright(rollout.task, step)
-        overlap = max(best, _region_overlap(rollout.task, step))
-        gain = _orientation_count(rollout.task) * (oriented - upright) + overlap - best
-        gains.append(gain / len(wanted) if wanted else 0.0)
+    for step in steps:
+        oriented = upright or (_made_picture(step) and step.net is net)
+        overlap = max(best, _fit(step, box, sim))
+        gains.append((count * (oriented - upright) + overlap - best) / len(wanted))
         upright, best = oriented, overlap
     return gains
 
 
-def verified_must(rollout: Rollout) -> float:
+def verified_must(rollout: Rollout, sim: Similarity = iou) -> float:
     """The share of the required ops that reached a picture, in [0, 1]."""
-    return min(1.0, fsum(verified_must_by_step(rollout)))
+    return min(1.0, fsum(verified_must_by_step(rollout, sim)))
 
 
-def verified_full(rollout: Rollout) -> float:
+def verified_full(rollout: Rollout, sim: Similarity = iou) -> float:
     """1 where everything required reached a picture, in no more calls than ops, none of them failed or idle."""
     task, steps = rollout.task, rollout.observed.steps
     wanted = required(task.applied)
-    upright = not _orientation_count(task) or any(_is_upright(task, step) for step in steps)
-    found = CROP not in wanted or _best_region(rollout) >= GOOD_CROP
-    clean = all(step.ok and not step.noop for step in steps)
-    return float(bool(wanted) and upright and found and clean and len(steps) <= len(wanted))
+    if not steps or len(steps) > len(wanted) or not all(step.ok and not step.noop for step in steps):
+        return 0.0
+    net = _required_orientation(task)
+    upright = not _orientation_count(task) or any(_made_picture(step) and step.net is net for step in steps)
+    return float(upright and (CROP not in wanted or _best_fit(rollout, sim) >= GOOD_CROP))
 
 
-def verified_poor_crop(rollout: Rollout) -> float:
+def verified_poor_crop(rollout: Rollout, sim: Similarity = iou) -> float:
     """1 for a correct answer that didn't look where it should have."""
-    return _poor_crop(rollout, _best_region(rollout))
+    return _poor_crop(rollout, _best_fit(rollout, sim))
 
 
 def verified_inappropriate(rollout: Rollout) -> float:
     """1 where no turning was required and the last picture used is turned; an unknown orientation isn't punished."""
-    if _orientation_count(rollout.task):
+    done = _done(rollout)
+    if not done or _orientation_count(rollout.task):
         return 0.0
-    turned = {step.node: step.net not in (None, Orientation.ID) for step in _done(rollout) if step.node is not None}
-    used = [step.parent if step.node is None else step.node for step in _done(rollout)]
-    last = used[-1] if used else None
+    turned = {step.node: step.net not in (None, Orientation.ID) for step in done if step.node is not None}
+    last = done[-1].parent if done[-1].node is None else done[-1].node
     return float(last is not None and turned.get(last, False))
+
+
+def area_shown(rollout: Rollout, sim: Similarity = iou) -> float:
+    """The share of the input picture that the best-fitting crop still shows, in [0, 1]; of equals, the smallest.
+
+    0 where no crop is required or nothing was cropped.
+
+    Raises:
+        InputError: the task doesn't say how large its picture is.
+    """
+    box = _wanted_box(rollout.task)
+    regions = [step.region for step in rollout.observed.steps if _made_picture(step) and step.region is not None]
+    if box is None or not regions:
+        return 0.0
+    if rollout.task.size is None:
+        raise InputError("task.size is missing; the term 'area' needs it.")
+    shown = min((-sim(region, box), area(region)) for region in regions)[1]
+    return min(1.0, shown / max(1.0, float(rollout.task.size[0] * rollout.task.size[1])))
+
+
+def redundancy(rollout: Rollout) -> float:
+    """How much the crops repeat each other, in [0, 1]: the mean over all but the first of the best IoU with one before.
+
+    A crop is a call whose picture shows another part than the picture that it was made from. Zooming in, step by step,
+    repeats little.
+    """
+    size = rollout.task.size
+    whole = None if size is None else Box(0, 0, *size)
+    shown: dict[int | None, Box] = {}
+    crops: list[Box] = []
+    again: list[float] = []
+    for step in rollout.observed.steps:
+        if not _made_picture(step) or step.region is None:
+            continue
+        if step.region != shown.get(step.parent, whole):
+            if crops:
+                again.append(max(iou(step.region, crop) for crop in crops))
+            crops.append(step.region)
+        shown[step.node] = step.region
+    return fsum(again) / len(again) if again else 0.0
+
+
+def faithful(rollout: Rollout) -> float:
+    """The mean of what a step judge gave the calls, in [0, 1]; 0 without a call.
+
+    Raises:
+        InputError: a call was never judged.
+    """
+    scores = [step.faithful for step in rollout.observed.steps]
+    missing = next((i for i, score in enumerate(scores) if score is None), None)
+    if missing is not None:
+        raise InputError(
+            f"observed.steps.{missing}.faithful is missing; the term 'faithful' can't be measured without it."
+        )
+    return fsum(score for score in scores if score is not None) / len(scores) if scores else 0.0
+
+
+def benefit(group: Sequence[Rollout]) -> list[float]:
+    """Accuracy with the tool less accuracy without, in [-1, 1], to every rollout that called it.
+
+    0 where one side is empty. Other than `necessity` it also takes: where the tool misleads, calling it costs.
+    """
+    with_tool, without = _split(group, used_any)
+    value = _mean(with_tool) - _mean(without) if with_tool and without else 0.0
+    return [value * used_any(rollout) for rollout in group]
+
+
+def curiosity(settings: CuriositySettings) -> Callable[[Sequence[Rollout]], list[float]]:
+    """The term that pays for trying the tool where a group hardly does (Pixel Reasoner, arXiv 2505.15966).
+
+    max(0, target - share of the group with a successful call), to those rollouts, times what the schedule leaves.
+    """
+
+    def term(group: Sequence[Rollout]) -> list[float]:
+        tried = [bool(_done(rollout)) for rollout in group]
+        short = max(0.0, settings.target - sum(tried) / len(tried)) if tried else 0.0
+        return [short * t * settings.share(r.step) for r, t in zip(group, tried, strict=True)]
+
+    return term
 
 
 def _orientation_count(task: Task) -> int:
@@ -248,36 +336,40 @@ def _orientation_count(task: Task) -> int:
 
 
 def _required_orientation(task: Task) -> Orientation:
-    return compose_all(ORIENTATION_OPS[op] for op in required(task.applied) if op in ORIENTATION_OPS)
+    return _undo(required(task.applied))
 
 
-def _is_upright(task: Task, step: Step) -> bool:
-    """The call added a picture that stands as the required ops would leave it."""
-    return step.ok and step.node is not None and step.net is _required_orientation(task)
+@lru_cache(maxsize=1024)
+def _undo(wanted: tuple[str, ...]) -> Orientation:
+    return compose_all(ORIENTATION_OPS[op] for op in wanted if op in ORIENTATION_OPS)
 
 
-def _region_overlap(task: Task, step: Step) -> float:
-    """How well the picture that the call added fits the box, in [0, 1]; 0 where no crop is required."""
-    if CROP not in required(task.applied) or not step.ok or step.node is None or step.region is None:
-        return 0.0
-    box = _input_box(task)
-    return 0.0 if box is None else iou(step.region, box)
+def _made_picture(step: Step) -> bool:
+    return step.ok and step.node is not None
 
 
-def _best_region(rollout: Rollout) -> float:
-    return max((_region_overlap(rollout.task, step) for step in rollout.observed.steps), default=0.0)
+def _fit(step: Step, box: Box | None, sim: Similarity) -> float:
+    """How well the picture that the call added fits the box, in [0, 1]; 0 without a box."""
+    return 0.0 if box is None or step.region is None or not _made_picture(step) else sim(step.region, box)
 
 
-def _input_box(task: Task) -> Box | None:
-    """The task's box in pixels of the input picture.
+def _best_fit(rollout: Rollout, sim: Similarity) -> float:
+    box = _wanted_box(rollout.task)
+    return max((_fit(step, box, sim) for step in rollout.observed.steps), default=0.0)
+
+
+def _wanted_box(task: Task) -> Box | None:
+    """The box to crop, in pixels of the input picture; None where no crop is required or no box is given.
 
     Raises:
         InputError: the task doesn't say enough to map it.
     """
     if task.box_frame not in ("input", "canonical"):
         raise InputError(f"task.box_frame is {task.box_frame!r}; it must be 'input' or 'canonical'.")
+    if task.box is None or CROP not in required(task.applied):
+        return None
     applied = inverse(_required_orientation(task))
-    if task.box is None or task.box_frame == "input" or applied is Orientation.ID:
+    if task.box_frame == "input" or applied is Orientation.ID:
         return task.box
     if task.size is None:
         raise InputError("task.size is missing; a box in the canonical frame can't be mapped without it.")

@@ -75,7 +75,7 @@ def test_the_contributions_sum_to_the_reward_and_none_is_above_its_weight(group:
         assert breakdown.reward <= sum(max(0, t.weight) for t in breakdown.terms.values()) + 1e-12
         for name, term in breakdown.terms.items():
             assert term.contribution == term.raw * term.weight
-            assert term.raw >= 0
+            assert term.raw >= (-1 if name == "benefit" else 0)
             assert term.raw <= 1 or name in ("usage", "spurious")
 
 
@@ -178,8 +178,12 @@ def test_a_weight_replaces_the_preset_one() -> None:
         ({"weights": {"must": math.nan}}, "'must' is nan"),
         ({"weights": {"turns": 0.5}}, "'turns' is 0.5; a penalty's weight is at most 0"),
         ({"preset": "papers"}, r"unknown reward preset 'papers'; known are: upstream, paper, verified"),
-        ({"group_split": "all"}, r"unknown group_split 'all'; known are: optional, any"),
+        ({"weights": {"redundancy": 0.5}}, "'redundancy' is 0.5; a penalty's weight is at most 0"),
         ({"preset": "upstream", "group_split": "any"}, "'upstream' doesn't read group_split"),
+        ({"preset": "paper", "sim": "giou"}, "'paper' doesn't read sim"),
+        ({"preset": "upstream", "gate_strategy_on_correct": True}, "'upstream' doesn't read gate_strategy_on_correct"),
+        ({"preset": "upstream", "cap_total": 1.0}, "'upstream' doesn't read cap_total"),
+        ({"curiosity": {"target": 0.5}}, "curiosity are read only where the term 'curiosity' has a weight"),
     ],
 )
 def test_a_setting_that_nobody_reads_is_refused_with_the_known_ones(arguments: dict[str, object], message: str) -> None:

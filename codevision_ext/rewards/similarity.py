@@ -1,0 +1,52 @@
+"""How well does a region fit a box? Four answers, each in [0, 1] and 1 for the box itself; 0 where they don't touch."""
+
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+
+from codevision_ext.geometry import iou
+from codevision_ext.types import Box
+
+Sim = Literal["iou", "containment", "giou", "mod_f1"]
+
+CONTEXT: Final = 0.25
+"""How far around the box a crop may reach before `mod_f1` counts it against it, as a share of the box's sides."""
+
+
+def area(box: Box) -> float:
+    """Square pixels; 0 for a box turned inside out."""
+    return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
+
+
+def containment(region: Box, box: Box) -> float:
+    """The share of the box that the region shows; a huge region fits everything, so weigh the term `area` with it."""
+    return area(_common(region, box)) / area(box) if area(box) else 0.0
+
+
+def giou(region: Box, box: Box) -> float:
+    """IoU less the share of the common hull that neither covers, at least 0 (Rezatofighi et al., arXiv 1902.09630)."""
+    hull = area(Box(min(region.x1, box.x1), min(region.y1, box.y1), max(region.x2, box.x2), max(region.y2, box.y2)))
+    union = area(region) + area(box) - area(_common(region, box))
+    return max(0.0, iou(region, box) - (hull - union) / hull) if hull else 0.0
+
+
+def mod_f1(region: Box, box: Box) -> float:
+    """F1 of recall and precision, to which a margin of CONTEXT around the box is no fault."""
+    recall = containment(region, box)
+    if not recall:
+        return 0.0
+    dx, dy = CONTEXT * (box.x2 - box.x1), CONTEXT * (box.y2 - box.y1)
+    grown = Box(box.x1 - dx, box.y1 - dy, box.x2 + dx, box.y2 + dy)
+    precision = area(_common(region, grown)) / area(region)
+    return 2 * precision * recall / (precision + recall)
+
+
+SIMILARITIES: Final[Mapping[Sim, Callable[[Box, Box], float]]] = {
+    "iou": iou,
+    "containment": containment,
+    "giou": giou,
+    "mod_f1": mod_f1,
+}
+
+
+def _common(a: Box, b: Box) -> Box:
+    return Box(max(a.x1, b.x1), max(a.y1, b.y1), min(a.x2, b.x2), min(a.y2, b.y2))
