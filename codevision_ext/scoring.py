@@ -191,6 +191,21 @@ def with_pictures(record: Record, trajectory: Trajectory | None, store: Any) -> 
     return replace(record, pictures=names, turns=tuple(turns))
 
 
+def group_numbers(
+    records: Sequence[Record], trajectories: Sequence[Trajectory | None], settings: Settings
+) -> list[dict[str, float]]:
+    """`numbers` of all rollouts of a prompt, and `filter_acc`, which differs within the group where there is a signal.
+
+    DAPO's filter drops a group whose values are all alike. A valid rollout has its accuracy there, an invalid one that
+    of the first valid one; where none is valid all differ, so that such a group is seen and counted, not replaced.
+    """
+    valid = [float(record.observed.correct) for record in records if record.observed.valid]
+    logged = [numbers(record, trajectory, settings) for record, trajectory in zip(records, trajectories, strict=True)]
+    for index, values in enumerate(logged):
+        values["filter_acc"] = values["acc"] if values["valid"] else valid[0] if valid else float(index)
+    return logged
+
+
 def numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
     """What is logged of a rollout; the same keys for every rollout of a run."""
     seen, steps = record.observed, record.observed.steps

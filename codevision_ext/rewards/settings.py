@@ -60,8 +60,8 @@ class RewardSettings(BaseModel):
     curiosity: CuriositySettings = CuriositySettings()
 
     overturn: Overturn = "none"
-    """Rollouts that ran into the turn or the length limit: as all others; out of the loss; out of the statistics too."""
+    """What becomes of rollouts that ran into a limit of turns or tokens; see `advantages.participation`."""
     normalise: Literal["total", "components"] = "total"
     """What is normalised within a group: the reward (GRPO), or each term by itself before the sum (GDPO)."""
     filter_groups: Literal["none", "accuracy"] = "none"
-    """`accuracy`: groups whose answers are all right or all wrong are replaced by other prompts (DAPO)."""
+    """`accuracy`: groups whose answers are all right or all wrong are replaced by other prompts."""

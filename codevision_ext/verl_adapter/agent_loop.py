@@ -34,7 +34,7 @@ from codevision_ext.errors import EngineError, InfraError
 from codevision_ext.records import RecordWriter
 from codevision_ext.rollout import Sample, play
 from codevision_ext.rows import split_prompt
-from codevision_ext.scoring import numbers, read_item, score, with_pictures
+from codevision_ext.scoring import group_numbers, read_item, score, with_pictures
 from codevision_ext.verl_adapter.codec import QwenCodec
 from codevision_ext.verl_adapter.tool import CodeImageTool
 
@@ -114,7 +114,9 @@ class CodeVisionAgentLoop(AgentLoopBase):
             response_logprobs=episode.log_probs,
             multi_modal_data={"images": list(fitted)},
             num_turns=episode.turns * 2,
-            metrics=AgentLoopMetrics(generate_sequences=policy.seconds, tool_calls=time.monotonic() - start - policy.seconds),
+            metrics=AgentLoopMetrics(
+                generate_sequences=policy.seconds, tool_calls=time.monotonic() - start - policy.seconds
+            ),
             extra_fields={
                 "trajectory": played,
                 "min_global_steps": min(versions),
@@ -191,10 +193,11 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
             writer = RecordWriter(Path(self.settings.records), fields["split"])
             writer.write(*[with_pictures(r, t, writer) for r, t in zip(records, trajectories, strict=True)])
         rewards = [record.reward for record in records if record.reward is not None]
-        for output, record, trajectory in zip(outputs, records, trajectories, strict=True):
-            # an invalid rollout has no loss; with the mean of the others it moves no baseline either
+        logged = group_numbers(records, trajectories, self.settings)
+        for output, record, info in zip(outputs, records, logged, strict=True):
+            # an invalid rollout has no loss; with the mean of the others it moves no baseline of any estimator either
             output.reward_score = record.reward if record.reward is not None else sum(rewards) / max(1, len(rewards))
-            output.extra_fields["reward_extra_info"] = numbers(record, trajectory, self.settings)
+            output.extra_fields["reward_extra_info"] = info
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002
         return shared_codec(self.processor).features((output.multi_modal_data or {}).get("images", ()))

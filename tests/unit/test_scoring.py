@@ -11,7 +11,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.records import RecordWriter, read_records
 from codevision_ext.rewards.composite import PRESETS, score_group
 from codevision_ext.rollout import Message, Trajectory
-from codevision_ext.scoring import Item, numbers, observe, read_item, score, with_pictures
+from codevision_ext.scoring import Item, group_numbers, numbers, observe, read_item, score, with_pictures
 from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Step, Task
 
 RIGHT = "<think>t</think><answer>7</answer>"
@@ -139,3 +139,15 @@ def test_what_is_logged_has_the_same_names_for_every_rollout() -> None:
     assert (broken["valid"], broken["end_infra"], broken["turns"], broken["term_accuracy"]) == (0, 1, 0, 0)
     weighed = sum(value for name, value in first.items() if name.startswith("term_"))
     assert weighed == pytest.approx(records[0].reward)
+
+
+def test_the_accuracy_that_groups_are_filtered_by_differs_only_where_there_is_a_signal() -> None:
+    def filtered(*trajectories: Trajectory | None) -> list[float]:
+        records = score(ITEM, "g", trajectories, Settings())
+        return [values["filter_acc"] for values in group_numbers(records, trajectories, Settings())]
+
+    right, wrong = trajectory(RIGHT), trajectory(WRONG)
+    assert filtered(right, None, right) == [1, 1, 1]
+    assert filtered(None, wrong, wrong) == [0, 0, 0]
+    assert filtered(right, None, wrong) == [1, 1, 0]
+    assert filtered(None, None) == [0, 1]
