@@ -9,7 +9,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["codevision_ext*", "data_prep*"]),
-    package_data={"codevision_ext": ["prompts/*", "prompts/judge/*", "report/*.html", "report/*.j2", "verl_adapter/*.yaml"]},
+    package_data={
+        "codevision_ext": ["prompts/*", "prompts/judge/*", "report/*.html", "report/*.j2", "verl_adapter/*.yaml"]
+    },
     install_requires=[
         "numpy>=2",
         "pandas",

@@ -94,9 +94,8 @@ class Agreement:
 
     @property
     def total(self) -> int:
-        return sum((self.right_as_right, self.right_as_wrong, self.right_abstained)) + sum(
-            (self.wrong_as_right, self.wrong_as_wrong, self.wrong_abstained)
-        )
+        """Lines that the judge answered, abstentions among them."""
+        return sum(self._decided()) + self.right_abstained + self.wrong_abstained
 
     @property
     def accuracy(self) -> float | None:
@@ -188,7 +187,7 @@ async def measure(path: Path, judge: Judge, console: Console | None = None) -> d
         "rules_then_judge": agreement((line.label, _rules_first(line, verdict)) for line, verdict in judged),
     }
     by_prompt = {name: agreement((x.label, v.score) for x, v in judged if v.prompt == name) for name in prompts}
-    console = console or Console(file=sys.stderr)
+    console = console or Console(file=sys.stderr, width=None if sys.stderr.isatty() else 110)
     console.print(_table(parts | {f"judge, {name}": part for name, part in by_prompt.items()}))
     if failed:
         console.print(f"{len(failed)} of {len(lines)} lines not judged: {failed[0]}", style="bold red", markup=False)
@@ -208,6 +207,7 @@ def _rules_first(line: Labelled, verdict: Verdict) -> float | None:
 
 def _table(parts: Mapping[str, Agreement]) -> Table:
     table = Table("", "lines", "accuracy", "kappa", f"{LEVEL:.0%} interval", title="Agreement with the labels")
+    table.columns[0].no_wrap = True
     for label in ("1", "0"):
         for verdict in ("1", "0", "-"):
             table.add_column(f"{label}→{verdict}", justify="right")
