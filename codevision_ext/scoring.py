@@ -4,8 +4,8 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
 
 from codevision_ext.answers import check
 from codevision_ext.config import JudgeSettings, Settings
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from codevision_ext.judge.client import BlockingJudge, Judge
 
 logger = logging.getLogger(__name__)
+
+_JUDGES: Final[dict[str, "BlockingJudge"]] = {}
+_JUDGES_LOCK: Final = Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +82,22 @@ def open_judge(settings: JudgeSettings) -> "Judge":
     return Judge(api_key=key, **settings.model_dump(exclude={"api_key_env"}))
 
 
-@cache
-def shared_judge(settings: str) -> "BlockingJudge":
-    """The judge of this process with these settings, written as JSON."""
+def shared_judge(settings: JudgeSettings) -> "BlockingJudge":
+    """The one judge of this process with these settings; its threads share connections and the bound on requests."""
     from codevision_ext.judge.client import BlockingJudge  # noqa: PLC0415  its libraries are slow to import
 
-    return BlockingJudge(open_judge(JudgeSettings.model_validate_json(settings)))
+    key = settings.model_dump_json()
+    with _JUDGES_LOCK:
+        if key not in _JUDGES:
+            _JUDGES[key] = BlockingJudge(open_judge(settings))
+        return _JUDGES[key]
+
+
+def close_judges() -> None:
+    """Ends the shared judges of this process; nobody may be asking."""
+    with _JUDGES_LOCK:
+        while _JUDGES:
+            _JUDGES.popitem()[1].close()
 
 
 def judge_answers(
@@ -101,7 +114,7 @@ def judge_answers(
         Query(question=item.question, references=item.references, answer=answer, source=item.source)
         for answer in sorted(answers)
     ]
-    verdicts = shared_judge(settings.judge.model_dump_json()).ask_all(queries) if queries else []
+    verdicts = shared_judge(settings.judge).ask_all(queries) if queries else []
     for failed in [verdict for verdict in verdicts if isinstance(verdict, JudgeError)]:
         logger.error("rollouts of %s are invalid: %s", item.id, failed)
     given = zip(queries, verdicts, strict=True)
