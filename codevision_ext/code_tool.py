@@ -4,6 +4,7 @@ The words for the model are in `prompts/tool.json` and `prompts/observations.jso
 `PictureDesk`; a call that made a new picture adds it there, anything else leaves the desk as it was.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,8 @@ from PIL import Image
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import compose
 from codevision_ext.sandbox.pool import Sandbox
-from codevision_ext.sandbox.protocol import ExecRequest, ExecResult, Limits
-from codevision_ext.sandbox.provenance import Provenance, into_input, trace
+from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult, Isolation, Limits
+from codevision_ext.sandbox.provenance import Provenance, into_input, trace_by_probes, trace_exact
 from codevision_ext.types import Box, ExecStatus, Orientation, Step, ToolCall
 
 _PROMPTS = files("codevision_ext") / "prompts"
@@ -51,17 +52,26 @@ class PictureDesk:
             Node(root=index, net=Orientation.ID, region=Box(0, 0, *picture.size))
             for index, picture in enumerate(self.pictures)
         ]
+        self.calls: list[EarlierCall] = []
+        """The calls that succeeded, as later ones may need them (`keep_variables`)."""
 
-    def add(self, picture: Image.Image, parent: int, made: Provenance) -> int:
+        self.settling: asyncio.Task[Step] | None = None
+        """The step of the last call that was begun; `nodes` has what was settled, in the order of `pictures`."""
+
+    def add(self, picture: Image.Image) -> int:
         """Lay a new picture on the desk and return its index."""
-        origin = self.nodes[parent]
+        self.pictures.append(picture)
+        return len(self.pictures) - 1
+
+    def settle(self, made: Provenance) -> Node:
+        """Keep where the first picture without a node comes from."""
+        origin = self.nodes[made.parent]
         net = None if origin.net is None or made.net is None else compose(origin.net, made.net)
         region = None
         if origin.net is not None and origin.region is not None and made.box is not None:
-            region = into_input(made.box, origin.net, origin.region, self.pictures[parent].size)
-        self.pictures.append(picture)
+            region = into_input(made.box, origin.net, origin.region, self.pictures[made.parent].size)
         self.nodes.append(Node(root=origin.root, net=net, region=region))
-        return len(self.pictures) - 1
+        return self.nodes[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +85,33 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BegunCall:
+    """What the model gets to see of a call, while it is still being traced what the call did."""
+
+    text: str
+    image: Image.Image | None
+    step: "asyncio.Task[Step]"
+    """What the record keeps; await it before the rollout ends. Raises SandboxError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """An executed call."""
+
+    request: ExecRequest
+    result: ExecResult
+    made: Provenance | None
+    """None: only probes can tell."""
+    text: str
+    node: int | None = None
+    """Index of the picture that was added."""
+
+    @property
+    def image(self) -> Image.Image | None:
+        return None if self.node is None else self.result.images[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSettings:
     """The `config` of the code tool in a tool config of verl, where the limits stand beside the rest."""
 
@@ -82,20 +119,31 @@ class ToolSettings:
     live: int | None = None
     """Calls run at the same time; None: one a core."""
     max_text_chars: int = 512
+    isolation: Isolation = Isolation.STRICT
+    """The least that the code may run behind."""
+    keep_variables: bool = False
+    """What earlier calls of the trajectory bound is there, by running them again first: their time counts too."""
 
 
 def read_tool_settings(config: Mapping[str, Any], where: str) -> ToolSettings:
     """Checks the settings of a tool config; `where` names it, and `type` is verl's own.
 
     Raises:
-        InputError: a setting is unknown (the known ones are listed), isn't a number or is too small.
+        InputError: a setting is unknown (the known ones are listed), of the wrong kind or too small.
     """
-    limits, own = {limit.name for limit in fields(Limits)}, {"live", "max_text_chars"}
+    limits, own = {limit.name for limit in fields(Limits)}, {own.name for own in fields(ToolSettings)} - {"limits"}
     given = {name: value for name, value in config.items() if name != "type"}
     for name, value in given.items():
         if name not in limits | own:
             raise InputError(f"{where}: unknown setting {name}; known are {', '.join(sorted(limits | own))}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if name == "isolation":
+            if value not in list(Isolation):
+                raise InputError(f"{where}: setting isolation is {value!r}, not one of {', '.join(Isolation)}")
+            given["isolation"] = Isolation(value)
+        elif name == "keep_variables":
+            if not isinstance(value, bool):
+                raise InputError(f"{where}: setting keep_variables is {value!r}, not true or false")
+        elif isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{where}: setting {name} is {value!r}, not a number")
     return ToolSettings(
         limits=Limits(**{name: value for name, value in given.items() if name in limits}),
@@ -106,47 +154,83 @@ def read_tool_settings(config: Mapping[str, Any], where: str) -> ToolSettings:
 class CodeTool:
     """Runs the calls of `code_image_tool`; one tool serves any number of trajectories, each with a desk of its own."""
 
-    def __init__(self, sandbox: Sandbox, max_text_chars: int = 512) -> None:
+    def __init__(self, sandbox: Sandbox, max_text_chars: int = 512, keep_variables: bool = False) -> None:
         """`max_text_chars` bounds what the code may say to the model (output, error), in characters."""
         self._sandbox = sandbox
         self._max_text_chars = max_text_chars
+        self._keep_variables = keep_variables
 
     def call(self, desk: PictureDesk, call: ToolCall) -> Observation:
-        """Execute one call; a new picture is added to the desk.
+        """Execute one call and trace what it did; a new picture is added to the desk.
 
         Raises:
             InputError: `image_index` isn't on the desk (`parse_call` checks it first).
             SandboxError: the sandbox is broken; the rollout is invalid, not wrong.
         """
-        request = ExecRequest(code=call.code, images=tuple(desk.pictures), image_index=call.image_index)
-        result = self._sandbox.run(request)
-        return self._observe(desk, call, result, trace(self._sandbox, request, result))
+        run = self._run(desk, call)
+        return Observation(text=run.text, image=run.image, step=self._settle(desk, run, self._trace(run)))
 
     async def acall(self, desk: PictureDesk, call: ToolCall) -> Observation:
         """`call` without blocking the event loop; calls on one desk must follow one another."""
-        return await self._sandbox.in_thread(lambda: self.call(desk, call))
+        begun = await self.begin(desk, call)
+        return Observation(text=begun.text, image=begun.image, step=await begun.step)
 
-    def _observe(self, desk: PictureDesk, call: ToolCall, result: ExecResult, made: Provenance) -> Observation:
+    async def begin(self, desk: PictureDesk, call: ToolCall) -> BegunCall:
+        """Execute one call and return as soon as the model can go on; what it did is traced in the meantime.
+
+        The next call on the desk may begin before the step of this one is there. Raises what `call` raises.
+        """
+        run = await self._sandbox.in_thread(lambda: self._run(desk, call))
+        desk.settling = asyncio.create_task(self._settle_after(desk.settling, desk, run))
+        return BegunCall(text=run.text, image=run.image, step=desk.settling)
+
+    async def _settle_after(self, before: "asyncio.Task[Step] | None", desk: PictureDesk, run: _Run) -> Step:
+        made = await self._sandbox.in_thread(lambda: self._trace(run))
+        if before is not None:
+            await before
+        return self._settle(desk, run, made)
+
+    def _run(self, desk: PictureDesk, call: ToolCall) -> _Run:
+        """Execute, lay the picture on the desk, and tell the model."""
+        request = ExecRequest(
+            code=call.code,
+            images=tuple(desk.pictures),
+            image_index=call.image_index,
+            earlier=tuple(desk.calls) if self._keep_variables else (),
+        )
+        result = self._sandbox.run(request)
+        if result.status is ExecStatus.OK:
+            pictures = len(request.images)
+            desk.calls.append(EarlierCall(code=call.code, image_index=call.image_index, pictures=pictures))
+        made = trace_exact(request, result)
         if result.status is not ExecStatus.OK:
-            step = Step(ok=False, parent=call.image_index, status=result.status)
-            return Observation(text=self._text(result.status, result), step=step)
-        if made.noop:
-            step = Step(ok=True, parent=call.image_index, noop=True, status=result.status)
-            return Observation(text=self._text("noop", result), step=step)
+            return _Run(request=request, result=result, made=made, text=self._text(result.status, result))
+        if made is not None and made.noop:
+            return _Run(request=request, result=result, made=made, text=self._text("noop", result))
         picture = result.images[0]
-        index = desk.add(picture, call.image_index, made)
-        step = Step(
+        node = desk.add(picture)
+        text = self._text("ok", result, node=node, width=picture.width, height=picture.height)
+        return _Run(request=request, result=result, made=made, text=text, node=node)
+
+    def _trace(self, run: _Run) -> Provenance:
+        return run.made or trace_by_probes(self._sandbox, run.request, run.result)
+
+    def _settle(self, desk: PictureDesk, run: _Run, made: Provenance) -> Step:
+        """What the record keeps; in the order of the calls."""
+        status = run.result.status
+        if run.node is None:
+            return Step(ok=status is ExecStatus.OK, parent=made.parent, noop=made.noop, status=status)
+        node = desk.settle(made)
+        return Step(
             ok=True,
             ops=made.ops,
             crops=made.crops,
-            node=index,
-            parent=call.image_index,
-            net=desk.nodes[index].net,
-            region=desk.nodes[index].region,
-            status=result.status,
+            node=run.node,
+            parent=made.parent,
+            net=node.net,
+            region=node.region,
+            status=status,
         )
-        text = self._text("ok", result, node=index, width=picture.width, height=picture.height)
-        return Observation(text=text, image=picture, step=step)
 
     def _text(self, key: str, result: ExecResult, **values: int) -> str:
         """The observation for `key`, then what the code printed."""

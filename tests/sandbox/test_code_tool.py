@@ -115,6 +115,35 @@ def test_an_index_off_the_desk_is_our_fault(tool: CodeTool, desk: PictureDesk) -
         tool.call(desk, ToolCall(code="pass", image_index=1))
 
 
+def test_a_picture_made_from_another_one_has_that_parent(tool: CodeTool, desk: PictureDesk) -> None:
+    tool.call(desk, ToolCall(code="image = image.crop((10, 10, 60, 50))"))
+    step = tool.call(desk, ToolCall(code="image = images[0].rotate(180)", image_index=1)).step
+    assert (step.parent, step.net, step.region) == (0, Orientation.R180, Box(0, 0, 100, 80))
+    step = tool.call(desk, ToolCall(code="image = images[0].copy()", image_index=2)).step
+    assert (step.parent, step.noop, step.node) == (0, True, None)
+
+
+async def test_the_model_goes_on_while_a_call_is_traced(tool: CodeTool) -> None:
+    desk = PictureDesk([scene(400, 320)])
+    codes = [
+        "image = ImageEnhance.Contrast(image.rotate(90, expand=True)).enhance(1.3)",
+        "image = image.crop((20, 40, 220, 240))",
+        "image = imag",
+        "image = image.resize((400, 400))",
+    ]
+    begun = [await tool.begin(desk, ToolCall(code=code, image_index=min(place, 2))) for place, code in enumerate(codes)]
+    assert not begun[0].step.done()
+    steps = [await call.step for call in begun]
+    assert [step.node for step in steps] == [1, 2, None, 3]
+    assert [step.net for step in steps] == [Orientation.R90, Orientation.R90, None, Orientation.R90]
+    assert steps[3].region == pytest.approx(Box(160, 20, 360, 220), abs=1.5)
+    assert [begun[place].text for place in (0, 1, 3)] == [
+        "Picture 1: 320x400.",
+        "Picture 2: 200x200.",
+        "Picture 3: 400x400.",
+    ]
+
+
 async def test_calls_of_several_desks_run_side_by_side(tool: CodeTool) -> None:
     async def one(seed: int) -> Observation:
         return await tool.acall(

@@ -10,7 +10,8 @@ from PIL import Image
 
 from codevision_ext.geometry import ORIENTATION_OPS, apply, compose, compose_all, iou, map_box, map_size
 from codevision_ext.sandbox import ExecRequest, Sandbox
-from codevision_ext.sandbox.provenance import OPS, Provenance, coordinate_map, into_input, read_map, trace
+from codevision_ext.sandbox.provenance import OPS, Provenance, into_input, trace
+from codevision_ext.sandbox.provenance.probes import coordinate_map, read_map
 from codevision_ext.types import Box, ExecStatus, Orientation
 
 TURN = {
@@ -126,11 +127,8 @@ def test_a_symmetric_picture_whose_colours_change_is_not_guessed(sandbox: Sandbo
     "code",
     [
         "image = image.rotate(30)",
-        "image = image.rotate(90)",
         "image = Image.new('RGB', (40, 30), 'red')",
         "result = np.random.randint(0, 255, (30, 40, 3))",
-        "image = images[1].rotate(90)",
-        "image = ImageOps.expand(image, 10)",
         "result = np.roll(np.array(image), 20, axis=1)",
         "result = np.hstack([np.array(image)] * 2)",
         "result = [[0]]\nimage = image.resize((1, 1))\nresult = image",
@@ -165,7 +163,7 @@ def test_a_crop_a_fifth_of_which_is_painted_over_is_not_credited(sandbox: Sandbo
 
 def test_a_failed_call_has_no_provenance(sandbox: Sandbox) -> None:
     request = ExecRequest(code="foo", images=(noise(8, 8),))
-    assert trace(sandbox, request, sandbox.run(request)) == Provenance()
+    assert trace(sandbox, request, sandbox.run(request)) == Provenance(parent=0)
 
 
 def test_the_ops_of_an_orientation_compose_to_it() -> None:
@@ -173,17 +171,19 @@ def test_the_ops_of_an_orientation_compose_to_it() -> None:
         assert compose_all(ORIENTATION_OPS[op] for op in ops) is net
 
 
-sides = st.integers(2, 700)
+sides = st.integers(8, 700)
 
 
 @given(size=st.tuples(sides, sides), data=st.data(), net=st.sampled_from(Orientation))
 def test_the_map_tells_every_crop_and_orientation_exactly(
     size: tuple[int, int], data: st.DataObject, net: Orientation
 ) -> None:
-    x1, y1 = data.draw(st.integers(0, size[0] - 2)), data.draw(st.integers(0, size[1] - 2))
-    box = Box(x1, y1, data.draw(st.integers(x1 + 2, size[0])), data.draw(st.integers(y1 + 2, size[1])))
-    seen = apply(net, coordinate_map(size).crop((round(box.x1), round(box.y1), round(box.x2), round(box.y2))))
-    assert read_map(seen, size) == (net, box)
+    x1, y1 = data.draw(st.integers(0, size[0] - 8)), data.draw(st.integers(0, size[1] - 8))
+    box = Box(x1, y1, data.draw(st.integers(x1 + 8, size[0])), data.draw(st.integers(y1 + 8, size[1])))
+    part = coordinate_map(size).crop((round(box.x1), round(box.y1), round(box.x2), round(box.y2)))
+    seen = read_map(apply(net, part), size)
+    assert seen is not None
+    assert (seen.net, seen.box) == (net, box)
 
 
 def test_a_box_through_a_turned_crop_lands_in_the_input() -> None:

@@ -1,0 +1,75 @@
+"""What provenance costs at one megapixel, next to the call that it describes.
+
+`python benchmarks/provenance.py [ROUNDS]`. Every round runs each snippet and then the two halves of its provenance, so
+that whatever else the machine does falls on all of them. Reported are medians: the wall milliseconds of the call, and
+as shares of it the half that a rollout waits for and both halves together.
+"""
+
+import statistics
+import sys
+import time
+from collections import defaultdict
+
+import numpy as np
+from PIL import Image
+
+from codevision_ext.sandbox import ExecRequest, Sandbox
+from codevision_ext.sandbox.provenance import trace_by_probes, trace_exact
+from codevision_ext.types import ExecStatus
+
+SIDE = 1000
+SNIPPETS = {
+    "nothing": "pass",
+    "rotate": "image = image.rotate(90, expand=True)",
+    "crop": "image = image.crop((200, 300, 700, 800))",
+    "crop zoom": "image = image.crop((200, 300, 600, 700)).resize((1000, 1000), Image.LANCZOS)",
+    "contrast": "image = ImageEnhance.Contrast(image).enhance(1.5)",
+    "rotate crop contrast": "c = image.rotate(90, expand=True).crop((100, 100, 900, 900))\n"
+    "image = ImageEnhance.Contrast(c).enhance(1.5)",
+    "rotate 30": "image = image.rotate(30)",
+}
+
+
+def photo(side: int) -> Image.Image:
+    """Noise of two scales."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (side // 16, side // 16, 3), np.uint8))
+    fine = Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8))
+    return Image.blend(coarse.resize((side, side), Image.Resampling.BICUBIC), fine, 0.1)
+
+
+def milliseconds(since: float) -> float:
+    """Wall time since then."""
+    return (time.perf_counter() - since) * 1000
+
+
+def main() -> None:
+    """Measure and print."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    picture = photo(SIDE)
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    with Sandbox() as sandbox:
+        for number in range(rounds + 1):
+            for name, code in SNIPPETS.items():
+                request = ExecRequest(code=code, images=(picture,))
+                start = time.perf_counter()
+                result = sandbox.run(request)
+                call = milliseconds(start)
+                if result.status is not ExecStatus.OK:
+                    raise SystemExit(f"{name} ended with {result.status}: {result.detail}")
+                start = time.perf_counter()
+                known = trace_exact(request, result)
+                waited = milliseconds(start)
+                if known is None:
+                    trace_by_probes(sandbox, request, result)
+                if number:  # the first round only warms up
+                    for part, ms in (("call", call), ("waited", waited), ("whole", milliseconds(start))):
+                        times[name, part].append(ms)
+    sys.stdout.write("snippet               call ms  waited for  whole provenance (share of the call)\n")
+    for name in SNIPPETS:
+        call, waited, whole = (statistics.median(times[name, part]) for part in ("call", "waited", "whole"))
+        sys.stdout.write(f"{name:20s} {call:8.1f} {waited / call:11.2f} {whole / call:17.2f}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""What was really done to a picture: orientation and visible part, read from pixels, never from the code.
+
+1. `trace_exact`: an output equal to its parent is a no-op; one that is found, pixel for pixel, at one place of one
+   turned or mirrored parent is that turn and that crop. The model needs to wait only for this.
+2. `trace_by_probes`, at leisure: the code runs again on a coordinate map, a picture whose colours say where each pixel
+   came from, and an affine map is fitted to what comes out. Where the code changes colours so much that this can't be
+   read, it runs once more on a texture whose corners are found again; where even that fails (code that looks at what
+   the picture shows), corners of the parent itself are looked for.
+3. Whatever was fitted is verified on the real pair: the edges of the predicted and of the actual picture must lie upon
+   each other. So code that recognises a probe, guesses, or branches on content earns nothing that isn't to be seen.
+
+Known: the eight orientations, crops, slices, resizes, plain margins, any chain of them, under most changes of colour.
+Unknown, so None and without credit: other angles, shears, collages, and results that don't show where they come from.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from codevision_ext.geometry import compose, inverse, map_box, map_size
+from codevision_ext.sandbox.pool import Sandbox
+from codevision_ext.sandbox.protocol import ExecRequest, ExecResult
+from codevision_ext.sandbox.provenance.exact import find_exact
+from codevision_ext.sandbox.provenance.probes import coordinate_map, read_map, read_texture, register_pair, texture
+from codevision_ext.sandbox.provenance.verify import borne_out
+from codevision_ext.sandbox.provenance.view import View
+from codevision_ext.types import Box, ExecStatus, Orientation
+
+MARGIN = 0.15
+"""How much better one orientation must correlate than every other, where no probe was read."""
+
+PROBES = ((coordinate_map, read_map), (texture, read_texture))
+"""What is painted in place of a picture of a given size, and how the result is read."""
+
+OPS: dict[Orientation, tuple[str, ...]] = {
+    Orientation.ID: (),
+    Orientation.R90: ("rotate_90",),
+    Orientation.R180: ("rotate_180",),
+    Orientation.R270: ("rotate_270",),
+    Orientation.FH: ("flip_horizontal",),
+    Orientation.FV: ("flip_vertical",),
+    Orientation.TRANSPOSE: ("rotate_90", "flip_vertical"),
+    Orientation.TRANSVERSE: ("rotate_90", "flip_horizontal"),
+}
+"""One way to write each orientation in canonical operations, first to last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """How an output relates to its parent picture; `net` and `box` are None where that is unknown."""
+
+    parent: int
+    """Index of the picture it was made from; the one that the call named where that is unknown."""
+    ops: tuple[str, ...] = ()
+    """Canonical names, orientation first, then crop, then resize; colour changes aren't named yet."""
+    crops: tuple[Box, ...] = ()
+    """The visible part where it is less than the parent, in pixels of the parent."""
+    net: Orientation | None = None
+    box: Box | None = None
+    """The visible part in pixels of the parent."""
+    noop: bool = False
+
+
+def trace(sandbox: Sandbox, request: ExecRequest, result: ExecResult) -> Provenance:
+    """How the first picture of `result` came from one of the request; may run the code twice more.
+
+    Raises SandboxError when the sandbox is broken.
+    """
+    return trace_exact(request, result) or trace_by_probes(sandbox, request, result)
+
+
+def trace_exact(request: ExecRequest, result: ExecResult) -> Provenance | None:
+    """What can be told without running the code again: a failure, a no-op, an exact copy; None where nothing can."""
+    if result.status is not ExecStatus.OK:
+        return Provenance(parent=request.image_index)
+    made = result.images[0]
+    for index in _by_likelihood(request):
+        parent = request.images[index]
+        if parent.size == made.size and parent.convert("RGB").tobytes() == made.tobytes():
+            return Provenance(parent=index, net=Orientation.ID, box=Box(0, 0, *parent.size), noop=True)
+    for index in _by_likelihood(request):
+        places = find_exact(request.images[index].convert("RGB"), made)
+        if places:
+            return _described(index, places[0], request.images[index]) if len(places) == 1 else None
+    return None
+
+
+def trace_by_probes(sandbox: Sandbox, request: ExecRequest, result: ExecResult) -> Provenance:
+    """What the code does to pictures that say where it puts what, as far as the real picture bears it out.
+
+    Raises SandboxError when the sandbox is broken.
+    """
+    made = result.images[0]
+    first, *others = _by_likelihood(request)
+    for indices in ([first], others):
+        for paint, read in PROBES if indices else ():
+            probe = _run_on(sandbox, request, indices, paint)
+            if probe is None or probe.size != made.size:
+                continue  # the code looks at what is shown
+            if probe.tobytes() == made.tobytes():
+                break  # the code doesn't look at these pictures
+            views = [(index, read(probe, request.images[index].size)) for index in indices]
+            found = _best(request, made, views, recoloured=paint is texture)
+            if found is not None:
+                return found
+        else:
+            break
+    return _by_match(request, made) or Provenance(parent=request.image_index)
+
+
+def _by_likelihood(request: ExecRequest) -> list[int]:
+    """Indices of the pictures, the one that the call named first."""
+    return sorted(range(len(request.images)), key=lambda index: index != request.image_index)
+
+
+def _run_on(
+    sandbox: Sandbox, request: ExecRequest, indices: Iterable[int], paint: Callable[[tuple[int, int]], Image.Image]
+) -> Image.Image | None:
+    """What the code makes when the pictures at `indices` are replaced."""
+    images = list(request.images)
+    for index in indices:
+        images[index] = paint(images[index].size)
+    probe = sandbox.run(replace(request, images=tuple(images)))
+    return probe.images[0] if probe.status is ExecStatus.OK else None
+
+
+def _best(
+    request: ExecRequest, made: Image.Image, views: Iterable[tuple[int, View | None]], *, recoloured: bool
+) -> Provenance | None:
+    """The view that the real pictures bear out, None where none or several do."""
+    scores = [
+        (borne_out(request.images[index].convert("RGB"), made, view, recoloured=recoloured), index, view)
+        for index, view in views
+        if view is not None
+    ]
+    scores = sorted((score for score in scores if score[0] > 0), key=lambda score: -score[0])
+    if not scores or (len(scores) > 1 and scores[0][0] - scores[1][0] < MARGIN):
+        return None
+    _, index, view = scores[0]
+    return _described(index, view, request.images[index])
+
+
+def _by_match(request: ExecRequest, made: Image.Image) -> Provenance | None:
+    """The view that corners of the real pictures show, where every other orientation fits worse."""
+    index = request.image_index
+    parent = request.images[index].convert("RGB")
+    view = register_pair(made, parent)
+    if view is None:
+        return None
+    turned = [
+        View(net=compose(inverse(turn), view.net), box=map_box(view.box, turn, parent.size), shown=view.shown)
+        for turn in Orientation
+        if map_size(turn, parent.size) == parent.size
+    ]
+    return _best(request, made, [(index, view) for view in turned], recoloured=True)
+
+
+def _described(index: int, view: View, parent: Image.Image) -> Provenance:
+    """Name what orientation and box say was done."""
+    box = Box(*map(float, view.box))
+    cropped = (box.x2 - box.x1) * (box.y2 - box.y1) < parent.width * parent.height * 0.999
+    resized = bool(np.abs((np.array(box[2:]) - box[:2]) * (1 / view.scale - 1)).max() > 1.0)
+    ops = (*OPS[view.net], *(["crop"] if cropped else []), *(["resize"] if resized else []))
+    return Provenance(parent=index, ops=ops, crops=(box,) if cropped else (), net=view.net, box=box)
+
+
+def into_input(box: Box, net: Orientation, region: Box, size: tuple[int, int]) -> Box:
+    """A box in pixels of a picture of `size`, which shows `region` of its input turned by `net`, in input pixels."""
+    upright = map_box(box, inverse(net), size)
+    width, height = map_size(inverse(net), size)
+    sx, sy = (region.x2 - region.x1) / width, (region.y2 - region.y1) / height
+    x, y = region.x1, region.y1
+    return Box(x + upright.x1 * sx, y + upright.y1 * sy, x + upright.x2 * sx, y + upright.y2 * sy)
