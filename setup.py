@@ -10,7 +10,14 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["codevision_ext*", "data_prep*"]),
     package_data={
-        "codevision_ext": ["prompts/*", "prompts/judge/*", "report/*.html", "report/*.j2", "verl_adapter/*.yaml"]
+        "codevision_ext": [
+            "prompts/*",
+            "lab/*.toml",
+            "prompts/judge/*",
+            "report/*.html",
+            "report/*.j2",
+            "verl_adapter/*.yaml",
+        ]
     },
     install_requires=[
         "numpy>=2",

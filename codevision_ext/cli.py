@@ -4,12 +4,13 @@ import asyncio
 import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from codevision_ext.errors import CodeVisionError
+from codevision_ext.errors import CodeVisionError, InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -135,6 +136,41 @@ def judge_check(
         request=request,
     )
     typer.echo(json.dumps(asyncio.run(measure(labels, open_judge(settings))), indent=2))
+
+
+@app.command()
+def score(
+    records: Annotated[Path, typer.Argument(help="Records of rollouts, one JSON object a line.", metavar="IN.jsonl")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The records with `reward` and `terms`.")] = None,
+    preset: Annotated[str, typer.Option(help="upstream, paper or verified.")] = "verified",
+    weight: Annotated[list[str] | None, typer.Option(help="NAME=V: a term's weight; also alpha, b1, ...")] = None,
+    switch: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of codevision.reward: sim=giou")] = None,
+    grid: Annotated[list[str] | None, typer.Option(help="NAME=V,V,...: compare weights, all combinations.")] = None,
+    window: Annotated[int, typer.Option(min=1, help="Lines within which all records of a group must stand.")] = 4096,
+) -> None:
+    """Score records again under another reward, or with --grid tell what other weights would change.
+
+    Groups may be interleaved within --window lines. A bad line ends the command; the records before it are written.
+    With --grid: a table on stderr, the same figures as JSON on stdout.
+    """
+    from codevision_ext.lab.options import read_axes, read_reward  # noqa: PLC0415  other commands start without it
+
+    settings, axes = read_reward(preset, weight or (), switch or ()), read_axes(grid or ())
+    if (out is None) == (not axes):
+        raise InputError("say either -o OUT.jsonl, to write scored records, or --grid NAME=V,V, to compare weights")
+    if out is not None:
+        from codevision_ext.lab.rescore import rescore  # noqa: PLC0415
+
+        typer.echo(f"{out}: {rescore(records, out, settings, window):,} records")
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    from codevision_ext.lab.grid import compare  # noqa: PLC0415
+    from codevision_ext.lab.tables import show_grid  # noqa: PLC0415
+
+    found = compare(records, settings, axes, window)
+    show_grid(found, Console(stderr=True))
+    typer.echo(json.dumps(asdict(found), indent=2))
 
 
 def main() -> None:

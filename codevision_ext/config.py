@@ -113,6 +113,17 @@ def read_settings(section: Mapping[str, Any] | None) -> Settings:
     return settings
 
 
+def read_reward_settings(section: Mapping[str, Any]) -> RewardSettings:
+    """Checks a `codevision.reward` section by itself, for records that are scored again.
+
+    Raises:
+        InputError: as `read_settings`.
+    """
+    reward = _read(RewardSettings, section, "codevision.reward")
+    Rubric(reward)
+    return reward
+
+
 def read_judge_settings(**section: Any) -> JudgeSettings:
     """Checks a `codevision.judge` section by itself.
 

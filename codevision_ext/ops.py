@@ -12,6 +12,26 @@ CROP: Final = "crop"
 CORE_OPS: Final = frozenset({*ORIENTATION_OPS, CROP})
 """What a task may require. Every other op is optional: using one that helps is the behaviour that a bonus looks for."""
 
+OPTIONAL_OPS: Final = frozenset(
+    {
+        *(
+            "resize",
+            "grayscale",
+            "autocontrast",
+            "equalize",
+            "invert",
+            "solarize",
+            "posterize",
+            "blur",
+            "gaussian_blur",
+        ),
+        *("median_blur", "sharpen", "smooth", "detail", "edge_enhance", "edge_detect", "threshold", "erode", "dilate"),
+        *(f"{quality}_{way}" for quality in ("brightness", "contrast", "sharpness", "color") for way in ("up", "down")),
+        "draw",
+    }
+)
+"""Every other op that has a name."""
+
 _NAME_OF: Final = {orientation: op for op, orientation in ORIENTATION_OPS.items()}
 _NOTHING: Final = frozenset({"", "none", "null"})
 

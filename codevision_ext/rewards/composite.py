@@ -99,6 +99,26 @@ PRESETS: Final[Mapping[str, Mapping[str, Weighted]]] = {
 }
 """Every term there is, by preset; `upstream` is the released code, `paper` the paper, `verified` ours."""
 
+_PENALTIES: Final = {"turns": -1.0, "poor_crop": -1.0, "inappropriate": -1.0}
+_PUBLISHED: Final = {
+    "alpha": {"must": 1.0},
+    "beta": {"necessity": 1.0},
+    "gamma": _PENALTIES,
+    "w_fmt": {"format": 1.0},
+    "w_emerge": {"emergent": 1.0},
+    "b1": {"must": 1.0, "full": 0.1, "necessity": 0.2, "emergent": 0.2},
+    "b2": _PENALTIES,
+}
+ALIASES: Final[Mapping[str, Mapping[str, Mapping[str, float]]]] = {
+    "upstream": {
+        **{name: _PUBLISHED[name] for name in ("alpha", "beta", "w_fmt", "w_emerge")},
+        "gamma": {"usage": -1.0, "spurious": -1.0},
+    },
+    "paper": _PUBLISHED,
+    "verified": _PUBLISHED,
+}
+"""The published names of weights, by preset: which terms they weigh, and how many times over."""
+
 _READ_BY: Final = {
     "group_split": ("paper", "verified"),
     "sim": ("verified",),
@@ -126,14 +146,18 @@ class Rubric:
             if getattr(settings, name) != getattr(defaults, name) and preset not in readers:
                 raise InputError(f"preset {preset!r} doesn't read {name}; leave it out.")
         table = dict(_TERMS[preset](settings))
-        for name, weight in settings.weights.items():
-            if name not in table:
-                raise InputError(f"unknown reward term {name!r}; preset {preset!r} has: {', '.join(table)}.")
-            if not isfinite(weight):
-                raise InputError(f"the weight of reward term {name!r} is {weight}; it must be a finite number.")
-            if weight > 0 and table[name].penalty:
-                raise InputError(f"the weight of reward term {name!r} is {weight}; a penalty's weight is at most 0.")
-            table[name] = replace(table[name], weight=weight)
+        for given, value in settings.weights.items():
+            aliases = ALIASES[preset]
+            if given not in table and given not in aliases:
+                known = f"{', '.join(table)}, and as published {', '.join(aliases)}"
+                raise InputError(f"unknown reward term {given!r}; preset {preset!r} has: {known}.")
+            if not isfinite(value):
+                raise InputError(f"the weight of reward term {given!r} is {value}; it must be a finite number.")
+            for name, factor in aliases[given].items() if given in aliases else [(given, 1.0)]:
+                if value * factor > 0 and table[name].penalty:
+                    sign = "at most 0" if factor > 0 else "taken off, so at least 0"
+                    raise InputError(f"the weight of reward term {given!r} is {value}; a penalty's weight is {sign}.")
+                table[name] = replace(table[name], weight=value * factor)
         if settings.curiosity != CuriositySettings() and not ("curiosity" in table and table["curiosity"].weight):
             raise InputError("the settings of curiosity are read only where the term 'curiosity' has a weight.")
         self._table = table
@@ -141,6 +165,10 @@ class Rubric:
         """By term, in the order of the breakdown."""
         if settings.cap_total is not None:
             self.weights["cap"] = -1.0
+
+    def is_penalty(self, name: str) -> bool:
+        """Whether the term's weight is at most 0."""
+        return name == "cap" or self._table[name].penalty
 
     def score(self, group: Sequence[Rollout]) -> list[Breakdown]:
         """The reward of every rollout of one prompt, in input order.
@@ -154,6 +182,18 @@ class Rubric:
             InputError: the task doesn't say enough to be scored.
             ValueError: the rollouts belong to more than one group.
         """
+        raws = self.measure(group)
+        scored = (self._breakdown(values) for values in zip(*raws.values(), strict=True))
+        spoiled = self._breakdown([nan] * len(self.weights), valid=False)
+        return [next(scored) if rollout.observed.valid else spoiled for rollout in group]
+
+    def measure(self, group: Sequence[Rollout]) -> dict[str, list[float]]:
+        """The raw values of every term, for the valid rollouts of one prompt, in input order.
+
+        Raises:
+            InputError: as `score`, as is ValueError.
+            ValueError: see there.
+        """
         groups = {rollout.group for rollout in group}
         if len(groups) > 1:
             raise ValueError(
@@ -164,8 +204,7 @@ class Rubric:
         if self.settings.cap_total is not None:
             totals = [fsum(raws[name][i] * w.weight for name, w in self._table.items()) for i in range(len(valid))]
             raws["cap"] = [max(0.0, total - self.settings.cap_total) for total in totals]
-        scored = iter([self._breakdown({name: raw[i] for name, raw in raws.items()}) for i in range(len(valid))])
-        return [next(scored) if rollout.observed.valid else self._spoiled() for rollout in group]
+        return raws
 
     def _measure(self, weighted: Weighted, valid: Sequence[Rollout]) -> list[float]:
         try:
@@ -178,15 +217,12 @@ class Rubric:
             return [raw * r.observed.correct for raw, r in zip(raws, valid, strict=True)]
         return raws
 
-    def _breakdown(self, raws: Mapping[str, float], *, valid: bool = True) -> Breakdown:
+    def _breakdown(self, raws: Sequence[float], *, valid: bool = True) -> Breakdown:
         scores = {
-            name: TermScore(raw=raws[name], weight=weight, contribution=raws[name] * weight)
-            for name, weight in self.weights.items()
+            name: TermScore(raw=raw, weight=weight, contribution=raw * weight)
+            for raw, (name, weight) in zip(raws, self.weights.items(), strict=True)
         }
         return Breakdown(reward=fsum(score.contribution for score in scores.values()), terms=scores, valid=valid)
-
-    def _spoiled(self) -> Breakdown:
-        return self._breakdown(dict.fromkeys(self.weights, nan), valid=False)
 
 
 def score_group(rollouts: Sequence[Rollout], preset: str = "verified", **settings: Any) -> list[Breakdown]:

@@ -1,5 +1,6 @@
 """Does the command end in one sentence and a number, whatever it was asked for?"""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +39,18 @@ def test_help_names_the_commands() -> None:
     done = codevision("--help")
     assert done.returncode == 0
     assert "report" in done.stdout
+
+
+def test_score_writes_records_or_compares_weights(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    line = {"group": "g", "id": "g-0", "task": {"applied": []}, "observed": {"correct": True, "format": 1, "steps": []}}
+    source.write_text(f"{json.dumps(line)}\n{json.dumps(line | {'id': 'g-1'})}\n")
+    done = codevision("score", "--preset", "paper", "--weight", "format=0.5", str(source), "-o", str(out))
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, f"{out}: 2 records", "")
+    assert [json.loads(line)["reward"] for line in out.read_text().splitlines()] == [1.5, 1.5]
+    done = codevision("score", "--grid", "alpha=0,.5", "--grid", "beta=0,.2", str(source))
+    assert len(json.loads(done.stdout)["effects"]) == 5
+    assert "rank correlation" in done.stderr
+    done = codevision("score", str(source))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("codevision: say either -o OUT.jsonl")

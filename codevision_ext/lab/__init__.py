@@ -1,0 +1,1 @@
+"""Rewards on the bench: records scored again, weights compared, known hacks tried."""

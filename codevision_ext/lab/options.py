@@ -1,0 +1,76 @@
+"""What is asked for on the command line: NAME=VALUE words to reward settings and grids."""
+
+import json
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any
+
+from codevision_ext.config import read_reward_settings
+from codevision_ext.errors import InputError
+from codevision_ext.rewards.settings import RewardSettings
+
+
+def read_reward(preset: str, weights: Sequence[str], switches: Sequence[str]) -> RewardSettings:
+    """The settings that `--preset`, `--weight` and `--set` name.
+
+    Raises:
+        InputError: a word isn't NAME=VALUE, or a name or value isn't known.
+    """
+    section: dict[str, Any] = {"preset": preset}
+    for word in switches:
+        name, text = _split("--set", word)
+        *path, last = name.split(".")
+        place = section
+        for part in path:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise InputError(f"--set {word}: {part} has no settings of its own")
+        place[last] = _value(text)
+    if weights:
+        section["weights"] = section.get("weights", {}) | dict(_weight(word) for word in weights)
+    return read_reward_settings(section)
+
+
+def read_axes(words: Sequence[str]) -> dict[str, list[float]]:
+    """The weights that `--grid` names, with their values.
+
+    Raises:
+        InputError: a word isn't NAME=V,V,..., or a name is given twice.
+    """
+    axes: dict[str, list[float]] = {}
+    for word in words:
+        name, text = _split("--grid", word)
+        if name in axes:
+            raise InputError(f"--grid {word}: {name} is given twice")
+        axes[name] = [_number("--grid", word, value) for value in text.split(",")]
+    return axes
+
+
+def _weight(word: str) -> tuple[str, float]:
+    name, text = _split("--weight", word)
+    return name, _number("--weight", word, text)
+
+
+def _split(option: str, word: str) -> tuple[str, str]:
+    name, sign, text = word.partition("=")
+    if not name.strip() or not sign or not text.strip():
+        raise InputError(f"{option} {word}: must be NAME=VALUE")
+    return name.strip(), text.strip()
+
+
+def _number(option: str, word: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value):
+        raise InputError(f"{option} {word}: {text!r} isn't a finite number")
+    return value
+
+
+def _value(text: str) -> Any:
+    """JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
