@@ -127,13 +127,16 @@ class _Zygote:
 
     def _prove(self, least: Isolation) -> None:
         """Run honest snippets and canaries. Raises SandboxError when one fails, or finds a door open."""
-        limits = Limits(wall_s=30.0)
+
+        def run(request: ExecRequest) -> ExecResult:
+            return self.call(request, Limits(wall_s=30.0))
+
         try:
             for case in PROOF:
-                fault = case.fault(self.call(case.request, limits))
+                fault = case.fault(run)
                 if fault:
                     raise SandboxError(f"the sandbox failed its own proof: {case.name}: {fault}")
-            doors = open_doors(lambda request: self.call(request, limits))
+            doors = open_doors(run)
         except _ZygoteGoneError as error:
             raise SandboxError(f"the sandbox died while it proved itself: {error}") from error
         if doors:

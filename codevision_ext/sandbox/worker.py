@@ -170,7 +170,6 @@ def main() -> None:
     filters = control.recv(2**16)
     zygote_bytes, child_bytes = FILTERS.unpack_from(filters)
     body = filters[FILTERS.size :]
-    child_filter = Filter(body[zygote_bytes : zygote_bytes + child_bytes])
     check_memory()
     with contextlib.suppress(OSError):  # absent in some containers; the memory limit holds without it
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -178,6 +177,7 @@ def main() -> None:
     gc.freeze()
     vm_bytes = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE
     missing = lock_down(Filter(body[:zygote_bytes]))
+    child_filter = b"" if "seccomp" in missing else body[zygote_bytes : zygote_bytes + child_bytes]
     control.send(json.dumps(missing).encode())
-    serve(control, Warm(tools=tools, filter=child_filter, vm_bytes=vm_bytes))
+    serve(control, Warm(tools=tools, filter=Filter(child_filter), vm_bytes=vm_bytes))
     os._exit(0)  # the interpreter's own end would ask for what is denied now

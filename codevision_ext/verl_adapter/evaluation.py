@@ -74,7 +74,7 @@ def measure(
     from codevision_ext.verl_adapter.engine import Engine  # noqa: PLC0415  # SGLang takes long to import
 
     async def play_all(engine: Engine, sandbox: Sandbox, stages: Stages) -> None:
-        tool = CodeTool(sandbox, max_text_chars=rules.tool.max_text_chars)
+        tool = CodeTool(sandbox, rules.tool.max_text_chars, rules.tool.keep_variables)
         for name, folder in folders.items():
             for at, mode in enumerate(modes):
                 stages.start(f"{name} {mode}")
@@ -97,7 +97,7 @@ def measure(
     with Stages(["engine", *names]) as stages:
         stages.start("engine")
         with (
-            Sandbox(rules.tool.limits, live=rules.tool.live) as sandbox,
+            Sandbox(rules.tool.limits, live=rules.tool.live, isolation=rules.tool.isolation) as sandbox,
             Engine(first, context=rules.context, seed=seed) as engine,
         ):
             asyncio.run(play_all(engine, sandbox, stages))

@@ -20,8 +20,8 @@ class CodeImageTool(BaseTool):
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None) -> None:
         settings = read_tool_settings(config, "tool config")
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(TOOL_SCHEMA))
-        self._sandbox = Sandbox(settings.limits, live=settings.live)
-        self.code_tool = CodeTool(self._sandbox, max_text_chars=settings.max_text_chars)
+        self._sandbox = Sandbox(settings.limits, live=settings.live, isolation=settings.isolation)
+        self.code_tool = CodeTool(self._sandbox, settings.max_text_chars, settings.keep_variables)
 
     async def execute(
         self,

@@ -1,0 +1,183 @@
+"""What the sandbox runs behind: it refuses, with a remedy, to run behind less than was asked for, and results say what.
+
+A kernel without a primitive is made, not faked: a process lays a seccomp filter over itself that answers as such a
+kernel would, and starts the sandbox below it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Run, noise
+
+from codevision_ext.code_tool import CodeTool, PictureDesk, ToolSettings, read_tool_settings
+from codevision_ext.errors import InputError
+from codevision_ext.sandbox import EarlierCall, ExecRequest, Isolation, Sandbox
+from codevision_ext.sandbox.lockdown import CHILD_CALLS, PRIMITIVES, ZYGOTE_CALLS, primitives, shared_or_executable
+from codevision_ext.types import ExecStatus, ToolCall
+
+POORER = """
+import errno, json, os, pyseccomp, sys
+from PIL import Image
+from codevision_ext.errors import SandboxError
+from codevision_ext.sandbox import ExecRequest, Isolation, Sandbox, lockdown
+isolation, forbidden, opened = json.loads(sys.argv[1])
+filter = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+for name, code, *rest in forbidden:
+    filter.add_rule(pyseccomp.ERRNO(getattr(errno, code)), name, *(pyseccomp.Arg(0, pyseccomp.EQ, n) for n in rest))
+filter.load()
+for name in opened:
+    lockdown.ZYGOTE_CALLS[name] = lockdown.CHILD_CALLS[name] = ()
+try:
+    with Sandbox(isolation=Isolation(isolation)) as sandbox:
+        made = sandbox.run(ExecRequest(code="image = image.rotate(90)", images=(Image.new("RGB", (8, 8)),)))
+        print(json.dumps([made.status, made.isolation]))
+except SandboxError as error:
+    print(json.dumps(str(error)))
+"""
+PR_SET_SECCOMP = 22
+NO_LANDLOCK = [("landlock_create_ruleset", "ENOSYS")]
+NO_SECCOMP = [("prctl", "EINVAL", PR_SET_SECCOMP)]
+NO_PIDFD = [("pidfd_open", "ENOSYS")]
+NO_USER = [("setresuid", "EPERM")]
+
+
+def on_a_poorer_kernel(isolation: str, *forbidden: tuple[str, ...], opened: tuple[str, ...] = ()) -> str | list[str]:
+    """What the sandbox says, or how a call ended and what it ran behind."""
+    done = subprocess.run(
+        [sys.executable, "-c", POORER, json.dumps([isolation, forbidden, opened])],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said: str | list[str] = json.loads(done.stdout)
+    return said
+
+
+def test_this_machine_has_what_is_required_and_every_primitive_has_a_remedy() -> None:
+    report = primitives()
+    assert [primitive.name for primitive in report] == list(PRIMITIVES)
+    assert all(primitive.present or not primitive.required for primitive in report)
+    assert all(primitive.remedy for primitive in report)
+
+
+def test_every_result_says_what_it_ran_behind(sandbox: Sandbox, run: Run) -> None:
+    assert sandbox.start() is run("pass").isolation
+    assert run("pass").isolation in (Isolation.STRICT, Isolation.LANDLOCK)
+    assert run("foo").isolation is sandbox.start()
+
+
+def test_without_landlock_it_is_still_strict_and_says_that() -> None:
+    assert on_a_poorer_kernel("strict", *NO_LANDLOCK) == ["ok", "strict"]
+
+
+def test_landlock_can_be_demanded() -> None:
+    said = on_a_poorer_kernel("strict+landlock", *NO_LANDLOCK)
+    assert "can't be strict+landlock" in said
+    assert PRIMITIVES["landlock"][1] in said
+
+
+def test_without_seccomp_it_refuses_and_says_what_to_do() -> None:
+    said = on_a_poorer_kernel("strict", *NO_SECCOMP)
+    assert "can't be strict, it lacks seccomp" in said
+    assert PRIMITIVES["seccomp"][1] in said
+    assert "isolation: unsafe" in said
+
+
+def test_unsafe_runs_with_what_there_is_and_every_result_says_so() -> None:
+    assert on_a_poorer_kernel("unsafe", *NO_SECCOMP) == ["ok", "unsafe"]
+
+
+def test_unsafe_on_a_machine_that_has_everything_is_not_weaker(sandbox: Sandbox) -> None:
+    with Sandbox(isolation=Isolation.UNSAFE) as allowed:
+        assert allowed.start() is sandbox.start()
+
+
+def test_without_pidfd_it_refuses_at_any_level() -> None:
+    assert "it lacks pidfd" in on_a_poorer_kernel("strict", *NO_PIDFD)
+    assert "died while it proved itself" in on_a_poorer_kernel("unsafe", *NO_PIDFD)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has a user to give up")
+def test_root_that_cannot_become_another_user_refuses() -> None:
+    assert "it lacks unprivileged user (Operation not permitted)" in on_a_poorer_kernel("strict", *NO_USER)
+    assert on_a_poorer_kernel("unsafe", *NO_USER) == ["ok", "unsafe"]
+
+
+@pytest.mark.parametrize(
+    ("name", "door"),
+    [("socket", "use the network"), ("newfstatat", "stat a file"), ("memfd_create", "make a descriptor")],
+)
+def test_a_door_that_a_filter_leaves_open_is_found_by_the_proof(name: str, door: str) -> None:
+    assert f"code inside could {door}" in on_a_poorer_kernel("strict", opened=(name,))
+
+
+def test_the_children_may_do_no_more_than_the_zygote() -> None:
+    assert set(CHILD_CALLS) < set(ZYGOTE_CALLS)
+    assert all(ZYGOTE_CALLS[name] == rules for name, rules in CHILD_CALLS.items())
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("7f00-7f01 rw-p 0000 00:00 0", False),
+        ("7f00-7f01 r-xp 0000 00:00 0 /lib/libc.so", False),
+        ("7f00-7f01 r--s 0000 00:00 0 /lib/gconv.cache", False),
+        ("7f00-7f01 rw-s 0000 00:01 9 /memfd:x", True),
+        ("7f00-7f01 rwxp 0000 00:00 0", True),
+    ],
+)
+def test_memory_that_is_shared_or_executable_is_recognised(line: str, found: bool) -> None:
+    assert bool(shared_or_executable(line + "\n")) == found
+
+
+def test_isolation_and_variables_are_settings_of_the_tool() -> None:
+    settings = read_tool_settings({"type": "native", "isolation": "unsafe", "keep_variables": True}, "tool.yaml")
+    assert settings == ToolSettings(isolation=Isolation.UNSAFE, keep_variables=True)
+    assert read_tool_settings({}, "tool.yaml").isolation is Isolation.STRICT
+    with pytest.raises(InputError, match=r"tool.yaml: setting isolation is 'none', not one of unsafe, strict"):
+        read_tool_settings({"isolation": "none"}, "tool.yaml")
+    with pytest.raises(InputError, match=r"tool.yaml: setting keep_variables is 1, not true or false"):
+        read_tool_settings({"keep_variables": 1}, "tool.yaml")
+
+
+def test_variables_of_earlier_calls_are_there_when_they_are_kept(sandbox: Sandbox) -> None:
+    tool, desk = CodeTool(sandbox, keep_variables=True), PictureDesk([noise(40, 30)])
+    first = tool.call(
+        desk, ToolCall(code="k = 1\ndef turn(p): return p.rotate(90 * k, expand=True)\nprint('said once')")
+    )
+    assert first.text.endswith("said once")
+    tool.call(desk, ToolCall(code="result = turn(image)"))
+    assert desk.pictures[1].tobytes() == desk.pictures[0].rotate(90, expand=True).tobytes()
+    third = tool.call(desk, ToolCall(code="print(k, image.size, len(images))", image_index=1))
+    assert third.text.endswith("1 (30, 40) 2")
+    assert third.step.noop  # the earlier `result` isn't taken for this call's
+
+
+def test_a_failed_call_leaves_no_variables(sandbox: Sandbox) -> None:
+    tool, desk = CodeTool(sandbox, keep_variables=True), PictureDesk([noise(40, 30)])
+    tool.call(desk, ToolCall(code="k = 1\nfoo"))
+    assert "NameError: name 'k'" in tool.call(desk, ToolCall(code="print(k)")).text
+
+
+def test_variables_are_gone_when_they_are_not_kept_and_never_reach_another_trajectory(sandbox: Sandbox) -> None:
+    for keep, same_desk in ((False, True), (True, False)):
+        tool, desk = CodeTool(sandbox, keep_variables=keep), PictureDesk([noise(40, 30)])
+        tool.call(desk, ToolCall(code="k = 1"))
+        desk = desk if same_desk else PictureDesk([noise(40, 30)])
+        assert "NameError: name 'k'" in tool.call(desk, ToolCall(code="print(k)")).text
+
+
+def test_an_earlier_call_saw_the_pictures_of_its_time_and_changes_none_of_now(sandbox: Sandbox) -> None:
+    pictures = noise(8, 8, 1), noise(9, 9, 2)
+    earlier = EarlierCall(code="seen = images[-1].size\nimage.paste(0, (0, 0, 8, 8))", image_index=0, pictures=1)
+    result = sandbox.run(ExecRequest(code="print(seen)", images=pictures, earlier=(earlier,)))
+    assert (result.status, result.stdout) == (ExecStatus.OK, "(8, 8)\n")
+    assert result.images[0].tobytes() == pictures[0].tobytes()
+    with pytest.raises(InputError, match="an earlier call used picture 0 of 3"):
+        ExecRequest(code="", images=pictures, earlier=(EarlierCall(code="", image_index=0, pictures=3),))
