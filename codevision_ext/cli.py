@@ -173,6 +173,27 @@ def score(
     typer.echo(json.dumps(asdict(found), indent=2))
 
 
+@app.command()
+def hacks(
+    weight: Annotated[list[str] | None, typer.Option(help="NAME=V: a term's weight, of preset verified.")] = None,
+    switch: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of codevision.reward: sim=giou")] = None,
+) -> None:
+    """Try known reward hacks, in the real sandbox, under each preset: a table on stderr, JSON on stdout."""
+    from rich.console import Console  # noqa: PLC0415  other commands start without it
+
+    from codevision_ext.lab.hacks import try_hacks  # noqa: PLC0415
+    from codevision_ext.lab.options import read_reward  # noqa: PLC0415
+    from codevision_ext.lab.tables import show_findings  # noqa: PLC0415
+    from codevision_ext.sandbox import Sandbox  # noqa: PLC0415
+
+    rewards = {preset: read_reward(preset, (), ()) for preset in ("upstream", "paper")}
+    rewards["verified"] = read_reward("verified", weight or (), switch or ())
+    with Sandbox() as sandbox:
+        findings = try_hacks(sandbox, rewards)
+    show_findings(findings, Console(stderr=True))
+    typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+
+
 def main() -> None:
     """Runs the command; what went wrong on purpose is one sentence on stderr and exit code 2."""
     try:

@@ -54,3 +54,9 @@ def test_score_writes_records_or_compares_weights(tmp_path: Path) -> None:
     done = codevision("score", str(source))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("codevision: say either -o OUT.jsonl")
+
+
+def test_a_hack_is_tried_with_the_weights_that_are_asked_for_or_refused_before_the_sandbox_starts() -> None:
+    done = codevision("hacks", "--weight", "delta=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("codevision: unknown reward term 'delta'")
