@@ -1,32 +1,29 @@
 """Where a picture stands, pixel for pixel, in another one that may be turned or mirrored."""
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from codevision_ext.geometry import apply, inverse
 from codevision_ext.sandbox.provenance.view import View
 from codevision_ext.types import Box, Orientation
 
 MAX_TRIES = 200
 """Candidate places looked at before the search gives up."""
 
-_AS_PARENT = {
-    Orientation.ID: (False, slice(None), slice(None)),
-    Orientation.FH: (False, slice(None), slice(None, None, -1)),
-    Orientation.FV: (False, slice(None, None, -1), slice(None)),
-    Orientation.R180: (False, slice(None, None, -1), slice(None, None, -1)),
-    Orientation.TRANSPOSE: (True, slice(None), slice(None)),
-    Orientation.R90: (True, slice(None), slice(None, None, -1)),
-    Orientation.R270: (True, slice(None, None, -1), slice(None)),
-    Orientation.TRANSVERSE: (True, slice(None, None, -1), slice(None, None, -1)),
+_NETS = {
+    (False, False, False): Orientation.ID,
+    (False, False, True): Orientation.FH,
+    (False, True, False): Orientation.FV,
+    (False, True, True): Orientation.R180,
+    (True, False, False): Orientation.TRANSPOSE,
+    (True, False, True): Orientation.R90,
+    (True, True, False): Orientation.R270,
+    (True, True, True): Orientation.TRANSVERSE,
 }
-"""How the rows and columns of an output are read so that they stand as in the parent: swapped, then rows, columns."""
-
-
-def upright(pixels: NDArray[np.uint8], net: Orientation) -> NDArray[np.uint8]:
-    """A view of `pixels`, shape (rows, columns, channels), with the orientation undone."""
-    swapped, rows, columns = _AS_PARENT[net]
-    return (pixels.swapaxes(0, 1) if swapped else pixels)[rows, columns]
+"""What an output is whose rows and columns, swapped or not, then reversed or not, stand as in the parent."""
 
 
 def find_exact(parent: Image.Image, made: Image.Image) -> list[View]:
@@ -34,27 +31,34 @@ def find_exact(parent: Image.Image, made: Image.Image) -> list[View]:
 
     One row of `made`, as it would stand in the parent, is looked up in the parent's bytes.
     """
-    pixels, ground = np.asarray(made), np.asarray(parent)
-    data, width = ground.tobytes(), parent.width
+    data, width = parent.tobytes(), parent.width
+    ground = np.frombuffer(data, np.uint8).reshape(parent.height, width, 3)
+    pixels = np.asarray(made)
     shown = Box(0, 0, *made.size)
     places: list[View] = []
     tries = 0
-    for net in Orientation:
-        wanted = upright(pixels, net)
+    for swapped, mirrored in product((False, True), repeat=2):
+        wanted = (pixels.swapaxes(0, 1) if swapped else pixels)[:, :: -1 if mirrored else 1]
         high, wide = wanted.shape[:2]
         if wide > width or high > parent.height:
             continue
         row = _telling(wanted)
         needle, at = wanted[row].tobytes(), -1
+        upright: dict[bool, NDArray[np.uint8]] = {}
         while (at := data.find(needle, at + 1)) >= 0:
             tries += 1
             if tries > MAX_TRIES:
                 return []
-            y, x = divmod(at // 3, width)
-            y -= row
-            window = ground[max(y, 0) : y + high, x : x + wide]
-            if at % 3 == 0 and y >= 0 and np.array_equal(window, wanted):
-                places.append(View(net=net, box=Box(x, y, x + wide, y + high), shown=shown))
+            for flipped in (False, True):
+                y, x = divmod(at // 3, width)
+                y -= high - 1 - row if flipped else row
+                if at % 3 or y < 0 or y + high > parent.height or x + wide > width:
+                    continue
+                net = _NETS[swapped, flipped, mirrored]
+                if flipped not in upright:  # turned for good: a turned view is slow to compare
+                    upright[flipped] = np.asarray(apply(inverse(net), made))
+                if np.array_equal(ground[y : y + high, x : x + wide], upright[flipped]):
+                    places.append(View(net=net, box=Box(x, y, x + wide, y + high), shown=shown))
     return places
 
 

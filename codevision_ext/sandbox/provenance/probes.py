@@ -28,7 +28,8 @@ GRID = 72
 TEXTURE_SIDE = 1024
 """The texture's side, pixels; larger pictures get it magnified by a whole number."""
 DARK, BRIGHT = 48, 232
-FEATURES = 1500
+FEATURES = 800
+"""Corners looked for in an output; in the texture, more."""
 PARENT_SIDE = 1024
 """Corners of a parent are looked for at this size at most, pixels."""
 FEATURE_SIDES = (560, 200)
@@ -137,7 +138,7 @@ def texture(size: tuple[int, int]) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def _texture_corners() -> tuple[Array, Pixels]:
-    return corners(_texture(), 3 * FEATURES)
+    return corners(_texture(), 6 * FEATURES)
 
 
 def corners(grey: Pixels, count: int = FEATURES) -> tuple[Array, Pixels]:
@@ -163,7 +164,7 @@ def register_pair(seen: Image.Image, parent: Image.Image) -> View | None:
     """The view of `parent` that `seen` shows, by its own corners; None where there are too few."""
     grey = np.asarray(parent.convert("L"))
     zoom = min(1.0, PARENT_SIDE / max(grey.shape))
-    points, descriptors = corners(_zoomed(grey, zoom), 2 * FEATURES)
+    points, descriptors = corners(_zoomed(grey, zoom), 4 * FEATURES)
     return register(seen, Box(0, 0, *seen.size), parent, (points / zoom, descriptors))
 
 
