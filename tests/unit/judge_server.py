@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -96,16 +96,14 @@ def serve(*replies: Callable[[Request], Reply] | Reply) -> Iterator[JudgeServer]
                 seen.times.append(time.monotonic())
                 seen._now += 1
                 seen.most_at_once = max(seen.most_at_once, seen._now)
-            try:
-                self._send(chosen if isinstance(chosen, Reply) else chosen(request))
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the client gave up, as some tests want
-            finally:
-                with lock:
-                    seen._now -= 1
+            reply = chosen if isinstance(chosen, Reply) else chosen(request)
+            time.sleep(reply.delay_s)
+            with lock:
+                seen._now -= 1  # before the client can know, and ask again
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as some tests want
+                self._send(reply)
 
         def _send(self, reply: Reply) -> None:
-            time.sleep(reply.delay_s)
             if reply.reset:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()

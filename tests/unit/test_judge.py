@@ -23,7 +23,7 @@ QUERY = Query(question="Which animal?", references=("dog", "hound"), answer="a d
 
 
 def opened(url: str, **settings: Any) -> Judge:
-    return Judge(base_url=url, model="m", **{"timeout_s": 5.0, "retries": 3, **settings})
+    return Judge(base_url=url, model="m", **{"timeout_s": 60.0, "retries": 3, **settings})
 
 
 def entry_of(cache: Path) -> Path:
@@ -216,7 +216,7 @@ def test_what_was_decided_is_asked_once_also_by_another_process(tmp_path: Path) 
     ids=["model", "request", "prompt", "references", "question"],
 )
 async def test_what_was_decided_for_another_request_doesn_t_count(change: dict[str, Any], tmp_path: Path) -> None:
-    settings = {"model": "m", "request": {"temperature": 0}, "cache": tmp_path, "timeout_s": 5.0}
+    settings = {"model": "m", "request": {"temperature": 0}, "cache": tmp_path}
     with serve(honest) as server:
         for query, given in ((QUERY, settings), (change.pop("query", QUERY), settings | change)):
             async with Judge(base_url=server.url, **given) as judge:

@@ -38,7 +38,7 @@ def mumbling(request: Request) -> Any:
 def check(labels: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "codevision_ext.cli", "judge-check", str(labels), "--base-url", url, *words]
     return subprocess.run(
-        [*command, "--model", "m", "--retries", "0"], capture_output=True, text=True, check=False, timeout=60
+        [*command, "--model", "m", "--retries", "0"], capture_output=True, text=True, check=False, timeout=300
     )
 
 
@@ -109,23 +109,14 @@ def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:
         read_labelled(tmp_path / "nowhere.jsonl")
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--base-url", "localhost:8000"], "codevision.judge.base_url: 'localhost:8000' doesn't begin with http"),
-        (["--concurrency", "0"], "codevision.judge.concurrency: input should be greater than or equal to 1"),
-        (["--request", "{"], "codevision.judge.request: "),
-        (["--request", '{"n": 2}'], "codevision.judge.request: n isn't yours to set"),
-        (["--api-key-env", "NO_SUCH_KEY"], "codevision.judge.api_key_env: the environment has no variable NO_SUCH_KEY"),
-        (["--prompts", "/nowhere"], "codevision.judge.prompts: path does not point to a directory"),
-    ],
-    ids=str,
-)
-def test_a_setting_that_can_t_be_is_one_sentence_and_exit_code_2(words: list[str], said: str, tmp_path: Path) -> None:
-    done = check(written(tmp_path / "labels.jsonl", *LINES), "http://127.0.0.1:1/v1", *words)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"codevision: {said}")
-    assert len(done.stderr.splitlines()) == 1
+def test_a_setting_that_can_t_be_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    labels = written(tmp_path / "labels.jsonl", *LINES)
+    done = check(labels, "localhost:8000")
+    said = "codevision: codevision.judge.base_url: 'localhost:8000' doesn't begin with http:// or https://\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    done = check(labels, "http://127.0.0.1:1/v1", "--request", "{")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith("codevision: codevision.judge.request: ")
 
 
 def made(a: int, b: int, c: int, d: int) -> Agreement:
