@@ -12,6 +12,8 @@ from codevision_ext.geometry import ORIENTATION_OPS, apply, compose, compose_all
 from codevision_ext.sandbox import ExecRequest, Sandbox
 from codevision_ext.sandbox.provenance import OPS, Provenance, into_input, trace
 from codevision_ext.sandbox.provenance.probes import coordinate_map, read_map
+from codevision_ext.sandbox.provenance.verify import borne_out
+from codevision_ext.sandbox.provenance.view import View
 from codevision_ext.types import Box, ExecStatus, Orientation
 
 TURN = {
@@ -139,19 +141,58 @@ def test_what_is_not_known_is_none(sandbox: Sandbox, code: str) -> None:
     assert (seen.net, seen.box, seen.ops, seen.crops) == (None, None, (), ())
 
 
-IS_THE_MAP = "a = np.array(image)\nthe_map = (a[:, 0, 0] == 0).all()\n"
+IS_THE_MAP = "a = np.array(image)\nthe_map = len(np.unique(a[0, :, 1])) < 3 < 50 < len(np.unique(a[0, :, 0]))\n"
+NEVER_A_PROBE = "a = np.array(image)\nthe_map = False\n"
+IS_A_PROBE = IS_THE_MAP + "the_map |= len(np.unique(a)) == 2\n"
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        f"{IS_THE_MAP}result = np.rot90(a) if the_map else np.roll(a, 50, 0).swapaxes(0, 1)",
-        f"{IS_THE_MAP}result = a[10:60, 20:70] if the_map else a[60:110, 90:140][::-1, ::-1] // 2",
+        f"{IS_A_PROBE}result = np.rot90(a) if the_map else np.roll(a, 50, 0).swapaxes(0, 1)",
+        f"{IS_A_PROBE}result = a[10:60, 20:70] if the_map else a[60:110, 90:140][::-1, ::-1] // 2",
+        f"{IS_A_PROBE}result = a[::-1] if the_map else a // 2",
+        f"{IS_A_PROBE}b = Image.fromarray(a)\nx = 20 if the_map else 26\n"
+        "image = b.crop((x, 20, x + 80, 90)).resize((240, 210)).point(lambda v: v // 2)",
     ],
 )
-def test_code_that_recognises_the_map_earns_nothing(sandbox: Sandbox, code: str) -> None:
-    seen = traced(sandbox, code, noise(160, 120))
-    assert (seen.net, seen.box, seen.ops) == (None, None, ())
+def test_code_that_recognises_a_probe_is_not_believed(sandbox: Sandbox, code: str) -> None:
+    for picture in (noise(160, 120), scene(160, 120)):
+        claimed, honest = (traced(sandbox, text, picture) for text in (code, code.replace(IS_A_PROBE, NEVER_A_PROBE)))
+        assert claimed.net is None or (claimed.net, claimed.ops) == (honest.net, honest.ops)
+        assert claimed.box is None or iou(claimed.box, honest.box or ()) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("code", "net"),
+    [
+        ("image = images[1].rotate(90, expand=True)", Orientation.R90),
+        ("image = images[1].rotate(90, expand=True).resize((500, 640))", Orientation.R90),
+        ("image = ImageEnhance.Contrast(ImageOps.mirror(images[-2])).enhance(1.7)", Orientation.FH),
+    ],
+)
+def test_the_parent_is_the_picture_that_was_used(sandbox: Sandbox, code: str, net: Orientation) -> None:
+    seen = traced(sandbox, code, scene(320, 240), scene(320, 240, 5), scene(320, 240, 6))
+    assert (seen.parent, seen.net, seen.box) == (1, net, Box(0, 0, 320, 240))
+
+
+def test_a_picture_of_two_pictures_has_no_provenance(sandbox: Sandbox) -> None:
+    code = "result = np.hstack([np.array(picture) for picture in images])"
+    assert traced(sandbox, code, scene(320, 240), scene(320, 240, 5)).net is None
+
+
+@pytest.mark.parametrize("recoloured", [False, True])
+def test_a_view_that_is_a_little_off_is_not_borne_out(recoloured: bool) -> None:
+    parent, box, shown = scene(640, 480), Box(100, 80, 420, 320), Box(0, 0, 640, 480)
+    made = parent.resize((640, 480), Image.Resampling.BICUBIC, box=box)
+
+    def score(net: Orientation, *box: float) -> float:
+        return borne_out(parent, made, View(net=net, box=Box(*box), shown=shown), recoloured=recoloured)
+
+    assert score(Orientation.ID, *box) > 0.95
+    assert score(Orientation.ID, 116, 80, 436, 320) == 0  # a twentieth to the right
+    assert score(Orientation.ID, 116, 92, 404, 308) == 0  # a tenth smaller
+    assert all(score(net, *box) == 0 for net in Orientation if net is not Orientation.ID)
 
 
 def test_a_crop_a_fifth_of_which_is_painted_over_is_not_credited(sandbox: Sandbox) -> None:
