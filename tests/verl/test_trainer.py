@@ -1,12 +1,14 @@
 """Do verl's own functions compute advantages with our estimator, and is stock GRPO what is left where all take part?"""
 
+import shutil
+import tempfile
 from typing import Any
 
 import numpy as np
 import pytest
 
 from codevision_ext.config import read_settings
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InfraError, InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch and transformers warn at import, by the dozen
 
@@ -127,3 +129,72 @@ def test_a_group_of_one_is_refused(trainer: Any) -> None:
     made.actor_rollout_ref.rollout.n = 1
     with pytest.raises(InputError, match=r"rollout\.n is 1"):
         trainer.prepare(made, read_settings({}))
+
+
+@pytest.fixture
+def store() -> Any:
+    """TransferQueue with four rollouts of one prompt: two that answered, one over the turn limit, one invalid."""
+    import ray  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+    import transfer_queue as tq  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
+    from verl.utils.tensordict_utils import list_of_dict_to_tensordict  # noqa: PLC0415
+
+    rows = []
+    for i, (end, valid, reward) in enumerate(
+        [("answer", 1, 1.0), ("answer", 1, 2.0), ("turn_cap", 1, 0.5), ("answer", 0, 9.0)]
+    ):
+        mask = torch.full((3 + i,), valid)
+        scores = torch.zeros(3 + i)
+        scores[-1] = reward
+        info = {"valid": float(valid)} | {f"end_{e}": float(e == end) for e in ("answer", "turn_cap", "length")}
+        rows.append(
+            {
+                "uid": "u",
+                "response_mask": mask,
+                "loss_mask": mask,
+                "rm_scores": scores,
+                "old_log_probs": torch.zeros(3 + i),
+                "extra_fields": {"reward_extra_info": info},
+            }
+        )
+    scratch = tempfile.mkdtemp(prefix="cv")  # Ray's sockets want a short path
+    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, _temp_dir=scratch)
+    try:
+        tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))
+        keys = [f"u_{i}_0" for i in range(4)]
+        yield tq.kv_batch_put(
+            keys=keys, partition_id="train", fields=list_of_dict_to_tensordict(rows), tags=[{"is_padding": False}] * 4
+        )
+        tq.close()
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def test_a_step_s_advantages_and_masks_follow_overturn_through_verl_s_own_store(trainer: Any, store: Any) -> None:
+    import transfer_queue as tq  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    def step(overturn: str, limit: float = 0.5) -> tuple[list[float], list[list[int]]]:
+        made = object.__new__(trainer.CodeVisionTrainer)
+        made.settings = read_settings({"reward": {"overturn": overturn}, "invalid_limit": limit})
+        made.weights, made.global_steps = {}, 3
+        algorithm = {"adv_estimator": "codevision", "use_kl_in_reward": False, "gamma": 1.0, "lam": 1.0}
+        made.config = OmegaConf.create({"algorithm": algorithm, "actor_rollout_ref": {"rollout": {"n": 4}}})
+        made._compute_advantage(store, {})
+        fields = ["advantages", "response_mask", "loss_mask"]
+        got = tq.kv_batch_get(keys=store.keys, partition_id="train", select_fields=fields)
+        masks = [row.tolist() for row in got["loss_mask"].unbind()]
+        assert masks == [row.tolist() for row in got["response_mask"].unbind()]
+        return [row[0].item() for row in got["advantages"].unbind()], masks
+
+    whole, masked = [[1] * 3, [1] * 4, [1] * 5, [0] * 6], [[1] * 3, [1] * 4, [0] * 5, [0] * 6]
+    advantages, masks = step("none")
+    assert (advantages, masks) == (pytest.approx([-0.2182, 1.0911, -0.8729, 0], abs=1e-4), whole)
+    with pytest.raises(InfraError, match="25% of the rollouts of step 3 are invalid"):
+        step("none", limit=0.2)
+    advantages, masks = step("mask_loss")
+    assert (advantages, masks) == (pytest.approx([-0.2182, 1.0911, 0, 0], abs=1e-4), masked)
+    advantages, masks = step("mask_loss_and_baseline")
+    assert (advantages, masks) == (pytest.approx([-0.7071, 0.7071, 0, 0], abs=1e-4), masked)
