@@ -313,7 +313,11 @@ CASES: Sequence[Case] = (
     _ends("None is no picture", "result = None", ExecStatus.NO_IMAGE),
     _ends("a deleted picture is none", "del image", ExecStatus.NO_IMAGE),
     _ends("too much memory is said", "result = np.zeros(10**11)", ExecStatus.MEMORY),
-    _ends("memory taken bit by bit is bounded", "x = []\nwhile True: x.append(np.empty(10**8, np.uint8))", ExecStatus.MEMORY),
+    _ends(
+        "memory taken bit by bit is bounded",
+        "x = []\nwhile True: x.append(np.empty(10**8, np.uint8))",
+        ExecStatus.MEMORY,
+    ),
     _ends("a loop is stopped", "while True: pass", ExecStatus.TIMEOUT),
     _ends("sleep is stopped", "import time\ntime.sleep(10**6)", ExecStatus.TIMEOUT),
     _ends("a loop in C is stopped", "sum(iter(int, 1))", ExecStatus.TIMEOUT),

@@ -85,16 +85,21 @@ class _Zygote:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the zygote
         own, dirs = str(Path(__file__).parent), _library_dirs()
         with theirs, tempfile.TemporaryDirectory() as scratch:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", BOOT, own, str(theirs.fileno()), str(int(plotting)), *dirs],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._log,
-                env=ENVIRONMENT | {"MPLCONFIGDIR": scratch},
-                cwd="/",
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", BOOT, own, str(theirs.fileno()), str(int(plotting)), *dirs],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._log,
+                    env=ENVIRONMENT | {"MPLCONFIGDIR": scratch},
+                    cwd="/",
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                self._log.close()
+                raise SandboxError(f"the sandbox did not start: {error}") from error
             theirs.close()
             try:
                 missing |= self._hand_over((b"", b"") if "libseccomp" in missing else compile_filters())
@@ -231,8 +236,9 @@ class Sandbox:
         self.live = live or len(os.sched_getaffinity(0))
         self._least = isolation
         self._slots = threading.BoundedSemaphore(self.live)
-        self._lock = threading.Lock()
+        self._locks = {False: threading.Lock(), True: threading.Lock()}
         self._zygotes: dict[bool, _Zygote] = {}
+        """By whether it is for plotting; each behind its own lock, so that one may start while the other serves."""
         self._closed = False
         self._threads = ThreadPoolExecutor(max_workers=2 * self.live, thread_name_prefix="sandbox")
 
@@ -256,6 +262,7 @@ class Sandbox:
         if len(request.code) > self.limits.code_chars:
             return ExecResult(status=ExecStatus.TOO_LONG, detail=f"{len(request.code)} characters")
         plotting = any(PLOTTING in code for code in (request.code, *(call.code for call in request.earlier)))
+        plotting = plotting and importlib.util.find_spec(PLOTTING) is not None
         with self._slots:
             for _ in range(2):
                 zygote = self._running(plotting=plotting)
@@ -263,7 +270,7 @@ class Sandbox:
                     return zygote.call(request, self.limits)
                 except _ZygoteGoneError as error:
                     fault = error
-                    self._discard(zygote)
+                    self._discard(zygote, plotting=plotting)
         raise SandboxError(f"the sandbox died twice during one call: {fault}") from fault
 
     async def arun(self, request: ExecRequest) -> ExecResult:
@@ -276,18 +283,17 @@ class Sandbox:
 
     def close(self) -> None:
         """End the zygotes for good; calls that run, and later ones, raise SandboxError."""
-        with self._lock:
-            self._closed = True
-            zygotes = list(self._zygotes.values())
-            self._zygotes.clear()
-        for zygote in zygotes:
-            zygote.close()
+        self._closed = True
+        for plotting, lock in self._locks.items():
+            with lock:
+                zygote = self._zygotes.pop(plotting, None)
+            if zygote is not None:
+                zygote.close()
         self._threads.shutdown(wait=False)
 
     def _running(self, *, plotting: bool) -> _Zygote:
         """The zygote for this kind of code, a new one where it hasn't started yet or is dead."""
-        plotting = plotting and importlib.util.find_spec(PLOTTING) is not None
-        with self._lock:
+        with self._locks[plotting]:
             if self._closed:
                 raise SandboxError("the sandbox is closed")
             zygote = self._zygotes.get(plotting)
@@ -297,10 +303,9 @@ class Sandbox:
                 self._zygotes[plotting] = zygote = _Zygote(self._least, plotting=plotting)
             return zygote
 
-    def _discard(self, dead: _Zygote) -> None:
+    def _discard(self, dead: _Zygote, *, plotting: bool) -> None:
         """Forget a zygote that can't be reached, unless another thread has replaced it already."""
-        with self._lock:
-            for plotting, zygote in list(self._zygotes.items()):
-                if zygote is dead:
-                    del self._zygotes[plotting]
-                    dead.close()
+        with self._locks[plotting]:
+            if self._zygotes.get(plotting) is dead:
+                del self._zygotes[plotting]
+                dead.close()

@@ -51,8 +51,9 @@ def as_nobody() -> list[str]:
     """
     words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     reads = [*words, "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
-    plain = subprocess.run([*words, sys.executable, "-c", "import cv2"], capture_output=True, check=False)
-    return words if plain.returncode == 0 else reads
+    shown = [sys.executable, "-c", "import cv2, sys; sys.stdout.write(sys.base_prefix)"]
+    plain = subprocess.run([*words, *shown], capture_output=True, text=True, check=False)
+    return words if plain.stdout == sys.base_prefix else reads
 
 
 class Canaries:

@@ -1,4 +1,4 @@
-"""What hostile code can't do today, and that our own faults are never taken for its."""
+"""What hostile code can't do, and that our own faults are never taken for its; `test_attacks.py` has the corpus."""
 
 import contextlib
 import os
@@ -193,9 +193,10 @@ def test_a_closed_sandbox_says_so_and_leaves_no_process() -> None:
 
 
 def test_an_interpreter_that_cant_load_the_libraries_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(SandboxError, match="did not start"):
-        Sandbox().start()
+    for executable in ("/bin/false", "/nonexistent/python"):
+        monkeypatch.setattr("sys.executable", executable)
+        with pytest.raises(SandboxError, match="did not start"):
+            Sandbox().start()
 
 
 def test_calls_leave_no_process_and_no_descriptor(sandbox: Sandbox) -> None:
