@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from codevision_ext.geometry import compose, inverse, map_box, map_size
+from codevision_ext.geometry import inverse, map_box, map_size
 from codevision_ext.sandbox.pool import Sandbox
 from codevision_ext.sandbox.protocol import ExecRequest, ExecResult
 from codevision_ext.sandbox.provenance.exact import find_exact
@@ -29,7 +29,7 @@ from codevision_ext.sandbox.provenance.view import View
 from codevision_ext.types import Box, ExecStatus, Orientation
 
 MARGIN = 0.15
-"""How much better one orientation must correlate than every other, where no probe was read."""
+"""How much better one parent must correlate than every other."""
 
 PROBES = ((coordinate_map, read_map), (texture, read_texture))
 """What is painted in place of a picture of a given size, and how the result is read."""
@@ -143,18 +143,9 @@ def _best(
 
 
 def _by_match(request: ExecRequest, made: Image.Image) -> Provenance | None:
-    """The view that corners of the real pictures show, where every other orientation fits worse."""
+    """The view that corners of the real pictures show."""
     index = request.image_index
-    parent = request.images[index].convert("RGB")
-    view = register_pair(made, parent)
-    if view is None:
-        return None
-    turned = [
-        View(net=compose(inverse(turn), view.net), box=map_box(view.box, turn, parent.size), shown=view.shown)
-        for turn in Orientation
-        if map_size(turn, parent.size) == parent.size
-    ]
-    return _best(request, made, [(index, view) for view in turned], recoloured=True)
+    return _best(request, made, [(index, register_pair(made, request.images[index].convert("RGB")))], recoloured=True)
 
 
 def _described(index: int, view: View, parent: Image.Image) -> Provenance:

@@ -40,6 +40,8 @@ MATCHES = 10
 """Fewer corners that agree are chance."""
 ENOUGH = 20
 """So many corners that agree, and are a quarter of those found, need no second look."""
+RIVAL = 0.8
+"""Another orientation must fit less than this, as a share of how the best one fits."""
 BORDER = 32
 """Corners are looked for this close to the edge, pixels: ORB leaves out its own border."""
 
@@ -136,9 +138,14 @@ def texture(size: tuple[int, int]) -> Image.Image:
     return grey.convert("RGB")
 
 
-@lru_cache(maxsize=1)
-def _texture_corners() -> tuple[Array, Pixels]:
-    return corners(_texture(), 6 * FEATURES)
+@lru_cache(maxsize=2)
+def _texture_corners(outlined: bool) -> tuple[Array, Pixels]:
+    return corners(_outlines(_texture()) if outlined else _texture(), 6 * FEATURES)
+
+
+def _outlines(grey: Pixels) -> Pixels:
+    """Bright where the grey values change: what filters that look for edges leave."""
+    return np.asarray(cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
 
 
 def corners(grey: Pixels, count: int = FEATURES) -> tuple[Array, Pixels]:
@@ -155,9 +162,14 @@ def read_texture(seen: Image.Image, size: tuple[int, int]) -> View | None:
     if content is None:
         return None
     times = _magnified(size)
-    points, descriptors = _texture_corners()
-    there = inside(Box(0, 0, size[0] / times, size[1] / times), points)
-    return register(seen, content, texture(size), (points[there] * times, descriptors[there]))
+    for outlined in (False, True):
+        points, descriptors = _texture_corners(outlined)
+        there = inside(Box(0, 0, size[0] / times, size[1] / times), points)
+        known = points[there] * times, descriptors[there]
+        view = register(seen, content, texture(size), known, outlined=outlined)
+        if view is not None:
+            return view
+    return None
 
 
 def register_pair(seen: Image.Image, parent: Image.Image) -> View | None:
@@ -168,11 +180,19 @@ def register_pair(seen: Image.Image, parent: Image.Image) -> View | None:
     return register(seen, Box(0, 0, *seen.size), parent, (points / zoom, descriptors))
 
 
-def register(seen: Image.Image, content: Box, parent: Image.Image, known: tuple[Array, Pixels]) -> View | None:
-    """The view of `parent`, whose corners are `known`, that the content of `seen` shows; None where few are found."""
+def register(
+    seen: Image.Image, content: Box, parent: Image.Image, known: tuple[Array, Pixels], *, outlined: bool = False
+) -> View | None:
+    """The view of `parent`, whose corners are `known`, that the content of `seen` shows.
+
+    None where few corners are found, where other things are to be seen as well, or where another orientation of the
+    same part is. `outlined`: the corners are those of the parent's outlines.
+    """
     grey = np.asarray(seen.convert("L").crop(content))
+    if outlined:
+        grey = cv2.absdiff(grey, np.full_like(grey, np.median(grey)))
     most, best = MATCHES - 1, None
-    for side, inverted, mirrored in product(FEATURE_SIDES, (False, True), (False, True)):
+    for side, inverted, mirrored in product(FEATURE_SIDES, (False,) if outlined else (False, True), (False, True)):
         zoom = side / max(grey.shape)
         turned = _zoomed(255 - grey if inverted else grey, zoom)
         points, descriptors = corners(turned[:, ::-1] if mirrored else turned)
@@ -188,7 +208,11 @@ def register(seen: Image.Image, content: Box, parent: Image.Image, known: tuple[
             break
     if best is None:
         return None
-    return best if shared(parent, seen, best) * _area(best.shown) >= COVERAGE * _area(content) else None
+    covered = shared(parent, seen, best)
+    if covered * _area(best.shown) < COVERAGE * _area(content):
+        return None
+    rivals = (shared(parent, seen, view) for view in best.others(parent.size))
+    return best if all(rival < RIVAL * covered for rival in rivals) else None
 
 
 def _zoomed(grey: Pixels, zoom: float) -> Pixels:

@@ -1,13 +1,13 @@
 """Where the pixels of a picture come from: which part of its parent it shows, and how that is turned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from codevision_ext.geometry import inverse, map_size
+from codevision_ext.geometry import compose, inverse, map_box, map_size
 from codevision_ext.types import Box, Orientation
 
 Array = NDArray[np.float64]
@@ -44,6 +44,13 @@ class View:
         (x1, y1, x2, y2), (u1, v1, u2, v2) = self.box, self.shown
         wide, high = map_size(inverse(self.net), (u2 - u1, v2 - v1))  # type: ignore[arg-type]
         return np.array([(x2 - x1) / wide, (y2 - y1) / high])
+
+    def others(self, size: tuple[int, int]) -> "list[View]":
+        """What else could look like this in a symmetric parent of `size`."""
+        turns = [turn for turn in Orientation if turn is not Orientation.ID and map_size(turn, size) == size]
+        return [
+            replace(self, net=compose(inverse(turn), self.net), box=map_box(self.box, turn, size)) for turn in turns
+        ]
 
     def source(self, outs: Array) -> Array:
         """Where points of the output come from, in pixels of the parent; shape (n, 2) both."""
