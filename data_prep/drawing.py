@@ -21,10 +21,12 @@ FONTS = {
 
 CELL_PX = 28
 """Width of the cell of one character, and least height of a picture: what one token of a Qwen2.5-VL picture covers."""
-TEXT_PX = (18, 22)
+TEXT_PX = (18, 20)
 """Least and greatest height of a character."""
 JITTER_PX = 2
 """How far from the centre the text may stand."""
+RULE_PX = 2
+"""Width of the margin on the left and of the rule below."""
 MIN_CONTRAST = 110
 """Least difference in brightness (0-255) between ink and paper."""
 NOISE = 5
@@ -52,17 +54,22 @@ def draw_colours(rng: np.random.Generator) -> Colours:
 
 
 def draw_text(rng: np.random.Generator, text: str, font: str, size: tuple[int, int], colours: Colours) -> Pixels:
-    """A `size` (width, height) picture with the characters of `text` in a row of equal cells, a bit off the centre."""
+    """A `size` (width, height) picture with the characters of `text` in a row of equal cells, a bit off the centre.
+
+    A margin on the left and a rule below tell how the picture stands, as on a ruled page.
+    """
     width, height = size
     tall = int(rng.integers(TEXT_PX[0], TEXT_PX[1] + 1))
     across, down = (int(shift) for shift in rng.integers(-JITTER_PX, JITTER_PX + 1, 2))
     stencil = Image.new("L", size)
     for index, character in enumerate(text):
         glyph = _stencil(character, font)
-        wide = round(min(glyph.width * tall / glyph.height, CELL_PX - 2 * JITTER_PX - 2))
-        centre = width / 2 + CELL_PX * (index + 0.5 - len(text) / 2)
-        corner = (round(centre - wide / 2) + across, round((height - tall) / 2) + down)
+        wide = round(min(glyph.width * tall / glyph.height, CELL_PX - 2 * JITTER_PX - RULE_PX - 2))
+        centre = (width + RULE_PX) / 2 + CELL_PX * (index + 0.5 - len(text) / 2)
+        corner = (round(centre - wide / 2) + across, round((height - RULE_PX - tall) / 2) + down)
         stencil.paste(glyph.resize((wide, tall), Image.Resampling.BOX), corner)
+    stencil.paste(255, (0, 0, RULE_PX, height))
+    stencil.paste(255, (0, height - RULE_PX, width, height))
     coverage = np.asarray(stencil, dtype=np.float32)[..., None] / 255
     paper, ink = (np.asarray(colour, dtype=np.float32) for colour in (colours.paper, colours.ink))
     return _noisy(rng, paper + coverage * (ink - paper))

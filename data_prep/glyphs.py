@@ -30,8 +30,8 @@ LOOKS = {
 """What is thought of a picture, by what was done to it."""
 CELL = (84, 28)
 """Width and height of a cell of the page, pixels."""
-GRID = (3, 6)
-"""Columns and rows of the page: 252x168 pixels, with text in one cell."""
+GRID = (2, 3)
+"""Columns and rows of the page: 168x84 pixels, with text in one cell."""
 LENGTH = 3
 """Characters of a text."""
 COLUMNS = {

@@ -11,6 +11,7 @@ mkdir -p "${OUT:=runs/demo}/logs"
 OUT=$(cd "$OUT" && pwd)
 if [ "$device" = cpu ]; then
   export VERL_PLATFORM=cpu OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+  export RAY_worker_niceness=${RAY_worker_niceness:-0} # Ray's own is 15: everything else on the machine would come first
 fi
 
 last() { # FOLDER: the last step that verl saved there
@@ -33,7 +34,7 @@ grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkp
 case $stage in
   data)
     exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 8000 --sft-rows 3000 --test-items 100 \
-      --wrong-first 0.3 --seed "$seed" --force "$@"
+      --seed "$seed" --force "$@"
     ;;
   model)
     exec codevision tiny-model --family qwen2_5_vl --hidden 128 --layers 2 --vision-hidden 64 --vision-layers 2 \

@@ -12,7 +12,7 @@ from PIL import Image
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
 from codevision_ext.types import Box
-from data_prep.drawing import FONTS, MIN_CONTRAST, NOISE, TEXT_PX, draw_colours, draw_text
+from data_prep.drawing import FONTS, MIN_CONTRAST, NOISE, RULE_PX, TEXT_PX, draw_colours, draw_text
 from data_prep.glyphs import (
     CELL,
     COLUMNS,
@@ -95,11 +95,12 @@ def test_a_box_is_a_cell_of_the_upright_page_and_holds_all_of_the_text(many: lis
         assert (cell.x2 - cell.x1, cell.y2 - cell.y1) == CELL
         inside, rest = page.crop(tuple(map(int, cell))), page.copy()
         assert contrast(inside) >= MIN_CONTRAST
-        rest.paste(Image.new("RGB", CELL, inside.getpixel((0, 0))), tuple(map(int, cell[:2])))
+        paper = inside.getpixel((CELL[0] - 1, 0))
+        rest.paste(Image.new("RGB", CELL, paper), tuple(map(int, cell[:2])))
         assert contrast(rest) < contrast(inside) / 2
 
 
-def test_characters_are_tall_enough_and_whole_in_every_font_and_size() -> None:
+def test_characters_are_tall_enough_and_whole_beside_the_margin_and_above_the_rule() -> None:
     rng = np.random.default_rng(0)
     for font in (font for split in SPLITS for font in FONTS[split]):
         for size in Mix().sizes:
@@ -108,9 +109,11 @@ def test_characters_are_tall_enough_and_whole_in_every_font_and_size() -> None:
             assert pixels.shape == (size[1], size[0], 3)
             paper = np.asarray(colours.paper)
             inked = np.abs(pixels - paper).max(axis=2) > 3 * NOISE
+            assert inked[-RULE_PX:].all()
+            assert inked[:, :RULE_PX].all()
+            inked = inked[:-RULE_PX, RULE_PX:]
             assert np.ptp(np.nonzero(inked.any(axis=1))) + 1 >= TEXT_PX[0] - 2
-            edge = np.concatenate([inked[0], inked[-1], inked[:, 0], inked[:, -1]])
-            assert not edge.any()
+            assert not np.concatenate([inked[0], inked[:, -1]]).any()
 
 
 def test_ink_and_paper_differ_in_brightness() -> None:
