@@ -103,7 +103,7 @@ def fit_view(outs: Array, ins: Array, content: Box, size: tuple[int, int], toler
         if line is None:
             return None, agreeing
         (slope, offset), out = line, axis ^ swapped
-        low, high = sorted(_end(slope * edge + offset, size[axis]) for edge in edges[out])
+        low, high = sorted(_end(slope * edge + offset, size[axis], snap=abs(slope) != 1) for edge in edges[out])
         if high - low < 1:
             return None, agreeing
         ends.append((low, high))
@@ -129,9 +129,9 @@ def _line(at: Array, values: Array, ends: Array) -> tuple[float, float] | None:
     return (float(slope), float(offset)) if abs(slope) > 1e-3 else None
 
 
-def _end(value: float, limit: int) -> float:
-    """Within the picture, on its edge or a whole pixel where that is near."""
-    near = max(1.0, NEAR_EDGE * limit)
+def _end(value: float, limit: int, *, snap: bool) -> float:
+    """Within the picture; with `snap` on its edge where that is near, else on a whole pixel."""
+    near = max(1.0, NEAR_EDGE * limit) if snap else 0.0
     return 0.0 if value < near else float(limit) if value > limit - near else _whole(value)
 
 
