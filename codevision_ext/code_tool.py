@@ -82,6 +82,8 @@ class Observation:
     image: Image.Image | None = None
     """The new picture; None where there is none (a failed call, or a picture equal to its parent)."""
     step: Step
+    result: ExecResult
+    """How the execution ended, in full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class BegunCall:
     image: Image.Image | None
     step: "asyncio.Task[Step]"
     """What the record keeps; await it before the rollout ends. Raises SandboxError."""
+    result: ExecResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,12 +171,13 @@ class CodeTool:
             SandboxError: the sandbox is broken; the rollout is invalid, not wrong.
         """
         run = self._run(desk, call)
-        return Observation(text=run.text, image=run.image, step=self._settle(desk, run, self._trace(run)))
+        step = self._settle(desk, run, self._trace(run))
+        return Observation(text=run.text, image=run.image, step=step, result=run.result)
 
     async def acall(self, desk: PictureDesk, call: ToolCall) -> Observation:
         """`call` without blocking the event loop; calls on one desk must follow one another."""
         begun = await self.begin(desk, call)
-        return Observation(text=begun.text, image=begun.image, step=await begun.step)
+        return Observation(text=begun.text, image=begun.image, step=await begun.step, result=begun.result)
 
     async def begin(self, desk: PictureDesk, call: ToolCall) -> BegunCall:
         """Execute one call and return as soon as the model can go on; what it did is traced in the meantime.
@@ -182,7 +186,7 @@ class CodeTool:
         """
         run = await self._sandbox.in_thread(lambda: self._run(desk, call))
         desk.settling = asyncio.create_task(self._settle_after(desk.settling, desk, run))
-        return BegunCall(text=run.text, image=run.image, step=desk.settling)
+        return BegunCall(text=run.text, image=run.image, step=desk.settling, result=run.result)
 
     async def _settle_after(self, before: "asyncio.Task[Step] | None", desk: PictureDesk, run: _Run) -> Step:
         made = await self._sandbox.in_thread(lambda: self._trace(run))
@@ -217,9 +221,10 @@ class CodeTool:
 
     def _settle(self, desk: PictureDesk, run: _Run, made: Provenance) -> Step:
         """What the record keeps; in the order of the calls."""
-        status = run.result.status
+        status, isolation = run.result.status, run.result.isolation
         if run.node is None:
-            return Step(ok=status is ExecStatus.OK, parent=made.parent, noop=made.noop, status=status)
+            done = status is ExecStatus.OK
+            return Step(ok=done, parent=made.parent, noop=made.noop, status=status, isolation=isolation)
         node = desk.settle(made)
         return Step(
             ok=True,
@@ -230,6 +235,7 @@ class CodeTool:
             net=node.net,
             region=node.region,
             status=status,
+            isolation=isolation,
         )
 
     def _text(self, key: str, result: ExecResult, **values: int) -> str:

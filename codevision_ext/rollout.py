@@ -5,6 +5,7 @@ turns words and pictures into tokens, a `CodeTool` runs code. Pictures keep full
 for the model.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -120,48 +121,56 @@ async def play(
     tools = [TOOL_SCHEMA] if tool else []
     episode = Episode(prompt_ids=codec.prompt(messages, tools, fitted), limits=limits)
     told: list[Message] = []
-    steps: list[Step] = []
+    steps: list[asyncio.Task[Step]] = []  # what a call did is traced while the policy goes on
     malformed = 0
 
-    def ended(reason: EndReason) -> Trajectory:
-        return Trajectory(
-            episode=episode,
-            end_reason=reason,
-            messages=tuple(told),
-            steps=tuple(steps),
-            pictures=tuple(desk.pictures),
-            fitted=tuple(fitted),
-            malformed=malformed,
-        )
+    async def turns() -> EndReason:
+        nonlocal malformed
+        while True:
+            sample = await policy(episode.ids, fitted, episode.room)
+            if not sample.ids:
+                raise EngineError("the engine sampled nothing")
+            episode.add_sampled(sample.ids, sample.log_probs)
+            reply = codec.decode(sample.ids)
+            told.append(Message(role="assistant", text=reply))
+            if not sample.finished:
+                return EndReason.LENGTH
+            parsed = parse_call(reply, len(desk.pictures))
+            if tool is None or parsed.status is CallStatus.NONE:
+                return EndReason.ANSWER
+            if episode.turns >= limits.assistant_turns:
+                return EndReason.TURN_CAP
+            shown: list[Image.Image] = []
+            if parsed.call is None:
+                malformed += 1
+                if malformed >= limits.malformed_calls:
+                    return EndReason.MALFORMED
+                text = parsed.message
+            else:
+                begun = await tool.begin(desk, parsed.call)
+                steps.append(begun.step)
+                text = "\n".join(filter(None, [begun.text, parsed.message]))
+                if begun.image is not None:
+                    shown.append(codec.fit(begun.image))
+            closed = sample.ids[-1] == codec.end_id
+            if not episode.add_context(codec.observation("tool", text, shown, closed=closed)):
+                return EndReason.LENGTH
+            fitted.extend(shown)
+            told.append(Message(role="tool", text=text, pictures=(len(desk.pictures) - 1,) if shown else ()))
 
-    while True:
-        sample = await policy(episode.ids, fitted, episode.room)
-        if not sample.ids:
-            raise EngineError("the engine sampled nothing")
-        episode.add_sampled(sample.ids, sample.log_probs)
-        reply = codec.decode(sample.ids)
-        told.append(Message(role="assistant", text=reply))
-        if not sample.finished:
-            return ended(EndReason.LENGTH)
-        parsed = parse_call(reply, len(desk.pictures))
-        if tool is None or parsed.status is CallStatus.NONE:
-            return ended(EndReason.ANSWER)
-        if episode.turns >= limits.assistant_turns:
-            return ended(EndReason.TURN_CAP)
-        shown: list[Image.Image] = []
-        if parsed.call is None:
-            malformed += 1
-            if malformed >= limits.malformed_calls:
-                return ended(EndReason.MALFORMED)
-            text = parsed.message
-        else:
-            observation = await tool.acall(desk, parsed.call)
-            steps.append(observation.step)
-            text = "\n".join(filter(None, [observation.text, parsed.message]))
-            if observation.image is not None:
-                shown.append(codec.fit(observation.image))
-        closed = sample.ids[-1] == codec.end_id
-        if not episode.add_context(codec.observation("tool", text, shown, closed=closed)):
-            return ended(EndReason.LENGTH)
-        fitted += shown
-        told.append(Message(role="tool", text=text, pictures=(len(desk.pictures) - 1,) if shown else ()))
+    try:
+        reason = await turns()
+    finally:
+        traced = await asyncio.gather(*steps, return_exceptions=True)
+    for step in traced:
+        if isinstance(step, BaseException):
+            raise step
+    return Trajectory(
+        episode=episode,
+        end_reason=reason,
+        messages=tuple(told),
+        steps=tuple(step for step in traced if isinstance(step, Step)),
+        pictures=tuple(desk.pictures),
+        fitted=tuple(fitted),
+        malformed=malformed,
+    )

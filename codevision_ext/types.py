@@ -85,6 +85,8 @@ class Step:
     noop: bool = False
     """The output equals its parent, pixel for pixel."""
     status: ExecStatus | None = None
+    isolation: str | None = None
+    """What the code ran behind (`sandbox.protocol.Isolation`); None: it isn't known."""
     faithful: float | None = None
     """What a step judge gave: is the call what the text says, and is its result used? In [0, 1]; None: unknown."""
 

@@ -132,7 +132,7 @@ async def evaluate(
     async def group(case: Case) -> list[Record]:
         nonlocal done
         played = await asyncio.gather(*[once(case, number) for number in range(rollouts)])
-        records = score(case.item, case.name, played, settings, split="test", seed=seed)
+        records = await asyncio.to_thread(score, case.item, case.name, played, settings, split="test", seed=seed)
         kept = [with_pictures(record, trajectory, out) for record, trajectory in zip(records, played, strict=True)]
         done += 1
         if progress:

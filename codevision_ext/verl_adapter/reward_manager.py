@@ -4,6 +4,7 @@ With the CodeVision worker rewards are set before verl asks (group terms need al
 this manager is then nothing. It serves verl's stock worker, where a group is a single rollout.
 """
 
+import asyncio
 from typing import Any
 
 from omegaconf import DictConfig
@@ -37,5 +38,6 @@ class CodeVisionRewardManager(RewardManagerBase):
             raise InputError("reward manager codevision: the rollout needs agent loop codevision (default_agent_loop)")
         trajectory = extra["trajectory"]
         size = trajectory.pictures[0].size if trajectory and trajectory.pictures else (0, 0)
-        (record,) = score(read_item(row, size), str(row["uid"]), [trajectory], self.settings)
+        item = read_item(row, size)
+        (record,) = await asyncio.to_thread(score, item, str(row["uid"]), [trajectory], self.settings)
         return {"reward_score": record.reward or 0.0, "reward_extra_info": numbers(record, trajectory, self.settings)}

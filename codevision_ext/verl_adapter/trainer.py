@@ -180,6 +180,8 @@ def summarise(infos: list[dict[str, float]]) -> dict[str, float]:
     calls, malformed = mean("calls"), mean("malformed_calls")
     metrics = {f"reward/{name.removeprefix('term_')}/mean": mean(name) for name in infos[0] if name.startswith("term_")}
     metrics |= {f"rollout/{name}": mean(name) for name in infos[0] if name.startswith("end_")}
+    judge = [name for name in ("judged", "abstained") if name in infos[0]]  # what it abstains from is invalid: over all
+    metrics |= {f"rollout/{name}": float(np.mean([info[name] for info in infos])) for name in judge}
     return metrics | {
         "reward/total/mean": sum(metrics[name] for name in metrics if name.startswith("reward/")),
         "rollout/accuracy": mean("acc"),

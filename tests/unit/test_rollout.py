@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codevision_ext.code_tool import CodeTool
+from codevision_ext.code_tool import BegunCall, CodeTool, PictureDesk
 from codevision_ext.episode import Episode, EpisodeLimits
 from codevision_ext.errors import EngineError, InputError, SandboxError
 from codevision_ext.parsing import malformed_messages
 from codevision_ext.rollout import Sample, Trajectory, play
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.types import EndReason, ExecStatus
+from codevision_ext.types import EndReason, ExecStatus, Step, ToolCall
 
 PICTURE = Image.frombytes("RGB", (4, 2), bytes(range(24)))
 TURN = "image = image.rotate(90, expand=True)"
@@ -190,10 +191,59 @@ def test_a_turn_has_the_room_that_is_left_and_no_more_than_a_turn_s_own(tool: Co
     assert second == 300 - (len(asked) - len(policy.asked[0][0]))
 
 
+class LateTool:
+    """A tool that knows what its first call did only when the policy has gone on."""
+
+    def __init__(self, tool: CodeTool, fault: Exception | None = None) -> None:
+        self.tool, self.fault = tool, fault
+        self.went_on = asyncio.Event()
+
+    async def begin(self, desk: PictureDesk, call: ToolCall) -> BegunCall:
+        begun = await self.tool.begin(desk, call)
+
+        async def late() -> Step:
+            await asyncio.wait_for(self.went_on.wait(), 10)
+            if self.fault:
+                raise self.fault
+            return await begun.step
+
+        return replace(begun, step=asyncio.create_task(late()))
+
+
+class Onward(Script):
+    """Tells a LateTool that it was asked again, and may then break."""
+
+    def __init__(self, tool: LateTool, *lines: str, breaks: bool = False) -> None:
+        super().__init__(*lines)
+        self.tool, self.breaks = tool, breaks
+
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:
+        if self.asked:
+            self.tool.went_on.set()
+            if self.breaks:
+                raise EngineError("the engine died")
+        return await super().__call__(ids, pictures, max_tokens)
+
+
+def test_the_policy_goes_on_while_it_is_traced_what_its_call_did(tool: CodeTool) -> None:
+    late = LateTool(tool)
+    trajectory = played(Onward(late, calls(TURN), ANSWER), late)
+    assert [step.net for step in trajectory.steps] == ["r90"]
+
+
+def test_a_sandbox_that_dies_while_it_traces_spoils_the_rollout(tool: CodeTool) -> None:
+    late = LateTool(tool, SandboxError("the sandbox died"))
+    with pytest.raises(SandboxError, match="the sandbox died"):
+        played(Onward(late, calls(TURN), ANSWER), late)
+    late = LateTool(tool, SandboxError("the sandbox died"))
+    with pytest.raises(EngineError, match="the engine died"):
+        played(Onward(late, calls(TURN), ANSWER, breaks=True), late)
+
+
 class DeadSandbox:
     """A sandbox that broke under us."""
 
-    async def acall(self, *_: Any) -> None:
+    async def begin(self, *_: Any) -> None:
         raise SandboxError("the sandbox died")
 
 

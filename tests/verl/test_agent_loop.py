@@ -89,7 +89,7 @@ def says(tokenizer: Any, text: str, reason: str = "completed") -> Generate:
 class DeadTool:
     """A tool whose sandbox broke."""
 
-    async def acall(self, *_: Any) -> None:
+    async def begin(self, *_: Any) -> None:
         raise SandboxError("the sandbox died")
 
 
