@@ -194,6 +194,45 @@ def hacks(
     typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
 
 
+@app.command(name="exec")
+def execute(
+    pictures: Annotated[list[Path] | None, typer.Argument(metavar="[PICTURE]...", help="More of --image.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="A picture for the snippet; the first is `image`.")] = None,
+    code: Annotated[Path | None, typer.Option(help="One snippet: its file. Its answer goes to stdout.")] = None,
+    batch: Annotated[
+        Path | None, typer.Option(metavar="IN.jsonl", help="Many: {id, code, image|images} a line.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The picture made; with --batch the answers.")] = None,
+    images_dir: Annotated[Path | None, typer.Option(help="Folder for the pictures that a batch makes.")] = None,
+    timeout: Annotated[float, typer.Option(help="Wall clock of one run, seconds.")] = 5.0,
+    memory_mb: Annotated[int, typer.Option(help="Memory of one run, MiB.")] = 512,
+    isolation: Annotated[
+        str, typer.Option(help="The least to run behind: unsafe, strict, strict+landlock.")
+    ] = "strict",
+) -> None:
+    """Run model-written code on pictures, in the sandbox, as a tool call would, and trace what it did.
+
+    Exit 0 when every snippet was answered, whatever it did. A bad line ends the command, nothing written.
+    """
+    from codevision_ext.code_tool import read_tool_settings  # noqa: PLC0415  other commands start without it
+    from codevision_ext.exec import run_batch, run_one  # noqa: PLC0415
+    from codevision_ext.sandbox import Sandbox  # noqa: PLC0415
+
+    given = [*(image or ()), *(pictures or ())]
+    if (code is None) == (batch is None):
+        raise InputError("say either --code FILE, to run one snippet, or --batch IN.jsonl, to run many")
+    if code is not None and images_dir is not None:
+        raise InputError("--images-dir goes with --batch; say --out for the picture of one snippet")
+    if batch is not None and (given or out is None):
+        raise InputError("--batch wants -o OUT.jsonl, and its lines name the pictures")
+    settings = read_tool_settings({"wall_s": timeout, "memory_mb": memory_mb, "isolation": isolation}, "exec")
+    with Sandbox(settings.limits, isolation=settings.isolation) as sandbox:
+        if code is not None:
+            typer.echo(run_one(code, given, sandbox, out))
+        elif batch is not None and out is not None:
+            typer.echo(f"{out}: {run_batch(batch, out, sandbox, images_dir):,} answers")
+
+
 def main() -> None:
     """Runs the command; what went wrong on purpose is one sentence on stderr and exit code 2."""
     try:

@@ -81,7 +81,7 @@ class EarlierCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecRequest:
-    """Code and the pictures it gets; `image` is the one at `image_index`."""
+    """Code and the pictures it gets; `image` is the one at `image_index`, and unbound where there are none."""
 
     code: str
     images: tuple[Image.Image, ...]
@@ -90,7 +90,7 @@ class ExecRequest:
     """Run first in the same child, in this order; their time and memory count. Empty: variables aren't kept."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.image_index < len(self.images):
+        if not 0 <= self.image_index < max(1, len(self.images)):
             raise InputError(f"image_index is {self.image_index}, but there are {len(self.images)} pictures")
         for call in self.earlier:
             if not 0 <= call.image_index < call.pictures <= len(self.images):

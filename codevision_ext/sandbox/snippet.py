@@ -132,8 +132,10 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
 
 def set_stage(names: dict[str, Any], pictures: list[Any], program: Program, tools: dict[str, Any]) -> None:
     """Bind the pictures of one call; `draw` draws on `image` itself."""
-    given = pictures[program.image_index]
-    names |= {"image": given, "img": given, "images": pictures, "draw": tools["ImageDraw"].Draw(given)}
+    names["images"] = pictures
+    if pictures:
+        given = pictures[program.image_index]
+        names |= {"image": given, "img": given, "draw": tools["ImageDraw"].Draw(given)}
 
 
 def chosen(names: dict[str, Any], before: dict[str, Any], max_pixels: int) -> list[Any]:
