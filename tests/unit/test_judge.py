@@ -110,7 +110,8 @@ async def test_the_wait_grows_with_each_attempt() -> None:
     with serve(Reply(status=500), Reply(status=500), honest) as server:
         await ask(server.url)
     first, second = (b - a for a, b in zip(server.times, server.times[1:], strict=False))
-    assert 0.3 < first < second
+    assert first > 0.3  # 0.5 s and 1 s, each up to a quarter less; a busy machine only adds to them
+    assert second > 0.7
 
 
 @pytest.mark.parametrize("slow", [says("x", delay_s=3.0), says("x", pause_s=0.1)], ids=["silent", "dripping"])
