@@ -233,6 +233,31 @@ def execute(
             typer.echo(f"{out}: {run_batch(batch, out, sandbox, images_dir):,} answers")
 
 
+@app.command()
+def doctor(
+    tool: Annotated[Path | None, typer.Option(help="Tool config whose settings to examine; else the defaults.")] = None,
+) -> None:
+    """Show which primitives this machine has, and run the conformance suite: tables on stderr, JSON on stdout.
+
+    Exit 1 when something required is missing, or the back end refuses to start or fails a case.
+    """
+    from rich.console import Console  # noqa: PLC0415  other commands start without it
+
+    from codevision_ext.code_tool import ToolSettings  # noqa: PLC0415
+    from codevision_ext.doctor import examine, show  # noqa: PLC0415
+    from codevision_ext.sandbox import Sandbox  # noqa: PLC0415
+    from codevision_ext.sandbox.lockdown import primitives  # noqa: PLC0415
+    from codevision_ext.verl_adapter.recipe import read_tool_config  # noqa: PLC0415
+
+    settings = read_tool_config(tool) if tool else ToolSettings()
+    sandbox = Sandbox(settings.limits, live=settings.live, isolation=settings.isolation)
+    checkup = examine(sandbox, primitives())
+    sandbox.close()
+    show(checkup, Console(stderr=True))
+    typer.echo(json.dumps(checkup.plain(), indent=2))
+    sys.exit(not checkup.ok)
+
+
 def main() -> None:
     """Runs the command; what went wrong on purpose is one sentence on stderr and exit code 2."""
     try:

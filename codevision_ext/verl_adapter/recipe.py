@@ -39,7 +39,7 @@ def read_rules(path: Path) -> Rules:
     multi_turn = _at(config, "actor_rollout_ref.rollout.multi_turn", path)
     tool_config = multi_turn.get("tool_config_path")
     checked = read_settings(settings)
-    tool = _tool_settings(_beside(path, tool_config)) if tool_config else ToolSettings()
+    tool = read_tool_config(_beside(path, tool_config)) if tool_config else ToolSettings()
     return Rules(
         settings=checked,
         limits=EpisodeLimits(
@@ -58,8 +58,12 @@ def _beside(path: Path, name: str) -> Path:
     return Path(name) if Path(name).is_file() else path.parent / Path(name).name
 
 
-def _tool_settings(path: Path) -> ToolSettings:
-    """The settings of the code tool in a tool config of verl."""
+def read_tool_config(path: Path) -> ToolSettings:
+    """The settings of the code tool in a tool config of verl.
+
+    Raises:
+        InputError: the file can't be read, has no code tool, or a setting is unknown or wrong; names it.
+    """
     for tool in _read(path).get("tools") or ():
         if str(tool.get("class_name", "")).endswith(".CodeImageTool"):
             return read_tool_settings(tool.get("config") or {}, str(path))
