@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 INSTALLED := $(VENV)/.installed
 SEED ?= 0
 
-.PHONY: install demo bench-step test lint check clean
+.PHONY: install demo bench-step bench-sandbox soak test lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -35,6 +35,14 @@ demo: install
 # Seconds of a GRPO step of 8 prompts x 4 rollouts, after `make demo`: the median of runs/demo/bench/metrics.jsonl
 bench-step: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OUT=runs/demo SEED=$(SEED) bash recipe/demo/run.sh bench
+
+# What a call costs beside other ways to run the same code; the table of docs/sandbox.md
+bench-sandbox: install
+	$(BIN)/python benchmarks/sandbox.py
+
+# N calls, one in twenty hostile: nothing may be lost, mixed up or left behind
+soak: install
+	$(BIN)/python benchmarks/sandbox.py --soak $(or $(N),50000)
 
 test: install
 	$(BIN)/python -m pytest

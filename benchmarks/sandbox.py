@@ -1,0 +1,344 @@
+"""What does a sandboxed call cost beside the other ways to run the same code, and does it leave anything behind?
+
+`python benchmarks/sandbox.py [--rounds N]` times every way in every round, so that whatever else the machine does
+falls on all of them, and prints medians and the targets as Markdown. `--soak N` makes N calls, one in twenty hostile.
+"""
+
+import argparse
+import os
+import random
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import ray
+from PIL import Image, ImageEnhance
+
+from codevision_ext.sandbox import ExecRequest, Isolation, Limits, Sandbox, pool
+from codevision_ext.types import ExecStatus
+
+Way = Callable[[Image.Image], Image.Image]
+
+SIZES = {"8x8": (8, 8), "1 MP": (1000, 1000), "12 MP": (4000, 3000)}
+CODE = """
+turned = image.rotate(90, expand=True)
+margin = turned.width // 10
+box = (margin, margin, turned.width - margin, turned.height - margin)
+image = ImageEnhance.Contrast(turned.crop(box)).enhance(1.5)
+"""
+FRESH = """
+import sys
+import cv2, numpy as np
+from PIL import Image, ImageEnhance
+size = int(sys.argv[1]), int(sys.argv[2])
+image = Image.frombytes("RGB", size, sys.stdin.buffer.read())
+exec(sys.argv[3])
+sys.stdout.buffer.write(np.array(image.size, "<u4").tobytes() + image.tobytes())
+"""
+FORKER = """
+import gc, os, sys, time
+import codevision_ext.sandbox.lockdown as lockdown
+from codevision_ext.sandbox.warm import preload
+preload(plotting=False)
+gc.collect()
+gc.freeze()
+os.write(1, b".")
+while os.read(0, 1):
+    pid = lockdown.LIBC.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.write(1, b".")
+"""
+"""The zygote's own memory, and nothing of what it does."""
+CALLERS = 64
+
+
+def run_code(image: Image.Image) -> Image.Image:
+    """The released way, whatever runs it: exec in the namespace of the trainer."""
+    names: dict[str, Any] = {"image": image, "Image": Image, "ImageEnhance": ImageEnhance, "np": np, "cv2": cv2}
+    exec(CODE, names)
+    made: Image.Image = names["image"]
+    return made
+
+
+def in_sandbox(sandbox: Sandbox) -> Way:
+    """A call, as the code tool makes it."""
+
+    def call(image: Image.Image) -> Image.Image:
+        result = sandbox.run(ExecRequest(code=CODE, images=(image,)))
+        if result.status is not ExecStatus.OK:
+            raise RuntimeError(f"the call ended as {result.status}: {result.detail}")
+        return result.images[0]
+
+    return call
+
+
+def in_fresh_interpreter(image: Image.Image) -> Image.Image:
+    """A new process for every call, raw pixels through its pipes."""
+    command = [sys.executable, "-c", FRESH, *map(str, image.size), CODE]
+    made = subprocess.run(command, input=image.tobytes(), capture_output=True, check=True).stdout
+    return Image.frombytes("RGB", struct.unpack_from("<II", made), made[8:])
+
+
+@contextmanager
+def ways() -> Iterator[dict[str, Way]]:
+    """Every way to run the code, started and ready."""
+    with ExitStack() as stack:
+        thread = stack.enter_context(ThreadPoolExecutor(1))
+        zygote = stack.enter_context(Sandbox())
+        with_filters, pool.compile_filters = pool.compile_filters, lambda: (b"", b"")
+        unlocked = Sandbox(isolation=Isolation.UNSAFE)
+        stack.callback(unlocked.close)
+        unlocked.start()
+        pool.compile_filters = with_filters
+        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+        stack.callback(ray.shutdown)
+        actor = ray.remote(Released).remote()
+        forker = stack.enter_context(bare_forks())
+        yield {
+            "exec in a thread (released)": lambda image: thread.submit(run_code, image).result(),
+            "exec behind a Ray actor": lambda image: ray.get(actor.run.remote(image)),
+            "fresh interpreter": in_fresh_interpreter,
+            "sandbox": in_sandbox(zygote),
+            "sandbox without seccomp": in_sandbox(unlocked),
+            "bare fork + wait": forker,
+        }
+
+
+class Released:
+    """The released tool's actor."""
+
+    def run(self, image: Image.Image) -> Image.Image:
+        """One call."""
+        return run_code(image)
+
+
+@contextmanager
+def bare_forks() -> Iterator[Way]:
+    """A process warm as the zygote is, that forks and waits when it is told to."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = pool.ENVIRONMENT | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), paths])}
+    with subprocess.Popen([sys.executable, "-c", FORKER], 0, None, -1, -1, env=environment) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        told, done = process.stdin, process.stdout
+        done.read(1)
+
+        def fork(image: Image.Image) -> Image.Image:
+            told.write(b".")
+            done.read(1)
+            return image
+
+        yield fork
+        told.close()
+
+
+def measure(rounds: int) -> dict[tuple[str, str], float]:
+    """Median wall milliseconds by way and size."""
+    taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+    with ways() as known:
+        for size, sides in SIZES.items():
+            image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*sides[::-1], 3), np.uint8))
+            right = run_code(image).tobytes()
+            for name, way in known.items():
+                if name != "bare fork + wait" and way(image).tobytes() != right:
+                    raise RuntimeError(f"{name}: another picture came back")
+            order = list(known.items())
+            for _ in range(rounds if size != "12 MP" else max(3, rounds // 4)):
+                random.shuffle(order)
+                for name, way in order:
+                    start = time.perf_counter()
+                    way(image)
+                    taken[name, size].append((time.perf_counter() - start) * 1000)
+    return {key: statistics.median(times) for key, times in taken.items()}
+
+
+def lateness_s(times: int = 5) -> float:
+    """How long after its wall clock a loop's outcome reaches the caller, seconds, at worst."""
+    with Sandbox(Limits(wall_s=0.5)) as sandbox:
+        request, worst = ExecRequest(code="while True: pass", images=()), 0.0
+        for _ in range(times):
+            start = time.perf_counter()
+            assert sandbox.run(request).status is ExecStatus.TIMEOUT
+            worst = max(worst, time.perf_counter() - start - 0.5)
+    return worst
+
+
+def crowded(calls: int) -> tuple[float, float]:
+    """Calls a second of 64 callers at 1 MP, and what the cores could do: cores / CPU seconds of one call."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
+    before = set(psutil.Process().children())
+    with Sandbox() as sandbox:
+        call = in_sandbox(sandbox)
+        (zygote,) = set(psutil.Process().children()) - before
+        call(image)
+        used = cpu_s(zygote)
+        for _ in range(20):
+            call(image)
+        one = (cpu_s(zygote) - used) / 20
+        start = time.perf_counter()
+        with ThreadPoolExecutor(CALLERS) as callers:
+            list(callers.map(call, [image] * calls))
+        rate = calls / (time.perf_counter() - start)
+    return rate, len(os.sched_getaffinity(0)) / one
+
+
+def cpu_s(zygote: psutil.Process) -> float:
+    """CPU seconds of this process, the zygote and the children that it has waited for."""
+    return time.process_time() + sum(zygote.cpu_times()[:4])
+
+
+def benchmark(rounds: int) -> None:
+    """Measure all and print."""
+    late = lateness_s()
+    rate, could = crowded(6 * rounds + CALLERS)
+    ms = measure(rounds)
+    names = list(dict.fromkeys(name for name, _ in ms))
+    say(
+        f"Median wall milliseconds of {rounds} interleaved rounds ({max(3, rounds // 4)} at 12 MP), "
+        f"{len(os.sched_getaffinity(0))} cores:\n"
+    )
+    say(f"| way | {' | '.join(SIZES)} |", "|---|" + "---|" * len(SIZES))
+    for name in names:
+        say(f"| {name} | {' | '.join(f'{ms[name, size]:.1f}' for size in SIZES)} |")
+    say("", "| target | at most | measured | met |", "|---|---|---|---|")
+
+    def ratio(size: str, other: str) -> float:
+        return ms["sandbox", size] / ms[other, size]
+
+    thread, actor, fresh, unlocked, fork = (name for name in names if name != "sandbox")
+    for text, most, found in (
+        ("1 MP, over exec in a thread", 4.0, ratio("1 MP", thread)),
+        ("1 MP, over exec behind a Ray actor", 1.0, ratio("1 MP", actor)),
+        ("1 MP, over a fresh interpreter", 0.1, ratio("1 MP", fresh)),
+        ("12 MP, over exec in a thread", 1.3, ratio("12 MP", thread)),
+        ("12 MP, over a fresh interpreter", 0.5, ratio("12 MP", fresh)),
+        ("lockdown, 1 MP", 1.1, ratio("1 MP", unlocked)),
+        ("8x8, over a bare fork + wait of the same zygote", 1.5, ratio("8x8", fork)),
+        ("a time-out is late by (s), worst of 5", 0.3, late),
+    ):
+        say(f"| {text} | {most:g} | {found:.2f} | {'yes' if found <= most else '**no**'} |")
+    share = rate / could
+    met = "yes" if share >= 0.8 else "**no**"
+    say(f"| {CALLERS} callers, share of cores / CPU seconds of one call | at least 0.8 | {share:.2f} | {met} |")
+
+
+# ------------------------------------------------------------------------------------------------------- soak
+
+FORGE = """
+import os
+for fd in range(3, 64):
+    try: os.write(fd, b'CVRESULT' * 99)
+    except OSError: pass
+1 / 0
+"""
+HOSTILE = {
+    "while True: pass": ExecStatus.TIMEOUT,
+    "import time\ntime.sleep(60)": ExecStatus.TIMEOUT,
+    "result = np.zeros(10**11)": ExecStatus.MEMORY,
+    "open('/etc/passwd')": ExecStatus.DENIED,
+    "import os\nos.fork()": ExecStatus.DENIED,
+    "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)": ExecStatus.DENIED,
+    "import socket\nsocket.create_connection(('127.0.0.1', 9))": ExecStatus.DENIED,
+    "import threading\nthreading.Thread(target=print).start()": ExecStatus.ERROR,
+    "import os\nos._exit(0)": ExecStatus.CRASHED,
+    "import ctypes\nctypes.string_at(0)": ExecStatus.CRASHED,
+    "import os\nwhile True: os.dup(0)": ExecStatus.ERROR,
+    FORGE: ExecStatus.ERROR,
+}
+"""Code that takes what it can, and how it must end."""
+
+
+def soak(calls: int) -> list[str]:
+    """Make that many calls from many threads; gives what was lost, mixed up or left behind."""
+    faults: list[str] = []
+    lock, marks = threading.Lock(), []
+    me = psutil.Process()
+    shm = Path("/dev/shm")
+    with tempfile.TemporaryDirectory() as own:
+        tempfile.tempdir = own
+        children, files, segments = set(me.children(recursive=True)), me.num_fds(), set(shm.iterdir())
+        with Sandbox(Limits(wall_s=3.0)) as sandbox:
+            zygotes = set(me.children()) - children
+
+            def call(number: int) -> None:
+                rng = random.Random(number)
+                hostile = number % 20 == 7
+                pixels = np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)
+                honest = f"print({number})\nimage = image.transpose(Image.Transpose.ROTATE_90)"
+                code = rng.choice(list(HOSTILE)) if hostile else honest
+                result = sandbox.run(ExecRequest(code=code, images=(Image.fromarray(pixels),)))
+                fault = ""
+                if hostile:
+                    if result.status is not HOSTILE[code]:
+                        fault = f"{code!r} ended as {result.status}, not {HOSTILE[code]}"
+                elif result.status is not ExecStatus.OK:
+                    fault = f"an honest call ended as {result.status} ({result.detail})"
+                elif result.stdout != f"{number}\n" or not np.array_equal(result.images[0], np.rot90(pixels)):
+                    fault = "another call's result came back"
+                with lock:
+                    if fault:
+                        faults.append(f"call {number}: {fault}")
+                    if number % max(1, calls // 20) == 0:
+                        there = sum(zygote.memory_info().rss for zygote in zygotes if zygote.is_running())
+                        marks.append((me.memory_info().rss, there))
+                        say(f"{number:,} calls: {marks[-1][0] / 2**20:.0f} MiB here, {there / 2**20:.0f} MiB there")
+
+            with ThreadPoolExecutor(4 * sandbox.live) as callers:
+                list(callers.map(call, range(calls)))
+            if not all(zygote.is_running() for zygote in zygotes):
+                faults.append("the zygote was replaced")
+        left = {child.name() for child in set(me.children(recursive=True)) - children}
+        faults += [f"process {name} is left" for name in left]
+        faults += [
+            f"shared memory {path} is left" for path in set(shm.iterdir()) - segments if path.owner() == me.username()
+        ]
+        faults += [f"temporary file {path} is left" for path in Path(own).iterdir()]
+        faults += [f"{me.num_fds() - files} descriptors are left"] if me.num_fds() != files else []
+        tempfile.tempdir = None
+    for place, where in enumerate(("here", "in the zygote")):
+        early, late = (statistics.median(mark[place] for mark in part) for part in (marks[2:7], marks[-5:]))
+        say(f"memory {where}: {early / 2**20:.1f} MiB early, {late / 2**20:.1f} MiB late")
+        if late > 1.1 * early + 2**22:
+            faults.append(f"memory {where} grew from {early / 2**20:.0f} to {late / 2**20:.0f} MiB")
+    return faults
+
+
+def say(*lines: str) -> None:
+    """Print, at once."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Measure or soak; exit 1 when the soak found something."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40, help="of every way at every size; a quarter at 12 MP")
+    parser.add_argument("--soak", type=int, metavar="N", help="make N calls instead, one in twenty hostile")
+    given = parser.parse_args()
+    if given.soak is None:
+        benchmark(given.rounds)
+        return
+    start = time.perf_counter()
+    faults = soak(given.soak)
+    took = time.perf_counter() - start
+    say(f"{given.soak:,} calls in {took:.0f} s, {given.soak / took:.0f} a second; {len(faults)} faults", *faults[:50])
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()
