@@ -128,15 +128,15 @@ def test_a_batch_without_pictures_has_the_words_embeddings_and_its_loss_reaches_
 
 
 def test_a_rollout_that_broke_is_a_row_with_a_picture_and_without_loss(checkpoint: Path) -> None:
-    from codevision_ext.verl_adapter.agent_loop import _broken  # noqa: PLC0415
+    from codevision_ext.verl_adapter.agent_loop import _without_loss  # noqa: PLC0415
     from codevision_ext.verl_adapter.checkpoint import codec_of  # noqa: PLC0415
 
     codec = codec_of(checkpoint)
-    tokens = _broken(codec)
-    grids = codec.features(tokens.fitted)["image_grid_thw"]
-    assert tokens.episode.ids.count(codec.image_id) == int(grids.prod()) // 4 > 0
-    assert len(tokens.episode.response_ids) > 0
-    assert sum(tokens.episode.response_mask) == 0
+    episode, fitted = _without_loss(codec)
+    grids = codec.features(fitted)["image_grid_thw"]
+    assert episode.ids.count(codec.image_id) == int(grids.prod()) // 4 > 0
+    assert len(episode.response_ids) > 0
+    assert sum(episode.response_mask) == 0
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
