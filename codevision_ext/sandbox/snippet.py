@@ -28,6 +28,10 @@ from codevision_ext.sandbox.wire import (
 SOURCE = "<code>"
 RESULT_NAMES = ("result", "output", "processed_image", "image", "img")
 """Where a picture is looked for, in this order: the first that the code bound, else what became of `image`."""
+FRACTIONS = 2.0
+"""Floats up to here count to 1: brightening and interpolation reach a bit above it."""
+SIXTEEN_BITS = 1024
+"""Unsigned 16-bit numbers with one from here on count to 65535: sums of a few 8-bit numbers stay below it."""
 DENIED_ERRNOS = {errno.EPERM, errno.EACCES, errno.EFBIG, errno.EROFS}
 
 
@@ -117,7 +121,7 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
             set_stage(names, [picture.copy() for picture in request.pictures[: program.pictures]], program, tools)
             exec(compile(program.code, SOURCE, "exec"), names)
         program = call
-        sys.stdout, sys.stderr = out, nothing
+        sys.stdout = sys.stderr = out
         set_stage(names, request.pictures[: call.pictures], call, tools)
         before = {name: names[name] for name in RESULT_NAMES if name in names}
         exec(compile(call.code, SOURCE, "exec"), names)
@@ -199,7 +203,7 @@ def flatten(made: Any) -> Any:
 
 
 def eight_bits(array: Any) -> Any:
-    """Values as uint8 with 1, 3 or 4 channels: booleans and floats up to 1 are stretched, the rest is clipped."""
+    """Values as uint8 with 1, 3 or 4 channels: what counts to 1 or to 65535 is brought to 255, the rest is clipped."""
     import numpy as np  # noqa: PLC0415 - warm in the zygote
 
     if array.ndim == 3 and array.shape[2] == 1:
@@ -210,11 +214,13 @@ def eight_bits(array: Any) -> Any:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind == "f":
         array = np.nan_to_num(array)
-        array = array * 255 if array.max() <= 1.0 else array
+        array = array * 255 if array.max() <= FRACTIONS else array
     elif array.dtype.kind not in "iu":
         raise NotAPicture(f"an array of {array.dtype}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
+    if array.dtype == np.uint16 and array.max() >= SIXTEEN_BITS:
+        array = array / 257
     return np.clip(np.rint(array), 0, 255).astype(np.uint8)
 
 
@@ -228,7 +234,8 @@ def explain(error: BaseException, code: str) -> tuple[str, str, list[Any]]:
     lines = code.splitlines()
     where = f" (line {line}: {lines[line - 1].strip()})" if line and line <= len(lines) else ""
     detail = f"{type(error).__name__}: {message}{where}" if message else f"{type(error).__name__}{where}"
-    if isinstance(error, MemoryError) or getattr(error, "code", None) == -4:  # cv2's StsNoMem
+    no_memory = type(error).__module__ == "cv2" and getattr(error, "code", None) == -4  # StsNoMem
+    if isinstance(error, MemoryError) or no_memory:
         return "memory", detail, []
     if isinstance(error, OSError) and error.errno in DENIED_ERRNOS:
         return "denied", detail, []

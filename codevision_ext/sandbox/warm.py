@@ -10,6 +10,7 @@ import os
 import pkgutil
 import random
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,14 @@ STANDARD_LIBRARY = (
     *("platform", "pprint", "queue", "random", "re", "secrets", "shutil", "signal", "socket", "statistics", "string"),
     *("struct", "subprocess", "sys", "tempfile", "textwrap", "threading", "time", "timeit", "token", "tokenize"),
     *("traceback", "types", "typing", "unicodedata", "urllib.parse", "urllib.request", "uuid", "warnings", "weakref"),
-    *("xml.etree.ElementTree", "zipfile", "zlib", "zoneinfo"),
+    *("html.parser", "shlex", "tracemalloc", "xml.etree.ElementTree", "zipfile", "zlib", "zoneinfo"),
 )
 """Some of it (socket, subprocess) is of no use behind the door, but says so when it is used, not when imported."""
 NUMPY = ("char", "ctypeslib", "fft", "lib.stride_tricks", "linalg", "ma", "polynomial", "random", "rec", "typing")
 ENCODINGS = (
     *("ascii", "base64_codec", "big5", "cp1252", "cp437", "gbk", "hex_codec", "idna", "iso8859_15", "latin_1"),
     *("punycode", "raw_unicode_escape", "rot_13", "shift_jis", "unicode_escape", "utf_16", "utf_16_be", "utf_16_le"),
-    *("utf_32", "utf_8", "utf_8_sig", "zlib_codec"),
+    *("utf_32", "utf_8", "utf_8_sig", "zlib_codec", "cp1250", "iso8859_2", "euc_jp", "gb2312", "gb18030"),
 )
 NO_PART_OF_PIL = {"ImageGrab", "ImageQt", "ImageShow", "ImageTk", "ImageWin"}
 """Talk to a screen."""
@@ -61,6 +62,7 @@ def preload(*, plotting: bool) -> dict[str, Any]:
         _matplotlib()
     random.seed(0)
     tools["np"].random.seed(0)
+    warnings.simplefilter("ignore")  # what a library warns of is no word of the model's code
     return tools
 
 
@@ -93,6 +95,8 @@ def _pictures() -> dict[str, Any]:
     turned.getexif()
     array = np.array(turned)
     cv2.rotate(array, cv2.ROTATE_180)
+    for space in (cv2.COLOR_RGB2LAB, cv2.COLOR_RGB2HSV, cv2.COLOR_RGB2LUV):  # tables, a tenth of a second
+        cv2.cvtColor(array, space)
     cv2.putText(array, "a", (1, 8), cv2.FONT_HERSHEY_SIMPLEX, 0.3, (255, 0, 0))
     cv2.imdecode(cv2.imencode(".png", array)[1], cv2.IMREAD_COLOR)
     np.linalg.svd(np.eye(3))

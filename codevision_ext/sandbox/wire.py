@@ -26,5 +26,5 @@ RESULT = struct.Struct("<8s12sIII")
 MAGIC = b"CVRESULT"
 DETAIL_CHARS = 400
 MAX_PICTURES_BACK = 16
-EXIT_NO_MEMORY = 2
+EXIT_NO_MEMORY = 77
 """How a child ends that had no memory left for its result."""

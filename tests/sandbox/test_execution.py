@@ -192,3 +192,34 @@ def test_a_wrong_limit_or_index_is_refused_in_one_sentence() -> None:
         Limits(wall_s=0)
     with pytest.raises(InputError, match="image_index is 1, but there are 1 pictures"):
         ExecRequest(code="", images=(PICTURE,), image_index=1)
+
+
+@pytest.mark.parametrize(
+    ("code", "mean"),
+    [
+        ("result = np.asarray(image).astype(np.float32) / 255 * 1.3", 166),
+        ("result = np.full((4, 4, 3), 1.0001)", 255),
+        ("result = np.full((4, 4, 3), 128.0)", 128),
+        ("result = np.asarray(image).astype(np.uint16) * 257", 128),
+        ("result = Image.fromarray(np.full((4, 4), 32896, np.uint16))", 128),
+        ("result = np.asarray(image).astype(np.uint16) + 100", 228),
+        ("result = np.asarray(image).astype(np.int32) * 3", 255),
+    ],
+)
+def test_the_brightness_of_a_result_is_what_its_numbers_mean(run: Run, code: str, mean: int) -> None:
+    (made,) = run(code, Image.new("RGB", (4, 4), (128, 128, 128))).images
+    assert np.asarray(made).mean() == pytest.approx(mean, abs=1)
+
+
+def test_what_code_says_of_an_error_that_it_caught_goes_back(run: Run) -> None:
+    said = run(
+        "import sys, traceback\ntry: 1 / 0\nexcept Exception: traceback.print_exc()\nprint('x', file=sys.stderr)"
+    )
+    assert "ZeroDivisionError: division by zero" in said.stdout
+    assert said.stdout.endswith("x\n")
+    assert run("np.array([1.0]) / 0").stdout == ""  # a library's warning isn't the code's word
+
+
+def test_leaving_is_not_running_out_of_memory(run: Run) -> None:
+    assert run("import sys\nsys.exit(-4)").status is ExecStatus.ERROR
+    assert run("import os\nos._exit(2)").status is ExecStatus.CRASHED
