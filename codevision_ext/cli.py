@@ -243,14 +243,17 @@ def doctor(
     """
     from rich.console import Console  # noqa: PLC0415  other commands start without it
 
-    from codevision_ext.code_tool import ToolSettings  # noqa: PLC0415
     from codevision_ext.doctor import examine, show  # noqa: PLC0415
     from codevision_ext.sandbox import Sandbox  # noqa: PLC0415
+    from codevision_ext.sandbox.backend import Backend  # noqa: PLC0415
     from codevision_ext.sandbox.lockdown import primitives  # noqa: PLC0415
-    from codevision_ext.verl_adapter.recipe import read_tool_config  # noqa: PLC0415
 
-    settings = read_tool_config(tool) if tool else ToolSettings()
-    sandbox = Sandbox(settings.limits, live=settings.live, isolation=settings.isolation)
+    sandbox: Backend = Sandbox()
+    if tool is not None:  # reading it needs what verl brings
+        from codevision_ext.verl_adapter.recipe import read_tool_config  # noqa: PLC0415
+        from codevision_ext.verl_adapter.sandbox_pool import open_sandbox  # noqa: PLC0415
+
+        sandbox = open_sandbox(read_tool_config(tool))
     checkup = examine(sandbox, primitives())
     sandbox.close()
     show(checkup, Console(stderr=True))

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +17,8 @@ from PIL import Image
 
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import compose
+from codevision_ext.sandbox.backend import Backend
+from codevision_ext.sandbox.http import HttpSandbox
 from codevision_ext.sandbox.pool import Sandbox
 from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult, Isolation, Limits
 from codevision_ext.sandbox.provenance import Provenance, into_input, trace_by_probes, trace_exact
@@ -114,18 +117,37 @@ class _Run:
         return None if self.node is None else self.result.images[0]
 
 
+class BackendKind(StrEnum):
+    """Where the code runs."""
+
+    LOCAL = "local"
+    """In children of this process."""
+    HTTP = "http"
+    """On a SandboxFusion-compatible server."""
+    RAY = "ray"
+    """In actors that Ray places over its nodes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSettings:
     """The `config` of the code tool in a tool config of verl, where the limits stand beside the rest."""
 
     limits: Limits = field(default_factory=Limits)
+    backend: BackendKind = BackendKind.LOCAL
+    url: str = ""
+    """`http`: what `/run_code` is appended to."""
+    actors: int = 2
+    """`ray`: sandboxes of each process that makes calls."""
     live: int | None = None
-    """Calls run at the same time; None: one a core."""
+    """Calls run at the same time, with `ray` in each actor; None: one a core, 32 with `http`, 1 an actor."""
     max_text_chars: int = 512
     isolation: Isolation = Isolation.STRICT
     """The least that the code may run behind."""
     keep_variables: bool = False
     """What earlier calls of the trajectory bound is there, by running them again first: their time counts too."""
+
+
+_CHOICES: dict[str, type[StrEnum]] = {"isolation": Isolation, "backend": BackendKind}
 
 
 def read_tool_settings(config: Mapping[str, Any], where: str) -> ToolSettings:
@@ -139,25 +161,41 @@ def read_tool_settings(config: Mapping[str, Any], where: str) -> ToolSettings:
     for name, value in given.items():
         if name not in limits | own:
             raise InputError(f"{where}: unknown setting {name}; known are {', '.join(sorted(limits | own))}")
-        if name == "isolation":
-            if value not in list(Isolation):
-                raise InputError(f"{where}: setting isolation is {value!r}, not one of {', '.join(Isolation)}")
-            given["isolation"] = Isolation(value)
+        if name in _CHOICES:
+            choices: list[StrEnum] = list(_CHOICES[name])
+            if value not in choices:
+                raise InputError(f"{where}: setting {name} is {value!r}, not one of {', '.join(choices)}")
+            given[name] = _CHOICES[name](value)
+        elif name == "url":
+            if not str(value).startswith(("http://", "https://")):
+                raise InputError(f"{where}: setting url is {value!r}, it doesn't begin with http:// or https://")
         elif name == "keep_variables":
             if not isinstance(value, bool):
                 raise InputError(f"{where}: setting keep_variables is {value!r}, not true or false")
         elif isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{where}: setting {name} is {value!r}, not a number")
+    for name, kind in (("url", BackendKind.HTTP), ("actors", BackendKind.RAY)):
+        if name in given and given.get("backend") is not kind:
+            raise InputError(f"{where}: setting {name} is read with backend: {kind} only")
+    if given.get("backend") is BackendKind.HTTP and "url" not in given:
+        raise InputError(f"{where}: setting url is missing, backend: http needs it")
     return ToolSettings(
         limits=Limits(**{name: value for name, value in given.items() if name in limits}),
         **{name: value for name, value in given.items() if name in own},
     )
 
 
+def open_local_or_http(settings: ToolSettings) -> Backend:
+    """The back end of these settings, not started yet; `ray` is for the adapter to open."""
+    if settings.backend is BackendKind.HTTP:
+        return HttpSandbox(settings.url, settings.limits, settings.live or 32, settings.isolation)
+    return Sandbox(settings.limits, settings.live, settings.isolation)
+
+
 class CodeTool:
     """Runs the calls of `code_image_tool`; one tool serves any number of trajectories, each with a desk of its own."""
 
-    def __init__(self, sandbox: Sandbox, max_text_chars: int = 512, keep_variables: bool = False) -> None:
+    def __init__(self, sandbox: Backend, max_text_chars: int = 512, keep_variables: bool = False) -> None:
         """`max_text_chars` bounds what the code may say to the model (output, error), in characters."""
         self._sandbox = sandbox
         self._max_text_chars = max_text_chars

@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from codevision_ext.errors import SandboxError
-from codevision_ext.sandbox import Isolation, Sandbox
+from codevision_ext.sandbox import Isolation
+from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.conformance import check
 from codevision_ext.sandbox.lockdown import Primitive
 
@@ -35,7 +36,7 @@ class Checkup:
         return {"ok": self.ok, **asdict(self)}
 
 
-def examine(sandbox: Sandbox, primitives: list[Primitive]) -> Checkup:
+def examine(sandbox: Backend, primitives: list[Primitive]) -> Checkup:
     """Start the sandbox and run the whole conformance suite against it; takes some seconds."""
     found = tuple(primitives)
     isolation = None

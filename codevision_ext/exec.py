@@ -13,7 +13,8 @@ from codevision_ext.code_tool import CodeTool, PictureDesk
 from codevision_ext.codec import Codec
 from codevision_ext.errors import InputError
 from codevision_ext.files import write_whole
-from codevision_ext.sandbox import ExecRequest, Isolation, Sandbox
+from codevision_ext.sandbox import ExecRequest, Isolation
+from codevision_ext.sandbox.backend import Backend
 from codevision_ext.types import ExecStatus, Step, ToolCall
 
 Keep = Callable[[Sequence[Image.Image]], tuple[str, ...]]
@@ -60,7 +61,7 @@ _SNIPPETS: Codec[Snippet] = Codec(Snippet)
 _ANSWERS: Codec[Answer] = Codec(Answer)
 
 
-def run_one(code: Path, pictures: Sequence[Path], sandbox: Sandbox, out: Path | None = None) -> bytes:
+def run_one(code: Path, pictures: Sequence[Path], sandbox: Backend, out: Path | None = None) -> bytes:
     """Run the snippet in the file `code`; gives its answer as one JSON text.
 
     What it makes is kept at `out`, in the format of its name; further pictures get -1, -2, ... behind the name.
@@ -90,7 +91,7 @@ def run_one(code: Path, pictures: Sequence[Path], sandbox: Sandbox, out: Path | 
     return _ANSWERS.dump(_answer(snippet, "--image", CodeTool(sandbox), sandbox, keep))
 
 
-def run_batch(source: Path, out: Path, sandbox: Sandbox, images_dir: Path | None = None) -> int:
+def run_batch(source: Path, out: Path, sandbox: Backend, images_dir: Path | None = None) -> int:
     """Run every snippet of `source` and write the answers to `out`, in the same order; gives how many.
 
     Pictures go to `images_dir`, named by line and place (`000001-0.png`). Nothing is written until all is answered.
@@ -147,7 +148,7 @@ def _snippet(line: bytes, where: str) -> Snippet:
     return snippet
 
 
-def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Sandbox, keep: Keep) -> Answer:
+def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Backend, keep: Keep) -> Answer:
     pictures = [_open(path, where) for path in snippet.paths]
     if pictures:
         seen = tool.call(PictureDesk(pictures), ToolCall(code=snippet.code))

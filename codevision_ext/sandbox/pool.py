@@ -5,7 +5,6 @@ Model code that fails is a result. A zygote that dies is our fault: it is replac
 Every zygote proves itself before its first call: canaries must find each door shut, honest snippets must pass.
 """
 
-import asyncio
 import dataclasses
 import importlib.util
 import json
@@ -16,13 +15,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self, TypeVar
 
 from codevision_ext.errors import SandboxError
 from codevision_ext.sandbox import wire
+from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.conformance import PROOF, open_doors
 from codevision_ext.sandbox.lockdown import PRIMITIVES, compile_filters, primitives
 from codevision_ext.sandbox.protocol import (
@@ -35,8 +32,6 @@ from codevision_ext.sandbox.protocol import (
     read_result,
 )
 from codevision_ext.types import ExecStatus
-
-T = TypeVar("T")
 
 START_TIMEOUT_S = 120.0
 """A cold disk can take long to load numpy and cv2."""
@@ -221,7 +216,7 @@ ENDINGS = {
 """How a child ended that left no result."""
 
 
-class Sandbox:
+class Sandbox(Backend):
     """Runs model-written code on pictures, in a process of its own; safe to use from many threads.
 
     `live` is how many executions may run at once (default: the cores this process may use); more callers wait, and
@@ -232,22 +227,13 @@ class Sandbox:
         self, limits: Limits | None = None, live: int | None = None, isolation: Isolation = Isolation.STRICT
     ) -> None:
         """`isolation` is the least that it may run behind; what it does run behind is in every result."""
-        self.limits = limits or Limits()
-        self.live = live or len(os.sched_getaffinity(0))
+        super().__init__(limits, live or len(os.sched_getaffinity(0)))
         self._least = isolation
         self._slots = threading.BoundedSemaphore(self.live)
         self._locks = {False: threading.Lock(), True: threading.Lock()}
         self._zygotes: dict[bool, _Zygote] = {}
         """By whether it is for plotting; each behind its own lock, so that one may start while the other serves."""
         self._closed = False
-        self._threads = ThreadPoolExecutor(max_workers=2 * self.live, thread_name_prefix="sandbox")
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def start(self) -> Isolation:
         """Start the zygote now (about half a second) instead of at the first call; returns what it runs behind.
@@ -257,10 +243,7 @@ class Sandbox:
         """
         return self._running(plotting=False).isolation
 
-    def run(self, request: ExecRequest) -> ExecResult:
-        """Execute and wait. Raises SandboxError when the sandbox itself is broken."""
-        if len(request.code) > self.limits.code_chars:
-            return ExecResult(status=ExecStatus.TOO_LONG, detail=f"{len(request.code)} characters")
+    def _execute(self, request: ExecRequest) -> ExecResult:
         plotting = any(PLOTTING in code for code in (request.code, *(call.code for call in request.earlier)))
         plotting = plotting and importlib.util.find_spec(PLOTTING) is not None
         with self._slots:
@@ -273,14 +256,6 @@ class Sandbox:
                     self._discard(zygote, plotting=plotting)
         raise SandboxError(f"the sandbox died twice during one call: {fault}") from fault
 
-    async def arun(self, request: ExecRequest) -> ExecResult:
-        """Execute without blocking the event loop."""
-        return await self.in_thread(lambda: self.run(request))
-
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """Do blocking work (executions and what belongs to them) on the sandbox's own threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
     def close(self) -> None:
         """End the zygotes for good; calls that run, and later ones, raise SandboxError."""
         self._closed = True
@@ -289,7 +264,7 @@ class Sandbox:
                 zygote = self._zygotes.pop(plotting, None)
             if zygote is not None:
                 zygote.close()
-        self._threads.shutdown(wait=False)
+        super().close()
 
     def _running(self, *, plotting: bool) -> _Zygote:
         """The zygote for this kind of code, a new one where it hasn't started yet or is dead."""

@@ -21,9 +21,10 @@ from codevision_ext.evaluate.metrics import (
 from codevision_ext.evaluate.run import evaluate, read_cases
 from codevision_ext.progress import Stages
 from codevision_ext.records import RecordWriter
-from codevision_ext.sandbox import Sandbox
+from codevision_ext.sandbox.backend import Backend
 from codevision_ext.verl_adapter.checkpoint import check_alike
 from codevision_ext.verl_adapter.recipe import read_rules
+from codevision_ext.verl_adapter.sandbox_pool import open_sandbox
 
 MODES: dict[str, ToolMode] = {"on": "tool_on", "off": "tool_off"}
 PACKAGES = ("codevision_ext", "verl", "torch", "transformers", "sglang")
@@ -73,7 +74,7 @@ def measure(
 
     from codevision_ext.verl_adapter.engine import Engine  # noqa: PLC0415  # SGLang takes long to import
 
-    async def play_all(engine: Engine, sandbox: Sandbox, stages: Stages) -> None:
+    async def play_all(engine: Engine, sandbox: Backend, stages: Stages) -> None:
         tool = CodeTool(sandbox, rules.tool.max_text_chars, rules.tool.keep_variables)
         for name, folder in folders.items():
             for at, mode in enumerate(modes):
@@ -97,7 +98,7 @@ def measure(
     with Stages(["engine", *names]) as stages:
         stages.start("engine")
         with (
-            Sandbox(rules.tool.limits, live=rules.tool.live, isolation=rules.tool.isolation) as sandbox,
+            open_sandbox(rules.tool) as sandbox,
             Engine(first, context=rules.context, seed=seed) as engine,
         ):
             asyncio.run(play_all(engine, sandbox, stages))

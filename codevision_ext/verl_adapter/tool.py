@@ -7,7 +7,7 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, PictureDesk, read_tool_settings
 from codevision_ext.parsing import TOOL_NAME, read_call
-from codevision_ext.sandbox import Sandbox
+from codevision_ext.verl_adapter.sandbox_pool import open_sandbox
 
 
 class CodeImageTool(BaseTool):
@@ -20,7 +20,7 @@ class CodeImageTool(BaseTool):
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None) -> None:
         settings = read_tool_settings(config, "tool config")
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(TOOL_SCHEMA))
-        self._sandbox = Sandbox(settings.limits, live=settings.live, isolation=settings.isolation)
+        self._sandbox = open_sandbox(settings)
         self.code_tool = CodeTool(self._sandbox, settings.max_text_chars, settings.keep_variables)
 
     async def execute(

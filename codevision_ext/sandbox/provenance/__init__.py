@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from codevision_ext.geometry import inverse, map_box, map_size
-from codevision_ext.sandbox.pool import Sandbox
+from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.protocol import ExecRequest, ExecResult
 from codevision_ext.sandbox.provenance.exact import find_exact
 from codevision_ext.sandbox.provenance.probes import coordinate_map, read_map, read_texture, register_pair, texture
@@ -63,7 +63,7 @@ class Provenance:
     noop: bool = False
 
 
-def trace(sandbox: Sandbox, request: ExecRequest, result: ExecResult) -> Provenance:
+def trace(sandbox: Backend, request: ExecRequest, result: ExecResult) -> Provenance:
     """How the first picture of `result` came from one of the request; may run the code twice more.
 
     Raises SandboxError when the sandbox is broken.
@@ -87,7 +87,7 @@ def trace_exact(request: ExecRequest, result: ExecResult) -> Provenance | None:
     return None
 
 
-def trace_by_probes(sandbox: Sandbox, request: ExecRequest, result: ExecResult) -> Provenance:
+def trace_by_probes(sandbox: Backend, request: ExecRequest, result: ExecResult) -> Provenance:
     """What the code does to pictures that say where it puts what, as far as the real picture bears it out.
 
     Raises SandboxError when the sandbox is broken.
@@ -116,7 +116,7 @@ def _by_likelihood(request: ExecRequest) -> list[int]:
 
 
 def _run_on(
-    sandbox: Sandbox, request: ExecRequest, indices: Iterable[int], paint: Callable[[tuple[int, int]], Image.Image]
+    sandbox: Backend, request: ExecRequest, indices: Iterable[int], paint: Callable[[tuple[int, int]], Image.Image]
 ) -> Image.Image | None:
     """What the code makes when the pictures at `indices` are replaced."""
     images = list(request.images)

@@ -1,0 +1,202 @@
+"""How is code run on other machines? Through a server that speaks SandboxFusion's `POST /run_code`.
+
+The server gets a program that stands for itself (our own runner, as the zygote's children have it, and its request as
+a file) and hands back a file with the result, which is read and checked as a child's is: nothing in it is trusted.
+What the server's isolation is worth is for canaries to find out, at start: one that leaves a door open is refused
+unless the setting is `unsafe`. Wall clock and memory are limited by the server and by the program itself.
+
+Not covered: code that forges its own result (it may return any picture anyway), and what the server's owner sees.
+The start of the server's interpreter and the loading of its libraries count as wall time.
+"""
+
+import base64
+import binascii
+import functools
+import os
+import threading
+import time
+from importlib.resources import files
+from typing import Any
+
+import httpx
+
+from codevision_ext.errors import SandboxError
+from codevision_ext.sandbox.backend import Backend
+from codevision_ext.sandbox.conformance import PROOF, open_doors
+from codevision_ext.sandbox.protocol import (
+    ExecRequest,
+    ExecResult,
+    Isolation,
+    Limits,
+    new_result,
+    pack_request,
+    read_result,
+)
+from codevision_ext.sandbox.wire import EXIT_NO_MEMORY
+from codevision_ext.types import ExecStatus
+
+ATTEMPTS = 3
+"""Of a request that the server didn't answer, or answered with 429 or 5xx."""
+PAUSE_S = 0.5
+"""Before the second attempt; doubles."""
+GRACE_S = 60.0
+"""How long after the wall clock an answer may come: the server may have a queue."""
+REQUEST_FILE, RESULT_FILE = "request.bin", "result.bin"
+
+_DRIVER = """
+import os, resource, sys, types
+for name, source in {sources!r}.items():
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__path__ = []
+    exec(compile(source, name, "exec"), module.__dict__)
+from codevision_ext.sandbox import snippet, warm, wire
+tools = warm.preload(plotting=False)
+request = snippet.read_request(os.open({request!r}, os.O_RDONLY), tools["Image"])
+result = os.open({result!r}, os.O_RDWR | os.O_CREAT, 0o600)
+os.truncate(result, {size})
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, 2 * (pages * resource.getpagesize() + {memory},))
+try:
+    snippet.perform(request, result, tools)
+except MemoryError:
+    os._exit(wire.EXIT_NO_MEMORY)
+_, _, count, *texts = wire.RESULT.unpack(os.pread(result, wire.RESULT.size, 0))
+sides = wire.SIDES.iter_unpack(os.pread(result, count * wire.SIDES.size, wire.RESULT.size))
+used = wire.RESULT.size + count * wire.SIDES.size + sum(texts) + sum(3 * width * height for width, height in sides)
+os.truncate(result, used)
+os._exit(0)
+"""
+_CARRIED = ("wire", "lockdown", "snippet", "warm")
+"""Modules of this package that the program takes along, in the order of their imports."""
+
+
+class HttpSandbox(Backend):
+    """Runs code on a SandboxFusion-compatible server; `live` requests at a time are under way."""
+
+    def __init__(
+        self, url: str, limits: Limits | None = None, live: int = 32, isolation: Isolation = Isolation.STRICT
+    ) -> None:
+        """`url` is what `/run_code` is appended to; `isolation` is the least that the server must show."""
+        super().__init__(limits, live)
+        self._url = url.rstrip("/") + "/run_code"
+        self._least = isolation
+        self._client = httpx.Client(timeout=self.limits.wall_s + GRACE_S, limits=httpx.Limits(max_connections=live))
+        self._slots = threading.BoundedSemaphore(live)
+        self._starting = threading.Lock()
+        self._isolation: Isolation | None = None
+
+    def start(self) -> Isolation:
+        """Try the server's doors. Raises what `Backend.start` raises."""
+        with self._starting:
+            if self._isolation is None:
+                self._isolation = self._proved()
+        return self._isolation
+
+    def _proved(self) -> Isolation:
+        """What the server shows itself to be."""
+        for case in PROOF:
+            fault = case.fault(self._post)
+            if fault:
+                raise SandboxError(f"the sandbox server {self._url} failed its proof: {case.name}: {fault}")
+        doors = open_doors(self._post)
+        found = Isolation.UNSAFE if doors else Isolation.STRICT
+        if not found.at_least(self._least):
+            could = f"code inside could {', '.join(doors)}" if doors else "it can't be seen whether it has Landlock"
+            remedy = f"Use a server that isolates better, or set isolation: {found}"
+            raise SandboxError(f"the sandbox server {self._url} isn't {self._least}: {could}. {remedy}")
+        return found
+
+    def _execute(self, request: ExecRequest) -> ExecResult:
+        isolation = self.start()
+        with self._slots:
+            result = self._post(request)
+        return ExecResult(
+            status=result.status,
+            images=result.images,
+            stdout=result.stdout,
+            detail=result.detail,
+            ms=result.ms,
+            isolation=isolation,
+        )
+
+    def _post(self, request: ExecRequest) -> ExecResult:
+        """One request to the server, and what it says of it."""
+        packed = pack_request(request, self.limits)
+        try:
+            content = os.pread(packed, os.fstat(packed).st_size, 0)
+        finally:
+            os.close(packed)
+        answer = self._answered(
+            {
+                "language": "python",
+                "code": program(self.limits),
+                "run_timeout": self.limits.wall_s,
+                "files": {REQUEST_FILE: base64.b64encode(content).decode()},
+                "fetch_files": [RESULT_FILE],
+            }
+        )
+        ran = answer.get("run_result")
+        if answer.get("status") not in ("Success", "Failed") or not isinstance(ran, dict):
+            raise SandboxError(f"the sandbox server {self._url} failed: {str(answer.get('message'))[:400]}")
+        ms = 1000 * float(ran.get("execution_time") or 0.0)
+        if ran.get("status") == "TimeLimitExceeded":
+            return ExecResult(status=ExecStatus.TIMEOUT, ms=ms)
+        if ran.get("return_code") != 0:
+            full = ran.get("return_code") in (EXIT_NO_MEMORY, -9, 137)  # the kernel's out-of-memory killer
+            return ExecResult(status=ExecStatus.MEMORY if full else ExecStatus.CRASHED, ms=ms)
+        return self._read((answer.get("files") or {}).get(RESULT_FILE), ms)
+
+    def _answered(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The server's answer. Raises SandboxError when there is none after some attempts."""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(PAUSE_S * 2 ** (attempt - 1))
+            try:
+                response = self._client.post(self._url, json=body)
+                if response.status_code == 429 or response.status_code >= 500:
+                    fault = f"it answers with {response.status_code}"
+                    continue
+                response.raise_for_status()
+                answer = response.json()
+            except httpx.TransportError as error:
+                fault = str(error) or type(error).__name__
+                continue
+            except (httpx.HTTPStatusError, ValueError, RuntimeError) as error:  # RuntimeError: the client is closed
+                raise SandboxError(f"the sandbox server {self._url} can't be used: {error}") from error
+            if isinstance(answer, dict):
+                return answer
+            raise SandboxError(f"the sandbox server {self._url} answers with something that isn't an object")
+        raise SandboxError(f"the sandbox server {self._url} can't be reached: {fault}")
+
+    def _read(self, encoded: object, ms: float) -> ExecResult:
+        """The result in the file that came back; one that doesn't add up is `crashed`."""
+        result = new_result(self.limits)
+        try:
+            content = base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else b""
+            if len(content) > os.fstat(result).st_size:
+                return ExecResult(status=ExecStatus.CRASHED, ms=ms)
+            os.pwrite(result, content, 0)
+            return read_result(result, self.limits, ms)
+        except binascii.Error as error:
+            raise SandboxError(f"the sandbox server {self._url} sends files that aren't base64") from error
+        finally:
+            os.close(result)
+
+    def close(self) -> None:
+        """End for good; calls that run, and later ones, raise SandboxError."""
+        super().close()
+        self._client.close()
+
+
+@functools.cache
+def program(limits: Limits) -> str:
+    """The program that a server runs: Python source that needs only PIL, numpy and cv2."""
+    folder = files("codevision_ext") / "sandbox"
+    sources = {"codevision_ext": "", "codevision_ext.sandbox": ""}
+    for name in _CARRIED:
+        sources[f"codevision_ext.sandbox.{name}"] = (folder / f"{name}.py").read_text(encoding="utf-8")
+    size = os.fstat(probe := new_result(limits)).st_size
+    os.close(probe)
+    return _DRIVER.format(
+        sources=sources, request=REQUEST_FILE, result=RESULT_FILE, size=size, memory=limits.memory_mb * 2**20
+    )
