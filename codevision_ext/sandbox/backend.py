@@ -25,7 +25,11 @@ class Backend(ABC):
         self._threads = ThreadPoolExecutor(max_workers=2 * live, thread_name_prefix="sandbox")
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # what was opened for a start that failed, or was interrupted, is closed too
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,6 @@ from codevision_ext.sandbox import ExecRequest, Limits, conformance
 from codevision_ext.types import ExecStatus
 from codevision_ext.verl_adapter.sandbox_pool import RaySandbox, open_sandbox
 
-pytestmark = pytest.mark.skip(reason="not seen to pass yet: no Ray could be started beside other work")
 PICTURE = Image.new("RGB", (8, 6))
 
 
