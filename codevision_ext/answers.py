@@ -110,9 +110,10 @@ def _other_choice(answer: str, references: Sequence[str]) -> bool:
 
 def _other_number(answer: str, reference: str) -> bool:
     """Two currencies, two whole numbers, or two values too far apart to be roundings; a percent sign may be missing."""
-    given, expected = _NUMBER.fullmatch(_fold(answer)), _NUMBER.fullmatch(_fold(reference))
-    if given is None or expected is None or _CODE.fullmatch(_fold(reference)):
+    numbers = _two_numbers(answer, reference)
+    if numbers is None:
         return False
+    given, expected = numbers
     if len({given["money"], expected["money"]} - {""}) > 1:
         return True
     a, b = _value(given), _value(expected)
@@ -136,15 +137,24 @@ def _same_text(answer: str, reference: str) -> bool:
 
 
 def _same_number(answer: str, reference: str) -> bool:
-    """Equal values, of one currency. A reference with a superfluous leading 0 ("007") is a code: text, not a number."""
-    given, expected = _NUMBER.fullmatch(_fold(answer)), _NUMBER.fullmatch(_fold(reference))
-    if given is None or expected is None or _CODE.fullmatch(_fold(reference)):
+    """Equal values, of one currency."""
+    numbers = _two_numbers(answer, reference)
+    if numbers is None:
         return False
+    given, expected = numbers
     if len({given["money"], expected["money"]} - {""}) > 1:
         return False
     a, b = _value(given), _value(expected)
     whole = a.denominator == b.denominator == 1
     return a == b if whole else abs(a - b) <= RELATIVE_TOLERANCE * abs(b)
+
+
+def _two_numbers(answer: str, reference: str) -> tuple[re.Match[str], re.Match[str]] | None:
+    """Both as numbers, or None. A reference with a superfluous leading 0 ("007") is a code: text, not a number."""
+    given, expected = _NUMBER.fullmatch(_fold(answer)), _NUMBER.fullmatch(_fold(reference))
+    if given is None or expected is None or _CODE.fullmatch(_fold(reference)):
+        return None
+    return given, expected
 
 
 def _value(number: re.Match[str]) -> Fraction:
