@@ -3,12 +3,14 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, DirectoryPath, Field, ValidationError
 
+from codevision_ext.episode import EpisodeLimits
 from codevision_ext.errors import InputError
 from codevision_ext.rewards.composite import Rubric
 from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
@@ -67,6 +69,36 @@ class JudgeSettings(_Section):
     """More fields of each request, as the endpoint knows them; also as JSON."""
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class WatchSettings(_Section):
+    """From where on a step's numbers mean that training goes wrong; None switches a bound off. See `health`."""
+
+    steps: Annotated[int, Field(ge=1)] = 3
+    """Steps in a row past a bound before it is said, once."""
+    stop: bool = False
+    """The run ends behind the step at which something was said."""
+    min_tool_rate: _Share | None = 0.05
+    """Share of rollouts that call the tool; None where there is no tool."""
+    max_invalid_call_rate: _Share | None = 0.5
+    """Share of calls that failed or couldn't be read."""
+    min_recovery_rate: _Share | None = 0.05
+    """Share of those that a successful call follows."""
+    max_repeated_call_rate: _Share | None = 0.3
+    """Share of calls that run the code of an earlier one on the same picture."""
+    max_truncation_rate: _Share | None = 0.5
+    """Share of rollouts that ran into the length or turn limit."""
+    min_entropy: Annotated[float, Field(ge=0)] | None = 0.01
+    """verl's `actor/entropy`, nats a token."""
+    min_group_std: Annotated[float, Field(ge=0)] | None = 0.05
+    """Mean over groups of the standard deviation of rewards."""
+    max_all_wrong_rate: _Share | None = 0.8
+    """Share of groups without a right answer."""
+    max_all_right_rate: _Share | None = 0.8
+    """Share of groups without a wrong answer."""
+
+
 class Settings(_Section):
     """Everything that verl's own config has no place for."""
 
@@ -82,6 +114,10 @@ class Settings(_Section):
     """Tokens of one assistant turn; None: whatever the response length leaves."""
     malformed_calls: int = 2
     """Calls that can't be read before a rollout ends as `malformed`."""
+    calls_per_turn: Annotated[int, Field(ge=1)] = 1
+    """Calls of one turn that are run, in order; the model is told of the others."""
+    force_answer: bool = False
+    """Whether the model is told, before its last turn, that it must answer in it."""
     think_prefix: str = ""
     """What the chat template writes before each assistant turn (`<think>` on thinking models).
 
@@ -91,12 +127,20 @@ class Settings(_Section):
     """Folder for one JSON line a rollout, pictures beside it; None: none are kept."""
     invalid_limit: float = 0.25
     """Share of invalid rollouts in one step above which the run stops, in [0, 1]."""
+    watch: WatchSettings = WatchSettings()
+
+    def limits(self, *, response_tokens: int, assistant_turns: int) -> EpisodeLimits:
+        """Of a rollout, with those that are verl's own settings."""
+        names = [field.name for field in fields(EpisodeLimits) if field.name in type(self).model_fields]
+        ours = {name: getattr(self, name) for name in names}
+        return EpisodeLimits(response_tokens=response_tokens, assistant_turns=assistant_turns, **ours)
 
 
 _SECTIONS: Final[dict[Any, type[BaseModel]]] = {
     "reward": RewardSettings,
     "curiosity": CuriositySettings,
     "judge": JudgeSettings,
+    "watch": WatchSettings,
 }
 
 

@@ -23,9 +23,13 @@ class EpisodeLimits:
     """Tokens of one assistant turn; None: whatever is left."""
     malformed_calls: int = 2
     """Calls that couldn't be read before the rollout ends as `malformed`."""
+    calls_per_turn: int = 1
+    """Calls of one turn that are run, in order; the policy is told of the others."""
+    force_answer: bool = False
+    """Whether the policy is told, before its last turn, that it must answer in it."""
 
     def __post_init__(self) -> None:
-        for name in ("response_tokens", "assistant_turns", "malformed_calls"):
+        for name in ("response_tokens", "assistant_turns", "malformed_calls", "calls_per_turn"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
 

@@ -26,36 +26,50 @@ class ParsedCall(NamedTuple):
     call: ToolCall | None
     """Given exactly when the status is OK."""
     message: str
-    """One sentence for the model; empty when the call is OK and the only one."""
+    """One sentence for the model; empty when the call is OK."""
+    end: int = 0
+    """Where in the turn the next call may begin."""
 
 
-def parse_call(text: str, n_images: int) -> ParsedCall:
-    """The first tool call of an assistant's turn.
+def parse_call(text: str, n_images: int, start: int = 0) -> ParsedCall:
+    """The first tool call of an assistant's turn, or the first one from `start` on.
 
-    What is thought isn't called: the search starts after the first `</think>`. Further calls of the same turn aren't
-    read; the message tells the model so. No text of the model is repeated in a message.
+    What is thought isn't called: the search starts after the first `</think>`. No text of the model is repeated in a
+    message.
     """
-    opened = _OPEN.search(text, max(0, text.find("</think>")))
+    opened = _OPEN.search(text, max(start, text.find("</think>")))
     if opened is None:
         return _refuse(CallStatus.NONE, "no_call")
     try:
         value, end = _DECODER.raw_decode(text, opened.end())
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return _refuse(CallStatus.BAD_JSON, "not_text")
     except (ValueError, RecursionError):
-        return _refuse(CallStatus.BAD_JSON, "not_json")
+        return _refuse(CallStatus.BAD_JSON, "not_json")._replace(end=_next(text, opened.end()))
     closed = _CLOSE.match(text, end)
     if closed is None:
-        return _refuse(CallStatus.BAD_JSON, "not_json" if text[end:].strip() else "unclosed")
-    parsed = read_call(value, n_images)
-    if parsed.status is CallStatus.OK and _OPEN.search(text, closed.end()):
-        return parsed._replace(message=_message(CallStatus.OK, "extra_calls"))
-    return parsed
+        unread = _refuse(CallStatus.BAD_JSON, "not_json" if text[end:].strip() else "unclosed")
+        return unread._replace(end=_next(text, end))
+    return read_call(value, n_images)._replace(end=closed.end())
+
+
+def has_call(text: str, start: int = 0) -> bool:
+    """Whether an assistant's turn holds a tool call, well-formed or not, from `start` on."""
+    return parse_call(text, 0, start).status is not CallStatus.NONE
+
+
+def _next(text: str, start: int) -> int:
+    """Behind the next closing tag; the end of the text where there is none."""
+    closed = _CLOSE.search(text, start)
+    return closed.end() if closed else len(text)
 
 
 def read_call(value: Any, n_images: int) -> ParsedCall:
     """The call that a decoded JSON value describes."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return _refuse(CallStatus.BAD_JSON, "not_text")
+    except RecursionError:
+        return _refuse(CallStatus.BAD_JSON, "not_json")
     if not isinstance(value, dict):
         return _refuse(CallStatus.BAD_JSON, "not_json")
     if value.get("name") != TOOL_NAME:
@@ -91,6 +105,19 @@ def malformed_messages() -> dict[str, dict[str, str]]:
     """The sentences of prompts/malformed.json, by status and by kind of fault."""
     text = (files("codevision_ext") / "prompts" / "malformed.json").read_text(encoding="utf-8")
     messages: dict[str, dict[str, str]] = json.loads(text)
+    return messages
+
+
+def turn_message(kind: str, **words: object) -> str:
+    """What is said of a turn beside the results of its calls: a sentence of prompts/turns.json, filled in."""
+    return Template(turn_messages()[kind]).substitute(words)
+
+
+@cache
+def turn_messages() -> dict[str, str]:
+    """The sentences of prompts/turns.json, by kind."""
+    text = (files("codevision_ext") / "prompts" / "turns.json").read_text(encoding="utf-8")
+    messages: dict[str, str] = json.loads(text)
     return messages
 
 

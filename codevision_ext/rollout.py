@@ -15,8 +15,8 @@ from PIL import Image
 from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, PictureDesk
 from codevision_ext.episode import Episode, EpisodeLimits
 from codevision_ext.errors import EngineError
-from codevision_ext.parsing import parse_call
-from codevision_ext.types import CallStatus, EndReason, Step
+from codevision_ext.parsing import has_call, parse_call, turn_message
+from codevision_ext.types import EndReason, Step, ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,8 @@ class Trajectory:
     """The pictures that the tokens refer to, as the model saw them."""
     malformed: int
     """Calls that couldn't be read."""
+    calls: tuple[ToolCall | None, ...]
+    """What was asked for, in order, one a step; None, and no step, where it couldn't be read."""
 
     @property
     def new_pictures(self) -> tuple[Image.Image, ...]:
@@ -116,16 +118,13 @@ async def play(
         InfraError: the engine or the sandbox broke; the rollout is invalid.
         InputError: the prompt and the pictures don't belong together.
     """
-    desk = PictureDesk(pictures)
+    calls = _Calls(PictureDesk(pictures), limits)
     fitted = [codec.fit(picture) for picture in pictures]
     tools = [TOOL_SCHEMA] if tool else []
     episode = Episode(prompt_ids=codec.prompt(messages, tools, fitted), limits=limits)
     told: list[Message] = []
-    steps: list[asyncio.Task[Step]] = []  # what a call did is traced while the policy goes on
-    malformed = 0
 
     async def turns() -> EndReason:
-        nonlocal malformed
         while True:
             sample = await policy(episode.ids, fitted, episode.room)
             if not sample.ids:
@@ -135,33 +134,28 @@ async def play(
             told.append(Message(role="assistant", text=reply))
             if not sample.finished:
                 return EndReason.LENGTH
-            parsed = parse_call(reply, len(desk.pictures))
-            if tool is None or parsed.status is CallStatus.NONE:
+            if tool is None or not has_call(reply):
                 return EndReason.ANSWER
             if episode.turns >= limits.assistant_turns:
                 return EndReason.TURN_CAP
-            shown: list[Image.Image] = []
-            if parsed.call is None:
-                malformed += 1
-                if malformed >= limits.malformed_calls:
-                    return EndReason.MALFORMED
-                text = parsed.message
-            else:
-                begun = await tool.begin(desk, parsed.call)
-                steps.append(begun.step)
-                text = "\n".join(filter(None, [begun.text, parsed.message]))
-                if begun.image is not None:
-                    shown.append(codec.fit(begun.image))
+            known = len(calls.desk.pictures)
+            text = await calls.run(tool, reply)
+            if calls.malformed >= limits.malformed_calls:
+                return EndReason.MALFORMED
+            if limits.force_answer and episode.turns == limits.assistant_turns - 1:
+                text += "\n" + turn_message("last_turn")
+            new = range(known, len(calls.desk.pictures))
+            shown = [codec.fit(calls.desk.pictures[index]) for index in new]
             closed = sample.ids[-1] == codec.end_id
             if not episode.add_context(codec.observation("tool", text, shown, closed=closed)):
                 return EndReason.LENGTH
             fitted.extend(shown)
-            told.append(Message(role="tool", text=text, pictures=(len(desk.pictures) - 1,) if shown else ()))
+            told.append(Message(role="tool", text=text, pictures=tuple(new)))
 
     try:
         reason = await turns()
     finally:
-        traced = await asyncio.gather(*steps, return_exceptions=True)
+        traced = await asyncio.gather(*calls.steps, return_exceptions=True)
     for step in traced:
         if isinstance(step, BaseException):
             raise step
@@ -170,7 +164,45 @@ async def play(
         end_reason=reason,
         messages=tuple(told),
         steps=tuple(step for step in traced if isinstance(step, Step)),
-        pictures=tuple(desk.pictures),
+        pictures=tuple(calls.desk.pictures),
         fitted=tuple(fitted),
-        malformed=malformed,
+        malformed=calls.malformed,
+        calls=tuple(calls.asked),
     )
+
+
+class _Calls:
+    """The calls of one rollout."""
+
+    def __init__(self, desk: PictureDesk, limits: EpisodeLimits) -> None:
+        self.desk = desk
+        self.steps: list[asyncio.Task[Step]] = []  # what a call did is traced while the policy goes on
+        self.malformed = 0
+        self.asked: list[ToolCall | None] = []
+        self._limits = limits
+
+    async def run(self, tool: CodeTool, reply: str) -> str:
+        """Runs the calls of a turn in order, and gives what the policy is told of all of them.
+
+        Raises SandboxError. Ends early when too many calls of the rollout couldn't be read.
+        """
+        results: list[str] = []
+        at = 0
+        while has_call(reply, at) and len(results) < self._limits.calls_per_turn:
+            parsed = parse_call(reply, len(self.desk.pictures), at)
+            at = parsed.end
+            self.asked.append(parsed.call)
+            if parsed.call is not None:
+                begun = await tool.begin(self.desk, parsed.call)
+                self.steps.append(begun.step)
+                results.append(begun.text)
+                continue
+            results.append(parsed.message)
+            self.malformed += 1
+            if self.malformed >= self._limits.malformed_calls:
+                break
+        if len(results) > 1:
+            results = [turn_message("one_of_several", number=i, text=text) for i, text in enumerate(results, 1)]
+        if has_call(reply, at):
+            results.append(turn_message("extra_calls", limit=self._limits.calls_per_turn))
+        return "\n".join(results)

@@ -11,7 +11,7 @@ from string import ascii_uppercase, digits
 from typing import Any
 
 from codevision_ext.code_tool import OBSERVATIONS, TOOL_SCHEMA
-from codevision_ext.parsing import malformed_messages
+from codevision_ext.parsing import malformed_messages, turn_messages
 from data_prep.schema import IMAGE_TAG, Trajectory
 
 
@@ -30,6 +30,7 @@ def _all(trajectories: Iterable[Trajectory]) -> Iterator[str]:
     yield from sorted(file.read_text(encoding="utf-8").strip() for file in prompts)
     yield from _leaves(OBSERVATIONS)
     yield from _leaves(malformed_messages())
+    yield from _leaves(turn_messages())
     yield from ascii_uppercase + digits
     for trajectory in trajectories:
         answer = f"<answer>{trajectory.metadata['answer']}</answer>"

@@ -86,11 +86,9 @@ class CodeVisionAgentLoop(AgentLoopBase):
             next((tool.code_tool for tool in tools.tools if isinstance(tool, CodeImageTool)), None) if tools else None
         )
         rollout = self.rollout_config
-        self.limits = EpisodeLimits(
+        self.limits = self.settings.limits(
             response_tokens=rollout.response_length,
             assistant_turns=rollout.multi_turn.max_assistant_turns or rollout.response_length,
-            turn_tokens=self.settings.turn_tokens,
-            malformed_calls=self.settings.malformed_calls,
         )
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:

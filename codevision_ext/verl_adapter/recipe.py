@@ -42,11 +42,8 @@ def read_rules(path: Path) -> Rules:
     tool = read_tool_config(_beside(path, tool_config)) if tool_config else ToolSettings()
     return Rules(
         settings=checked,
-        limits=EpisodeLimits(
-            response_tokens=response,
-            assistant_turns=multi_turn.get("max_assistant_turns") or response,
-            turn_tokens=checked.turn_tokens,
-            malformed_calls=checked.malformed_calls,
+        limits=checked.limits(
+            response_tokens=response, assistant_turns=multi_turn.get("max_assistant_turns") or response
         ),
         context=_number(config, "data.max_prompt_length", path) + response,
         tool=tool,

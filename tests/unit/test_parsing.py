@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codevision_ext.parsing import format_score, malformed_messages, parse_answer, parse_call
+from codevision_ext.parsing import format_score, has_call, malformed_messages, parse_answer, parse_call, turn_messages
 from codevision_ext.types import CallStatus, ToolCall
 
 GOOD = {"code": "image = image.rotate(90)", "description": "turn", "image_index": 1}
@@ -20,7 +20,7 @@ def written(arguments: object = GOOD, name: object = "code_image_tool") -> str:
 
 def test_a_well_formed_call_is_read() -> None:
     expected = ToolCall(code="image = image.rotate(90)", description="turn", image_index=1)
-    assert parse_call(written(), 2) == (CallStatus.OK, expected, "")
+    assert parse_call(written(), 2) == (CallStatus.OK, expected, "", len(written()))
 
 
 def test_only_the_code_must_be_given() -> None:
@@ -41,15 +41,18 @@ def test_a_call_that_is_only_thought_is_not_a_call() -> None:
     )
 
 
-def test_of_several_calls_the_first_is_read_and_the_model_is_told() -> None:
-    status, call, message = parse_call(written() + written({"code": "second"}), 2)
-    assert (status, call and call.code) == (CallStatus.OK, GOOD["code"])
-    assert "first" in message
+def test_of_several_calls_each_is_read_where_the_one_before_ended() -> None:
+    turn = written() + "<tool_call>{</tool_call> so " + written({"code": "second"})[16:]
+    first = parse_call(turn, 2)
+    second = parse_call(turn, 2, first.end)
+    third = parse_call(turn, 2, second.end)
+    assert (first.call and first.call.code, second.status) == (GOOD["code"], CallStatus.BAD_JSON)
+    assert third.call == ToolCall(code="second")
+    assert not has_call(turn, third.end)
 
 
 MALFORMED = {
     ("none", "no_call"): "<think>a</think>I see a park.",
-    ("ok", "extra_calls"): written() + written(),
     ("bad_json", "not_json"): "<tool_call>{'name': 'code_image_tool'}</tool_call>",
     ("bad_json", "unclosed"): written().removesuffix("</tool_call>"),
     ("bad_json", "not_text"): written({"code": "x = '\ud800'"}),
@@ -68,17 +71,17 @@ def test_each_kind_of_fault_has_its_status_and_its_sentence(status: str, kind: s
     parsed = parse_call(MALFORMED[status, kind], 2)
     assert parsed.status == status
     assert parsed.message == malformed_messages()[status][kind].replace("$last", "1")
-    assert (parsed.call is not None) == (status == "ok")
+    assert parsed.call is None
 
 
 def test_there_is_a_sentence_for_every_status_and_a_case_for_every_sentence() -> None:
-    assert set(malformed_messages()) == {str(status) for status in CallStatus}
+    assert set(malformed_messages()) == {str(status) for status in CallStatus} - {CallStatus.OK}
     assert set(MALFORMED) == {(status, kind) for status, kinds in malformed_messages().items() for kind in kinds}
 
 
 def test_a_message_is_one_sentence() -> None:
-    for status, kinds in malformed_messages().items():
-        for message in kinds.values():
+    for status, kinds in [*malformed_messages().items(), ("of a turn", turn_messages())]:
+        for message in [text for kind, text in kinds.items() if kind != "one_of_several"]:
             assert message.endswith("."), status
             assert len(re.findall(r"[.!?](?:\s|$)", message)) == 1, message
 
@@ -133,7 +136,7 @@ pieces = st.lists(
 @given(st.lists(pieces, max_size=3), st.sampled_from(["", "<think>", "<think>\n\n</think>"]))
 def test_no_text_breaks_the_reading_of_a_turn(turns: list[str], prefix: str) -> None:
     for turn in turns:
-        status, call, message = parse_call(turn, 1)
+        status, call, message, _ = parse_call(turn, 1)
         assert (call is not None) == (status is CallStatus.OK)
         assert call is not None or message
     assert format_score(turns, prefix) in (0.0, 1.0)

@@ -14,7 +14,7 @@ from PIL import Image
 from codevision_ext.code_tool import BegunCall, CodeTool, PictureDesk
 from codevision_ext.episode import Episode, EpisodeLimits
 from codevision_ext.errors import EngineError, InputError, SandboxError
-from codevision_ext.parsing import malformed_messages
+from codevision_ext.parsing import malformed_messages, turn_message
 from codevision_ext.rollout import Sample, Trajectory, play
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import EndReason, ExecStatus, Step, ToolCall
@@ -144,7 +144,37 @@ def test_a_call_that_can_t_be_read_is_answered_and_the_second_one_ends_the_rollo
 def test_of_two_calls_in_a_turn_the_first_is_run_and_the_model_is_told(tool: CodeTool) -> None:
     trajectory = played(Script(calls(TURN) + calls(TURN), ANSWER), tool)
     assert len(trajectory.steps) == 1
-    assert trajectory.messages[1].text.endswith(malformed_messages()["ok"]["extra_calls"])
+    assert trajectory.messages[1].text == "Picture 1: 2x4.\n" + turn_message("extra_calls", limit=1)
+
+
+def test_several_calls_of_a_turn_are_run_in_order_and_each_is_answered(tool: CodeTool) -> None:
+    turn = calls(TURN) + BROKEN + calls(TURN, image_index=1) + calls("1 / 0") + calls(TURN)
+    trajectory = played(Script(turn, ANSWER), tool, calls_per_turn=4)
+    told = trajectory.messages[1]
+    assert [step.parent for step in trajectory.steps] == [0, 1, 0]
+    assert (told.pictures, len(trajectory.fitted), trajectory.malformed) == ((1, 2), 3, 1)
+    assert trajectory.pictures[2].tobytes() == PICTURE.rotate(180).tobytes()
+    lines = told.text.splitlines()
+    assert lines[0] == "Call 1: Picture 1: 2x4."
+    assert lines[1] == "Call 2: " + malformed_messages()["bad_json"]["not_json"]
+    assert lines[2] == "Call 3: Picture 2: 4x2."
+    assert lines[3].startswith("Call 4: Error:")
+    assert lines[-1] == turn_message("extra_calls", limit=4)
+
+
+def test_calls_behind_the_last_one_that_may_be_malformed_aren_t_run(tool: CodeTool) -> None:
+    trajectory = played(Script(BROKEN + BROKEN + calls(TURN)), tool, calls_per_turn=3)
+    assert (trajectory.end_reason, trajectory.malformed, trajectory.steps) == (EndReason.MALFORMED, 2, ())
+
+
+def test_before_its_last_turn_the_model_is_told_to_answer_where_that_is_set(tool: CodeTool) -> None:
+    script = (calls(TURN), calls(TURN), ANSWER)
+    forced = played(Script(*script), tool, assistant_turns=3, force_answer=True)
+    last = turn_message("last_turn")
+    assert [last in message.text for message in forced.messages if message.role == "tool"] == [False, True]
+    assert forced.end_reason is EndReason.ANSWER
+    assert not any(last in message.text for message in played(Script(*script), tool, assistant_turns=3).messages)
+    assert played(Script(*[calls(TURN)] * 3), tool, assistant_turns=3, force_answer=True).end_reason is EndReason.TURN_CAP
 
 
 def test_the_last_turn_s_call_isn_t_run(tool: CodeTool) -> None:
@@ -272,7 +302,7 @@ def test_an_engine_that_says_more_than_was_asked_or_no_log_probs_is_not_trusted(
 
 
 def test_a_limit_below_one_is_refused_by_its_name() -> None:
-    for name in ("response_tokens", "assistant_turns", "malformed_calls"):
+    for name in ("response_tokens", "assistant_turns", "malformed_calls", "calls_per_turn"):
         with pytest.raises(InputError, match=f"{name} is 0; it must be at least 1"):
             EpisodeLimits(**{"response_tokens": 1, "assistant_turns": 1} | {name: 0})
 
