@@ -32,5 +32,9 @@ class EngineError(InfraError):
     """The rollout engine returned something that can't be trusted (token count, weight names, a dead port)."""
 
 
+class CollapseError(CodeVisionError):
+    """The policy collapsed, and `codevision.watch.stop` ends the run there; the message says what was seen."""
+
+
 class CompatError(CodeVisionError):
     """The installed verl isn't the one a patch was written for; the message names the file and lines."""

@@ -16,7 +16,7 @@ from codevision_ext.parsing import format_score, parse_answer
 from codevision_ext.records import Record, Turn, scored
 from codevision_ext.rewards.composite import Rubric
 from codevision_ext.rollout import Trajectory
-from codevision_ext.types import Box, EndReason, Observed, Task, Verdict
+from codevision_ext.types import Box, EndReason, Observed, Task, ToolCall, Verdict
 
 if TYPE_CHECKING:
     from codevision_ext.judge.client import BlockingJudge, Judge
@@ -222,6 +222,7 @@ def group_numbers(
 def numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
     """What is logged of a rollout; the same keys for every rollout of a run."""
     seen, steps = record.observed, record.observed.steps
+    calls = trajectory.calls if trajectory else ()
     values = {
         "acc": float(seen.correct),
         "format": seen.format,
@@ -231,6 +232,8 @@ def numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -
         "failed_calls": float(sum(not step.ok for step in steps)),
         "noop_calls": float(sum(step.noop for step in steps)),
         "malformed_calls": float(trajectory.malformed if trajectory else 0),
+        "repeated_calls": float(_repeated(calls)),
+        **_recoveries(trajectory),
         "turns": float(record.turn_count or 0),
     }
     if settings.judge:
@@ -239,6 +242,22 @@ def numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -
     for name in Rubric(settings.reward).weights:
         values[f"term_{name}"] = record.terms[name].contribution if name in record.terms else 0.0
     return values
+
+
+def _repeated(calls: Sequence[ToolCall | None]) -> int:
+    """Calls that run the code of an earlier one on the same picture, where the result can't be another."""
+    asked = [(call.code, call.image_index) for call in calls if call]
+    return len(asked) - len(set(asked))
+
+
+def _recoveries(trajectory: Trajectory | None) -> dict[str, float]:
+    """Errors (calls that failed or couldn't be read) where a turn is left to call again, and those made good later."""
+    if trajectory is None or trajectory.episode.limits.assistant_turns < 3:  # the last turn's calls aren't run
+        return {"recoverable_calls": 0.0, "recovered_calls": 0.0}
+    steps = iter(trajectory.steps)
+    went_well = [call is not None and next(steps).ok for call in trajectory.calls]
+    before_last = went_well[: len(went_well) - went_well[::-1].index(True)] if any(went_well) else []
+    return {"recoverable_calls": float(went_well.count(False)), "recovered_calls": float(before_last.count(False))}
 
 
 def _abstained(record: Record) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jinja2
 
+from codevision_ext.config import WatchSettings
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import (
     CHECKPOINTS,
@@ -27,6 +28,7 @@ from codevision_ext.evaluate.metrics import (
     read_results,
 )
 from codevision_ext.files import write_whole
+from codevision_ext.health import findings
 from codevision_ext.records import read_last
 from codevision_ext.report import curves, trajectories
 
@@ -119,6 +121,7 @@ def render(run_dir: Path) -> str:
         modes=MODES,
         steps=max((max(points) for points in metrics.values()), default=0),
         sections=curves.sections(metrics),
+        findings=findings(metrics, WatchSettings()),
         picks=trajectories.pick(pool),
         looked_at=len(pool),
         messages=trajectories.messages,

@@ -4,6 +4,9 @@
 counts every rollout in its group's mean and spread.
 """
 
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +20,12 @@ from verl.trainer.ppo.core_algos import register_adv_est
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 
 from codevision_ext.config import Settings, read_settings
-from codevision_ext.errors import InfraError, InputError
+from codevision_ext.errors import CollapseError, InfraError, InputError
+from codevision_ext.health import WATCHED, Finding, new_findings, summarise
 from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
 from codevision_ext.rewards.composite import Rubric
+
+logger = logging.getLogger(__name__)
 
 ESTIMATOR = "codevision"
 """`algorithm.adv_estimator`; stands in for `grpo`, which it equals where every rollout takes part."""
@@ -69,13 +75,21 @@ class CodeVisionTrainer(PPOTrainerSync):
     Raises:
         InputError: two settings can't be had together.
         InfraError: more than `codevision.invalid_limit` of a step's rollouts broke under us, or none is of use.
+        CollapseError: `codevision.watch` found something at the step before, and is set to stop.
     """
 
     def __init__(self, config: DictConfig) -> None:
         self.settings = read_settings(config.get("codevision"))
         self.weights = Rubric(self.settings.reward).weights
+        self.seen: dict[str, dict[int, float]] = defaultdict(dict)
+        self.found: list[Finding] = []
         prepare(config, self.settings)
         super().__init__(config)
+
+    def on_step_begin(self) -> None:
+        super().on_step_begin()
+        if self.settings.watch.stop and self.found:  # here, so that the step before is saved and logged
+            raise CollapseError(f"codevision.watch.stop ends the run: {'; '.join(map(str, self.found))}")
 
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()
@@ -115,11 +129,23 @@ class CodeVisionTrainer(PPOTrainerSync):
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         super()._compute_metrics(batch, metrics, *args, **kwargs)
+        metrics.update(self._rollout_metrics(batch))
+        self._watch(metrics)
+
+    def _rollout_metrics(self, batch: Any) -> dict[str, float]:
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        stored = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
+        stored = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields", "uid"])
         infos = [fields["reward_extra_info"] for fields in list(stored["extra_fields"])]
-        metrics.update(summarise(infos))
-        metrics["rollout/dropped"] = self.expected_rollouts - len(infos)
+        return summarise(infos, list(stored["uid"])) | {"rollout/dropped": self.expected_rollouts - len(infos)}
+
+    def _watch(self, metrics: Mapping[str, Any]) -> None:
+        """Says in the log what the step's numbers tell of a collapse."""
+        for name in WATCHED & metrics.keys():
+            self.seen[name][self.global_steps] = float(metrics[name])
+        found = new_findings(self.seen, self.settings.watch, self.global_steps)
+        for finding in found:
+            logger.warning("%s", finding)
+        self.found += found
 
     @property
     def expected_rollouts(self) -> int:
@@ -168,29 +194,3 @@ def check_valid(invalid_share: float, limit: float, step: int) -> None:
             f"{invalid_share:.0%} of the rollouts of step {step} are invalid, more than codevision.invalid_limit "
             f"allows ({limit:.0%}); the log says why each one broke"
         )
-
-
-def summarise(infos: list[dict[str, float]]) -> dict[str, float]:
-    """Step metrics from what is logged of each rollout (`scoring.numbers`); means are over valid rollouts."""
-    valid = [info for info in infos if info["valid"]]
-
-    def mean(name: str) -> float:
-        return float(np.mean([info[name] for info in valid])) if valid else 0.0
-
-    calls, malformed = mean("calls"), mean("malformed_calls")
-    metrics = {f"reward/{name.removeprefix('term_')}/mean": mean(name) for name in infos[0] if name.startswith("term_")}
-    metrics |= {f"rollout/{name}": mean(name) for name in infos[0] if name.startswith("end_")}
-    judge = [name for name in ("judged", "abstained") if name in infos[0]]  # what it abstains from is invalid: over all
-    metrics |= {f"rollout/{name}": float(np.mean([info[name] for info in infos])) for name in judge}
-    return metrics | {
-        "reward/total/mean": sum(metrics[name] for name in metrics if name.startswith("reward/")),
-        "rollout/accuracy": mean("acc"),
-        "rollout/format": mean("format"),
-        "rollout/tool_rate": mean("tool"),
-        "rollout/calls": calls,
-        "rollout/invalid_call_rate": (mean("failed_calls") + malformed) / max(calls + malformed, 1e-9),
-        "rollout/noop_calls": mean("noop_calls"),
-        "rollout/turns/mean": mean("turns"),
-        "rollout/turns/max": float(max((info["turns"] for info in valid), default=0.0)),
-        "rollout/invalid_share": 1 - len(valid) / len(infos),
-    }

@@ -220,6 +220,17 @@ def test_signals_stand_in_their_sections_and_the_total_comes_first(run: Path) ->
     assert found["Validation"] == ["val · accuracy"]
 
 
+def test_what_the_collapse_watch_finds_stands_above_the_curves_and_nothing_does_where_it_finds_nothing(
+    run: Path,
+) -> None:
+    assert "Collapse watch" not in page(run).text
+    rows = [{"step": step, "rollout/tool_rate": 0.4 / step**2} for step in range(1, 9)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = page(run).text
+    said = "rollout/tool_rate is below codevision.watch.min_tool_rate (0.05) since step 3 (0.00625 at step 8): the tool"
+    assert text.index("Training") < text.index("Collapse watch") < text.index(said) < text.index("Behaviour")
+
+
 def test_a_spread_without_a_mean_is_drawn_by_itself() -> None:
     (section,) = sections({"x/max": {1: 1.0}, "x/min": {1: 0.0}})
     assert [chart.title for chart in section.charts] == ["x · max", "x · min"]

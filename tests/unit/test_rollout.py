@@ -154,6 +154,8 @@ def test_several_calls_of_a_turn_are_run_in_order_and_each_is_answered(tool: Cod
     assert [step.parent for step in trajectory.steps] == [0, 1, 0]
     assert (told.pictures, len(trajectory.fitted), trajectory.malformed) == ((1, 2), 3, 1)
     assert trajectory.pictures[2].tobytes() == PICTURE.rotate(180).tobytes()
+    asked = [call and (call.code, call.image_index) for call in trajectory.calls]
+    assert asked == [(TURN, 0), None, (TURN, 1), ("1 / 0", 0)]
     lines = told.text.splitlines()
     assert lines[0] == "Call 1: Picture 1: 2x4."
     assert lines[1] == "Call 2: " + malformed_messages()["bad_json"]["not_json"]

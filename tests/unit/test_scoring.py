@@ -12,7 +12,7 @@ from codevision_ext.records import RecordWriter, read_records
 from codevision_ext.rewards.composite import PRESETS, score_group
 from codevision_ext.rollout import Message, Trajectory
 from codevision_ext.scoring import Item, group_numbers, numbers, observe, read_item, score, with_pictures
-from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Step, Task
+from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Step, Task, ToolCall
 
 RIGHT = "<think>t</think><answer>7</answer>"
 WRONG = "<think>t</think><answer>8</answer>"
@@ -27,8 +27,16 @@ TURNED_BACK = Step(
 )
 
 
-def trajectory(*replies: str, steps: tuple[Step, ...] = (), end: EndReason = EndReason.ANSWER) -> Trajectory:
-    episode = Episode(prompt_ids=[1], limits=EpisodeLimits(response_tokens=99, assistant_turns=9))
+def trajectory(
+    *replies: str,
+    steps: tuple[Step, ...] = (),
+    end: EndReason = EndReason.ANSWER,
+    calls: tuple[ToolCall | None, ...] | None = None,
+    turns: int = 9,
+) -> Trajectory:
+    """Without `calls` each step had code of its own."""
+    episode = Episode(prompt_ids=[1], limits=EpisodeLimits(response_tokens=99, assistant_turns=turns))
+    asked = tuple(ToolCall(code=str(at)) for at in range(len(steps))) if calls is None else calls
     messages = []
     for at, reply in enumerate(replies):
         episode.add_sampled([2, 3], [-1.0, -1.0])
@@ -44,7 +52,8 @@ def trajectory(*replies: str, steps: tuple[Step, ...] = (), end: EndReason = End
         steps=steps,
         pictures=pictures,
         fitted=pictures,
-        malformed=0,
+        malformed=asked.count(None),
+        calls=asked,
     )
 
 
@@ -139,6 +148,36 @@ def test_what_is_logged_has_the_same_names_for_every_rollout() -> None:
     assert (broken["valid"], broken["end_infra"], broken["turns"], broken["term_accuracy"]) == (0, 1, 0, 0)
     weighed = sum(value for name, value in first.items() if name.startswith("term_"))
     assert weighed == pytest.approx(records[0].reward)
+
+
+WELL, BADLY = Step(ok=True), Step(ok=False)
+
+
+@pytest.mark.parametrize(
+    ("calls", "steps", "turns", "repeated", "recoverable", "recovered"),
+    [
+        ("", (), 9, 0, 0, 0),
+        ("ab", (WELL, WELL), 9, 0, 0, 0),
+        ("aab", (BADLY, BADLY, WELL), 9, 1, 2, 2),
+        ("abc", (WELL, BADLY, BADLY), 9, 0, 2, 0),
+        ("?a?", (WELL,), 9, 0, 2, 1),
+        ("?aa", (BADLY, WELL), 3, 1, 2, 2),
+        ("a", (BADLY,), 2, 0, 0, 0),
+        ("aAa", (WELL, WELL, WELL), 9, 1, 0, 0),
+    ],
+)
+def test_calls_that_are_repeated_and_errors_that_are_made_good_are_counted(
+    calls: str, steps: tuple[Step, ...], turns: int, repeated: int, recoverable: int, recovered: int
+) -> None:
+    """A letter is a call's code, `A` that of `a` on another picture, `?` one that can't be read."""
+    asked = tuple(
+        None if letter == "?" else ToolCall(code=letter.lower(), image_index=int(letter.isupper())) for letter in calls
+    )
+    played = trajectory(RIGHT, steps=steps, calls=asked, turns=turns)
+    (record,) = score(ITEM, "g", [played], Settings())
+    logged = numbers(record, played, Settings())
+    assert (logged["repeated_calls"], logged["malformed_calls"]) == (repeated, calls.count("?"))
+    assert (logged["recoverable_calls"], logged["recovered_calls"]) == (recoverable, recovered)
 
 
 def test_the_accuracy_that_groups_are_filtered_by_differs_only_where_there_is_a_signal() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from codevision_ext.config import Settings
 from codevision_ext.errors import InfraError, SandboxError
+from codevision_ext.health import summarise
 from codevision_ext.records import read_records
 from codevision_ext.types import EndReason
 from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
@@ -142,13 +143,13 @@ def test_an_invalid_rollout_moves_no_baseline_and_is_written_down_as_what_it_is(
 
 def test_the_step_s_numbers_leave_invalid_rollouts_out_and_too_many_end_the_run(play: Any) -> None:
     from codevision_ext.verl_adapter.agent_loop import _Worker  # noqa: PLC0415
-    from codevision_ext.verl_adapter.trainer import check_valid, summarise  # noqa: PLC0415
+    from codevision_ext.verl_adapter.trainer import check_valid  # noqa: PLC0415
 
     worker = object.__new__(_Worker)
     worker.settings = Settings()
     outputs = [play(says(play.tokenizer, ANSWER)), play(dead_engine)]
     worker._score(outputs, False, dict(ROW))
-    logged = summarise([output.extra_fields["reward_extra_info"] for output in outputs])
+    logged = summarise([output.extra_fields["reward_extra_info"] for output in outputs], ["u", "u"])
     assert logged["rollout/accuracy"] == logged["reward/accuracy/mean"] == 1
     assert logged["reward/total/mean"] == pytest.approx(outputs[0].reward_score)
     assert logged["rollout/turns/mean"] == 1

@@ -1,14 +1,16 @@
 """Do verl's own functions compute advantages with our estimator, and is stock GRPO what is left where all take part?"""
 
+import logging
 import shutil
 import tempfile
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import pytest
 
 from codevision_ext.config import read_settings
-from codevision_ext.errors import InfraError, InputError
+from codevision_ext.errors import CollapseError, InfraError, InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch and transformers warn at import, by the dozen
 
@@ -131,7 +133,7 @@ def test_a_group_of_one_is_refused(trainer: Any) -> None:
         trainer.prepare(made, read_settings({}))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def store() -> Any:
     """TransferQueue with four rollouts of one prompt: two that answered, one over the turn limit, one invalid."""
     import ray  # noqa: PLC0415
@@ -147,7 +149,11 @@ def store() -> Any:
         mask = torch.full((3 + i,), valid)
         scores = torch.zeros(3 + i)
         scores[-1] = reward
-        info = {"valid": float(valid)} | {f"end_{e}": float(e == end) for e in ("answer", "turn_cap", "length")}
+        info = {"valid": float(valid), "acc": float(i == 1), "tool": 1.0, "term_accuracy": reward}
+        info |= {f"end_{e}": float(e == end) for e in ("answer", "turn_cap", "length")}
+        info |= dict.fromkeys(("format", "calls", "turns"), 1.0)
+        counted = ("failed_calls", "noop_calls", "malformed_calls", "repeated_calls")
+        info |= dict.fromkeys((*counted, "recoverable_calls", "recovered_calls"), 0.0)
         rows.append(
             {
                 "uid": "u",
@@ -198,3 +204,36 @@ def test_a_step_s_advantages_and_masks_follow_overturn_through_verl_s_own_store(
     assert (advantages, masks) == (pytest.approx([-0.2182, 1.0911, 0, 0], abs=1e-4), masked)
     advantages, masks = step("mask_loss_and_baseline")
     assert (advantages, masks) == (pytest.approx([-0.7071, 0.7071, 0, 0], abs=1e-4), masked)
+
+
+def test_the_step_s_numbers_know_which_rollouts_are_of_one_prompt(trainer: Any, store: Any) -> None:
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    made = object.__new__(trainer.CodeVisionTrainer)
+    made.config = OmegaConf.create({"data": {"train_batch_size": 2}, "actor_rollout_ref": {"rollout": {"n": 4}}})
+    logged = made._rollout_metrics(store)
+    assert logged["rollout/group_std"] == pytest.approx(np.std([1.0, 2.0, 0.5], ddof=1))
+    assert (logged["rollout/all_wrong_rate"], logged["rollout/all_right_rate"]) == (0, 0)
+    assert logged["rollout/end_turn_cap"] == pytest.approx(1 / 3)
+    assert logged["rollout/dropped"] == 4
+
+
+def test_a_collapse_is_logged_once_and_ends_the_run_behind_that_step_where_it_is_set_to(
+    trainer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = object.__new__(trainer.CodeVisionTrainer)
+    made.seen, made.found = defaultdict(dict), []
+
+    def step(number: int, *, stop: bool = False) -> list[str]:
+        caplog.clear()
+        made.settings, made.global_steps = read_settings({"watch": {"steps": 2, "stop": stop}}), number
+        made.on_step_begin()
+        made._watch({"actor/entropy": np.float32(0.001), "rollout/tool_rate": 0.5, "actor/lr": 1.0})
+        return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+    assert step(1) == []
+    (said,) = step(2)
+    assert said.startswith("actor/entropy is below codevision.watch.min_entropy (0.01) since step 1 (0.001 at step 2)")
+    assert step(3) == []
+    with pytest.raises(CollapseError, match=r"codevision\.watch\.stop ends the run: actor/entropy is below"):
+        step(4, stop=True)
