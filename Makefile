@@ -1,6 +1,7 @@
 # make demo      trains and evaluates a tiny model, writes runs/demo/report.html; goes on where it was stopped
 # make test      the whole test suite
 # make check     linters, types, import layers, then the tests
+# make smoke     two steps of SFT and of GRPO of a production recipe, with a tiny model on the CPU; RECIPE=qwen2_5_vl_7b
 # make install   .venv with the `codevision` command; the targets above do it when something changed
 # make clean     removes what can be made again: .venv, caches, build folders; never runs/
 
@@ -10,8 +11,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 INSTALLED := $(VENV)/.installed
 SEED ?= 0
+RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo bench-step bench-sandbox soak test lint check clean
+.PHONY: install demo smoke bench-step bench-sandbox soak test lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -31,6 +33,9 @@ $(INSTALLED): $(wildcard requirements-*.txt) setup.py pyproject.toml | $(BIN)/py
 
 demo: install
 	@$(BIN)/codevision demo --seed $(SEED)
+
+smoke: install
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash recipe/$(RECIPE)/run.sh smoke
 
 # Seconds of a GRPO step of 8 prompts x 4 rollouts, after `make demo`: the median of runs/demo/bench/metrics.jsonl
 bench-step: install

@@ -7,10 +7,11 @@ an error, except below settings that are open by design: what goes on to Ray, to
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
@@ -22,30 +23,52 @@ from codevision_ext.errors import CodeVisionError, InputError
 
 BASES = {"grpo": "ppo_trainer", "sft": "sft_trainer_engine"}
 """Our configs and the ones of verl that they build on."""
+SHARED = ("base", "demo")
+"""Folders beside a recipe's, from whose configs it may take parts."""
 OPEN = ("codevision", "ray_kwargs.ray_init")
 """Sections whose names verl hands on; an empty mapping or a null in verl's own config is open too."""
 
 
-def load(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
-    """A recipe's config as verl will see it, checked; `settings` as on verl's command line.
+def composed(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
+    """A recipe's config as verl will see it; `settings` as on verl's command line. Imports nothing of verl.
 
     Raises:
-        InputError: it can't be composed, or has a setting that nobody reads.
+        InputError: it can't be composed.
     """
     path = folder / f"{name}.yaml"
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if name not in BASES:
+        raise InputError(f"{path}: a recipe's config is called {' or '.join(f'{known}.yaml' for known in BASES)}")
+    beside = [part for shared in SHARED if (part := folder.absolute().parent / shared).is_dir()]
+    searchpath = ",".join(f"'file://{part}'" for part in [verl_configs(), *beside])
     try:
         with initialize_config_dir(str(folder.absolute()), version_base=None):
-            config = compose(name, overrides=["hydra.searchpath=[pkg://verl.trainer.config]", *settings])
+            return compose(name, overrides=[f"hydra.searchpath=[{searchpath}]", *settings])
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    with initialize_config_module("verl.trainer.config", version_base=None):
+
+
+def load(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
+    """`composed`, and checked.
+
+    Raises:
+        InputError: it can't be composed, or has a setting that nobody reads.
+    """
+    config = composed(folder, name, settings)
+    with initialize_config_dir(str(verl_configs()), version_base=None):
         stock = compose(BASES[name])
     read_settings(OmegaConf.to_container(config.get("codevision", OmegaConf.create({})), resolve=False))
     for setting in unknown(OmegaConf.to_container(config), OmegaConf.to_container(stock)):
-        raise InputError(f"{path}: {setting}: verl's {BASES[name]} has no such setting")
+        raise InputError(f"{folder / name}.yaml: {setting}: verl's {BASES[name]} has no such setting")
     return config
+
+
+def verl_configs() -> Path:
+    """The folder of verl's own configs."""
+    spec = find_spec("verl")
+    assert spec and spec.submodule_search_locations, "verl is installed"  # noqa: PT018
+    return Path(spec.submodule_search_locations[0]) / "trainer" / "config"
 
 
 def unknown(ours: Mapping[str, Any], known: Mapping[str, Any], above: str = "") -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -13,6 +13,7 @@ from codevision_ext.code_tool import ToolSettings, read_tool_settings
 from codevision_ext.config import Settings, read_settings
 from codevision_ext.episode import EpisodeLimits
 from codevision_ext.errors import InputError
+from codevision_ext.verl_adapter.check_recipe import composed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +28,14 @@ class Rules:
 
 
 def read_rules(path: Path) -> Rules:
-    """Reads a training config as it stands in the file: nothing that Hydra would add, overrides neither.
+    """Reads a training config with what its `defaults` bring in, without overrides.
 
     Raises:
         InputError: a file can't be read, or a setting is missing, unknown or wrong; names it.
     """
     config = _read(path)
+    if "defaults" in config:
+        config = cast("dict[str, Any]", OmegaConf.to_container(composed(path.parent, path.stem)))
     settings = dict(config.get("codevision") or {})
     settings.pop("records", None)  # where training keeps its own
     response = _number(config, "data.max_response_length", path)

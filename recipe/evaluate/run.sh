@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# One checkpoint, nothing is trained: `val` on rows of one's own with all GPUs, `columns` on the six columns with one.
+#     MODEL=/models/CodeVision-7B VAL=/data/val.parquet bash recipe/evaluate/run.sh val [verl settings]
+#     MODEL=/models/CodeVision-7B TEST=/data/test.parquet bash recipe/evaluate/run.sh columns [options of codevision eval]
+set -euo pipefail
+recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+family=qwen2_5_vl
+case ${1:?which stage? val, columns or smoke} in
+  val) # the stage rl of a recipe whose settings train nothing
+    SFT=${MODEL:?the checkpoint, a folder} TRAIN=${VAL:?a parquet file}
+    set -- rl "${@:2}"
+    ;;
+  columns)
+    cd "$recipe/../.."
+    python -m codevision_ext.verl_adapter.picture_budget "${MODEL:?the checkpoint, a folder}" \
+      "${OUT:=runs/evaluate}/model" $((8192 * 28 * 28))
+    exec codevision eval --checkpoint rl="$OUT/model" --data "${TEST:?a parquet file}" --out "$OUT" \
+      --recipe "$recipe/grpo.yaml" --temperature 0 "${@:2}"
+    ;;
+esac
+source "$recipe/../base/stages.sh"
