@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from sglang.srt.layers import sampler
-from sglang.srt.managers.scheduler import run_scheduler_process
 from sglang.srt.sampling.sampling_batch_info import SamplingBatchInfo
 
 from codevision_ext.errors import CompatError
+from codevision_ext.verl_adapter import sglang_attention
 
 _LOW = 0xFFFFFFFF
 
@@ -66,4 +66,4 @@ def run_scheduler(*args: Any, **kwargs: Any) -> None:
         return info
 
     SamplingBatchInfo.from_schedule_batch = classmethod(from_schedule_batch)
-    run_scheduler_process(*args, **kwargs)
+    sglang_attention.run_scheduler(*args, **kwargs)

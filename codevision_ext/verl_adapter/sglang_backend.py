@@ -7,6 +7,8 @@ Registered under verl's own name `sglang`, on every device:
 * picture marks and ids outside the vocabulary can't be sampled;
 * the engine's cache of picture embeddings, which survives a weight update, is off;
 * weights are renamed and none is dropped (`sglang_loader`).
+
+On the CPU its scheduler decodes all sequences at once (`sglang_attention`).
 """
 
 import os
@@ -15,6 +17,7 @@ from typing import Any
 
 import ray
 import torch
+from sglang.srt.entrypoints import engine
 from sglang.srt.weight_sync.utils import update_weights as send_bucket
 from torch.distributed.tensor import DTensor
 from verl.utils.device import get_device_id, is_support_ipc
@@ -38,6 +41,10 @@ class CodeVisionSGLangServer(SGLangHttpServer):
         loaders = list(engine_kwargs.get("custom_weight_loader") or [])
         engine_kwargs["custom_weight_loader"] = [*loaders, LOADER]
         self._codec = QwenCodec(self.model_config.processor, self.model_config.hf_config.get_text_config().vocab_size)
+        if engine_kwargs.get("attention_backend") == "torch_native":
+            from codevision_ext.verl_adapter.sglang_attention import run_scheduler  # noqa: PLC0415  # for the CPU
+
+            engine.run_scheduler_process = run_scheduler  # what verl's server hands to SGLang
         await super().launch_server(master_address=master_address, master_port=master_port)
 
     async def generate(

@@ -13,12 +13,13 @@ if [ "$device" = cpu ]; then
   export VERL_PLATFORM=cpu OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
   export RAY_worker_niceness=${RAY_worker_niceness:-0} # Ray's own is 15: everything else on the machine would come first
 fi
+ranks=$([ "$device" = cpu ] && [ "$(nproc)" -ge 2 ] && echo 2 || echo 1) # of SFT: one a core, faster than one with two threads
 
 last() { # FOLDER: the last step that verl saved there
   echo "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")"
 }
 sft() { # FILE MODEL FOLDER [settings]: supervised fine-tuning; resumes from the last checkpoint in FOLDER
-  VERL_FILE_LOGGER_PATH=$OUT/logs/$stage.jsonl exec torchrun --standalone --nproc-per-node 1 \
+  VERL_FILE_LOGGER_PATH=$OUT/logs/$stage.jsonl exec torchrun --standalone --nproc-per-node "$ranks" \
     -m verl.trainer.sft_trainer --config-path "$recipe" --config-name sft \
     data.train_files="$1" model.path="$2" trainer.default_local_dir="$3" "${@:4}"
 }
