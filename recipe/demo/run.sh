@@ -13,7 +13,7 @@ if [ "$device" = cpu ]; then
   export VERL_PLATFORM=cpu OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
   export RAY_worker_niceness=${RAY_worker_niceness:-0} # Ray's own is 15: everything else on the machine would come first
 fi
-ranks=$([ "$device" = cpu ] && [ "$(nproc)" -ge 2 ] && echo 2 || echo 1) # of SFT: one a core, faster than one with two threads
+ranks=$([ "$device" = cpu ] && [ "$(env -u OMP_NUM_THREADS nproc)" -ge 2 ] && echo 2 || echo 1) # of SFT: one a core, faster than one with two threads
 
 last() { # FOLDER: the last step that verl saved there
   echo "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")"
