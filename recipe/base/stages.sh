@@ -63,7 +63,8 @@ case $stage in
     ;;
   smoke) # two steps of SFT and two of RL with a tiny model on the CPU; the recipe's settings but for the sizes
     export VERL_PLATFORM=cpu OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} RAY_worker_niceness=${RAY_worker_niceness:-0}
-    OUT=$OUT/smoke DATA=$OUT/smoke/data GPUS=1
+    OUT=$OUT/smoke
+    DATA=$OUT/data GPUS=1
     rm -rf "$OUT"
     mkdir -p "$OUT/logs"
     codevision tiny-model --family "$family" --hidden 64 --layers 2 --vision-hidden 32 --vision-layers 1 --out "$OUT/tiny"

@@ -184,6 +184,7 @@ def test_smoke_is_a_tiny_model_its_data_and_two_steps_of_each_training(name: str
     assert all(kind in line for kind, line in zip(kinds, said, strict=True))
     assert f"--config-path {RECIPES / name} --config-name grpo" in said[-1]
     assert said[-1].endswith("variant=smoke")
+    assert f"data.train_files={tmp_path}/out/smoke/data/train.parquet" in said[-1]
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl_7b", "qwen3_vl_8b", "qwen3_vl_32b"])
