@@ -50,23 +50,19 @@ for name, source in {sources!r}.items():
     module.__path__ = []
     exec(compile(source, name, "exec"), module.__dict__)
 from codevision_ext.sandbox import snippet, warm, wire
-tools = warm.preload(plotting=False)
-request = snippet.read_request(os.open({request!r}, os.O_RDONLY), tools["Image"])
+tools = warm.preload(lazily=True)
+request = snippet.read_request(os.open({request!r}, os.O_RDONLY))
 result = os.open({result!r}, os.O_RDWR | os.O_CREAT, 0o600)
 os.truncate(result, {size})
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, 2 * (pages * resource.getpagesize() + {memory},))
 try:
-    snippet.perform(request, result, tools)
+    os.truncate(result, snippet.perform(request, result, tools))
 except MemoryError:
     os._exit(wire.EXIT_NO_MEMORY)
-_, _, count, *texts = wire.RESULT.unpack(os.pread(result, wire.RESULT.size, 0))
-sides = wire.SIDES.iter_unpack(os.pread(result, count * wire.SIDES.size, wire.RESULT.size))
-used = wire.RESULT.size + count * wire.SIDES.size + sum(texts) + sum(3 * width * height for width, height in sides)
-os.truncate(result, used)
 os._exit(0)
 """
-_CARRIED = ("wire", "lockdown", "snippet", "warm")
+_CARRIED = ("wire", "pixels", "snippet", "warm")
 """Modules of this package that the program takes along, in the order of their imports."""
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from PIL import Image
 
 from codevision_ext.errors import InputError
-from codevision_ext.sandbox import wire
+from codevision_ext.sandbox import pixels, wire
 from codevision_ext.types import ExecStatus
 
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -118,7 +118,7 @@ def pack_request(request: ExecRequest, limits: Limits) -> int:
     programs.append((request.code, request.image_index, len(request.images)))
     texts = [code.encode("utf-8", "replace") for code, _, _ in programs]
     pictures = [image if image.mode == "RGB" else image.convert("RGB") for image in request.images]
-    parts = [
+    head = [
         wire.REQUEST.pack(len(programs), len(pictures), limits.stdout_chars, limits.max_pixels),
         *(wire.PROGRAM.pack(len(text), *rest) for text, (_, *rest) in zip(texts, programs, strict=True)),
         *(wire.SIDES.pack(*image.size) for image in pictures),
@@ -126,9 +126,7 @@ def pack_request(request: ExecRequest, limits: Limits) -> int:
     ]
     fd = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        _write_all(fd, b"".join(parts))
-        for image in pictures:
-            _write_all(fd, image.tobytes())
+        os.truncate(fd, pixels.lay_down(fd, b"".join(head), pictures, pixels.PADDED))
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS | fcntl.F_SEAL_WRITE)
     except BaseException:
         os.close(fd)
@@ -139,9 +137,9 @@ def pack_request(request: ExecRequest, limits: Limits) -> int:
 def new_result(limits: Limits) -> int:
     """An empty memfd of the greatest size a result may have (sparse: unused pages cost nothing)."""
     texts = 4 * (limits.stdout_chars + wire.DETAIL_CHARS)
-    size = wire.RESULT.size + wire.MAX_PICTURES_BACK * wire.SIDES.size + texts + 3 * limits.max_pixels
+    head = wire.RESULT.size + texts + wire.MAX_PICTURES_BACK * (wire.SIDES.size + pixels.ALIGNMENT)
     fd = os.memfd_create("result", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.truncate(fd, size)
+    os.truncate(fd, head + pixels.room(limits.max_pixels, 1))
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
     return fd
 
@@ -169,9 +167,9 @@ def read_result(fd: int, limits: Limits, ms: float) -> ExecResult:
             return ExecResult(status=ExecStatus.BAD_IMAGE, stdout=stdout, detail=fault, ms=ms)
         images = []
         for width, height in sizes:
-            with view[at : at + width * height * 3] as pixels:
-                images.append(Image.frombytes("RGB", (width, height), pixels))
-            at += width * height * 3
+            at = pixels.aligned(at)
+            images.append(pixels.view_picture(view, at, width, height).copy())
+            at += pixels.room(width, height)
     return ExecResult(status=status, images=tuple(images), stdout=stdout, detail=detail, ms=ms)
 
 
@@ -185,9 +183,3 @@ def _size_fault(sizes: Sequence[tuple[int, int]], limits: Limits) -> str:
     if sum(width * height for width, height in sizes) > limits.max_pixels:
         return f"it has more than {limits.max_pixels} pixels"
     return ""
-
-
-def _write_all(fd: int, part: bytes) -> None:
-    left = memoryview(part)
-    while left:
-        left = left[os.write(fd, left) :]

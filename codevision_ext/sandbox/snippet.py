@@ -4,17 +4,20 @@ Everything here runs in the child, beside the code that it serves and at its mer
 forged. So nothing here defends anything; the kernel does (`lockdown`), and the parent trusts no byte (`protocol`).
 """
 
+import contextlib
 import errno
 import io
+import linecache
 import mmap
 import os
+import socket
 import sys
 import traceback
-from collections.abc import Iterator
+import types
 from dataclasses import dataclass
 from typing import Any
 
-from codevision_ext.sandbox.lockdown import CHILD_FILES
+from codevision_ext.sandbox import pixels
 from codevision_ext.sandbox.wire import (
     DETAIL_CHARS,
     MAGIC,
@@ -33,6 +36,13 @@ FRACTIONS = 2.0
 SIXTEEN_BITS = 1024
 """Unsigned 16-bit numbers with one from here on count to 65535: sums of a few 8-bit numbers stay below it."""
 DENIED_ERRNOS = {errno.EPERM, errno.EACCES, errno.EFBIG, errno.EROFS}
+REFUSALS = (
+    os.strerror(errno.EPERM),  # told by a C library, as when a library is loaded
+    "can't start new thread",
+    "cannot open resource",  # a font's file
+    "No usable temporary directory",
+)
+"""What is said by exceptions that carry no number of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +64,32 @@ class Request:
     max_pixels: int
 
 
-class Pages(io.TextIOBase):
-    """A stream that the model's code prints to: keeps the first `limit` characters and drops the rest."""
+class Pages(io.BufferedIOBase):
+    """Where the model's code prints to: keeps what makes the first `chars` characters and drops the rest."""
 
-    def __init__(self, limit: int) -> None:
-        self.parts: list[str] = []
-        self.left = limit
+    name = "<stdout>"
 
-    def write(self, text: str) -> int:
+    def __init__(self, chars: int) -> None:
+        self.chars = chars
+        self.kept = bytearray()
+        self.stream = io.TextIOWrapper(self, "utf-8", "replace")
+        """What stands as `sys.stdout`."""
+
+    def writable(self) -> bool:
+        """As `TextIOWrapper` asks."""
+        return True
+
+    def write(self, data: Any) -> int:
         """Keep what still fits."""
-        kept = text[: self.left]
-        if kept:
-            self.parts.append(kept)
-            self.left -= len(kept)
-        return len(text)
+        with memoryview(data).cast("B") as view:
+            self.kept += view[: 4 * self.chars - len(self.kept)]
+            return len(view)
+
+    def text(self) -> str:
+        """What was printed, as far as it was kept."""
+        with contextlib.suppress(ValueError):  # the code closed it, which left nothing to flush
+            self.stream.flush()
+        return self.kept.decode("utf-8", "replace")[: self.chars]
 
 
 class NoPicture(Exception):
@@ -78,53 +100,54 @@ class NotAPicture(Exception):
     """The value can't be shown as a picture; the message says why."""
 
 
-def perform(request: Request, result: int, tools: dict[str, Any]) -> None:
-    """Run the code and write what it made, or how it failed, into the descriptor `result`."""
+def perform(request: Request, result: int, tools: dict[str, Any]) -> int:
+    """Run the code and write what it made, or how it failed, into the descriptor `result`; returns how many bytes."""
     out = Pages(request.stdout_chars)
     status, detail, made = run(request, out, tools)
-    os.closerange(result + 1, CHILD_FILES)  # mmap needs a free descriptor, the code may have left none
-    write_result(result, status, made, "".join(out.parts), detail)
+    return write_result(result, status, made, out.text(), detail)
 
 
-def read_request(fd: int, image_module: Any) -> Request:
-    """Unpack what the parent wrote; the pictures are copies that belong to this child."""
+def read_request(fd: int) -> Request:
+    """Unpack what the parent wrote; the pictures lie in this child's own view of it, copied where they are changed."""
     size = os.lseek(fd, 0, os.SEEK_END)  # fstat goes through newfstatat, which isn't allowed: it can name files
-    with mmap.mmap(fd, size, prot=mmap.PROT_READ) as data, memoryview(data) as view:
-        programs, count, stdout_chars, max_pixels = REQUEST.unpack_from(view)
-        at = REQUEST.size
-        heads = [PROGRAM.unpack_from(view, at + place * PROGRAM.size) for place in range(programs)]
-        at += programs * PROGRAM.size
-        sizes = [SIDES.unpack_from(view, at + place * SIDES.size) for place in range(count)]
-        at += count * SIDES.size
-        read = []
-        for length, index, seen in heads:
-            read.append(Program(bytes(view[at : at + length]).decode(), index, seen))
-            at += length
-        pictures = []
-        for width, height in sizes:
-            with view[at : at + width * height * 3] as pixels:
-                pictures.append(image_module.frombytes("RGB", (width, height), pixels))
-            at += width * height * 3
+    data = mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
+    programs, count, stdout_chars, max_pixels = REQUEST.unpack_from(data)
+    at = REQUEST.size
+    heads = [PROGRAM.unpack_from(data, at + place * PROGRAM.size) for place in range(programs)]
+    at += programs * PROGRAM.size
+    sizes = [SIDES.unpack_from(data, at + place * SIDES.size) for place in range(count)]
+    at += count * SIDES.size
+    read = []
+    for length, index, seen in heads:
+        read.append(Program(data[at : at + length].decode(), index, seen))
+        at += length
+    pictures = []
+    for width, height in sizes:
+        at = pixels.aligned(at)
+        pictures.append(pixels.view_picture(data, at, width, height))
+        at += pixels.room(width, height)
     os.close(fd)
     return Request(read, pictures, stdout_chars, max_pixels)
 
 
 def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, list[Any]]:
     """Execute the programs in one fresh namespace; returns status, detail and the RGB pictures of the last one."""
-    names = tools | {"__name__": "__main__"}
+    main = sys.modules["__main__"] = types.ModuleType("__main__")  # where pickle and typing look a class up
+    names = vars(main)
+    names |= tools
     nothing = Pages(0)
     *earlier, call = request.programs
     program = call
     try:
         for program in earlier:
-            sys.stdout = sys.stderr = nothing
+            sys.stdout = sys.stderr = nothing.stream
             set_stage(names, [picture.copy() for picture in request.pictures[: program.pictures]], program, tools)
-            exec(compile(program.code, SOURCE, "exec"), names)
+            execute(program.code, names)
         program = call
-        sys.stdout = sys.stderr = out
+        sys.stdout = sys.stderr = out.stream
         set_stage(names, request.pictures[: call.pictures], call, tools)
         before = {name: names[name] for name in RESULT_NAMES if name in names}
-        exec(compile(call.code, SOURCE, "exec"), names)
+        execute(call.code, names)
         return "ok", "", [flatten(made) for made in chosen(names, before, request.max_pixels)]
     except NotAPicture as why:
         return "bad_image", str(why), []
@@ -132,6 +155,12 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
         return "no_image", "", []
     except BaseException as error:  # noqa: BLE001 - model code may raise anything, and all of it is an outcome
         return explain(error, program.code)
+
+
+def execute(code: str, names: dict[str, Any]) -> None:
+    """Run the code; a traceback that it prints, and `inspect`, find its lines."""
+    linecache.cache[SOURCE] = (len(code), None, code.splitlines(keepends=True), SOURCE)
+    exec(compile(code, SOURCE, "exec"), names)
 
 
 def set_stage(names: dict[str, Any], pictures: list[Any], program: Program, tools: dict[str, Any]) -> None:
@@ -237,9 +266,16 @@ def explain(error: BaseException, code: str) -> tuple[str, str, list[Any]]:
     no_memory = type(error).__module__ == "cv2" and getattr(error, "code", None) == -4  # StsNoMem
     if isinstance(error, MemoryError) or no_memory:
         return "memory", detail, []
-    if isinstance(error, OSError) and error.errno in DENIED_ERRNOS:
-        return "denied", detail, []
-    return "error", detail, []
+    return "denied" if was_denied(error) else "error", detail, []
+
+
+def was_denied(error: BaseException) -> bool:
+    """Was it a refusal that ended the code, perhaps told as something else by a library?"""
+    refused = isinstance(error, OSError) and error.errno in DENIED_ERRNOS
+    if refused or isinstance(error, socket.gaierror) or any(words in message_of(error) for words in REFUSALS):
+        return True
+    behind = error.__cause__ or (error.__context__ if isinstance(error, OSError) else None)
+    return behind is not None and was_denied(behind)
 
 
 def message_of(error: BaseException) -> str:
@@ -251,24 +287,12 @@ def message_of(error: BaseException) -> str:
         return ""
 
 
-def write_result(fd: int, status: str, pictures: list[Any], stdout: str, detail: str) -> None:
-    """Lay the result into the memfd through a map (RLIMIT_FSIZE forbids write), the magic last."""
+def write_result(fd: int, status: str, pictures: list[Any], stdout: str, detail: str) -> int:
+    """Lay the result into `fd`, its head last; returns how many bytes it takes."""
     texts = [stdout.encode("utf-8", "replace"), detail[:DETAIL_CHARS].encode("utf-8", "replace")]
-    sides = b"".join(SIDES.pack(*made.size) for made in pictures)
-    at = RESULT.size
-    total = at + len(sides) + sum(map(len, texts)) + sum(made.width * made.height * 3 for made in pictures)
-    with mmap.mmap(fd, total) as view:
-        for part in pieces(sides, texts, pictures):
-            view[at : at + len(part)] = part
-            at += len(part)
-        header = RESULT.pack(MAGIC, status.encode(), len(pictures), len(texts[0]), len(texts[1]))
-        view[len(MAGIC) : RESULT.size] = header[len(MAGIC) :]
-        view[: len(MAGIC)] = MAGIC
-
-
-def pieces(sides: bytes, texts: list[bytes], pictures: list[Any]) -> Iterator[bytes]:
-    """The body of a result in its order, one picture in memory at a time."""
-    yield sides
-    yield from texts
-    for made in pictures:
-        yield made.tobytes()
+    os.lseek(fd, RESULT.size, os.SEEK_SET)
+    sides = [SIDES.pack(*made.size) for made in pictures]
+    end = pixels.lay_down(fd, b"".join([*sides, *texts]), pictures, pixels.AS_HELD)
+    os.lseek(fd, 0, os.SEEK_SET)
+    os.write(fd, RESULT.pack(MAGIC, status.encode(), len(pictures), *map(len, texts)))
+    return end

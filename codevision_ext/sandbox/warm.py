@@ -4,93 +4,108 @@ Libraries import parts of themselves on first use (PIL its codecs, `datetime.str
 tables of a character set). So everything that honest code may reach is imported here, and used once.
 """
 
+import contextlib
 import importlib
 import io
 import os
 import pkgutil
 import random
+import sys
 import threading
 import warnings
 from pathlib import Path
 from typing import Any
 
-STANDARD_LIBRARY = (
-    *("abc", "argparse", "array", "ast", "atexit", "base64", "binascii", "bisect", "calendar", "cmath", "codecs"),
-    *("collections.abc", "colorsys", "concurrent.futures.thread", "contextlib", "copy", "csv", "ctypes", "dataclasses"),
-    *(
-        "_strptime",
-        "datetime",
-        "decimal",
-        "difflib",
-        "enum",
-        "errno",
-        "fractions",
-        "functools",
-        "gc",
-        "getpass",
-        "glob",
-    ),
-    *("gzip", "hashlib", "heapq", "html", "inspect", "io", "itertools", "json", "keyword", "linecache", "locale"),
-    *("logging", "math", "mimetypes", "mmap", "multiprocessing", "numbers", "operator", "os", "pathlib", "pickle"),
-    *("platform", "pprint", "queue", "random", "re", "secrets", "shutil", "signal", "socket", "statistics", "string"),
-    *("struct", "subprocess", "sys", "tempfile", "textwrap", "threading", "time", "timeit", "token", "tokenize"),
-    *("traceback", "types", "typing", "unicodedata", "urllib.parse", "urllib.request", "uuid", "warnings", "weakref"),
-    *("html.parser", "shlex", "tracemalloc", "xml.etree.ElementTree", "zipfile", "zlib", "zoneinfo"),
-)
+STANDARD_LIBRARY = """
+__future__ _strptime abc argparse array ast asyncio atexit base64 binascii bisect bz2 cProfile calendar cmath cmd code
+codecs codeop collections.abc colorsys concurrent.futures.process concurrent.futures.thread configparser contextlib
+contextvars copy copyreg csv ctypes.util dataclasses datetime decimal difflib dis email.message enum errno fcntl
+filecmp fileinput fnmatch fractions functools gc getopt getpass glob graphlib gzip hashlib heapq hmac html.parser
+http.client imghdr importlib.metadata importlib.resources importlib.util inspect io ipaddress itertools json keyword
+linecache locale logging.config logging.handlers lzma marshal mimetypes mmap multiprocessing.dummy multiprocessing.pool
+multiprocessing.shared_memory multiprocessing.synchronize ntpath numbers operator optparse os pathlib pickle
+pickletools pkgutil platform plistlib posixpath pprint profile pstats pwd pydoc queue quopri random re reprlib resource
+runpy sched secrets select selectors shelve shlex shutil signal site socket socketserver ssl stat statistics string
+stringprep struct subprocess symtable sysconfig tarfile tempfile termios textwrap threading time timeit token tokenize
+tomllib trace traceback tracemalloc tty types typing typing_extensions unicodedata unittest.mock urllib.parse
+urllib.request uuid warnings wave weakref webbrowser xml.dom.minidom xml.etree.ElementTree zipfile zipimport zlib
+zoneinfo
+"""
 """Some of it (socket, subprocess) is of no use behind the door, but says so when it is used, not when imported."""
-NUMPY = ("char", "ctypeslib", "fft", "lib.stride_tricks", "linalg", "ma", "polynomial", "random", "rec", "typing")
-ENCODINGS = (
-    *("ascii", "base64_codec", "big5", "cp1252", "cp437", "gbk", "hex_codec", "idna", "iso8859_15", "latin_1"),
-    *("punycode", "raw_unicode_escape", "rot_13", "shift_jis", "unicode_escape", "utf_16", "utf_16_be", "utf_16_le"),
-    *("utf_32", "utf_8", "utf_8_sig", "zlib_codec", "cp1250", "iso8859_2", "euc_jp", "gb2312", "gb18030"),
-)
-NO_PART_OF_PIL = {"ImageGrab", "ImageQt", "ImageShow", "ImageTk", "ImageWin"}
-"""Talk to a screen."""
+LIBRARIES = """
+cv2.data numpy.char numpy.ctypeslib numpy.dtypes numpy.exceptions numpy.fft numpy.lib.format
+numpy.lib.mixins numpy.lib.recfunctions numpy.lib.scimath numpy.lib.stride_tricks numpy.linalg numpy.ma.mrecords
+numpy.matlib numpy.polynomial numpy.random numpy.rec numpy.strings numpy.testing numpy.typing
+"""
+PLOTTING = """
+matplotlib._qhull matplotlib._tri matplotlib.animation matplotlib.backends.backend_pdf matplotlib.backends.backend_svg
+matplotlib.category matplotlib.collections matplotlib.dates matplotlib.gridspec matplotlib.image matplotlib.lines
+matplotlib.patches matplotlib.patheffects matplotlib.pylab matplotlib.sankey matplotlib.tri matplotlib.widgets
+mpl_toolkits.axes_grid1 mpl_toolkits.axes_grid1.anchored_artists mpl_toolkits.axes_grid1.inset_locator
+mpl_toolkits.axisartist mpl_toolkits.mplot3d
+"""
+ENCODINGS = """
+encodings.ascii encodings.base64_codec encodings.big5 encodings.cp1250 encodings.cp1252 encodings.cp437
+encodings.euc_jp encodings.gb18030 encodings.gb2312 encodings.gbk encodings.hex_codec encodings.idna
+encodings.iso8859_15 encodings.iso8859_2 encodings.latin_1 encodings.punycode encodings.raw_unicode_escape
+encodings.rot_13 encodings.shift_jis encodings.unicode_escape encodings.utf_16 encodings.utf_16_be encodings.utf_16_le
+encodings.utf_32 encodings.utf_8 encodings.utf_8_sig encodings.zlib_codec
+"""
+NO_PART_OF_PIL = {"ImageQt", "ImageTk", "ImageWin", "__main__", "_tkinter_finder", "report"}
+"""Talk to a screen, or print."""
+FORMATS = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PDF", "PNG", "PPM", "TGA", "TIFF", "WEBP"}
 
 
-def preload(*, plotting: bool) -> dict[str, Any]:
+def preload(*, lazily: bool = False, plotting: bool = False) -> dict[str, Any]:
     """Import and warm what snippets use; returns the names that a snippet finds without an import.
 
-    `plotting` adds matplotlib, which makes every fork dearer: it has a zygote of its own.
+    Args:
+        lazily: Only what those names need, where the rest can still be read from disk when it is asked for.
+        plotting: Matplotlib too, which makes every fork dearer: it has a zygote of its own.
     """
-    for name in STANDARD_LIBRARY:
-        importlib.import_module(name)
-    for name in ENCODINGS:
-        importlib.import_module(f"encodings.{name}")
-    tools = _pictures()
-    if plotting:
-        _matplotlib()
-    random.seed(0)
-    tools["np"].random.seed(0)
-    warnings.simplefilter("ignore")  # what a library warns of is no word of the model's code
-    return tools
-
-
-def _pictures() -> dict[str, Any]:
-    """PIL, numpy and cv2, each taken once through what is loaded lazily."""
     import cv2  # noqa: PLC0415 - the parent imports this package and must not pay for cv2
     import numpy as np  # noqa: PLC0415
     import PIL  # noqa: PLC0415
-    from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
 
+    warnings.simplefilter("ignore")  # what a library warns of is no word of the model's code
     cv2.setNumThreads(0)
-    for name in NUMPY:
-        importlib.import_module(f"numpy.{name}")
     Image.init()
-    modules = {
-        module.name: importlib.import_module(f"PIL.{module.name}")
-        for module in pkgutil.iter_modules(PIL.__path__)
-        if module.name.startswith("Image") and module.name not in NO_PART_OF_PIL
-    }
+    parts = {module.name for module in pkgutil.iter_modules(PIL.__path__)} - NO_PART_OF_PIL
+    tools = {name: importlib.import_module(f"PIL.{name}") for name in sorted(parts) if name.startswith("Image")}
+    tools |= {"PIL": PIL, "cv2": cv2, "math": importlib.import_module("math"), "np": np, "numpy": np}
+    if not lazily:
+        for name in (*STANDARD_LIBRARY.split(), *(f"PIL.{name}" for name in parts)):
+            with contextlib.suppress(ImportError):  # of what Python was built without, or PIL's readers need besides
+                importlib.import_module(name)
+        for name in (*ENCODINGS.split(), *LIBRARIES.split()):
+            importlib.import_module(name)
+        _use_pictures()
+    if plotting:
+        _use_matplotlib()
+    random.seed(0)
+    np.random.seed(0)
+    return tools
+
+
+def _use_pictures() -> None:
+    """Take PIL, numpy and cv2 once through what they load or build when it is first used."""
+    import cv2  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+    from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps, ImageShow  # noqa: PLC0415
+
+    if "AVIF" in Image.SAVE:
+        sys.modules["PIL.AvifImagePlugin"].__dict__["DEFAULT_MAX_THREADS"] = 1  # a child has one
+    ImageShow._viewers.clear()  # there is nobody to show it to
     sample = Image.new("RGB", (16, 12), (10, 200, 90))
     turned = ImageOps.mirror(sample.rotate(90, expand=True)).crop((1, 1, 9, 9)).resize((16, 16))
     ImageDraw.Draw(turned).text((1, 1), "a")
     ImageDraw.Draw(turned).text((1, 1), "a", font=ImageFont.load_default(12))
     ImageEnhance.Contrast(turned.filter(ImageFilter.SHARPEN)).enhance(1.5)
-    for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
-        if kind in Image.SAVE:
-            file = io.BytesIO()
-            turned.save(file, kind)
+    for kind in Image.SAVE.keys() & FORMATS:
+        file = io.BytesIO()
+        turned.save(file, kind)
+        if kind in Image.OPEN:
             Image.open(io.BytesIO(file.getvalue())).load()
     turned.getexif()
     array = np.array(turned)
@@ -101,10 +116,9 @@ def _pictures() -> dict[str, Any]:
     cv2.imdecode(cv2.imencode(".png", array)[1], cv2.IMREAD_COLOR)
     np.linalg.svd(np.eye(3))
     Image.fromarray(np.rot90(array))
-    return modules | {"PIL": PIL, "cv2": cv2, "math": importlib.import_module("math"), "np": np, "numpy": np}
 
 
-def _matplotlib() -> None:
+def _use_matplotlib() -> None:
     """Put matplotlib on its own fonts, held in memory, with the backend that draws into memory."""
     import matplotlib  # noqa: PLC0415 - only where it is asked for
     from matplotlib import font_manager, ft2font  # noqa: PLC0415
@@ -128,14 +142,15 @@ def _matplotlib() -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - the backend comes first
 
-    importlib.import_module("mpl_toolkits.mplot3d")
-    for module in ("animation", "collections", "gridspec", "image", "lines", "patches", "patheffects", "widgets"):
-        importlib.import_module(f"matplotlib.{module}")
+    for name in PLOTTING.split():
+        importlib.import_module(name)
     figure, (left, right) = plt.subplots(1, 2, figsize=(2, 1))
     left.plot([0, 1], label="$x^2$")
     left.legend()
     left.set_title("a", weight="bold", style="italic")
     right.imshow([[0, 1]])
+    right.contour([[0, 1], [1, 2]])
     right.text(0, 0, "a", family="monospace")
-    figure.savefig(io.BytesIO(), format="png", bbox_inches="tight")
+    for kind in ("png", "svg"):
+        figure.savefig(io.BytesIO(), format=kind, bbox_inches="tight")
     plt.close("all")

@@ -20,7 +20,7 @@ PROGRAM = struct.Struct("<III")
 """One program: its length (bytes of UTF-8), which picture is its `image`, how many of the pictures it sees. All but the
 last only set the stage: what they bind stays, what they print and make is dropped."""
 SIDES = struct.Struct("<II")
-"""Width and height of one picture; its pixels are RGB, 8 bits, row by row."""
+"""Width and height of one picture; its pixels lie as `pixels` has them, row by row."""
 RESULT = struct.Struct("<8s12sIII")
 """Result: magic (written last), status, number of pictures, bytes of stdout, bytes of detail."""
 MAGIC = b"CVRESULT"

@@ -7,7 +7,7 @@ the result (a memfd of fixed size) and a socket for the outcome. It forks; the c
 filter over itself and runs the code; the zygote kills it at the deadline and reports how it ended.
 
 Covered, by `lockdown`: everything that goes through a system call. Covered here: wall clock (SIGKILL), CPU time,
-address space, processes and threads (none), written files (0 bytes), open descriptors, other calls' descriptors
+address space, processes and threads (none), written files (its result), open descriptors, other calls' descriptors
 (closed), what an earlier call left behind (a fresh fork each), code that outlives the zygote.
 """
 
@@ -121,15 +121,16 @@ def child(request: int, result: int, wall_s: float, memory: int, warm: Warm) -> 
         # Should the zygote be killed, its children go too. It has one thread, whose end is the zygote's.
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         request, result = close_all_but(request, result)
+        most = os.lseek(result, 0, os.SEEK_END)
         for kind, soft, hard in (
             (resource.RLIMIT_AS, warm.vm_bytes + memory, warm.vm_bytes + memory),
             (resource.RLIMIT_CPU, int(wall_s) + 2, int(wall_s) + 3),
             (resource.RLIMIT_NPROC, 0, 0),
-            (resource.RLIMIT_FSIZE, 0, 0),
+            (resource.RLIMIT_FSIZE, most, most),
             (resource.RLIMIT_NOFILE, CHILD_FILES, CHILD_FILES),
         ):
             resource.setrlimit(kind, (soft, hard))
-        job = read_request(request, warm.tools["Image"])
+        job = read_request(request)
         warm.filter.install()
         perform(job, result, warm.tools)
         code = 0

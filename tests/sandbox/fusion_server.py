@@ -13,9 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from codevision_ext.sandbox import EarlierCall, ExecRequest, Sandbox, snippet, wire
+from codevision_ext.sandbox import EarlierCall, ExecRequest, Sandbox, snippet
 from codevision_ext.sandbox.protocol import new_result
 from codevision_ext.types import ExecStatus
 
@@ -45,7 +43,7 @@ def sandboxed(sandbox: Sandbox) -> Behind:
     def behind(body: Answer) -> Answer:
         fd = os.memfd_create("request")
         os.write(fd, base64.b64decode(body["files"]["request.bin"]))
-        asked = snippet.read_request(fd, Image)
+        asked = snippet.read_request(fd)
         *before, call = asked.programs
         earlier = tuple(EarlierCall(code=p.code, image_index=p.image_index, pictures=p.pictures) for p in before)
         result = sandbox.run(
@@ -56,10 +54,8 @@ def sandboxed(sandbox: Sandbox) -> Behind:
         if result.status is ExecStatus.CRASHED:
             return ran(-11, {})
         fd = new_result(sandbox.limits)
-        snippet.write_result(fd, result.status, list(result.images), result.stdout, result.detail)
-        pixels = sum(3 * picture.width * picture.height for picture in result.images)
-        texts = len((result.stdout + result.detail).encode())
-        content = os.pread(fd, wire.RESULT.size + wire.SIDES.size * len(result.images) + texts + pixels, 0)
+        used = snippet.write_result(fd, result.status, list(result.images), result.stdout, result.detail)
+        content = os.pread(fd, used, 0)
         os.close(fd)
         return ran(0, {"result.bin": content})
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from codevision_ext.errors import SandboxError
 from codevision_ext.sandbox import ExecRequest, ExecResult, Limits, Sandbox, wire
+from codevision_ext.sandbox.pixels import view_picture
 from codevision_ext.sandbox.protocol import new_result, read_result
 from codevision_ext.types import ExecStatus
 
@@ -101,8 +102,16 @@ def test_the_child_holds_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> Non
             "    except OSError: return False\n"
             "print([fd for fd in range(2000) if there(fd)])",
         )
-    # 0, 1, 2 are /dev/null, 4 is the result; 3 was the request, closed by now
-    assert result.stdout == "[] None\n[''] []\n[0, 1, 2, 4]\n"
+    # 0, 1, 2 are /dev/null, 4 is the result, 5 the map of its own request, which no one can write
+    assert result.stdout == "[] None\n[''] []\n[0, 1, 2, 4, 5]\n"
+
+
+def test_what_lies_beside_the_pixels_stays_here(sandbox: Sandbox) -> None:
+    beside = view_picture(b"rgb\x4d" * 64, 0, 8, 8)  # PIL leaves in the fourth byte what was in memory before
+    seen = sandbox.run(
+        ExecRequest(code="print(set(image.tobytes('raw', 'RGBX')[3::4]), image.tobytes()[:3])", images=(beside,))
+    )
+    assert seen.stdout == "{0} b'rgb'\n"
 
 
 def test_code_that_writes_a_result_of_its_own_forges_nothing_but_its_picture(sandbox: Sandbox) -> None:

@@ -1,6 +1,7 @@
 """What honest code may expect: names, results of every usual kind, output, short errors."""
 
 import asyncio
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -187,6 +188,12 @@ def test_a_large_picture_passes_unharmed(run: Run) -> None:
     )
 
 
+def test_code_of_every_length_and_its_picture_pass_unharmed(run: Run) -> None:
+    for length in range(64):
+        result = run("image #" + "x" * length, PICTURE)
+        assert (result.status, result.images[0].tobytes()) == (ExecStatus.OK, PICTURE.tobytes()), length
+
+
 def test_a_wrong_limit_or_index_is_refused_in_one_sentence() -> None:
     with pytest.raises(InputError, match="wall_s must be greater than 0"):
         Limits(wall_s=0)
@@ -223,3 +230,103 @@ def test_what_code_says_of_an_error_that_it_caught_goes_back(run: Run) -> None:
 def test_leaving_is_not_running_out_of_memory(run: Run) -> None:
     assert run("import sys\nsys.exit(-4)").status is ExecStatus.ERROR
     assert run("import os\nos._exit(2)").status is ExecStatus.CRASHED
+
+
+NOT_LOADED = {
+    *("aifc", "antigravity", "asynchat", "asyncore", "audioop", "bdb", "cgi", "cgitb", "chunk", "compileall", "crypt"),
+    *(
+        "curses",
+        "dbm",
+        "distutils",
+        "doctest",
+        "ensurepip",
+        "ftplib",
+        "idlelib",
+        "imaplib",
+        "imp",
+        "lib2to3",
+        "mailbox",
+    ),
+    *("mailcap", "modulefinder", "msilib", "msvcrt", "netrc", "nis", "nntplib", "nt", "nturl2path", "ossaudiodev"),
+    *("pdb", "pipes", "poplib", "pty", "py_compile", "pyclbr", "pydoc_data", "readline", "rlcompleter", "smtpd"),
+    *("smtplib", "sndhdr", "spwd", "sqlite3", "sre_compile", "sre_constants", "sre_parse", "sunau", "syslog"),
+    *("tabnanny", "telnetlib", "test", "this", "tkinter", "turtle", "turtledemo", "uu", "venv", "winreg", "winsound"),
+    *("wsgiref", "xdrlib", "xmlrpc", "zipapp", "_pyrepl"),
+}
+"""No honest code about pictures asks for these."""
+
+
+def test_what_of_the_standard_library_cannot_be_imported_is_known(run: Run) -> None:
+    names = [name for name in sys.stdlib_module_names if not name.startswith("_") and name not in NOT_LOADED]
+    result = run(f"for name in {names}:\n    try: __import__(name)\n    except (ImportError, OSError): print(name)")
+    assert (result.status, result.stdout) == (ExecStatus.OK, "")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A)", "True"),
+        (
+            "import dataclasses, typing\n@dataclasses.dataclass\nclass A:\n    b: 'A | None' = None\n"
+            "print(typing.get_type_hints(A))",
+            "{'b': __main__.A | None}",
+        ),
+        ("import inspect\ndef f():\n    return 1\nprint(inspect.getsource(f))", "def f():\n    return 1"),
+        ("import __main__\nprint(__name__, __main__.image is image)", "__main__ True"),
+        ("import sys\nsys.stdout.buffer.write(b'abc')\nsys.stdout.flush()", "abc"),
+        (
+            "import sys\nsys.stdout.reconfigure(line_buffering=True)\nprint('\u00e9', sys.stdout.encoding)",
+            "\u00e9 utf-8",
+        ),
+        ("import sys\nprint('a')\nsys.stdout.close()", "a"),
+        ("import sys\nprint('a')\nsys.stdout.detach()", "a"),
+        ("image.show()", ""),
+        ("import asyncio, contourpy, mpl_toolkits.axes_grid1, typing_extensions  # matplotlib", ""),
+        (
+            "import io, matplotlib.pyplot as plt\nfrom mpl_toolkits.axes_grid1 import make_axes_locatable\n"
+            "figure, axes = plt.subplots()\nlevels = axes.contourf(np.random.rand(5, 5))\n"
+            "figure.colorbar(levels, cax=make_axes_locatable(axes).append_axes('right', '5%'))\n"
+            "plt.savefig(io.BytesIO(), format='svg')",
+            "",
+        ),
+    ],
+)
+def test_honest_code_finds_what_a_script_finds(run: Run, code: str, said: str) -> None:
+    result = run(code)
+    assert (result.status, result.stdout.strip()) == (ExecStatus.OK, said), result.detail
+
+
+@pytest.mark.parametrize(
+    "kind", sorted({"AVIF", "WEBP", "JPEG2000"}.intersection(Image.registered_extensions().values()))
+)
+def test_a_picture_goes_through_a_format_that_not_every_pillow_has(run: Run, kind: str) -> None:
+    code = f"import io\nfile = io.BytesIO()\nimage.save(file, '{kind}')\nfile.seek(0)\nresult = Image.open(file)"
+    assert run(code, PICTURE).images[0].size == PICTURE.size
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import threading\nthreading.Thread(target=print).start()",
+        "from concurrent.futures import ThreadPoolExecutor as P\nwith P() as pool: list(pool.map(len, ['a']))",
+        "import multiprocessing\nmultiprocessing.Pool(2)",
+        "import multiprocessing\nmultiprocessing.Lock()",
+        "import asyncio\nasync def f(): pass\nasyncio.run(f())",
+        "import subprocess\nsubprocess.run(['ls'])",
+        "import socket\nsocket.getaddrinfo('example.com', 80)",
+        "import urllib.request\nurllib.request.urlopen('http://example.com')",
+        "import tempfile\ntempfile.NamedTemporaryFile()",
+        "import ctypes\nctypes.CDLL('libnothing.so')",
+        "ImageFont.truetype('arial.ttf', 20)",
+        "open('/etc/passwd')",
+        "try: open('/etc/passwd')\nexcept OSError as error: raise RuntimeError('no file') from error",
+    ],
+)
+def test_what_is_refused_is_named_so_whatever_library_tells_it(run: Run, code: str) -> None:
+    result = run(code)
+    assert result.status is ExecStatus.DENIED, result
+
+
+def test_an_error_of_the_codes_own_after_a_refusal_is_an_error(run: Run) -> None:
+    assert run("try: open('/etc/passwd')\nexcept OSError: foo(image)").status is ExecStatus.ERROR
+    assert run("image.convert('RGBA').save('a.xyz')").status is ExecStatus.ERROR
