@@ -37,12 +37,13 @@ class Checkup:
 
 
 def examine(sandbox: Backend, primitives: list[Primitive]) -> Checkup:
-    """Start the sandbox and run the whole conformance suite against it; takes some seconds."""
+    """Start the sandbox, run the whole conformance suite against it, and close it; takes some seconds."""
     found = tuple(primitives)
     isolation = None
     try:
-        isolation = sandbox.start()
-        return Checkup(primitives=found, isolation=isolation, cases=check(sandbox.run))
+        with sandbox:
+            isolation = sandbox.start()
+            return Checkup(primitives=found, isolation=isolation, cases=check(sandbox.run))
     except SandboxError as error:
         return Checkup(primitives=found, isolation=isolation, refused=str(error), cases={})
 

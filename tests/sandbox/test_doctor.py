@@ -1,5 +1,6 @@
 """`codevision doctor` tells what is missing and what is wrong, and its exit code says whether anything is."""
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -11,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from codevision_ext.doctor import Checkup, examine, show
-from codevision_ext.sandbox import Isolation, Limits, Sandbox
+from codevision_ext.errors import SandboxError
+from codevision_ext.sandbox import ExecRequest, ExecResult, Isolation, Limits, Sandbox
 from codevision_ext.sandbox.lockdown import Primitive, primitives
 
 SOUND = Primitive(name="seccomp", missing="", remedy="use another kernel")
@@ -26,7 +28,6 @@ def shown(checkup: Checkup) -> str:
 def test_a_back_end_that_is_too_narrow_fails_the_cases_that_it_gets_wrong() -> None:
     sandbox = Sandbox(Limits(wall_s=1.5, max_pixels=400))
     checkup = examine(sandbox, primitives())
-    sandbox.close()
     wrong = {name for name, fault in checkup.cases.items() if fault}
     assert "several pictures come back, the first first" in wrong
     assert wrong.isdisjoint({"a re-bound image is the result", "every door is shut"})
@@ -53,6 +54,20 @@ def test_a_back_end_that_does_not_start_is_told() -> None:
     checkup = examine(sandbox, [SOUND])
     assert (checkup.ok, checkup.isolation, checkup.refused) == (False, None, "the sandbox is closed")
     assert "the sandbox is closed" in shown(checkup)
+
+
+class Broken(Sandbox):
+    def run(self, request: ExecRequest) -> ExecResult:
+        raise RuntimeError(f"no run of {request.code}")
+
+
+@pytest.mark.parametrize("kind", [Sandbox, Broken])
+def test_a_back_end_is_closed_whatever_the_suite_finds_or_raises(kind: type[Sandbox]) -> None:
+    sandbox = kind(Limits(wall_s=1.0))
+    with contextlib.suppress(RuntimeError):
+        examine(sandbox, [SOUND])
+    with pytest.raises(SandboxError, match="closed"):
+        sandbox.start()
 
 
 def test_the_command_examines_a_tool_config(tmp_path: Path) -> None:
