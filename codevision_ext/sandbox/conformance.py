@@ -83,7 +83,7 @@ DOORS: dict[str, str] = {
     "fork": "checked(libc.fork())",
     "start a program": "os.execv('/nonexistent', ['x'])",
     "signal a process": "os.kill(os.getppid(), 0)",
-    "trace a process": "checked(libc.ptrace(0, 0, 0, 0))",
+    "trace a process": "checked(libc.ptrace(16, 0, 0, 0))",
     "run memory": "mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)",
     "make memory executable": "checked(libc.mprotect(page, 4096, 5))",
     "raise a limit": "checked(libc.prlimit(0, 7, None, limit))",
@@ -91,7 +91,7 @@ DOORS: dict[str, str] = {
     "make a pipe": "os.pipe()",
     "change its own process": "checked(libc.prctl(15, b'x', 0, 0, 0))",
     "use shared memory": "checked(libc.shmget(0x636F6465, 0, 0))",
-    "make a namespace": "checked(libc.unshare(0x10000000))",
+    "make a namespace": "checked(libc.unshare(0))",
 }
 """What no code may do, each as one expression that leaves nothing behind; whatever isn't refused is an open door."""
 
