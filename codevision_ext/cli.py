@@ -236,12 +236,33 @@ def execute(
 @app.command()
 def doctor(
     tool: Annotated[Path | None, typer.Option(help="Tool config whose settings to examine; else the defaults.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Checkpoint to train: check the training instead.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="RL rows, and the SFT rows before them. Once a file.")] = None,
+    recipe: Annotated[Path, typer.Option(help="Training config, as verl will get it.")] = Path("recipe/demo/grpo.yaml"),
+    setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of verl's settings: device=gpu")] = None,
+    gpu_gib: Annotated[float | None, typer.Option(help="Memory of a GPU; else the first one's here.")] = None,
 ) -> None:
     """Show which primitives this machine has, and run the conformance suite: tables on stderr, JSON on stdout.
 
-    Exit 1 when something required is missing, or the back end refuses to start or fails a case.
+    With --model and --data: whether a training would run and learn from the right tokens, before it is started.
+    Exit 1 when something required is missing, or the back end refuses to start or fails a case, or training would fail.
     """
     from rich.console import Console  # noqa: PLC0415  other commands start without it
+
+    if model is not None:
+        if tool is not None or not data:
+            raise InputError("--model wants --data; the tool config is the one that --recipe names, not --tool")
+        from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda  # noqa: PLC0415
+
+        use_cpu_if_no_cuda()
+        from codevision_ext.verl_adapter import findings, preflight  # noqa: PLC0415  after the device is settled
+
+        found = preflight.inspect(model, data, recipe, setting or (), gpu_gib)
+        findings.show(found.findings, Console(stderr=True))
+        typer.echo(json.dumps(found.plain(), indent=2))
+        sys.exit(not found.ok)
+    if data:
+        raise InputError("--data wants --model, the checkpoint to train")
 
     from codevision_ext.doctor import examine, show  # noqa: PLC0415
     from codevision_ext.sandbox import Sandbox  # noqa: PLC0415

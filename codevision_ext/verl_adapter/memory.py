@@ -1,0 +1,219 @@
+"""How much memory will a recipe want, about? An estimate from config.json, the recipe and the data; no weights needed.
+
+It counts what is large and follows from the settings: weights, gradients, optimizer, activations, logits, the engine's
+share, pictures on the host. It doesn't count fragmentation, CUDA contexts, communication buffers and the processes
+themselves, and hasn't been compared with a GPU run: leave a tenth free.
+
+Sources: the ZeRO paper for what is sharded (Rajbhandari et al. 2020, arXiv 1910.02054, section 3), with the float32
+weights themselves as the master copy, as verl's FSDP engine has it; Korthikanti et al. 2022, arXiv 2205.05198, section
+4.1, for activations: 34 bytes a token, layer and hidden unit in 16 bit, and 2 with full recomputation. Its quadratic
+term is left out, since neither flash-attn nor sdpa keeps it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForImageTextToText, PretrainedConfig
+from verl.utils.torch_dtypes import PrecisionType
+
+GIB = 2**30
+ACTIVATION = 17
+"""Values that backward needs, for each token, layer and hidden unit: 34 bytes of 16 bit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """Sizes of a model, in parameters."""
+
+    total: int
+    """Shared ones (tied embeddings) once; LoRA's not counted."""
+    trained: int
+    """All of them, or LoRA's."""
+    block: int
+    """Of the largest layer: what FSDP gathers at a time."""
+    outside: int
+    """In no layer (embeddings, head, merger): gathered as long as a pass takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """What the data says of a rollout's pictures; means over the rows."""
+
+    each: float
+    """Pictures of a prompt."""
+    pixels: float
+    """Of a picture, at full resolution."""
+    tokens: float
+    """Of a picture."""
+    share: float
+    """Of the prompts' tokens that are pictures', in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Bytes, by what they are for."""
+
+    update: dict[str, float]
+    """On each device while weights are updated."""
+    rollout: dict[str, float]
+    """On each device while rollouts are sampled, the engine's share left out where it is a share of an unknown size."""
+    host: dict[str, float]
+    """On each node."""
+    kv_token: float
+    """Of the engine's cache, for one token on one device."""
+    engine_weights: float
+    """On one device."""
+    parameters: Parameters
+
+
+def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = None) -> Parameters:
+    """Sizes of the model, which is built on the meta device: nothing is allocated.
+
+    Args:
+        model: Its config.
+        lora: Arguments of `peft.LoraConfig`; None: all parameters are trained.
+    """
+    with torch.device("meta"):
+        built = AutoModelForImageTextToText.from_config(model, attn_implementation="sdpa")
+        sizes = {name: parameter.numel() for name, parameter in built.named_parameters()}
+        total = sum(sizes.values())
+        blocks: dict[str, int] = {}
+        for name, size in sizes.items():
+            head, found, rest = name.partition(".layers.") if ".layers." in name else name.partition(".blocks.")
+            if found:
+                layer = f"{head}{found}{rest.partition('.')[0]}"
+                blocks[layer] = blocks.get(layer, 0) + size
+        trained = total
+        if lora is not None:
+            adapted = get_peft_model(built, LoraConfig(**lora))
+            trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    return Parameters(
+        total=total, trained=trained, block=max(blocks.values(), default=0), outside=total - sum(blocks.values())
+    )
+
+
+def estimate(config: DictConfig, model: PretrainedConfig, pictures: Pictures, gpu_bytes: float | None) -> Estimate:
+    """What a training with this config wants.
+
+    Args:
+        config: A composed config of verl's ppo_trainer with an FSDP actor.
+        model: The checkpoint's config.
+        pictures: Of the data.
+        gpu_bytes: Memory of one device; None: unknown, then the engine's share isn't counted.
+    """
+    actor, rollout, trainer = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.trainer
+    fsdp = actor.fsdp_config
+    size = count_parameters(model, _lora(config))
+    states = _states(config, size)
+    away = {
+        "weights": fsdp.param_offload or fsdp.offload_policy,
+        "optimizer": fsdp.optimizer_offload or fsdp.offload_policy,
+    }
+    staying = {name: size for name, size in states.items() if not away.get(name)}
+    weights = size.total * _width(rollout.dtype) / rollout.tensor_model_parallel_size
+    kv_token = _kv_token(config, model)
+    tokens = OmegaConf.select(rollout, f"engine_kwargs.{rollout.name}.max_total_tokens")
+    if tokens:
+        engine = {"engine": weights + tokens * kv_token}
+    else:
+        engine = {"engine": rollout.gpu_memory_utilization * gpu_bytes} if gpu_bytes else {}
+    update = states | _work(config, model, size, pictures) | ({} if rollout.free_cache_engine else engine)
+
+    ranks = trainer.n_gpus_per_node
+    host = {f"offloaded {name}": ranks * states[name] for name in states if away.get(name)}
+    if (actor.use_kl_loss or config.algorithm.use_kl_in_reward) and not _lora(config):
+        width = _width(config.actor_rollout_ref.ref.fsdp_config.model_dtype or "bf16")
+        host["reference policy"] = ranks * size.total * width / _shards(config)
+    host |= _pictures(config, model, pictures)
+    if trainer.device == "cpu":
+        host |= {f"{name} (on the CPU)": ranks * size for name, size in (engine | update).items()}
+    return Estimate(
+        update=update,
+        rollout={name: size for name, size in staying.items() if name != "gradients"} | engine,
+        host=host,
+        kv_token=kv_token,
+        engine_weights=weights,
+        parameters=size,
+    )
+
+
+def _lora(config: DictConfig) -> dict[str, Any] | None:
+    model = OmegaConf.to_container(config.actor_rollout_ref.model)
+    names = ("target_modules", "exclude_modules")
+    return {"r": model["lora_rank"]} | {name: model[name] for name in names} if model["lora_rank"] > 0 else None
+
+
+def _shards(config: DictConfig) -> int:
+    world = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    wanted = config.actor_rollout_ref.actor.fsdp_config.fsdp_size
+    return min(wanted, world) if wanted > 0 else world
+
+
+def _states(config: DictConfig, size: Parameters) -> dict[str, float]:
+    """Weights, gradients and Adam's two moments, all in the dtype that the weights are kept in, over the shards."""
+    width = _width(config.actor_rollout_ref.actor.fsdp_config.model_dtype or "fp32")
+    adapters = size.trained if config.actor_rollout_ref.model.lora_rank > 0 else 0
+    counts = {"weights": size.total + adapters, "gradients": size.trained, "optimizer": 2 * size.trained}
+    return {name: count * width / _shards(config) for name, count in counts.items()}
+
+
+def _work(config: DictConfig, model: PretrainedConfig, size: Parameters, pictures: Pictures) -> dict[str, float]:
+    """What a pass over the largest micro-batch wants.
+
+    Layers: two at a time (one is computed, one fetched) and what belongs to no layer, whole, in the compute dtype.
+    Activations: see the module; those of the vision tower for the data's share of picture tokens. Logits: themselves,
+    their gradient and, unless it is made in chunks, the softmax of the entropy.
+    """
+    actor, settings = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
+    text, vision, fsdp = model.text_config, model.vision_config, actor.fsdp_config
+    width = _width((fsdp.get("mixed_precision") or {}).get("param_dtype", "bf16"))
+    tokens = actor.ppo_max_token_len_per_gpu
+    if not actor.use_dynamic_bsz:
+        length = config.data.max_prompt_length + config.data.max_response_length
+        tokens = (actor.ppo_micro_batch_size_per_gpu or 1) * length / fsdp.ulysses_sequence_parallel_size
+    patches = tokens * pictures.share * vision.spatial_merge_size**2
+    activations = 0.0
+    for units, layers in (
+        (text.hidden_size * tokens, text.num_hidden_layers),
+        (vision.hidden_size * patches, vision.depth),
+    ):
+        recomputed = settings.enable_gradient_checkpointing
+        activations += units * width * (layers + ACTIVATION if recomputed else ACTIVATION * layers)
+    copies = 0 if settings.use_fused_kernels else 2 if fsdp.entropy_from_logits_with_chunking else 3
+    return {
+        "gathered layers": (2 * size.block + size.outside) * width,
+        "activations": activations,
+        "logits": copies * tokens * text.vocab_size * width,
+    }
+
+
+def _kv_token(config: DictConfig, model: PretrainedConfig) -> float:
+    """Keys and values of all layers for one token, on one of the engine's devices."""
+    rollout, text = config.actor_rollout_ref.rollout, model.text_config
+    heads = max(1, text.num_key_value_heads / rollout.tensor_model_parallel_size)
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * text.num_hidden_layers * heads * head * _width(rollout.dtype)
+
+
+def _pictures(config: DictConfig, model: PretrainedConfig, pictures: Pictures) -> dict[str, float]:
+    """The pictures of a step's rollouts on one node, if every call makes one of the prompt's size.
+
+    At full resolution 3 bytes a pixel; as features, float32 patches of channels x time x side x side.
+    """
+    vision, rollout = model.vision_config, config.actor_rollout_ref.rollout
+    calls = (rollout.multi_turn.max_assistant_turns or 2) - 1
+    shown = config.data.train_batch_size * rollout.n / config.trainer.nnodes * (pictures.each + calls)
+    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    return {
+        "pictures": shown * pictures.pixels * 3,
+        "picture features": shown * pictures.tokens * vision.spatial_merge_size**2 * patch * 4,
+    }
+
+
+def _width(dtype: str) -> int:
+    """Bytes of one value."""
+    return int(PrecisionType.to_dtype(dtype).itemsize)
