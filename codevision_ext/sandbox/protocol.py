@@ -4,9 +4,11 @@ Nothing that comes back is trusted: a result is read after the child is dead, it
 before a pixel is touched, and nothing is ever unpickled. `wire.py` holds the structs, `snippet.py` the child's side.
 """
 
+import ctypes
 import fcntl
 import mmap
 import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +20,14 @@ from codevision_ext.sandbox import pixels, wire
 from codevision_ext.types import ExecStatus
 
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+MAPPED_BYTES = 2**20
+"""From here on the pictures of a result stay in the memory in which they came; fewer bytes are copied out of it."""
+PUNCH_HOLE_KEEP_SIZE = 3
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
+_LIBC.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 FROM_THE_CHILD = {
     ExecStatus.OK,
     ExecStatus.ERROR,
@@ -165,12 +175,34 @@ def read_result(fd: int, limits: Limits, ms: float) -> ExecResult:
         fault = _size_fault(sizes, limits)
         if fault:
             return ExecResult(status=ExecStatus.BAD_IMAGE, stdout=stdout, detail=fault, ms=ms)
-        images = []
+        places = []
         for width, height in sizes:
             at = pixels.aligned(at)
-            images.append(pixels.view_picture(view, at, width, height).copy())
+            places.append((at, width, height))
             at += pixels.room(width, height)
+        if at < MAPPED_BYTES:
+            images = [pixels.view_picture(view, *place).copy() for place in places]
+        else:
+            held = _hold(fd, at)
+            images = [pixels.view_picture(held, *place) for place in places]
     return ExecResult(status=status, images=tuple(images), stdout=stdout, detail=detail, ms=ms)
+
+
+def _hold(fd: int, used: int) -> ctypes.Array[ctypes.c_ubyte]:
+    """The first `used` bytes of a memfd as memory of this process, that ends with the last picture in it.
+
+    What is written there stays here. The rest of the memfd is given back: a child may have filled it to have it kept.
+    """
+    # The module mmap keeps a descriptor open for each map until Python 3.13, and a rollout may hold many pictures.
+    address = _LIBC.mmap(None, used, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, 0)
+    if address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "no memory for the pictures of a result")
+    held = (ctypes.c_ubyte * used).from_address(address)
+    weakref.finalize(held, _LIBC.munmap, address, used)
+    end = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
+    if _LIBC.fallocate(fd, PUNCH_HOLE_KEEP_SIZE, end, os.fstat(fd).st_size - end) != 0:
+        raise OSError(ctypes.get_errno(), "what a result doesn't use can't be given back")
+    return held
 
 
 def _size_fault(sizes: Sequence[tuple[int, int]], limits: Limits) -> str:

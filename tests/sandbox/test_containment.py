@@ -217,5 +217,32 @@ def test_calls_leave_no_process_and_no_descriptor(sandbox: Sandbox) -> None:
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)  # noqa: PTH208
 
 
+FILLS_ITS_RESULT = """
+import mmap, os
+with mmap.mmap(4, os.lseek(4, 0, 2)) as whole:
+    whole[:] = bytes(len(whole))
+result = Image.new('RGB', (1000, 1000), (1, 2, 3))
+"""
+
+
+def test_a_large_result_keeps_no_descriptor_and_no_more_memory_than_it_needs() -> None:
+    def shared_bytes() -> int:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("Shmem:")))
+
+    with Sandbox(Limits(wall_s=30.0)) as patient:
+        attack(patient, "pass")
+        before, descriptors = shared_bytes(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        kept = [attack(patient, FILLS_ITS_RESULT).images[0] for _ in range(3)]
+        assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
+    assert shared_bytes() - before < 100 * 2**20  # each result had room for 153 MiB
+    for changed in kept:
+        changed.putpixel((0, 0), (9, 9, 9))
+        assert (changed.getpixel((0, 0)), changed.getpixel((999, 999))) == ((9, 9, 9), (1, 2, 3))
+    mapped = Path("/proc/self/maps").read_text().count("memfd:result")
+    del kept, changed
+    assert (mapped, Path("/proc/self/maps").read_text().count("memfd:result")) == (3, 0)
+
+
 def test_the_run_fixture_is_real(run: Run) -> None:
     assert run("import os\nprint(os.getpid())").stdout.strip() != str(os.getpid())
