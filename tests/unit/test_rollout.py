@@ -176,7 +176,8 @@ def test_before_its_last_turn_the_model_is_told_to_answer_where_that_is_set(tool
     assert [last in message.text for message in forced.messages if message.role == "tool"] == [False, True]
     assert forced.end_reason is EndReason.ANSWER
     assert not any(last in message.text for message in played(Script(*script), tool, assistant_turns=3).messages)
-    assert played(Script(*[calls(TURN)] * 3), tool, assistant_turns=3, force_answer=True).end_reason is EndReason.TURN_CAP
+    deaf = played(Script(*[calls(TURN)] * 3), tool, assistant_turns=3, force_answer=True)
+    assert deaf.end_reason is EndReason.TURN_CAP
 
 
 def test_the_last_turn_s_call_isn_t_run(tool: CodeTool) -> None:
