@@ -253,7 +253,8 @@ def test_each_step_changes_the_weights_and_its_loss_knows_the_engine_s_log_probs
 def test_every_reward_term_and_the_rollouts_health_are_logged_at_each_step(run: Run) -> None:
     wanted = {f"reward/{name}/mean" for name in (*PRESETS["verified"], "total")}
     wanted |= {f"rollout/{name}" for name in ("tool_rate", "invalid_call_rate", "accuracy", "format", "invalid_share")}
-    wanted |= {"rollout/turns/mean", "rollout/turns/max"}
+    wanted |= {"rollout/turns/mean", "rollout/turns/max", "rollout/repeated_call_rate", "rollout/group_std"}
+    wanted |= {"rollout/all_wrong_rate", "rollout/all_right_rate", "actor/entropy"}
     assert sorted(run.metrics) == list(range(1, STEPS + 1))
     for step, logged in run.metrics.items():
         assert wanted <= logged.keys()

@@ -228,7 +228,8 @@ def test_a_collapse_is_logged_once_and_ends_the_run_behind_that_step_where_it_is
         caplog.clear()
         made.settings, made.global_steps = read_settings({"watch": {"steps": 2, "stop": stop}}), number
         made.on_step_begin()
-        made._watch({"actor/entropy": np.float32(0.001), "rollout/tool_rate": 0.5, "actor/lr": 1.0})
+        with caplog.at_level(logging.WARNING):
+            made._watch({"actor/entropy": np.float32(0.001), "rollout/tool_rate": 0.5, "actor/lr": 1.0})
         return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
     assert step(1) == []
