@@ -1,8 +1,8 @@
 """Every place where verl 0.9.1 can't be satisfied through a registry, with the lines worked around.
 
 Each patch names the function it replaces or wraps and a fragment of its source. When the fragment is gone the patch
-refuses (`CompatError`), so that another verl fails at start and not in a metric. The last two are for every device, the
-others for the CPU only.
+refuses (`CompatError`), so that another verl fails at start and not in a metric. `position_ids_of_equal_length` and
+`text_only_batches` are for every device, the others for the CPU only.
 """
 
 import inspect
@@ -14,16 +14,16 @@ from typing import Any
 from codevision_ext.errors import CompatError
 
 
-def _expect(owner: Any, name: str, *fragments: str) -> Callable[..., Any]:
+def _expect(owner: Any, name: str, *fragments: str, of: str = "verl 0.9.1") -> Callable[..., Any]:
     """The function `owner.name`, once its source is seen to contain every fragment."""
     function = getattr(owner, name, None)
     where = f"{getattr(owner, '__name__', owner)}.{name}"
     if function is None:
-        raise CompatError(f"{where} is gone: this plugin was written for verl 0.9.1")
+        raise CompatError(f"{where} is gone: this plugin was written for {of}")
     source = inspect.getsource(inspect.unwrap(function))
     for fragment in fragments:
         if fragment not in source:
-            raise CompatError(f"{where} no longer contains {fragment!r}: this plugin was written for verl 0.9.1")
+            raise CompatError(f"{where} no longer contains {fragment!r}: this plugin was written for {of}")
     return function
 
 
@@ -50,6 +50,24 @@ def unpinned_reference(transformer_impl: ModuleType) -> None:
     _expect(transformer_impl.FSDPEngine, "_build_fsdp_module", "CPUOffloadPolicy(pin_memory=True)")
     stock = transformer_impl.CPUOffloadPolicy
     transformer_impl.CPUOffloadPolicy = lambda pin_memory: stock(pin_memory=False)  # noqa: ARG005
+
+
+def typed_dicts_once(processing_utils: ModuleType) -> None:
+    """transformers/processing_utils.py:1372 makes a new type at every call, and the checker of its fields with it.
+
+    That is most of what a processor costs an engine for a small picture (speed only).
+    """
+    _expect(processing_utils.ProcessorMixin, "_merge_kwargs", "typed_dict_obj = TypedDict(", of="transformers 5.8")
+    stock = processing_utils.TypedDict
+    made: dict[Any, Any] = {}
+
+    def once(name: str, fields: dict[str, Any], *, total: bool = True) -> Any:
+        key = (name, *fields.items(), total)
+        if key not in made:
+            made[key] = stock(name, fields, total=total)
+        return made[key]
+
+    processing_utils.TypedDict = once
 
 
 def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:

@@ -61,6 +61,13 @@ def _fsdp(module: ModuleType) -> None:
     compat.unpinned_reference(module)
 
 
+@_when("transformers.processing_utils", cpu_only=True)
+def _processing_utils(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.typed_dicts_once(module)
+
+
 @_when("verl.utils.tensordict_utils")
 def _tensordict_utils(module: ModuleType) -> None:
     from codevision_ext.verl_adapter import compat  # noqa: PLC0415

@@ -55,12 +55,17 @@ def decode(
     longest = int(seq_lens.max())
     there = torch.arange(longest) < seq_lens.unsqueeze(1)
     slots = req_to_token[req_pool_indices, :longest].masked_fill(~there, 0)
-    keys, values = (cache[slots].transpose(1, 2).to(query.dtype) for cache in (k_cache, v_cache))
+    keys, values = (_rows(cache, slots).transpose(1, 2).to(query.dtype) for cache in (k_cache, v_cache))
     mixed = scaled_dot_product_attention(
         query.unsqueeze(2), keys, values, attn_mask=there[:, None, None], scale=scaling, enable_gqa=enable_gqa
     )
     output.copy_(mixed.squeeze(2))
     return output
+
+
+def _rows(cache: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """`cache[slots]`; whole rows are copied several times faster than by an index of two dimensions."""
+    return cache.flatten(1).index_select(0, slots.flatten()).view(*slots.shape, *cache.shape[1:])
 
 
 def run_scheduler(*args: Any, **kwargs: Any) -> None:

@@ -13,13 +13,14 @@ if [ "$device" = cpu ]; then
   export VERL_PLATFORM=cpu OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
   export RAY_worker_niceness=${RAY_worker_niceness:-0} # Ray's own is 15: everything else on the machine would come first
 fi
-cores=$([ "$device" = cpu ] && env -u OMP_NUM_THREADS nproc || echo 1)
+ranks=1 # of SFT
+if [ "$device" = cpu ] && [ "$(env -u OMP_NUM_THREADS nproc)" -gt 1 ]; then ranks=2; fi
 
 last() { # FOLDER: the last step that verl saved there
   echo "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")"
 }
 sft() { # FILE MODEL FOLDER [settings]: supervised fine-tuning; resumes from the last checkpoint in FOLDER
-  VERL_FILE_LOGGER_PATH=$OUT/logs/$stage.jsonl exec torchrun --standalone --nproc-per-node "${ranks:-1}" \
+  VERL_FILE_LOGGER_PATH=$OUT/logs/$stage.jsonl exec torchrun --standalone --nproc-per-node "$ranks" \
     -m verl.trainer.sft_trainer --config-path "$recipe" --config-name sft \
     data.train_files="$1" model.path="$2" trainer.default_local_dir="$3" "${@:4}"
 }
@@ -49,8 +50,7 @@ case $stage in
       data.train_batch_size=32 trainer.total_epochs=3 "$@"
     ;;
   sft) # how the tool is used
-    # two ranks take 0.7 of the time of one here; for the short rows of the stages before they would take longer
-    ranks=$((cores < 2 ? 1 : 2)) sft "$OUT/data/sft.parquet" "$(last "$OUT/read")/huggingface" "$OUT/sft" trainer.total_epochs=2 "$@"
+    sft "$OUT/data/sft.parquet" "$(last "$OUT/read")/huggingface" "$OUT/sft" trainer.total_epochs=2 "$@"
     ;;
   grpo)
     # verl's file logger empties its file when a run resumes; the report reads the last line of a step.

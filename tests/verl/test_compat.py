@@ -23,6 +23,7 @@ PATCHES = [
     (compat.gloo_once, "verl.utils.distributed", "initialize_global_process_group_ray"),
     (compat.vectorised_logprobs, "verl.utils.torch_functional", "logprobs_from_logits_v2"),
     (compat.unpinned_reference, "verl.workers.engine.fsdp.transformer_impl", "FSDPEngine._build_fsdp_module"),
+    (compat.typed_dicts_once, "transformers.processing_utils", "ProcessorMixin._merge_kwargs"),
     (compat.position_ids_of_equal_length, "verl.utils.tensordict_utils", "maybe_fix_3d_position_ids"),
     (compat.text_only_batches, "verl.models.transformers.qwen2_vl", "_get_input_embeds"),
 ]
@@ -58,9 +59,10 @@ def rewritten() -> str:
 
 @pytest.mark.parametrize(("patch", "module", "path"), PATCHES)
 def test_a_patch_refuses_a_verl_whose_lines_are_others(patch: Any, module: str, path: str) -> None:
-    with pytest.raises(CompatError, match=rf"{path.split('.')[-1]} no longer contains .*written for verl 0\.9\.1"):
+    name, written_for = path.split(".")[-1], r"written for (verl 0\.9\.1|transformers 5)"
+    with pytest.raises(CompatError, match=rf"{name} no longer contains .*{written_for}"):
         patch(another_verl(module, path, rewritten))
-    with pytest.raises(CompatError, match=rf"{path.split('.')[-1]} is gone"):
+    with pytest.raises(CompatError, match=rf"{name} is gone.*{written_for}"):
         patch(another_verl(module, path, None))
 
 
@@ -125,6 +127,21 @@ def test_a_batch_without_pictures_has_the_words_embeddings_and_its_loss_reaches_
     assert torch.equal(found, model.get_input_embeddings()(ids))
     found.sum().backward()  # FSDP waits for ever for a rank without these gradients
     assert all(parameter.grad is not None for parameter in model.visual.parameters())
+
+
+def test_a_processor_checks_its_settings_against_the_same_type_at_every_call(checkpoint: Path) -> None:
+    from huggingface_hub.dataclasses import _build_strict_cls_from_typed_dict as checkers  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
+    from transformers import AutoProcessor  # noqa: PLC0415
+
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    marks = "<|vision_start|><|image_pad|><|vision_end|>"
+    processor(text=[marks], images=[Image.new("RGB", (56, 56))])
+    made = checkers.cache_info().misses
+    processor(text=[marks], images=[Image.new("RGB", (56, 56))])
+    assert checkers.cache_info().misses == made
+    with pytest.raises(Exception, match="do_resize"):
+        processor(text=[marks], images=[Image.new("RGB", (56, 56))], do_resize="yes")
 
 
 def test_a_rollout_that_broke_is_a_row_with_a_picture_and_without_loss(checkpoint: Path) -> None:
