@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-step bench-sandbox soak test lint check clean
+.PHONY: install demo smoke bench-sandbox soak test lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -36,10 +36,6 @@ demo: install
 
 smoke: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash recipe/$(RECIPE)/run.sh smoke
-
-# Seconds of a GRPO step of 8 prompts x 4 rollouts, after `make demo`: the median of runs/demo/bench/metrics.jsonl
-bench-step: install
-	@PATH="$(CURDIR)/$(BIN):$$PATH" OUT=runs/demo SEED=$(SEED) bash recipe/demo/run.sh bench
 
 # What a call costs beside other ways to run the same code; the table of docs/sandbox.md
 bench-sandbox: install

@@ -62,7 +62,6 @@ class Stage:
     """Name of a number in `metrics` to show, and how."""
 
 
-_RL = ("grpo.yaml", "tool.yaml", "device/cpu.yaml")
 _LOSS = ("train/loss", "loss {:.2f}")
 STAGES = (
     Stage(name="data", makes=("data",)),
@@ -75,12 +74,11 @@ STAGES = (
     Stage(
         name="grpo",
         makes=("grpo", "rollouts", "tensorboard", "metrics.jsonl", "metrics_earlier.jsonl"),
-        reads=_RL,
+        reads=("grpo.yaml", "tool.yaml", "device/cpu.yaml"),
         resumes=True,
         metrics="metrics.jsonl",
         note=("rollout/accuracy", "accuracy {:.0%}"),
     ),
-    Stage(name="bench", makes=("bench",), reads=_RL, metrics="bench/metrics.jsonl", note=("timing_s/step", "{:.1f} s")),
     Stage(name="eval", makes=("eval", "results.json")),
     Stage(name="report", makes=("report.html",)),
 )
@@ -322,7 +320,7 @@ def _add_costs(out: Path, seed: int) -> None:
         read_results(out / "results.json"),
         minutes=sum(note.seconds for note in notes) / 60,
         peak_rss_gb=max(note.peak_gb for note in notes),
-        step_s=median_step_s(out / "bench" / "metrics.jsonl"),
+        step_s=median_step_s(out / "metrics.jsonl"),
         seed=seed,
     )
     write_results(out / "results.json", results)

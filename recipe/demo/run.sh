@@ -4,7 +4,7 @@
 # `codevision demo` runs the stages below in this order, each by this file. OUT holds what they make; DEVICE is cpu or gpu.
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-stage=${1:?which stage? data, model, letters, read, sft, grpo, bench, eval or report}
+stage=${1:?which stage? data, model, letters, read, sft, grpo, eval or report}
 shift
 seed=${SEED:-0} device=${DEVICE:-cpu}
 mkdir -p "${OUT:=runs/demo}/logs"
@@ -35,7 +35,7 @@ grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkp
 
 case $stage in
   data)
-    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 8000 --sft-rows 3000 --test-items 100 \
+    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 8000 --sft-rows 2200 --test-items 100 \
       --seed "$seed" --force "$@"
     ;;
   model)
@@ -59,12 +59,6 @@ case $stage in
     grpo "$OUT/grpo" "$metrics" codevision.records="$OUT/rollouts" "$@"
     [ ! -s "$earlier" ] || { cat "$metrics" >>"$earlier" && mv "$earlier" "$metrics"; }
     ;;
-  bench) # how long a step of 8 prompts x 4 rollouts takes; nothing is kept of it but the times
-    mkdir -p "$OUT/bench"
-    grpo "$OUT/bench" "$OUT/bench/metrics.jsonl" codevision.records=null \
-      data.train_batch_size=8 actor_rollout_ref.actor.ppo_mini_batch_size=8 actor_rollout_ref.rollout.n=4 \
-      trainer.logger=[file] trainer.total_training_steps=7 trainer.save_freq=-1 trainer.resume_mode=disable "$@"
-    ;;
   eval)
     exec codevision eval --data "$OUT/data/test.parquet" --tools on,off --seed "$seed" --out "$OUT" --recipe "$recipe/grpo.yaml" \
       --checkpoint base="$(last "$OUT/read")/huggingface" \
@@ -75,7 +69,7 @@ case $stage in
     exec codevision report "$OUT" "$@"
     ;;
   *)
-    echo "run.sh: no stage $stage; there are data, model, letters, read, sft, grpo, bench, eval and report" >&2
+    echo "run.sh: no stage $stage; there are data, model, letters, read, sft, grpo, eval and report" >&2
     exit 2
     ;;
 esac

@@ -85,5 +85,5 @@ def test_run_sh_without_a_stage_or_with_an_unknown_one_says_which_there_are(tmp_
             ["bash", str(DEMO / "run.sh"), *words], capture_output=True, text=True, check=False, cwd=tmp_path
         )
         assert done.returncode in (1, 2)
-        assert "data, model, letters, read, sft, grpo, bench, eval" in done.stderr
+        assert "data, model, letters, read, sft, grpo, eval" in done.stderr
         assert len(done.stderr.splitlines()) == 1

@@ -229,8 +229,8 @@ def test_a_recipe_without_a_script_or_a_stage_is_refused_before_anything_is_writ
         run(tmp_path)
     make_recipe(tmp_path / "recipe")
     script = tmp_path / "recipe" / "run.sh"
-    script.write_text(script.read_text().replace("  bench)", "  brench)"))
-    with pytest.raises(InputError, match="no branch for the stage bench"):
+    script.write_text(script.read_text().replace("  eval)", "  reval)"))
+    with pytest.raises(InputError, match="no branch for the stage eval"):
         run(tmp_path)
     with pytest.raises(InputError, match="--until nap: no such stage; there are data, model, "):
         run(tmp_path, until="nap")
@@ -269,7 +269,7 @@ def test_a_key_covers_the_stages_before_it_and_none_after(tmp_path: Path) -> Non
     before = stage_keys(recipe, 0)
     (recipe / "grpo.yaml").write_text("lr: 1\n")
     after = stage_keys(recipe, 0)
-    assert [name for name in NAMES if before[name] != after[name]] == ["grpo", "bench", "eval", "report"]
+    assert [name for name in NAMES if before[name] != after[name]] == ["grpo", "eval", "report"]
     assert len(set(before.values())) == len(NAMES)
 
 
