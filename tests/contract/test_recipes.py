@@ -4,7 +4,9 @@ import os
 import re
 import shlex
 import subprocess
+from collections import defaultdict
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from codevision_ext.errors import InputError
-from codevision_ext.verl_adapter.check_recipe import load
+from codevision_ext.verl_adapter import check_recipe
 from codevision_ext.verl_adapter.recipe import read_rules, read_tool_config
 
 RECIPES = Path(__file__).parents[2] / "recipe"
@@ -51,6 +53,15 @@ STAGES = (RECIPES / "base" / "stages.sh").read_text()
 PIXELS_A_TOKEN = {"qwen2_5_vl": 28 * 28, "qwen3_vl": 32 * 32}
 
 
+@cache  # a second each
+def load(folder: Path, name: str = "grpo", *overrides: str) -> DictConfig:
+    return check_recipe.load(folder, name, list(overrides))
+
+
+def load_with(engine: str, name: str) -> DictConfig:
+    return load(RECIPES / name, "grpo", f"rollout={engine}", "actor_rollout_ref.model.path=model")
+
+
 def selected(config: DictConfig, names: Mapping[str, Any]) -> dict[str, Any]:
     return {name: OmegaConf.select(config, name) for name in names}
 
@@ -70,7 +81,7 @@ def test_verl_takes_the_recipe_with_either_engine_and_its_sizes_fit_each_other(n
     from verl.trainer.ppo.utils import need_critic, need_reference_policy  # noqa: PLC0415  imports torch
     from verl.utils.config import omega_conf_to_dataclass, validate_config  # noqa: PLC0415
 
-    config = load(RECIPES / name, "grpo", [f"rollout={engine}", "actor_rollout_ref.model.path=model"])
+    config = load_with(engine, name)
     data, actor, rollout = config.data, config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     validate_config(config, need_reference_policy(config), need_critic(config))
     for section in (config.algorithm, rollout):
@@ -90,7 +101,7 @@ def test_verl_takes_the_recipe_with_either_engine_and_its_sizes_fit_each_other(n
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_another_engine_changes_nothing_but_the_rollout_s_own_settings(name: str) -> None:
-    plain = [OmegaConf.to_container(load(RECIPES / name, "grpo", [f"rollout={e}"])) for e in ("sglang", "vllm")]
+    plain = [OmegaConf.to_container(load_with(engine, name)) for engine in ("sglang", "vllm")]
     changed = differing(*plain)
     assert "actor_rollout_ref.rollout.name" in changed
     assert all(name.startswith("actor_rollout_ref.rollout.") for name in changed)
@@ -126,14 +137,14 @@ def test_a_call_may_say_as_many_characters_as_in_the_published_run() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_smoke_variant_is_two_steps_on_the_cpu_that_ask_no_judge(name: str) -> None:
-    config = load(RECIPES / name, "grpo", ["variant=smoke"])
+    config = load(RECIPES / name, "grpo", "variant=smoke")
     assert (config.trainer.total_training_steps, config.trainer.device) == (2, "cpu")
     assert config.codevision.judge is None
     assert (
         config.data.max_prompt_length + config.data.max_response_length < config.actor_rollout_ref.rollout.max_model_len
     )
     assert config.data.train_batch_size % config.actor_rollout_ref.actor.ppo_mini_batch_size == 0
-    assert load(RECIPES / "base", "sft", ["variant=smoke_sft"]).trainer.device == "cpu"
+    assert load(RECIPES / "base", "sft", "variant=smoke_sft").trainer.device == "cpu"
 
 
 def test_an_evaluation_plays_by_rules_that_stand_in_the_shared_part_of_a_recipe() -> None:
@@ -251,12 +262,14 @@ def test_the_commands_of_a_readme_are_understood_and_none_is_said_to_have_run(na
     assert "not run" in (RECIPES / name / "README.md").read_text().lower()
     found = launches(name)
     assert found
+    settings: dict[str, list[str]] = defaultdict(list)
     for script, *words in found:
         recipe = Path(script).parent.name
-        settings = [word for word in words if "=" in word]
-        load(RECIPES / recipe, "grpo", settings)
+        settings[recipe] += [word for word in words if "=" in word]
         if recipe in STAGED:
             stage = words[0]
             assert re.search(
                 rf"^  {stage}\)", Path(script.replace("/shared/codevision_ext/", "")).read_text() + STAGES, re.M
             )
+    for recipe, said in settings.items():
+        load(RECIPES / recipe, "grpo", *dict.fromkeys(said))
