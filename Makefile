@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-step bench-sandbox soak test lint check clean
+.PHONY: install demo smoke bench-step bench-sandbox galleries soak test lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -44,6 +44,10 @@ bench-step: install
 # What a call costs beside other ways to run the same code; the table of docs/sandbox.md
 bench-sandbox: install
 	$(BIN)/python benchmarks/sandbox.py
+
+# Provenance on every snippet of its galleries and every picture; the tests try a sample
+galleries: install
+	$(BIN)/python tests/sandbox/measure_galleries.py
 
 # N calls, one in twenty hostile: nothing may be lost, mixed up or left behind
 soak: install

@@ -1,8 +1,9 @@
-"""Two pictures on which code shows where it puts what: a map, and a texture for code that changes colours.
+"""Pictures on which code shows where it puts what: a map, and a texture for code that changes colours.
 
 The map's red and green rise and fall along x and y, tile by tile, and its blue numbers the tiles: every pixel says
 where it comes from, and interpolation keeps what it says. The texture is black and white spots of every size that
-look alike nowhere: its corners are found again after whatever keeps edges where they are.
+look alike nowhere: its corners are found again after whatever keeps edges where they are. Where the code looks at what
+it is given, the texture is laid on the picture itself, too faint to be seen.
 """
 
 from functools import lru_cache
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from codevision_ext.sandbox.provenance.verify import shared
-from codevision_ext.sandbox.provenance.view import COVERAGE, Array, View, content_of, fit_view, inside
+from codevision_ext.sandbox.provenance.verify import rivalled, shared
+from codevision_ext.sandbox.provenance.view import COVERAGE, Array, View, area, content_of, fit_view, inside
 from codevision_ext.types import Box
 
 Pixels = NDArray[np.uint8]
@@ -28,6 +29,8 @@ GRID = 72
 TEXTURE_SIDE = 1024
 """The texture's side, pixels; larger pictures get it magnified by a whole number."""
 DARK, BRIGHT = 48, 232
+MARK = 2
+"""Grey levels by which the marks on a picture are brighter or darker."""
 FEATURES = 800
 """Corners looked for in an output; in the texture, more."""
 PARENT_SIDE = 1024
@@ -40,8 +43,6 @@ MATCHES = 10
 """Fewer corners that agree are chance."""
 ENOUGH = 20
 """So many corners that agree, and are a quarter of those found, need no second look."""
-RIVAL = 0.8
-"""Another orientation must fit less than this, as a share of how the best one fits."""
 BORDER = 32
 """Corners are looked for this close to the edge, pixels: ORB leaves out its own border."""
 
@@ -138,6 +139,18 @@ def texture(size: tuple[int, int]) -> Image.Image:
     return grey.convert("RGB")
 
 
+def marks(size: tuple[int, int]) -> Image.Image:
+    """The texture as grey values MARK or -MARK (mode F), to be added to a picture of `size`: too faint to be seen."""
+    bright = np.asarray(texture(size).convert("L")) == BRIGHT
+    return Image.fromarray(np.where(bright, MARK, -MARK).astype(np.float32))
+
+
+def marked(picture: Image.Image) -> Image.Image:
+    """The picture, RGB, with the marks on it."""
+    grey = np.asarray(marks(picture.size)).astype(np.int16)[..., None]
+    return Image.fromarray(np.clip(np.asarray(picture.convert("RGB")) + grey, 0, 255).astype(np.uint8))
+
+
 @lru_cache(maxsize=2)
 def _texture_corners(outlined: bool) -> tuple[Array, Pixels]:
     return corners(_outlines(_texture()) if outlined else _texture(), 6 * FEATURES)
@@ -168,7 +181,7 @@ def read_texture(seen: Image.Image, size: tuple[int, int]) -> View | None:
         known = points[there] * times, descriptors[there]
         view = register(seen, content, texture(size), known, outlined=outlined)
         if view is not None:
-            return view
+            return None if rivalled(texture(size), seen, view, recoloured=True) else view
     return None
 
 
@@ -185,8 +198,8 @@ def register(
 ) -> View | None:
     """The view of `parent`, whose corners are `known`, that the content of `seen` shows.
 
-    None where few corners are found, where other things are to be seen as well, or where another orientation of the
-    same part is. `outlined`: the corners are those of the parent's outlines.
+    None where few corners are found, or where other things are to be seen as well. `outlined`: the corners are those
+    of the parent's outlines.
     """
     grey = np.asarray(seen.convert("L").crop(content))
     if outlined:
@@ -208,11 +221,8 @@ def register(
             break
     if best is None:
         return None
-    covered = shared(parent, seen, best)
-    if covered * _area(best.shown) < COVERAGE * _area(content):
-        return None
-    rivals = (shared(parent, seen, view) for view in best.others(parent.size))
-    return best if all(rival < RIVAL * covered for rival in rivals) else None
+    covered = shared(parent, seen, best) * area(best.shown)
+    return best if covered >= COVERAGE * area(content) else None
 
 
 def _zoomed(grey: Pixels, zoom: float) -> Pixels:
@@ -229,7 +239,3 @@ def _matches(one: Pixels, other: Pixels) -> NDArray[np.int64]:
     nearest = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(one, other, k=2)
     pairs = [(first.queryIdx, first.trainIdx) for first, second in nearest if first.distance < RATIO * second.distance]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-
-
-def _area(box: Box) -> float:
-    return (box.x2 - box.x1) * (box.y2 - box.y1)

@@ -1,13 +1,13 @@
 """Where the pixels of a picture come from: which part of its parent it shows, and how that is turned."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from codevision_ext.geometry import compose, inverse, map_box, map_size
+from codevision_ext.geometry import inverse, map_size
 from codevision_ext.types import Box, Orientation
 
 Array = NDArray[np.float64]
@@ -45,12 +45,10 @@ class View:
         wide, high = map_size(inverse(self.net), (u2 - u1, v2 - v1))  # type: ignore[arg-type]
         return np.array([(x2 - x1) / wide, (y2 - y1) / high])
 
-    def others(self, size: tuple[int, int]) -> "list[View]":
-        """What else could look like this in a symmetric parent of `size`."""
-        turns = [turn for turn in Orientation if turn is not Orientation.ID and map_size(turn, size) == size]
-        return [
-            replace(self, net=compose(inverse(turn), self.net), box=map_box(self.box, turn, size)) for turn in turns
-        ]
+    @property
+    def is_exact(self) -> bool:
+        """Nothing was resized: a pixel of the output is one of the parent."""
+        return self.scale.tolist() == [1.0, 1.0]
 
     def source(self, outs: Array) -> Array:
         """Where points of the output come from, in pixels of the parent; shape (n, 2) both."""
@@ -160,3 +158,13 @@ def _varied(rows: NDArray[np.uint8]) -> tuple[int, int]:
 def inside(box: Box, points: Array) -> NDArray[np.bool_]:
     """Which points, shape (n, 2), lie in the box."""
     return np.asarray(np.all((points >= box[:2]) & (points < box[2:]), axis=1))
+
+
+def area(box: Box) -> float:
+    """Pixels; 0 where there is nothing in it."""
+    return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
+
+
+def overlap(one: Box, other: Box) -> Box:
+    """What both cover; without area where they don't meet."""
+    return Box(max(one.x1, other.x1), max(one.y1, other.y1), min(one.x2, other.x2), min(one.y2, other.y2))
