@@ -8,8 +8,8 @@
    the picture shows), corners of the parent itself are looked for.
 3. Whatever was fitted is verified on the real pair: the edges of the predicted and of the actual picture must lie upon
    each other. So code that recognises a probe, guesses, or branches on content earns nothing that isn't to be seen.
-4. Where another orientation or another part fits the real pair nearly as well (symmetry, tiles), the code runs once
-   more on the parent with faint marks on it, and these must turn up where the view puts them.
+4. Where colours changed much, or another orientation or part fits the real pair nearly as well (symmetry, tiles), the
+   code runs once more on the parent with faint marks on it, and these must turn up where the view puts them.
 5. What changed beside is named from the real pair (`colours`).
 
 Known: the eight orientations, crops, slices, resizes, plain margins, any chain of them, under most changes of colour.
@@ -36,7 +36,7 @@ from codevision_ext.sandbox.provenance.probes import (
     register_pair,
     texture,
 )
-from codevision_ext.sandbox.provenance.verify import aligned_pair, borne_out, follows, nudged, rivalled
+from codevision_ext.sandbox.provenance.verify import aligned_pair, borne_out, followed, nudged, rivalled
 from codevision_ext.sandbox.provenance.view import View, area
 from codevision_ext.types import Box, ExecStatus, Orientation
 
@@ -155,17 +155,14 @@ def _best(
     _, index, view = scores[0]
     parent = request.images[index].convert("RGB")
     view = nudged(parent, made, view)
-    if rivalled(parent, made, view, recoloured=recoloured) and not _shows_marks(sandbox, request, made, index, view):
-        return None
+    doubtful = rivalled(parent, made, view, recoloured=recoloured)
+    if recoloured or doubtful:
+        probe = _run_on(sandbox, request, {index: marked(parent)})
+        told = None if probe is None or probe.size != made.size else followed(marks(parent.size), made, probe, view)
+        if told is False or (told is None and doubtful):
+            return None
     found = _placed(index, view, parent)
     return replace(found, ops=(*found.ops, *colour_ops(*aligned_pair(parent, made, view), exact=view.is_exact)))
-
-
-def _shows_marks(sandbox: Backend, request: ExecRequest, made: Image.Image, index: int, view: View) -> bool:
-    """The code puts faint marks on its picture where the view says."""
-    parent = request.images[index]
-    probe = _run_on(sandbox, request, {index: marked(parent)})
-    return probe is not None and probe.size == made.size and follows(marks(parent.size), made, probe, view)
 
 
 def _placed(index: int, view: View, parent: Image.Image) -> Provenance:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from codevision_ext.sandbox.provenance.verify import rivalled, shared
+from codevision_ext.sandbox.provenance.verify import rivalled, shared, unscaled
 from codevision_ext.sandbox.provenance.view import COVERAGE, Array, View, area, content_of, fit_view, inside
 from codevision_ext.types import Box
 
@@ -174,23 +174,30 @@ def read_texture(seen: Image.Image, size: tuple[int, int]) -> View | None:
     content = content_of(seen)
     if content is None:
         return None
-    times = _magnified(size)
+    times, ground = _magnified(size), texture(size)
+    view = unscaled(ground, seen, content)
+    if view is not None and _covered(ground, seen, view, content):
+        return view
     for outlined in (False, True):
         points, descriptors = _texture_corners(outlined)
         there = inside(Box(0, 0, size[0] / times, size[1] / times), points)
         known = points[there] * times, descriptors[there]
-        view = register(seen, content, texture(size), known, outlined=outlined)
+        view = register(seen, content, ground, known, outlined=outlined)
         if view is not None:
-            return None if rivalled(texture(size), seen, view, recoloured=True) else view
+            return None if rivalled(ground, seen, view, recoloured=True) else view
     return None
 
 
 def register_pair(seen: Image.Image, parent: Image.Image) -> View | None:
     """The view of `parent` that `seen` shows, by its own corners; None where there are too few."""
+    content = Box(0, 0, *seen.size)
+    view = unscaled(parent, seen, content)
+    if view is not None and _covered(parent, seen, view, content):
+        return view
     grey = np.asarray(parent.convert("L"))
     zoom = min(1.0, PARENT_SIDE / max(grey.shape))
     points, descriptors = corners(_zoomed(grey, zoom), 4 * FEATURES)
-    return register(seen, Box(0, 0, *seen.size), parent, (points / zoom, descriptors))
+    return register(seen, content, parent, (points / zoom, descriptors))
 
 
 def register(
@@ -219,10 +226,12 @@ def register(
             most, best = agreeing, view
         if agreeing >= max(ENOUGH, len(pairs) / 4):
             break
-    if best is None:
-        return None
-    covered = shared(parent, seen, best) * area(best.shown)
-    return best if covered >= COVERAGE * area(content) else None
+    return best if best is not None and _covered(parent, seen, best, content) else None
+
+
+def _covered(parent: Image.Image, seen: Image.Image, view: View, content: Box) -> bool:
+    """Hardly anything else is to be seen in the content."""
+    return shared(parent, seen, view) * area(view.shown) >= COVERAGE * area(content)
 
 
 def _zoomed(grey: Pixels, zoom: float) -> Pixels:

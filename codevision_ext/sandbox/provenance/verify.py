@@ -44,6 +44,12 @@ COARSE = 4.0
 """Standard deviation of the Gaussian that takes off what is the same in many places, pixels of that parent."""
 NEAR_BY = 6
 """Places this close are the same place, pixels of that parent."""
+MATCH_SIDE = 512
+"""What wasn't resized is looked for in a parent of this size at most, pixels."""
+MIDDLE_SIDE = 128
+"""Side of the part of it that is looked for, pixels of that parent."""
+FOUND = 0.8
+"""How well it must correlate."""
 NUDGE = 2
 """How far a box may be moved to where it fits better, pixels."""
 NUDGE_SIDE = 256
@@ -109,24 +115,60 @@ def rivalled(parent: Image.Image, made: Image.Image, view: View, *, recoloured: 
     return rival >= RIVAL * best
 
 
-def follows(marks: Image.Image, made: Image.Image, marked: Image.Image, view: View) -> bool:
-    """What the marks on the parent changed in the output lies where the view puts them, all over.
+def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: View) -> bool | None:
+    """What marks on the parent changed in the output lies where the view puts them; None where too little changed.
 
     Args:
-        marks: What was added to the parent, in its size.
+        marks: What was added to the parent, in its size (mode F).
         made: The output.
         marked: The output of the parent with the marks, in the size of `made`.
         view: What the output is said to show.
     """
-    change = np.asarray(marked, dtype=np.float32).sum(axis=2) - np.asarray(made, dtype=np.float32).sum(axis=2)
+    levels = np.asarray(made.convert("L"))
+    change = (np.asarray(marked, dtype=np.float32) - np.asarray(made, dtype=np.float32)).sum(axis=2)
+    there = np.bincount(levels.ravel(), minlength=256)
+    tone = np.bincount(levels.ravel(), change.ravel(), minlength=256) / np.maximum(there, 1)
+    change -= tone[levels].astype(np.float32)  # what the whole picture's colours changed, not the marks in place
     size = _compared(view)
-    source = np.asarray(predicted(marks.convert("F"), view, size, Image.Resampling.BILINEAR))
+    source = np.asarray(predicted(marks, view, size, Image.Resampling.BILINEAR), dtype=np.float32)
     target = np.asarray(Image.fromarray(change).resize(size, Image.Resampling.BILINEAR, box=view.shown))
-    if min(np.ptp(source), np.ptp(target)) == 0:
-        return False
-    if min(size) < SMALL:
-        return bool(abs(np.corrcoef(source.ravel(), target.ravel())[0, 1]) >= SAME)
-    return _aligned(source, target)
+    correlation, mixed, moved = _correlations(source, target)
+    speaking = correlation[(mixed > mixed.max() / 4) & (moved > 0)]
+    if len(speaking) and np.median(speaking) >= SAME:
+        return bool((speaking >= SAME).mean() >= KEPT)
+    return True if min(size) >= SMALL and _aligned(source, target) else None
+
+
+def unscaled(parent: Image.Image, seen: Image.Image, content: Box) -> View | None:
+    """The view that the content of `seen` shows if nothing was resized; None where its middle isn't in the parent.
+
+    Correlation finds it under most changes of colour, whatever the size of the part.
+    """
+    zoom = min(1.0, MATCH_SIDE / max(parent.size))
+    (u1, v1, u2, v2), half = map(round, content), round(MIDDLE_SIDE / 2 / zoom)
+    u, v = (u1 + u2) // 2, (v1 + v2) // 2
+    middle = Box(max(u1, u - half), max(v1, v - half), min(u2, u + half), min(v2, v + half))
+    part = seen.convert("L").crop(middle)
+    if min(part.size) * zoom < SMALL:
+        return None
+    room = _at_least_two(parent.width * zoom, parent.height * zoom)
+    ground = _fine(np.asarray(parent.convert("L").resize(room, Image.Resampling.BOX), dtype=np.float32))
+    best, view = FOUND, None
+    for net in Orientation:
+        turned = apply(inverse(net), part)
+        small = turned.resize(_at_least_two(turned.width * zoom, turned.height * zoom), Image.Resampling.BOX)
+        fits = _fits(ground, _fine(np.asarray(small, dtype=np.float32)))
+        if fits.max(initial=0.0) > best:
+            best = float(fits.max())
+            y, x = (round(float(at) / zoom) for at in np.unravel_index(np.argmax(fits), fits.shape))
+            x, y = max(0, min(x, parent.width - turned.width)), max(0, min(y, parent.height - turned.height))
+            view = View(net=net, box=Box(x, y, x + turned.width, y + turned.height), shown=middle)
+    if view is None:
+        return None
+    view = nudged(parent, seen, view)
+    whole = view.extended(Box(0, 0, *seen.size), parent.size)
+    bare = whole.shown == (0, 0, *seen.size) and content_of(apply(view.net, parent.crop(whole.corners))) == content
+    return whole if bare else view.extended(content, parent.size)
 
 
 def nudged(parent: Image.Image, made: Image.Image, view: View) -> View:
@@ -136,7 +178,9 @@ def nudged(parent: Image.Image, made: Image.Image, view: View) -> View:
     x1, y1, x2, y2 = view.corners
     left, top = max(x1, (x1 + x2 - NUDGE_SIDE) // 2), max(y1, (y1 + y2 - NUDGE_SIDE) // 2)
     right, bottom = min(x2, left + NUDGE_SIDE), min(y2, top + NUDGE_SIDE)
-    west, north, east, south = (min(NUDGE, room) for room in (x1, y1, parent.width - x2, parent.height - y2))
+    west, north, east, south = (
+        max(0, min(NUDGE, at)) for at in (left, top, parent.width - right, parent.height - bottom)
+    )
     ground = parent.crop((left - west, top - north, right + east, bottom + south))
     part = apply(inverse(view.net), made.crop(view.shown)).crop((left - x1, top - y1, right - x1, bottom - y1))
     fits = _fits(*(np.asarray(side.convert("L"), dtype=np.float32) for side in (ground, part)))
@@ -145,7 +189,12 @@ def nudged(parent: Image.Image, made: Image.Image, view: View) -> View:
     moved = np.abs(np.indices(fits.shape) - np.array([north, west])[:, None, None]).sum(axis=0)
     y, x = np.unravel_index(np.argmax(fits - EVEN * moved), fits.shape)
     dx, dy = int(x) - west, int(y) - north
-    return replace(view, box=Box(x1 + dx, y1 + dy, x2 + dx, y2 + dy))
+    box = Box(x1 + dx, y1 + dy, x2 + dx, y2 + dy)
+    ends = (0.0 if low <= 2 * NUDGE else low for low in view.shown[:2])
+    reach = (
+        float(side) if high >= side - 2 * NUDGE else high for high, side in zip(view.shown[2:], made.size, strict=True)
+    )
+    return replace(view, box=box).extended(Box(*ends, *reach), parent.size)
 
 
 def predicted(parent: Image.Image, view: View, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
@@ -268,23 +317,27 @@ def _fits(ground: Floats, part: Floats) -> Floats:
 
 
 def _alike(one: Floats, other: Floats, *, recoloured: bool) -> _Likeness:
-    a, b = _blocks(one), _blocks(other)
-    mean_a, mean_b = a.mean(axis=1, keepdims=True), b.mean(axis=1, keepdims=True)
-    a, b = a - mean_a, b - mean_b
-    power_a, power_b = (a * a).mean(axis=1), (b * b).mean(axis=1)
+    correlation, power_a, power_b = _correlations(one, other)
     textured_a, textured_b = power_a > TEXTURE**2, power_b > TEXTURE**2
     textured = textured_b if recoloured else textured_a | textured_b
     kept = textured_b if recoloured else textured_a
     if not textured.any():
-        same = not recoloured and np.abs(mean_a - mean_b).max() <= NEAR
+        same = not recoloured and np.abs(_blocks(one).mean(axis=1) - _blocks(other).mean(axis=1)).max() <= NEAR
         return _Likeness(correlation=float(same), share=float(same), plain=True)
     if not kept.any() or textured.sum() < SPEAKING * textured_a.sum():
         return _Likeness(correlation=0.0, share=0.0)
-    scale = np.sqrt(power_a * power_b)
-    correlation = np.divide(np.abs((a * b).mean(axis=1)), scale, out=np.zeros_like(scale), where=scale > 0)
     return _Likeness(
         correlation=float(np.median(correlation[textured])), share=float((correlation[kept] >= 0.5).mean())
     )
+
+
+def _correlations(one: Floats, other: Floats) -> tuple[Floats, Floats, Floats]:
+    """For each block |correlation|, 0 where one is plain, and the variances of both; shape (n,) each."""
+    a, b = (blocks - blocks.mean(axis=1, keepdims=True) for blocks in (_blocks(one), _blocks(other)))
+    power_a, power_b = (a * a).mean(axis=1), (b * b).mean(axis=1)
+    scale = np.sqrt(power_a * power_b)
+    correlation = np.divide(np.abs((a * b).mean(axis=1)), scale, out=np.zeros_like(scale), where=scale > 0)
+    return correlation, power_a, power_b
 
 
 def _blocks(grey: Floats) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from codevision_ext.geometry import inverse, map_size
+from codevision_ext.geometry import inverse, map_box, map_size
 from codevision_ext.types import Box, Orientation
 
 Array = NDArray[np.float64]
@@ -49,6 +49,15 @@ class View:
     def is_exact(self) -> bool:
         """Nothing was resized: a pixel of the output is one of the parent."""
         return self.scale.tolist() == [1.0, 1.0]
+
+    def extended(self, shown: Box, size: tuple[int, int]) -> "View":
+        """The same for as much of `shown` as lies in a parent of `size`; only where nothing was resized."""
+        corners = self.source(np.array(shown).reshape(2, 2))
+        (x1, y1), (x2, y2) = corners.min(axis=0).round().tolist(), corners.max(axis=0).round().tolist()
+        box = overlap(Box(x1, y1, x2, y2), Box(0, 0, *size))
+        inner = map_box(Box(box.x1 - x1, box.y1 - y1, box.x2 - x1, box.y2 - y1), self.net, (int(x2 - x1), int(y2 - y1)))
+        u, v = shown[:2]
+        return View(net=self.net, box=box, shown=Box(u + inner.x1, v + inner.y1, u + inner.x2, v + inner.y2))
 
     def source(self, outs: Array) -> Array:
         """Where points of the output come from, in pixels of the parent; shape (n, 2) both."""
