@@ -28,6 +28,7 @@ from codevision_ext.sandbox.protocol import ExecRequest, ExecResult
 from codevision_ext.sandbox.provenance.colours import colour_ops
 from codevision_ext.sandbox.provenance.exact import find_exact
 from codevision_ext.sandbox.provenance.probes import (
+    LOUDNESS,
     coordinate_map,
     marked,
     marks,
@@ -156,13 +157,36 @@ def _best(
     parent = request.images[index].convert("RGB")
     view = nudged(parent, made, view)
     doubtful = rivalled(parent, made, view, recoloured=recoloured)
+    if recoloured and not _depends_on_one(sandbox, request, made, index):
+        return None
     if recoloured or doubtful:
-        probe = _run_on(sandbox, request, {index: marked(parent)})
-        told = None if probe is None or probe.size != made.size else followed(marks(parent.size), made, probe, view)
+        told = _shows_marks(sandbox, request, made, index, view, LOUDNESS if doubtful else LOUDNESS[:1])
         if told is False or (told is None and doubtful):
             return None
     found = _placed(index, view, parent)
     return replace(found, ops=(*found.ops, *colour_ops(*aligned_pair(parent, made, view), exact=view.is_exact)))
+
+
+def _shows_marks(
+    sandbox: Backend, request: ExecRequest, made: Image.Image, index: int, view: View, loudness: Iterable[int]
+) -> bool | None:
+    """Marks on the parent turn up where the view puts them; None where they leave too little."""
+    parent = request.images[index]
+    for loud in loudness:
+        probe = _run_on(sandbox, request, {index: marked(parent, loud)})
+        told = None
+        if probe is not None and probe.size == made.size:
+            told = followed(marks(parent.size, loud), made, probe, view)
+        if told is not None:
+            return told
+    return None
+
+
+def _depends_on_one(sandbox: Backend, request: ExecRequest, made: Image.Image, index: int) -> bool:
+    """The output is the same whatever the other pictures show."""
+    others = {at: coordinate_map(image.size) for at, image in enumerate(request.images) if at != index}
+    probe = _run_on(sandbox, request, others) if others else made
+    return probe is not None and probe.tobytes() == made.tobytes()
 
 
 def _placed(index: int, view: View, parent: Image.Image) -> Provenance:

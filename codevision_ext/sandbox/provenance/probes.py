@@ -29,8 +29,10 @@ GRID = 72
 TEXTURE_SIDE = 1024
 """The texture's side, pixels; larger pictures get it magnified by a whole number."""
 DARK, BRIGHT = 48, 232
-MARK = 2
-"""Grey levels by which the marks on a picture are brighter or darker."""
+LOUDNESS = (2, 24)
+"""Grey levels by which the marks on a picture are brighter or darker: too faint to be seen, and to be dithered."""
+THIN, THICK = 3, 9
+"""Outlines of the spots, pixels: what filters that look for edges leave, and adaptive thresholds on the dark side."""
 FEATURES = 800
 """Corners looked for in an output; in the texture, more."""
 PARENT_SIDE = 1024
@@ -139,26 +141,26 @@ def texture(size: tuple[int, int]) -> Image.Image:
     return grey.convert("RGB")
 
 
-def marks(size: tuple[int, int]) -> Image.Image:
-    """The texture as grey values MARK or -MARK (mode F), to be added to a picture of `size`: too faint to be seen."""
+def marks(size: tuple[int, int], loudness: int) -> Image.Image:
+    """The texture, to be added to a picture of `size`: grey values of `loudness` or minus that (mode F)."""
     bright = np.asarray(texture(size).convert("L")) == BRIGHT
-    return Image.fromarray(np.where(bright, MARK, -MARK).astype(np.float32))
+    return Image.fromarray(np.where(bright, loudness, -loudness).astype(np.float32))
 
 
-def marked(picture: Image.Image) -> Image.Image:
+def marked(picture: Image.Image, loudness: int) -> Image.Image:
     """The picture, RGB, with the marks on it."""
-    grey = np.asarray(marks(picture.size)).astype(np.int16)[..., None]
+    grey = np.asarray(marks(picture.size, loudness)).astype(np.int16)[..., None]
     return Image.fromarray(np.clip(np.asarray(picture.convert("RGB")) + grey, 0, 255).astype(np.uint8))
 
 
-@lru_cache(maxsize=2)
-def _texture_corners(outlined: bool) -> tuple[Array, Pixels]:
-    return corners(_outlines(_texture()) if outlined else _texture(), 6 * FEATURES)
-
-
-def _outlines(grey: Pixels) -> Pixels:
-    """Bright where the grey values change: what filters that look for edges leave."""
-    return np.asarray(cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
+@lru_cache(maxsize=3)
+def _texture_corners(outlines: int) -> tuple[Array, Pixels]:
+    grey, square = _texture(), np.ones((outlines, outlines), np.uint8)
+    if outlines == THIN:
+        grey = np.asarray(cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, square))
+    elif outlines:
+        grey = np.asarray(cv2.dilate(grey, square) - grey)
+    return corners(grey, 6 * FEATURES)
 
 
 def corners(grey: Pixels, count: int = FEATURES) -> tuple[Array, Pixels]:
@@ -178,11 +180,11 @@ def read_texture(seen: Image.Image, size: tuple[int, int]) -> View | None:
     view = unscaled(ground, seen, content)
     if view is not None and _covered(ground, seen, view, content):
         return view
-    for outlined in (False, True):
-        points, descriptors = _texture_corners(outlined)
+    for outlines in (0, THIN, THICK):
+        points, descriptors = _texture_corners(outlines)
         there = inside(Box(0, 0, size[0] / times, size[1] / times), points)
         known = points[there] * times, descriptors[there]
-        view = register(seen, content, ground, known, outlined=outlined)
+        view = register(seen, content, ground, known, outlined=outlines > 0)
         if view is not None:
             return None if rivalled(ground, seen, view, recoloured=True) else view
     return None

@@ -26,6 +26,8 @@ SPEAKING = 0.25
 """Share of the parent's blocks with texture that must have texture in a recoloured output."""
 SAME = 0.5
 """Median correlation, and share of the blocks that correlate, from which two pictures show the same."""
+TELLING = 0.8
+"""Median correlation from which marks tell of every block, and not only of the whole."""
 KEPT = 0.8
 """Share of the parent's blocks with texture that must correlate where colours are kept."""
 SHIFT = 1.3
@@ -134,7 +136,7 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
     target = np.asarray(Image.fromarray(change).resize(size, Image.Resampling.BILINEAR, box=view.shown))
     correlation, mixed, moved = _correlations(source, target)
     speaking = correlation[(mixed > mixed.max() / 4) & (moved > 0)]
-    if len(speaking) and np.median(speaking) >= SAME:
+    if len(speaking) and np.median(speaking) >= TELLING:
         return bool((speaking >= SAME).mean() >= KEPT)
     return True if min(size) >= SMALL and _aligned(source, target) else None
 
@@ -326,9 +328,9 @@ def _alike(one: Floats, other: Floats, *, recoloured: bool) -> _Likeness:
         return _Likeness(correlation=float(same), share=float(same), plain=True)
     if not kept.any() or textured.sum() < SPEAKING * textured_a.sum():
         return _Likeness(correlation=0.0, share=0.0)
-    return _Likeness(
-        correlation=float(np.median(correlation[textured])), share=float((correlation[kept] >= 0.5).mean())
-    )
+    untouched = not recoloured and (np.abs(one - other) <= NEAR).mean() >= COVERAGE
+    middle = np.median(correlation[kept if untouched else textured])
+    return _Likeness(correlation=float(middle), share=float((correlation[kept] >= 0.5).mean()))
 
 
 def _correlations(one: Floats, other: Floats) -> tuple[Floats, Floats, Floats]:
