@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from codevision_ext.sandbox.provenance.verify import rivalled, shared, unscaled
+from codevision_ext.sandbox.provenance.verify import LARGE, rivalled, shared, unscaled
 from codevision_ext.sandbox.provenance.view import COVERAGE, Array, View, area, content_of, fit_view, inside
 from codevision_ext.types import Box
 
@@ -179,7 +179,8 @@ def read_texture(seen: Image.Image, size: tuple[int, int]) -> View | None:
     times, ground = _magnified(size), texture(size)
     view = unscaled(ground, seen, content)
     if view is not None and _covered(ground, seen, view, content):
-        return view
+        telling = min(view.box.x2 - view.box.x1, view.box.y2 - view.box.y1) >= LARGE
+        return None if telling and rivalled(ground, seen, view, recoloured=True) else view
     for outlines in (0, THIN, THICK):
         points, descriptors = _texture_corners(outlines)
         there = inside(Box(0, 0, size[0] / times, size[1] / times), points)

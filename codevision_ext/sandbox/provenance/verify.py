@@ -28,6 +28,10 @@ SAME = 0.5
 """Median correlation, and share of the blocks that correlate, from which two pictures show the same."""
 TELLING = 0.8
 """Median correlation from which marks tell of every block, and not only of the whole."""
+MIXED = 0.4
+"""Share of the correlation with marks from which turned marks are there as well."""
+LARGE = 96
+"""On a smaller part, turned marks may look alike by chance; pixels."""
 KEPT = 0.8
 """Share of the parent's blocks with texture that must correlate where colours are kept."""
 SHIFT = 1.3
@@ -75,6 +79,7 @@ def borne_out(parent: Image.Image, made: Image.Image, view: View, *, recoloured:
         exact = apply(view.net, parent.crop(view.corners))
         if exact.tobytes() == made.tobytes():
             return 1.0
+    recoloured = recoloured and not _same_colours(parent, made, view)
     source, target = _greys(parent, made, view, recoloured=recoloured)
     likeness = max(
         _likenesses(source, target, recoloured=recoloured), key=lambda like: min(like.correlation, like.share)
@@ -134,6 +139,14 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
     size = _compared(view)
     source = np.asarray(predicted(marks, view, size, Image.Resampling.BILINEAR), dtype=np.float32)
     target = np.asarray(Image.fromarray(change).resize(size, Image.Resampling.BILINEAR, box=view.shown))
+    if not np.ptp(source) or not np.ptp(target):
+        return None
+    (x1, y1, x2, y2), enough = view.box, max(LARGE, max(marks.size) / 16)
+    if min(x2 - x1, y2 - y1) >= enough:
+        turned = [predicted(marks, other, size, Image.Resampling.BILINEAR) for other in view.others(marks.size)]
+        own, *others = np.abs(np.corrcoef([target.ravel(), source.ravel(), *map(np.ravel, turned)])[0, 1:])
+        if max(others) >= MIXED * own:
+            return False
     correlation, mixed, moved = _correlations(source, target)
     speaking = correlation[(mixed > mixed.max() / 4) & (moved > 0)]
     if len(speaking) and np.median(speaking) >= TELLING:
@@ -234,6 +247,12 @@ def _compared(view: View) -> tuple[int, int]:
 
 def _at_least_two(width: float, height: float) -> tuple[int, int]:
     return max(2, round(width)), max(2, round(height))
+
+
+def _same_colours(parent: Image.Image, made: Image.Image, view: View) -> bool:
+    """What is predicted and what is there have the same colours, wherever they are."""
+    one, other = (np.sort(side.reshape(-1, 3), axis=0).astype(np.int16) for side in aligned_pair(parent, made, view))
+    return bool(np.abs(one - other).mean(axis=0).max() <= NEAR / 2)
 
 
 def _greys(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool) -> tuple[Floats, Floats]:

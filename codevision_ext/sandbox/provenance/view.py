@@ -1,13 +1,13 @@
 """Where the pixels of a picture come from: which part of its parent it shows, and how that is turned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from codevision_ext.geometry import inverse, map_box, map_size
+from codevision_ext.geometry import compose, inverse, map_box, map_size
 from codevision_ext.types import Box, Orientation
 
 Array = NDArray[np.float64]
@@ -49,6 +49,13 @@ class View:
     def is_exact(self) -> bool:
         """Nothing was resized: a pixel of the output is one of the parent."""
         return self.scale.tolist() == [1.0, 1.0]
+
+    def others(self, size: tuple[int, int]) -> "list[View]":
+        """What would look like this in a symmetric parent of `size`."""
+        turns = [turn for turn in Orientation if turn is not Orientation.ID and map_size(turn, size) == size]
+        return [
+            replace(self, net=compose(inverse(turn), self.net), box=map_box(self.box, turn, size)) for turn in turns
+        ]
 
     def extended(self, shown: Box, size: tuple[int, int]) -> "View":
         """The same for as much of `shown` as lies in a parent of `size`; only where nothing was resized."""
