@@ -99,7 +99,15 @@ class CodeVisionAgentLoop(AgentLoopBase):
         messages, pictures = split_prompt(kwargs["raw_prompt"], prompt)
         policy = _EnginePolicy(self.server_manager, sampling_params, f"{kwargs['uid']}-{kwargs['session_id']}")
         try:
-            played = await play(messages, pictures, policy=policy, codec=codec, tool=self.tool, limits=self.limits)
+            played = await play(
+                messages,
+                pictures,
+                policy=policy,
+                codec=codec,
+                tool=self.tool,
+                limits=self.limits,
+                frame=self.settings.coordinates,
+            )
         except InfraError as error:
             logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
             played = None
@@ -142,7 +150,7 @@ class _Group:
 
 
 class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[misc,name-defined]
-    """verl's worker with group scoring, and without its second pass over the processor."""
+    """verl's worker with group scoring, without its second pass over the processor, and with the first on a thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -174,9 +182,11 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         group.outputs[kwargs["session_id"]] = output
         if len(group.outputs) == group.size and not group.done.done():
             outputs = [group.outputs[index] for index in sorted(group.outputs)]
-            await asyncio.get_running_loop().run_in_executor(None, self._score, outputs, validate, kwargs)
+            await asyncio.to_thread(self._score, outputs, validate, kwargs)
             group.done.set_result(None)
         await asyncio.shield(group.done)
+        images = output.multi_modal_data["images"]
+        output.multi_modal_data["features"] = await asyncio.to_thread(shared_codec(self.processor).features, images)
         kwargs["raw_prompt"] = [{"role": message["role"], "content": ""} for message in kwargs["raw_prompt"]]
         await super()._agent_loop_postprocess(output, validate, **kwargs)
 
@@ -198,7 +208,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
             output.extra_fields["reward_extra_info"] = info
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        return shared_codec(self.processor).features((output.multi_modal_data or {}).get("images", ()))
+        return output.multi_modal_data["features"]
 
     def _compute_position_ids(
         self,

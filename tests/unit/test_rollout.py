@@ -17,7 +17,7 @@ from codevision_ext.errors import EngineError, InputError, SandboxError
 from codevision_ext.parsing import malformed_messages, turn_message
 from codevision_ext.rollout import Sample, Trajectory, play
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.types import EndReason, ExecStatus, Step, ToolCall
+from codevision_ext.types import EndReason, ExecStatus, Frame, Step, ToolCall
 
 PICTURE = Image.frombytes("RGB", (4, 2), bytes(range(24)))
 TURN = "image = image.rotate(90, expand=True)"
@@ -76,10 +76,12 @@ ANSWER = "<think>t</think><answer>7</answer>"
 BROKEN = "<think>t</think><tool_call>{</tool_call>"
 
 
-def played(policy: Any, tool: Any, **limits: int) -> Trajectory:
+def played(policy: Any, tool: Any, frame: Frame = Frame.ORIGINAL, **limits: int) -> Trajectory:
     given = EpisodeLimits(**{"response_tokens": 2000, "assistant_turns": 5, "malformed_calls": 2} | limits)
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}]
-    trajectory = asyncio.run(play(prompt, [PICTURE], policy=policy, codec=Letters(), tool=tool, limits=given))
+    trajectory = asyncio.run(
+        play(prompt, [PICTURE], policy=policy, codec=Letters(), tool=tool, limits=given, frame=frame)
+    )
     check_tokens(trajectory, policy)
     return trajectory
 
@@ -115,6 +117,26 @@ def test_a_call_is_run_and_its_picture_is_shown_at_the_model_s_size_and_kept_at_
     assert [picture.size for picture in trajectory.new_pictures] == [(2, 4), (4, 2)]
     assert trajectory.pictures[2].tobytes() == PICTURE.rotate(180).tobytes()
     assert [step.parent for step in trajectory.steps] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("frame", "half", "told"),
+    [
+        (Frame.SEEN, "box(0, 0, 4, 8)", "Picture 1: 8x8."),
+        (Frame.RELATIVE, "box(0, 0, 500, 1000)", "Picture 1: 1000x1000."),
+        (Frame.ORIGINAL, "box(0, 0, 2, 2)", "Picture 1: 2x2."),
+    ],
+)
+def test_coordinates_in_the_model_s_frame_cut_the_picture_at_full_resolution(
+    tool: CodeTool, frame: Frame, half: str, told: str
+) -> None:
+    again = calls(f"image = images[0].crop({half[:-1]}, index=0))", image_index=1)
+    policy = Script(calls(f"image = image.crop({half})"), again, ANSWER)
+    trajectory = played(policy, tool, frame)
+    assert trajectory.messages[1].text == told
+    assert [picture.tobytes() for picture in trajectory.new_pictures] == [PICTURE.crop((0, 0, 2, 2)).tobytes()]
+    assert [step.crops for step in trajectory.steps] == [((0, 0, 2, 2),), ()]
+    assert trajectory.steps[1].noop
 
 
 def test_code_that_fails_is_a_result_that_the_model_reads(tool: CodeTool) -> None:
