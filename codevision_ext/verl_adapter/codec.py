@@ -7,7 +7,9 @@ tokenizes to inside the whole: what was sampled is never rendered again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from threading import Lock
 from typing import Any
+from weakref import ref
 
 import torch
 from PIL import Image
@@ -35,7 +37,7 @@ class Encoded:
 
 
 class QwenCodec:
-    """Renders, tokenizes and measures for one processor; stateless, so one serves every rollout of a process.
+    """Renders, tokenizes and measures for one processor; one serves every rollout and thread of a process.
 
     Args:
         processor: A Qwen2.5-VL or Qwen3-VL processor with a chat template.
@@ -64,16 +66,29 @@ class QwenCodec:
         marks = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
         self.banned_ids = (*map(token_id, marks), *range(len(self.tokenizer), vocab_size))
         """Ids that must never be sampled: a stray mark breaks the count of picture tokens, the others mean nothing."""
+        self._fitted: dict[int, tuple[ref[Image.Image], ref[Image.Image]]] = {}
+        self._locks = [Lock() for _ in range(64)]
 
     # -- pictures ------------------------------------------------------------------------------------------------
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """The picture as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds."""
+        """The picture as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds.
+
+        As long as it is in use, whoever asks for the same picture gets the same one: the rollouts of a prompt share it.
+        """
         height, width = smart_resize(
             image.height, image.width, self._patch * self._merge, self._min_pixels, self._max_pixels
         )
-        image = image if image.mode == "RGB" else image.convert("RGB")
-        return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+        if image.mode == "RGB" and image.size == (width, height):
+            return image
+        key = id(image)
+        with self._locks[key // 64 % len(self._locks)]:
+            of, known = self._fitted.get(key, (None, None))
+            fitted = known() if of and known and of() is image else None
+            if fitted is None:
+                fitted = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+                self._fitted[key] = ref(image, lambda _: self._fitted.pop(key, None)), ref(fitted)
+            return fitted
 
     def picture_tokens(self, fitted: Image.Image) -> int:
         """How many `<|image_pad|>` a fitted picture takes."""
