@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -244,6 +245,27 @@ def test_a_turn_has_the_room_that_is_left_and_no_more_than_a_turn_s_own(tool: Co
     (_, _, first), (asked, _, second) = policy.asked
     assert first == 200
     assert second == 300 - (len(asked) - len(policy.asked[0][0]))
+
+
+class NotedLetters(Letters):
+    """Notes the threads that it fits pictures on."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        self.threads.append(get_ident())
+        return super().fit(image)
+
+
+def test_pictures_are_fitted_once_each_and_never_on_the_thread_of_the_event_loop(tool: CodeTool) -> None:
+    codec = NotedLetters()
+    prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}]
+    limits = EpisodeLimits(response_tokens=2000, assistant_turns=5)
+    policy = Script(calls(TURN), calls(TURN, image_index=2), ANSWER)
+    trajectory = asyncio.run(play(prompt, [PICTURE] * 2, policy=policy, codec=codec, tool=tool, limits=limits))
+    assert len(codec.threads) == len(trajectory.fitted) == 4
+    assert get_ident() not in codec.threads
 
 
 class LateTool:

@@ -4,6 +4,7 @@ import asyncio
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from threading import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,7 +73,7 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
         return asyncio.run(run())
 
-    play.tokenizer = processor.tokenizer
+    play.tokenizer, play.processor = processor.tokenizer, processor
     return play
 
 
@@ -139,6 +140,45 @@ def test_an_invalid_rollout_moves_no_baseline_and_is_written_down_as_what_it_is(
     records = list(read_records(tmp_path / "train.jsonl"))
     assert [record.reward for record in records] == [right, None, wrong]
     assert [(record.step, record.observed.valid) for record in records] == [(5, True), (5, False), (5, True)]
+
+
+def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: PLC0415
+    from verl.trainer.ppo.v1 import agent_loop_tq  # noqa: PLC0415
+
+    from codevision_ext.verl_adapter.agent_loop import _Group, _Worker, shared_codec  # noqa: PLC0415
+    from codevision_ext.verl_adapter.codec import QwenCodec  # noqa: PLC0415
+
+    make, threads, stored = QwenCodec.features, [], []
+
+    def noted(codec: Any, fitted: Any) -> Any:
+        threads.append(get_ident())
+        return make(codec, fitted)
+
+    async def put(fields: Any, **_: Any) -> None:
+        stored.append(fields)
+
+    monkeypatch.setattr(QwenCodec, "features", noted)
+    monkeypatch.setattr(agent_loop_tq, "tq", SimpleNamespace(async_kv_batch_put=put))
+    worker = object.__new__(_Worker)
+    worker.settings, worker.processor = Settings(), play.processor
+    worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
+    output = play(says(play.tokenizer, ANSWER))
+    pictures = output.multi_modal_data["images"]
+
+    async def finish() -> None:
+        worker._groups = {"u": _Group(1, asyncio.get_running_loop().create_future())}
+        await worker._agent_loop_postprocess(output, False, **ROW, session_id=0)
+
+    asyncio.run(finish())
+    assert len(threads) == 1
+    assert get_ident() not in threads
+    inputs = stored[0]["multi_modal_inputs"][0]
+    inputs = getattr(inputs, "data", inputs)
+    true = make(shared_codec(play.processor), pictures)
+    assert all(torch.equal(inputs[name], true[name]) for name in true)
 
 
 def test_the_step_s_numbers_leave_invalid_rollouts_out_and_too_many_end_the_run(play: Any) -> None:

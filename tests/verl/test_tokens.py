@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain, count, groupby
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -78,9 +79,9 @@ def replies(made: int) -> list[str]:
 
 
 def inputs(number: int) -> list[Image.Image]:
-    """Pictures of several sizes, none of them a multiple of a patch."""
-    gradient = Image.linear_gradient("L")
-    return [gradient.resize((45 + 23 * at, 61)).convert("RGB") for at in range(number)]
+    """Noise of several sizes, none of them a multiple of a patch."""
+    sizes = [(45 + 23 * at, 61) for at in range(number)]
+    return [Image.frombytes("RGB", size, Random(0).randbytes(3 * size[0] * size[1])) for size in sizes]
 
 
 @pytest.fixture(scope="module")
