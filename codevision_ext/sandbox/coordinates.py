@@ -22,7 +22,7 @@ def scaled(box: Box4, old: Size, new: Size) -> Box4:
 def box_in_pixels(box: Box4, frame: Size, size: Size) -> tuple[int, int, int, int]:
     """The box on a picture of `size` pixels, clipped to it and at least one pixel wide and high.
 
-    Each side is off by at most half a pixel of the picture, unless it was clipped or widened.
+    Each side is off by at most half a pixel of the picture, of a box that had to be widened by at most one.
 
     Args:
         box: x1, y1, x2, y2 where the picture has the size `frame`; x2 and y2 are exclusive.
@@ -64,9 +64,17 @@ def _number(name: str, value: object) -> float:
 
 
 def _span(low: float, high: float, frame: int, size: int) -> Size:
-    first = _pixel(low, frame, size)
-    return first, max(first + 1, round(min(high, frame) * size / frame))
+    low, high = (_along(value, frame, size) for value in (low, high))
+    first, last = round(low), round(high)
+    if first < last:
+        return first, last
+    first = min(math.floor((low + high) / 2), size - 1)
+    return first, first + 1
 
 
 def _pixel(value: float, frame: int, size: int) -> int:
-    return min(round(min(max(value, 0), frame) * size / frame), size - 1)
+    return min(round(_along(value, frame, size)), size - 1)
+
+
+def _along(value: float, frame: int, size: int) -> float:
+    return min(max(value, 0), frame) * size / frame
