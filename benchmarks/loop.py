@@ -55,7 +55,7 @@ SIZES = {"84x84": (84, 84), "1 MP": (1008, 980)}
 CODES = (
     "image = image.rotate(90, expand=True)",
     "image = ImageOps.flip(image)",
-    "image = image.transpose(Image.Transpose.TRANSPOSE)",
+    "image = image.rotate(180)",
 )
 TURNS = len(CODES) + 1
 ROLLOUTS_OF_A_PROMPT = 8

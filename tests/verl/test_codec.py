@@ -1,6 +1,5 @@
 """Are a demonstration, a rollout and the chat template the same tokens, and can't what has no meaning be sampled?"""
 
-import gc
 import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -89,12 +88,10 @@ def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_picture_and_nothing
     other = codec.fit(picture.convert("L"))
     assert (other.mode, other.size) == ("RGB", seen[0].size)
     del seen
-    gc.collect()
     assert codec.fit(picture).tobytes() == codec.fit(picture.copy()).tobytes()
     key = id(picture)
     assert key in codec._fitted
     del picture
-    gc.collect()
     assert key not in codec._fitted
 
 
