@@ -241,6 +241,8 @@ class Callbacks:
         self.count = 0
         self.slowest: list[tuple[float, float, str]] = []
         """Wall milliseconds, of them on the CPU, and whose it was."""
+        self.collection = 0.0
+        """The longest run of Python's garbage collector, on whatever thread, milliseconds."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -256,11 +258,22 @@ class Callbacks:
                 self.slowest.append((took, cpu, whose(handle)))
                 self.slowest = sorted(self.slowest, reverse=True)[:20]
 
+        began = 0.0
+
+        def collect(phase: str, _: dict[str, int]) -> None:
+            nonlocal began
+            if phase == "start":
+                began = time.perf_counter()
+            else:
+                self.collection = max(self.collection, 1000 * (time.perf_counter() - began))
+
         Handle._run = timed
+        gc.callbacks.append(collect)
         try:
             yield
         finally:
             Handle._run = run
+            gc.callbacks.remove(collect)
 
 
 def whose(handle: Handle) -> str:
@@ -336,6 +349,7 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
     write("\n| callback, ms | of them on the CPU | whose, and where it waits next |\n|---|---|---|")
     for took, cpu, name in callbacks.slowest[:8]:
         write(f"| {took:.1f} | {cpu:.1f} | `{name}` |")
+    write(f"\nThe longest garbage collection took {callbacks.collection:.1f} ms.")
     late = rounds // 2
     growth = max(resident[late:]) / max(resident[: max(1, late)]) - 1
     took, cpu, _ = max(callbacks.slowest, default=(0.0, 0.0, ""))

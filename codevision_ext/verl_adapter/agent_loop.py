@@ -181,8 +181,9 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         group = self._groups[kwargs["uid"]]
         group.outputs[kwargs["session_id"]] = output
         if len(group.outputs) == group.size and not group.done.done():
-            outputs = [group.outputs[index] for index in sorted(group.outputs)]
-            await asyncio.to_thread(self._score, outputs, validate, kwargs)
+            # no name here for what is scored: it would stay until the group's last rollout is stored
+            await asyncio.to_thread(self._score, [group.outputs[at] for at in sorted(group.outputs)], validate, kwargs)
+            group.outputs.clear()
             group.done.set_result(None)
         await asyncio.shield(group.done)
         images = output.multi_modal_data["images"]
@@ -208,7 +209,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
             output.extra_fields["reward_extra_info"] = info
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        return output.multi_modal_data["features"]
+        return output.multi_modal_data.pop("features")  # they are large; `output` stays until the group is done
 
     def _compute_position_ids(
         self,

@@ -199,3 +199,17 @@ def test_the_step_s_numbers_leave_invalid_rollouts_out_and_too_many_end_the_run(
         InfraError, match=r"50% of the rollouts of step 3 are invalid, more than codevision.invalid_limit"
     ):
         check_valid(0.5, 0.25, 3)
+
+
+def test_in_verl_s_own_loop_a_call_that_makes_no_picture_is_answered_too() -> None:
+    from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: PLC0415
+
+    tool = CodeImageTool({"wall_s": 30, "live": 1}, None)
+    try:
+        pictures = SimpleNamespace(image_data=[Image.new("RGB", (8, 4), "red")])
+        codes = ("1 / 0", "image = image.copy()", "image = image.rotate(90, expand=True)")
+        told = [asyncio.run(tool.execute("x", {"code": code}, agent_data=pictures))[0] for code in codes]
+    finally:
+        tool._sandbox.close()
+    assert [response.text.split(":")[0] for response in told] == ["Error", "The picture did not change.", "Picture 1"]
+    assert [response.image and response.image[0].size for response in told] == [None, None, (4, 8)]
