@@ -242,7 +242,7 @@ class Callbacks:
         self.slowest: list[tuple[float, float, str]] = []
         """Wall milliseconds, of them on the CPU, and whose it was."""
         self.collection = 0.0
-        """The longest run of Python's garbage collector, on whatever thread, milliseconds."""
+        """The longest run of Python's garbage collector, on whatever thread, milliseconds on the CPU."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -263,9 +263,9 @@ class Callbacks:
         def collect(phase: str, _: dict[str, int]) -> None:
             nonlocal began
             if phase == "start":
-                began = time.perf_counter()
+                began = time.thread_time()
             else:
-                self.collection = max(self.collection, 1000 * (time.perf_counter() - began))
+                self.collection = max(self.collection, 1000 * (time.thread_time() - began))
 
         Handle._run = timed
         gc.callbacks.append(collect)
@@ -349,7 +349,7 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
     write("\n| callback, ms | of them on the CPU | whose, and where it waits next |\n|---|---|---|")
     for took, cpu, name in callbacks.slowest[:8]:
         write(f"| {took:.1f} | {cpu:.1f} | `{name}` |")
-    write(f"\nThe longest garbage collection took {callbacks.collection:.1f} ms.")
+    write(f"\nThe longest garbage collection took {callbacks.collection:.1f} ms on the CPU.")
     late = rounds // 2
     growth = max(resident[late:]) / max(resident[: max(1, late)]) - 1
     took, cpu, _ = max(callbacks.slowest, default=(0.0, 0.0, ""))

@@ -188,8 +188,10 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         await asyncio.shield(group.done)
         images = output.multi_modal_data["images"]
         output.multi_modal_data["features"] = await asyncio.to_thread(shared_codec(self.processor).features, images)
+        tensors = list(output.multi_modal_data["features"].values())
         kwargs["raw_prompt"] = [{"role": message["role"], "content": ""} for message in kwargs["raw_prompt"]]
         await super()._agent_loop_postprocess(output, validate, **kwargs)
+        await asyncio.to_thread(tensors.clear)  # a hundred megabytes take the kernel a while, off the event loop
 
     def _score(self, outputs: list[AgentLoopOutput], validate: bool, row: dict[str, Any]) -> None:
         """Sets reward and logged numbers of every output of a prompt, and writes their records."""
