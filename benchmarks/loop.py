@@ -45,7 +45,12 @@ from verl.utils.dataset.rl_dataset import RLHFDataset  # noqa: E402
 from verl.workers.rollout.replica import TokenOutput  # noqa: E402
 
 from codevision_ext.verl_adapter import tiny_model  # noqa: E402
-from codevision_ext.verl_adapter.agent_loop import CodeVisionAgentLoop, _Worker, shared_codec  # noqa: E402
+from codevision_ext.verl_adapter.agent_loop import (  # noqa: E402
+    STORED_AT_ONCE,
+    CodeVisionAgentLoop,
+    _Worker,
+    shared_codec,
+)
 from codevision_ext.verl_adapter.check_recipe import load  # noqa: E402
 from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: E402
 
@@ -324,6 +329,7 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
     worker.dataset_cls, worker.hf_model_type = RLHFDataset, "qwen2_5_vl"
     worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
     worker.settings, worker._groups = _settings(kit), {}
+    worker._storing = asyncio.Semaphore(STORED_AT_ONCE)
     prompts = max(1, rollouts // ROLLOUTS_OF_A_PROMPT)
     resident: list[float] = []
     peaks: list[float] = []

@@ -40,6 +40,9 @@ from codevision_ext.verl_adapter.tool import CodeImageTool
 
 logger = logging.getLogger(__name__)
 
+STORED_AT_ONCE = 4
+"""Rollouts of a worker whose features are in memory together: 24 bytes a pixel, beside four of the picture itself."""
+
 
 @cache
 def shared_codec(processor: ProcessorMixin) -> QwenCodec:
@@ -156,6 +159,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         super().__init__(*args, **kwargs)
         self.settings: Settings = read_settings(self.config.get("codevision"))
         self._groups: dict[str, _Group] = {}
+        self._storing = asyncio.Semaphore(STORED_AT_ONCE)
 
     async def _run_prompt(self, prompt: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         validate = (kwargs.get("trajectory") or args[1])["validate"]
@@ -186,12 +190,13 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
             group.outputs.clear()
             group.done.set_result(None)
         await asyncio.shield(group.done)
-        images = output.multi_modal_data["images"]
-        output.multi_modal_data["features"] = await asyncio.to_thread(shared_codec(self.processor).features, images)
-        tensors = list(output.multi_modal_data["features"].values())
         kwargs["raw_prompt"] = [{"role": message["role"], "content": ""} for message in kwargs["raw_prompt"]]
-        await super()._agent_loop_postprocess(output, validate, **kwargs)
-        await asyncio.to_thread(tensors.clear)  # a hundred megabytes take the kernel a while, off the event loop
+        async with self._storing:
+            images = output.multi_modal_data["images"]
+            output.multi_modal_data["features"] = await asyncio.to_thread(shared_codec(self.processor).features, images)
+            tensors = list(output.multi_modal_data["features"].values())
+            await super()._agent_loop_postprocess(output, validate, **kwargs)
+            await asyncio.to_thread(tensors.clear)  # a hundred megabytes take the kernel a while, off the event loop
 
     def _score(self, outputs: list[AgentLoopOutput], validate: bool, row: dict[str, Any]) -> None:
         """Sets reward and logged numbers of every output of a prompt, and writes their records."""

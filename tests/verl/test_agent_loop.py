@@ -170,6 +170,7 @@ def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
 
     async def finish() -> None:
         worker._groups = {"u": _Group(1, asyncio.get_running_loop().create_future())}
+        worker._storing = asyncio.Semaphore(1)
         await worker._agent_loop_postprocess(output, False, **ROW, session_id=0)
 
     asyncio.run(finish())
