@@ -45,6 +45,11 @@ bench-sandbox: install
 galleries: install
 	$(BIN)/python tests/sandbox/measure_galleries.py
 
+# The agent loop beside verl's own, and 256 rollouts at once: callbacks, memory; the tables of docs/loop.md
+bench-loop: install
+	$(BIN)/python benchmarks/loop.py overhead
+	$(BIN)/python benchmarks/loop.py crowd
+
 # N calls, one in twenty hostile: nothing may be lost, mixed up or left behind
 soak: install
 	$(BIN)/python benchmarks/sandbox.py --soak $(or $(N),50000)
