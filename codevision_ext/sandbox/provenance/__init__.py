@@ -14,6 +14,8 @@
 
 Known: the eight orientations, crops, slices, resizes, plain margins, any chain of them, under most changes of colour.
 Unknown, so None and without credit: other angles, shears, collages, and results that don't show where they come from.
+Not caught: code that recognises every probe, faint marks included, and claims another turn of a picture that looks the
+same turned; small warps of less than a hundredth of the side.
 """
 
 from collections.abc import Iterable, Mapping
