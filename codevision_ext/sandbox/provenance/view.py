@@ -48,7 +48,7 @@ class View:
     @property
     def is_exact(self) -> bool:
         """Nothing was resized: a pixel of the output is one of the parent."""
-        return self.scale.tolist() == [1.0, 1.0]
+        return bool((self.scale == 1.0).all())
 
     def others(self, size: tuple[int, int]) -> "list[View]":
         """What would look like this in a symmetric parent of `size`."""
