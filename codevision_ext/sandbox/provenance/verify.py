@@ -144,7 +144,8 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
     (x1, y1, x2, y2), enough = view.box, max(LARGE, max(marks.size) / 16)
     if min(x2 - x1, y2 - y1) >= enough:
         turned = [predicted(marks, other, size, Image.Resampling.BILINEAR) for other in view.others(marks.size)]
-        own, *others = np.abs(np.corrcoef([target.ravel(), source.ravel(), *(np.asarray(other).ravel() for other in turned)])[0, 1:])
+        shown = [target, source, *map(np.asarray, turned)]
+        own, *others = np.abs(np.corrcoef([picture.ravel() for picture in shown])[0, 1:])
         if max(others) >= MIXED * own:
             return False
     correlation, mixed, moved = _correlations(source, target)
