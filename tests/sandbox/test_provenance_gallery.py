@@ -6,7 +6,6 @@ from galleries import GALLERIES, verdicts
 
 from codevision_ext.sandbox import Sandbox
 
-
 MISSED, WRONG = 0.04, 0.01
 """Shares that may be unknown in place of an answer, and wrong. The aim is 0.02 missed: docs/reward.md has what was
 measured."""
