@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import runpy
 import signal
 import sys
 from dataclasses import asdict
@@ -280,6 +281,13 @@ def doctor(
     show(checkup, Console(stderr=True))
     typer.echo(json.dumps(checkup.plain(), indent=2))
     sys.exit(not checkup.ok)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def data(words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND ...")] = None) -> None:
+    """Make, convert, check and measure data: the commands of `python -m data_prep`; `codevision data --help`."""
+    sys.argv = ["codevision data", *(words or ())]
+    runpy.run_module("data_prep", run_name="__main__")
 
 
 def main() -> None:
