@@ -78,7 +78,7 @@ class Chat:
             EngineError: No text came back, however often it was tried.
         """
         request = {"model": self._endpoint.model, "messages": list(messages), "seed": seed, **self._endpoint.request}
-        text = json.dumps([self._endpoint.url, request], sort_keys=True)
+        text = json.dumps(request, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()
         if self._cache and (kept := self._cache.get(key)) is not None:
             return kept

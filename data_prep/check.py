@@ -17,6 +17,9 @@ NAMED: Final = 1000
 """Faults that are kept; all are counted."""
 
 
+_COUNTS: Final = ("boxes", "both", "input_only", "canonical_only", "neither", "quarter_turns", "tall")
+
+
 @dataclass(slots=True, kw_only=True)
 class Frames:
     """In which picture the boxes of a source lie: the input picture, or the one before the ops were applied."""
@@ -58,10 +61,15 @@ class Frames:
             self.quarter_turns += 1
             self.tall += row.box.y2 - row.box.y1 > row.box.x2 - row.box.x1
 
+    def plain(self) -> dict[str, Any]:
+        """For the summary."""
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return {"verdict": self.verdict, "declared": dict(self.declared), **counts}
+
     def merge(self, other: "Frames") -> None:
         """Add what another part of the source showed."""
         self.declared += other.declared
-        for name in ("boxes", "both", "input_only", "canonical_only", "neither", "quarter_turns", "tall"):
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
@@ -86,9 +94,7 @@ class Checked:
             "rows": {"read": self.read, "bad": self.bad},
             "faults": dict(sorted(self.reasons.items())),
             "named": [asdict(fault) for fault in self.faults],
-            "frames": {
-                source: {"verdict": frames.verdict, **asdict(frames)} for source, frames in sorted(self.frames.items())
-            },
+            "frames": {source: frames.plain() for source, frames in sorted(self.frames.items())},
         }
 
 

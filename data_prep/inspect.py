@@ -226,7 +226,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _stack(facts: Facts) -> likeness.Hash:
-    return np.stack(facts.hashes) if facts.hashes else np.zeros((0, 8, likeness.WORDS), np.uint64)
+    return np.stack(facts.hashes) if facts.hashes else np.zeros((0, 8, likeness.WORDS), np.uint32)
 
 
 def _place(facts: Facts, number: int) -> str:

@@ -2,8 +2,8 @@
 
 The model is told everything about the task. A call is run in the sandbox; provenance says whether it brought the newest
 picture nearer to an upright one that shows the box. If it did, the turn is kept; one failing call is kept, too, as a
-thing to recover from; any other turn is replaced by the call that helps, with plain words for it. A trajectory whose
-answer is wrong, or that doesn't end, is discarded.
+thing to recover from; any other turn is replaced by the call that helps, or by the answer where none is needed, with
+plain words for it. A trajectory whose answer is wrong, or that doesn't end, is discarded.
 """
 
 import json
@@ -29,7 +29,7 @@ from data_prep.glyphs import LOOKS
 from data_prep.schema import Row, SampleType, Trajectory
 from data_prep.settle import orientation_of
 from data_prep.synth.scene import Rng, pick
-from data_prep.teacher import SAY
+from data_prep.teacher import AT_FIRST_SIGHT, SAY, WITH_TOOL
 from data_prep.trajectories import DESCRIPTIONS, STYLES, TOO_SMALL, Move, call_text, trajectory
 
 TURNS: Final = 8
@@ -169,7 +169,8 @@ def give(row: Row, chat: Chat, tool: CodeTool, seed: int) -> tuple[Trajectory | 
         counts[found] += 1
         if found not in (Turn.KEPT, Turn.KEPT_ERROR):
             if done:
-                return Discarded.NO_ANSWER, counts
+                ending = pick(rng, WITH_TOOL if lesson.moves else AT_FIRST_SIGHT)
+                return _finished(lesson, ending.format(answer=row.answers[0])), counts
             thought, call = lesson.helping(rng)
             lesson.take(thought, call, tool.call(lesson.desk, call))
         move, observation = lesson.moves[-1], lesson.seen[-1]
@@ -232,6 +233,8 @@ def _try(lesson: Lesson, said: str, thought: str, tool: CodeTool) -> Turn:
     pictures, nodes, calls = list(lesson.desk.pictures), list(lesson.desk.nodes), list(lesson.desk.calls)
     observation = tool.call(lesson.desk, parsed.call)
     if observation.image is None:
+        if before[0] == 0:
+            return Turn.OFF_TRACK
         if any(earlier.image is None for earlier in lesson.seen):
             return Turn.FAILED_AGAIN
         lesson.take(thought, parsed.call, observation)

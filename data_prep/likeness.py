@@ -13,15 +13,16 @@ from codevision_ext.types import Orientation
 
 EDGE: Final = 16
 """The hash compares EDGE x EDGE neighbours: 256 bits."""
-WORDS: Final = EDGE * EDGE // 64
+WORDS: Final = EDGE * EDGE // 32
 MARGIN: Final = 2
 """Grey values by which the left neighbour must be brighter: paper stays paper after another JPEG."""
-MOST_BITS: Final = WORDS - 1
-"""In how many bits near duplicates may differ: then one of the WORDS words is the same in both."""
+MOST_BITS: Final = 16
+"""In how many of the 256 bits near duplicates may differ; other pictures differ in 80 and more. Candidates share one of
+the WORDS words, so that all that differ in fewer bits than there are words are found, and most others."""
 _LOOKED_AT: Final = 64
 """Candidates that share a word are compared up to this number: blank pages share it with all others."""
 
-Hash = NDArray[np.uint64]
+Hash = NDArray[np.uint32]
 
 
 def hashes(data: bytes) -> Hash:
@@ -32,14 +33,14 @@ def hashes(data: bytes) -> Hash:
     """
     image = Image.open(io.BytesIO(data))
     image.draft("L", (8 * EDGE, 8 * EDGE))
-    small = image.convert("L").resize((2 * EDGE, 2 * EDGE), Image.Resampling.BOX)
+    small = image.convert("L").convert("F").resize((2 * EDGE, 2 * EDGE), Image.Resampling.BOX)
     return np.stack([_hash(geometry.apply(orientation, small)) for orientation in Orientation])
 
 
 def _hash(small: Image.Image) -> Hash:
-    grey = np.asarray(small.resize((EDGE + 1, EDGE), Image.Resampling.BOX), dtype=np.int16)
+    grey = np.asarray(small.resize((EDGE + 1, EDGE), Image.Resampling.BOX), dtype=np.float32)
     bits = grey[:, :-1] - grey[:, 1:] > MARGIN
-    return np.packbits(bits).view(np.uint64)
+    return np.packbits(bits).view(np.uint32)
 
 
 def near(known: Hash, asked: Hash) -> Iterator[tuple[int, int]]:

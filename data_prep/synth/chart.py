@@ -8,6 +8,8 @@ from data_prep.synth.scene import WORDS, Rng, Scene, inside, pick, some
 
 KINDS = ("bar", "barh", "line", "pie")
 PAD_PX = 3
+PLATE = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"}
+"""Behind a number on a dark wedge."""
 STYLES = ("default", "ggplot", "bmh", "grayscale", "seaborn-v0_8-whitegrid")
 
 
@@ -32,8 +34,8 @@ def draw(rng: Rng, max_pixels: int) -> Scene:
         if kind == "pie":
             wedges, *_ = axes.pie(values, labels=names, labeldistance=1.08)
             labels = [
-                axes.annotate(str(value), (0.6 * np.cos(angle), 0.6 * np.sin(angle)), ha="center", va="center")
-                for value, angle in zip(values, (np.deg2rad((w.theta1 + w.theta2) / 2) for w in wedges), strict=True)
+                axes.annotate(str(value), (0.6 * np.cos(a), 0.6 * np.sin(a)), ha="center", va="center", bbox=PLATE)
+                for value, a in zip(values, (np.deg2rad((w.theta1 + w.theta2) / 2) for w in wedges), strict=True)
             ]
         elif kind == "line":
             axes.plot(names, values, marker="o")

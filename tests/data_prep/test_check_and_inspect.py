@@ -92,9 +92,9 @@ def test_duplicates_are_found_as_they_are_recoded_turned_and_across_sets(tmp_pat
     turned = scene(1).transpose(Image.Transpose.ROTATE_90)
     rows = [
         rl_row(0, ("rotate_90",)),
-        rl_row(0, ("rotate_90",), index=7),
+        rl_row(0, ("rotate_90",)) | {"data_source": "copied"},
         rl_row(1, ("rotate_90",)),
-        rl_row(2, None, bbox=None, images=[{"bytes": coded(turned, "JPEG", quality=60), "path": None}]),
+        rl_row(2, None, bbox=None, images=[{"bytes": coded(turned, "JPEG", quality=85), "path": None}]),
         rl_row(3, ("rotate_90",)),
     ]
     bench = [rl_row(9, None), rl_row(3, None, images=[{"bytes": coded(scene(3), "PNG"), "path": None}])]

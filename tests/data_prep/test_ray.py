@@ -1,14 +1,24 @@
 """Is what a Ray cluster makes equal to what one process makes?"""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from sets import data_prep, rl_row, write_json
 
 
+@pytest.fixture
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 @pytest.mark.filterwarnings("ignore")  # of Ray, about itself
+@pytest.mark.usefixtures("cluster")
 def test_two_local_workers_write_the_same_bytes_as_one_process(tmp_path: Path) -> None:
     rows = [rl_row(index, ("rotate_90",)) for index in range(24)] + [
         rl_row(99, ("rotate_90",), reward_model={"style": "rule", "ground_truth": " "})

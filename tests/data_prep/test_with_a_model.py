@@ -99,9 +99,11 @@ def test_windows_that_a_teacher_crops_shrink_and_hold_the_box(tool: CodeTool) ->
     assert row.box is not None
     x1, y1, x2, y2 = map(int, row.box)
     wider = f"image = image.crop(({max(0, x1 - 9)}, {max(0, y1 - 9)}, {x2 + 9}, {y2 + 9}))"
-    made, turns, _ = lesson(row, tool, [call(wider), call(f"image = image.crop(({x1 - 400}, 0, 5, 5))", image_index=1)])
+    left, top = x1 - max(0, x1 - 9), y1 - max(0, y1 - 9)
+    closer = f"image = image.crop(({left}, {top}, {left + x2 - x1}, {top + y2 - y1}))"
+    made, turns, _ = lesson(row, tool, [call(wider), call(closer, image_index=1)])
     assert isinstance(made, Trajectory)
-    assert (turns[Turn.KEPT], made.sample_type) == (1, SampleType.SINGLE_TOOL) or turns[Turn.KEPT] == 2
+    assert (made.sample_type, turns) == (SampleType.MULTI_CROP, {Turn.KEPT: 3})
     beside, corrected, _ = lesson(row, tool, [call("image = image.crop((0, 0, 9, 9))")])
     assert isinstance(beside, Trajectory)
     assert corrected == {Turn.OFF_TRACK: 1, Turn.KEPT: 1}
@@ -110,7 +112,14 @@ def test_windows_that_a_teacher_crops_shrink_and_hold_the_box(tool: CodeTool) ->
 def test_a_wrong_answer_and_a_teacher_that_never_ends_are_discarded(tool: CodeTool) -> None:
     assert lesson(row_with(), tool, [answer("zzz")])[0] is Discarded.WRONG_ANSWER
     assert lesson(row_with(), tool, ["It is hard to say."])[0] is Discarded.NO_ANSWER
-    assert lesson(row_with(), tool, [call("image = image.rotate(90)")])[0] is Discarded.NO_ANSWER
+
+
+def test_a_call_that_nothing_asks_for_is_replaced_by_the_answer(tool: CodeTool) -> None:
+    for needless in ("image = image.rotate(90)", "image = image.turn(90)"):
+        made, turns, _ = lesson(row_with(), tool, [call(needless)])
+        assert isinstance(made, Trajectory)
+        assert (made.sample_type, turns) == (SampleType.NO_TOOL, {Turn.OFF_TRACK: 1})
+        assert len(made.messages) == 2
 
 
 def helpful(request: Request) -> str:
