@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-import runpy
 import signal
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -287,7 +287,7 @@ def doctor(
 def data(words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND ...")] = None) -> None:
     """Make, convert, check and measure data: the commands of `python -m data_prep`; `codevision data --help`."""
     sys.argv = ["codevision data", *(words or ())]
-    runpy.run_module("data_prep", run_name="__main__")
+    import_module("data_prep.__main__").main()  # by name: the package itself doesn't know how its data is made
 
 
 def main() -> None:

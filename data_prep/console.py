@@ -17,7 +17,7 @@ from data_prep.sources import Source
 
 NAMED = 20
 """Faults that are shown on the screen."""
-Inputs = Annotated[list[Path], typer.Argument(help="Parquet, JSON, JSON lines or CSV files, or folders of them.")]
+Inputs = Annotated[list[Path], typer.Argument(help="Parquet, JSON, JSON lines, CSV or TSV files, or folders.")]
 Pictures = Annotated[Path | None, typer.Option(help="Where paths of pictures start; the file's folder by default.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")]

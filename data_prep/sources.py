@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from codevision_ext.errors import InputError
 
-KINDS: Final = (".parquet", ".jsonl", ".json", ".csv")
+KINDS: Final = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 """Kinds of files, in the order in which a folder is searched for them."""
 CHUNK_BYTES: Final = 8 << 20
 """About how much of a parquet file goes to a worker at a time."""
@@ -163,10 +163,10 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix == ".csv":
+    if path.suffix in (".csv", ".tsv"):
         with path.open(encoding="utf-8", newline="") as file:
             csv.field_size_limit(_JSON_ITEM_BYTES)
-            yield from csv.DictReader(file)
+            yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
         return
     items = _json_lines(path) if path.suffix == ".jsonl" else _json_items(path)
     for where, item in items:

@@ -133,7 +133,9 @@ def library() -> Any:
     try:
         import imagecorruptions  # noqa: PLC0415  optional, and slow to import
     except ImportError as error:
-        said = "corruptions want the library imagecorruptions: pip install imagecorruptions-imaug==1.1.5"
+        said = (
+            "corruptions want a library: pip install scikit-image numba && pip install --no-deps imagecorruptions-imaug"
+        )
         raise InputError(f"{said} ({error})") from error
     return imagecorruptions
 

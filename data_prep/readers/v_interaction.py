@@ -8,12 +8,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from codevision_ext.code_tool import OBSERVATIONS
 from codevision_ext.types import ToolCall
 from data_prep import fields, pictures
 from data_prep.readers.base import Item, Place, Reader
 from data_prep.schema import IMAGE_TAG, Message, Row, SampleType, Trajectory
-from data_prep.trajectories import TOOLS, answer_text, call_text
 
 SOURCE = "V-Interaction-400K"
 _CODE: Final = re.compile(r"```.*?```|<code>.*?</code>", re.DOTALL)
@@ -36,6 +34,9 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
             paths=tuple(path for _, path in found),
         )
         return
+    from codevision_ext.code_tool import OBSERVATIONS  # noqa: PLC0415  slow to import, and not needed for tasks
+    from data_prep.trajectories import TOOLS, answer_text, call_text  # noqa: PLC0415
+
     edited = fields.pictures(fields.need(record, "edited_image"), place.pictures, "edited_image")
     code = fields.text(fields.need(record, "tool_code"), "tool_code")
     before, _, after = _CODE.sub("\0", fields.text(record.get("CoT_with_code") or "", "CoT_with_code")).partition("\0")

@@ -257,7 +257,7 @@ def test_too_many_bad_rows_and_nothing_is_written(tmp_path: Path) -> None:
         (b'{"question": "x"}\nnonsense\n', "a.jsonl", "line 2: not JSON"),
         (b"", "a.json", "there are no records in it"),
         (b'[{"shape": "x"}]', "a.json", "no known schema has the columns shape"),
-        (b"", "a.txt", "a file's name must end in .parquet, .jsonl, .json, .csv"),
+        (b"", "a.txt", "a file's name must end in .parquet, .jsonl, .json, .csv, .tsv"),
     ],
 )
 def test_a_file_that_can_not_be_read_ends_with_one_sentence(

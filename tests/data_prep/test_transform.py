@@ -142,7 +142,7 @@ def test_corruptions_change_the_picture_more_the_severer_they_are_and_leave_the_
 
 @pytest.mark.skipif(find_spec("imagecorruptions") is not None, reason="imagecorruptions-imaug is installed")
 def test_without_the_library_of_corruptions_one_sentence_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="pip install imagecorruptions-imaug"):
+    with pytest.raises(InputError, match="pip install --no-deps imagecorruptions-imaug"):
         transform(tmp_path, [rl_row(0)], "--corruptions", "fog")
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
