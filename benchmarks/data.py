@@ -32,7 +32,7 @@ from data_prep.writers import whole_parquet
 
 
 def write_rows(path: Path, count: int, size: tuple[int, int]) -> None:
-    """Rows as CodeVision-RL has them, with JPEGs of this size; 64 different pictures."""
+    """Rows as CodeVision-RL has them, with JPEGs of this size: 64 pictures, each file with a comment of its own."""
     rng = np.random.default_rng(0)
     pictures = []
     for _ in range(64):
@@ -42,8 +42,15 @@ def write_rows(path: Path, count: int, size: tuple[int, int]) -> None:
         pictures.append(buffer.getvalue())
     with pq.ParquetWriter(path, pa.Table.from_pylist([row(0, pictures[0])]).schema) as writer:
         for first in range(0, count, 256):
-            rows = [row(index, pictures[index % 64]) for index in range(first, min(count, first + 256))]
+            rows = [
+                row(index, commented(pictures[index % 64], index)) for index in range(first, min(count, first + 256))
+            ]
             writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
+
+
+def commented(jpeg: bytes, number: int) -> bytes:
+    """The file with a COM segment behind its first marker."""
+    return jpeg[:2] + b"\xff\xfe\x00\x06" + number.to_bytes(4) + jpeg[2:]
 
 
 def row(index: int, picture: bytes) -> dict[str, object]:

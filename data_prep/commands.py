@@ -53,6 +53,9 @@ def convert_command(
     split: Annotated[str | None, typer.Option(help="Split of the rows, in place of their own.")] = None,
     box_frame: Annotated[str | None, typer.Option(help="input or canonical: what boxes are drawn on.")] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of the largest picture that is decoded.")] = MAX_PIXELS,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode pictures that needn't change, as `check` does.")
+    ] = False,
     max_rejected: MaxRejected = "1%",
     rejects: Annotated[Path | None, typer.Option(help="JSON lines to write: every fault, file, row and field.")] = None,
     workers: Workers = None,
@@ -71,7 +74,7 @@ def convert_command(
         licence=licence,
         split=split,
         box_frame=box_frame,
-        limits=Limits(max_pixels=max_pixels),
+        limits=Limits(max_pixels=max_pixels, decode=decode),
     )
     with ExitStack() as stack:
         stack.enter_context(stoppable())
@@ -147,7 +150,7 @@ def check_command(
     """
     sources = find(inputs, pictures)
     with shown("check", total_of(sources)) as progress:
-        limits = Limits(max_pixels=max_pixels)
+        limits = Limits(max_pixels=max_pixels, decode=True)
         found = check(sources, reader=source, limits=limits, workers=workers or cores(), progress=progress)
     told = Console(stderr=True, soft_wrap=True, highlight=False)
     for fault in found.faults[:NAMED]:

@@ -266,10 +266,10 @@ def row_of(trajectory: Trajectory, place: Place) -> Row:
 
 def key_of(item: Row | Trajectory) -> tuple[bytes, bytes]:
     """Hashes of the item's id and of its content."""
-    pictures = [hashlib.sha256(data).hexdigest() for data in item.images]
     if isinstance(item, Row):
-        content = _hash(item.question, item.answers, item.applied, item.column, pictures)
+        content = _hash(item.question, item.answers, item.applied, item.column, item.picture_id, item.size)
         return _hash(item.source, item.split, item.index, item.column), content
+    pictures = [hashlib.sha256(data).digest() for data in item.images]
     content = _hash([(message.role, message.content) for message in item.messages], pictures)
     return content, content
 

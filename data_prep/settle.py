@@ -21,6 +21,8 @@ class Limits:
     """What is still accepted."""
 
     max_pixels: int = pictures.MAX_PIXELS
+    decode: bool = False
+    """Decode pictures that needn't change; see `pictures.settle`."""
 
 
 def settle_row(row: Row, limits: Limits) -> tuple[Row, list[RowError]]:
@@ -55,7 +57,7 @@ def settle_row(row: Row, limits: Limits) -> tuple[Row, list[RowError]]:
         box=box,
         size=size,
         changes=tuple(dict.fromkeys(changes)),
-        picture_id=row.picture_id or hashlib.sha256(row.images[0]).hexdigest()[:32],
+        picture_id=row.picture_id or hashlib.sha256(b"".join(row.images)).hexdigest()[:32],
     )
     return replace(settled, prompt=None if prompt == f"{IMAGE_TAG}\n" * len(found) + row.question else prompt), []
 
@@ -98,7 +100,7 @@ def _pictures(images: tuple[bytes, ...], limits: Limits) -> tuple[list[pictures.
     found, faults = [], []
     for number, data in enumerate(images):
         try:
-            found.append(pictures.settle(data, f"images[{number}]", limits.max_pixels))
+            found.append(pictures.settle(data, f"images[{number}]", limits.max_pixels, decode=limits.decode))
         except RowError as error:
             faults.append(error)
     return found, faults

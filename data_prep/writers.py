@@ -46,7 +46,6 @@ class ParquetSet:
             path,
             schema,
             compression={column: "NONE" if column == _PICTURES else "ZSTD" for column in columns},
-            use_dictionary=plain,
             write_statistics=plain,
         )
         self._batches: list[pa.RecordBatch] = []

@@ -18,6 +18,8 @@ from sets import SETS, coded, data_prep, picture_file, rl_row, scene, sharegpt_i
 
 from codevision_ext.errors import InputError
 from codevision_ext.scoring import read_item
+from data_prep.faults import RowError
+from data_prep.pictures import settle
 from data_prep.schema import CONVERTED_RL_SCHEMA, CONVERTED_SFT_SCHEMA
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -129,7 +131,10 @@ REJECTED: dict[str, tuple[str, str, dict[str, Any]]] = {
 """What is wrong, the reason and the field it is counted and named under, and the change to a good row."""
 
 
-def test_every_bad_row_is_counted_by_its_reason_and_none_of_the_good_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decode", [(), ("--decode",)])
+def test_every_bad_row_is_counted_by_its_reason_and_none_of_the_good_is_lost(
+    tmp_path: Path, decode: tuple[str, ...]
+) -> None:
     good = [rl_row(100), rl_row(101)]
     bad = [
         rl_row(index, **({"transform": "rotate_90"} | change)) for index, (_, _, change) in enumerate(REJECTED.values())
@@ -139,7 +144,7 @@ def test_every_bad_row_is_counted_by_its_reason_and_none_of_the_good_is_lost(tmp
         row["extra_info"]["transform"] = [transform] if isinstance(transform, str) else transform
     source = write_parquet(tmp_path / "a.parquet", [good[0], *bad, good[1]])
     limits = ("--max-pixels", 1_000_000, "--max-rejected", "100%", "--rejects", tmp_path / "rejects.jsonl")
-    told, rows = convert(tmp_path, source, *limits)
+    told, rows = convert(tmp_path, source, *limits, *decode)
     assert [row["extra_info"]["index"] for row in rows] == [100, 101]
     faults = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     found = [(fault["row"], fault["reason"], fault["field"]) for fault in faults]
@@ -360,3 +365,15 @@ def test_sharegpt_items_of_unusual_form_come_back_the_same(tmp_path: Path) -> No
     data_prep("convert", tmp_path / "a.json", "--to", "sft", "--out", tmp_path / "sft.parquet", "--workers", 1)
     data_prep("convert", tmp_path / "sft.parquet", "--to", "sharegpt", "--out", tmp_path / "out", "--workers", 1)
     assert json.loads((tmp_path / "out" / "out.json").read_text()) == items
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"quality": 100, "subsampling": 0}, {"comment": b"\xff\xd9"}]
+)
+def test_a_jpeg_that_is_cut_anywhere_is_found_without_decoding_it(options: dict[str, Any]) -> None:
+    data = coded(scene(), "JPEG", **options)
+    assert settle(data, decode=False).data == data
+    assert settle(b"\xff\xd8\xff" + data[2:], decode=False).size == (64, 48)
+    for end in range(2, len(data) - 1, 7):
+        with pytest.raises(RowError):
+            settle(data[:end], decode=False)
