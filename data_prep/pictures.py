@@ -127,7 +127,8 @@ def _is_whole_jpeg(data: bytes) -> bool:
 
     False sends the file to the decoder, which knows more (ITU T.81, annex B).
     """
-    at, seen = 2, set()
+    at = 2
+    seen: set[int] = set()
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
