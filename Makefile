@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-sandbox soak test lint check clean
+.PHONY: install demo smoke bench-sandbox bench-loop galleries soak test lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -40,6 +40,15 @@ smoke: install
 # What a call costs beside other ways to run the same code; the table of docs/sandbox.md
 bench-sandbox: install
 	$(BIN)/python benchmarks/sandbox.py
+
+# Provenance on every snippet of its galleries and every picture; the tests try a sample
+galleries: install
+	$(BIN)/python tests/sandbox/measure_galleries.py
+
+# The agent loop beside verl's own, and 256 rollouts at once: callbacks, memory; the tables of docs/loop.md
+bench-loop: install
+	$(BIN)/python benchmarks/loop.py overhead
+	$(BIN)/python benchmarks/loop.py crowd
 
 # N calls, one in twenty hostile: nothing may be lost, mixed up or left behind
 soak: install

@@ -17,7 +17,8 @@ setup(
             "report/*.html",
             "report/*.j2",
             "verl_adapter/*.yaml",
-        ]
+        ],
+        "data_prep": ["*.yaml", "*.txt", "*.j2", "synth/*.txt"],
     },
     install_requires=[
         "numpy>=2",

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -280,6 +281,13 @@ def doctor(
     show(checkup, Console(stderr=True))
     typer.echo(json.dumps(checkup.plain(), indent=2))
     sys.exit(not checkup.ok)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def data(words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND ...")] = None) -> None:
+    """Make, convert, check and measure data: the commands of `python -m data_prep`; `codevision data --help`."""
+    sys.argv = ["codevision data", *(words or ())]
+    import_module("data_prep.__main__").main()  # by name: the package itself doesn't know how its data is made
 
 
 def main() -> None:

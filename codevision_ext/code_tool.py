@@ -7,9 +7,10 @@ The words for the model are in `prompts/tool.json` and `prompts/observations.jso
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -18,20 +19,34 @@ from PIL import Image
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import compose
 from codevision_ext.sandbox.backend import Backend
+from codevision_ext.sandbox.coordinates import RELATIVE_SIZE
 from codevision_ext.sandbox.http import HttpSandbox
 from codevision_ext.sandbox.pool import Sandbox
 from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult, Isolation, Limits
 from codevision_ext.sandbox.provenance import Provenance, into_input, trace_by_probes, trace_exact
-from codevision_ext.types import Box, ExecStatus, Orientation, Step, ToolCall
+from codevision_ext.types import Box, ExecStatus, Frame, Orientation, Step, ToolCall
 
 _PROMPTS = files("codevision_ext") / "prompts"
 TOOL_SCHEMA: dict[str, Any] = json.loads((_PROMPTS / "tool.json").read_text(encoding="utf-8"))
-"""The tool as chat templates want it (OpenAI function schema)."""
+"""The tool as chat templates want it (OpenAI function schema), in the frame `original`."""
 OBSERVATIONS: dict[str, str] = json.loads((_PROMPTS / "observations.json").read_text(encoding="utf-8"))
 """One text for each ExecStatus, and `noop`; filled once, so braces in what the code printed stay what they are."""
 
 _SPECIAL = re.compile(r"<(?=\||/?(?:image|video|tool_call|tool_response)>)")
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+
+def frame_size(frame: Frame, picture: tuple[int, int], seen: tuple[int, int]) -> tuple[int, int]:
+    """The size in a frame of a picture that has these pixels for the code and those for the model."""
+    return {Frame.SEEN: seen, Frame.RELATIVE: RELATIVE_SIZE, Frame.ORIGINAL: picture}[frame]
+
+
+@cache
+def tool_schema(frame: Frame) -> dict[str, Any]:
+    """The tool as a model that writes in this frame is told of it; not to be changed."""
+    words: dict[str, str] = json.loads((_PROMPTS / "coordinates.json").read_text(encoding="utf-8"))
+    function = TOOL_SCHEMA["function"]
+    return TOOL_SCHEMA | {"function": function | {"description": function["description"] + words[frame]}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +64,22 @@ class Node:
 class PictureDesk:
     """The pictures of one trajectory as `image_index` counts them: the task's own first, then the new ones."""
 
-    def __init__(self, pictures: Sequence[Image.Image]) -> None:
-        self.pictures: list[Image.Image] = list(pictures)
+    def __init__(
+        self,
+        pictures: Sequence[Image.Image],
+        fit: Callable[[Image.Image], Image.Image] = lambda picture: picture,
+        frame: Frame = Frame.ORIGINAL,
+    ) -> None:
+        """`fit` makes of a picture what the model sees, which takes a while; `frame`: what the model writes in."""
+        self.pictures: list[Image.Image] = []
+        """At full resolution, as the code gets them."""
+        self.seen: list[Image.Image] = []
+        """As the model sees them."""
+        self.sizes: list[tuple[int, int]] = []
+        """In the model's coordinates."""
+        self._fit, self._frame = fit, frame
+        for picture in pictures:
+            self.add(picture)
         self.nodes: list[Node] = [
             Node(root=index, net=Orientation.ID, region=Box(0, 0, *picture.size))
             for index, picture in enumerate(self.pictures)
@@ -63,7 +92,10 @@ class PictureDesk:
 
     def add(self, picture: Image.Image) -> int:
         """Lay a new picture on the desk and return its index."""
+        seen = self._fit(picture)
         self.pictures.append(picture)
+        self.seen.append(seen)
+        self.sizes.append(frame_size(self._frame, picture.size, seen.size))
         return len(self.pictures) - 1
 
     def settle(self, made: Provenance) -> Node:
@@ -239,6 +271,7 @@ class CodeTool:
             images=tuple(desk.pictures),
             image_index=call.image_index,
             earlier=tuple(desk.calls) if self._keep_variables else (),
+            frames=tuple(desk.sizes),
         )
         result = self._sandbox.run(request)
         if result.status is ExecStatus.OK:
@@ -249,9 +282,9 @@ class CodeTool:
             return _Run(request=request, result=result, made=made, text=self._text(result.status, result))
         if made is not None and made.noop:
             return _Run(request=request, result=result, made=made, text=self._text("noop", result))
-        picture = result.images[0]
-        node = desk.add(picture)
-        text = self._text("ok", result, node=node, width=picture.width, height=picture.height)
+        node = desk.add(result.images[0])
+        width, height = desk.sizes[node]
+        text = self._text("ok", result, node=node, width=width, height=height)
         return _Run(request=request, result=result, made=made, text=text, node=node)
 
     def _trace(self, run: _Run) -> Provenance:

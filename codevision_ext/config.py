@@ -14,6 +14,7 @@ from codevision_ext.episode import EpisodeLimits
 from codevision_ext.errors import InputError
 from codevision_ext.rewards.composite import Rubric
 from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
+from codevision_ext.types import Frame
 
 
 class _Section(BaseModel):
@@ -110,6 +111,8 @@ class Settings(_Section):
 
     It must be what SFT had: a checkpoint that never saw the message forgets how to call the tool.
     """
+    coordinates: Frame = Frame.ORIGINAL
+    """What the model writes coordinates in: `seen`, `relative` or `original`; see docs/coordinates.md."""
     turn_tokens: int | None = None
     """Tokens of one assistant turn; None: whatever the response length leaves."""
     malformed_calls: int = 2

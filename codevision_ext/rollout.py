@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol
 
 from PIL import Image
 
-from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, PictureDesk
+from codevision_ext.code_tool import CodeTool, PictureDesk, tool_schema
 from codevision_ext.episode import Episode, EpisodeLimits
 from codevision_ext.errors import EngineError
 from codevision_ext.parsing import has_call, parse_call, turn_message
-from codevision_ext.types import EndReason, Step, ToolCall
+from codevision_ext.types import EndReason, Frame, Step, ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,8 @@ class Codec(Protocol):
 
     end_id: int
 
-    def fit(self, image: Image.Image) -> Image.Image: ...
+    def fit(self, image: Image.Image) -> Image.Image:
+        """The picture as the model sees it; called on several threads."""
 
     def prompt(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
@@ -103,8 +104,11 @@ async def play(
     codec: Codec,
     tool: CodeTool | None,
     limits: EpisodeLimits,
+    frame: Frame = Frame.ORIGINAL,
 ) -> Trajectory:
     """Plays one rollout to its end.
+
+    Pictures are fitted on other threads, so that many rollouts can share an event loop.
 
     Args:
         messages: The prompt; contents are parts as chat templates take them, one image part a picture.
@@ -113,14 +117,16 @@ async def play(
         codec: The model family's tokens.
         tool: Runs the calls; None: the policy has no tool.
         limits: What the rollout may use up.
+        frame: The coordinates that the policy writes.
 
     Raises:
         InfraError: the engine or the sandbox broke; the rollout is invalid.
         InputError: the prompt and the pictures don't belong together.
     """
-    calls = _Calls(PictureDesk(pictures), limits)
-    fitted = [codec.fit(picture) for picture in pictures]
-    tools = [TOOL_SCHEMA] if tool else []
+    desk = await asyncio.to_thread(PictureDesk, pictures, codec.fit, frame)
+    calls = _Calls(desk, limits)
+    fitted = list(desk.seen)
+    tools = [tool_schema(frame)] if tool else []
     episode = Episode(prompt_ids=codec.prompt(messages, tools, fitted), limits=limits)
     told: list[Message] = []
 
@@ -138,14 +144,14 @@ async def play(
                 return EndReason.ANSWER
             if episode.turns >= limits.assistant_turns:
                 return EndReason.TURN_CAP
-            known = len(calls.desk.pictures)
+            known = len(desk.pictures)
             text = await calls.run(tool, reply)
             if calls.malformed >= limits.malformed_calls:
                 return EndReason.MALFORMED
             if limits.force_answer and episode.turns == limits.assistant_turns - 1:
                 text += "\n" + turn_message("last_turn")
-            new = range(known, len(calls.desk.pictures))
-            shown = [codec.fit(calls.desk.pictures[index]) for index in new]
+            new = range(known, len(desk.pictures))
+            shown = desk.seen[known:]
             closed = sample.ids[-1] == codec.end_id
             if not episode.add_context(codec.observation("tool", text, shown, closed=closed)):
                 return EndReason.LENGTH
@@ -164,7 +170,7 @@ async def play(
         end_reason=reason,
         messages=tuple(told),
         steps=tuple(step for step in traced if isinstance(step, Step)),
-        pictures=tuple(calls.desk.pictures),
+        pictures=tuple(desk.pictures),
         fitted=tuple(fitted),
         malformed=calls.malformed,
         calls=tuple(calls.asked),

@@ -16,7 +16,8 @@ from codevision_ext.parsing import format_score, parse_answer
 from codevision_ext.records import Record, Turn, scored
 from codevision_ext.rewards.composite import Rubric
 from codevision_ext.rollout import Trajectory
-from codevision_ext.types import Box, EndReason, Observed, Task, ToolCall, Verdict
+from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
+from codevision_ext.types import Box, EndReason, Frame, Observed, Task, ToolCall, Verdict
 
 if TYPE_CHECKING:
     from codevision_ext.judge.client import BlockingJudge, Judge
@@ -25,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 _JUDGES: Final[dict[str, "BlockingJudge"]] = {}
 _JUDGES_LOCK: Final = Lock()
+
+
+BOX_FRAMES: Final = ("input", "canonical", str(Frame.RELATIVE))
+"""What a row's box may be told in; what a model sees of a picture no row can know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +59,13 @@ def read_item(row: Mapping[str, Any], size: tuple[int, int]) -> Item:
     box = next((extra[name] for name in ("bbox", "bbox_2d") if extra.get(name) is not None), None)
     if box is not None and len(box) != 4:
         raise InputError(f"row {ident}: extra_info.bbox must have four numbers, it has {len(box)}")
-    task = Task(
-        applied=read_applied(extra.get("transform")),
-        box=None if box is None else Box(*map(float, box)),
-        box_frame=extra.get("box_frame") or "input",
-        size=size,
-    )
+    box = None if box is None else Box(*map(float, box))
+    frame = extra.get("box_frame") or "input"
+    if frame not in BOX_FRAMES:
+        raise InputError(f"row {ident}: extra_info.box_frame is {frame!r}, none of {', '.join(BOX_FRAMES)}")
+    if frame == Frame.RELATIVE:
+        box, frame = box and Box(*scaled(box, RELATIVE_SIZE, size)), "input"
+    task = Task(applied=read_applied(extra.get("transform")), box=box, box_frame=frame, size=size)
     return Item(
         id=ident,
         question=extra.get("question") or "",

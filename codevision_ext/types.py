@@ -31,6 +31,17 @@ class Orientation(StrEnum):
     TRANSVERSE = "transverse"
 
 
+class Frame(StrEnum):
+    """The coordinates in which a model writes; its code gets every picture at full resolution all the same."""
+
+    SEEN = "seen"
+    """Pixels of the picture as the model saw it, after it was fitted to the model's patches (Qwen2.5-VL)."""
+    RELATIVE = "relative"
+    """From 0 to 1000 along each side (Qwen3-VL)."""
+    ORIGINAL = "original"
+    """Pixels of the picture that the code gets."""
+
+
 class ExecStatus(StrEnum):
     """How one execution of model-written code ended."""
 

@@ -14,6 +14,7 @@ from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import CodeVisionError, InputError
 from codevision_ext.files import whole_folder, write_whole
 from codevision_ext.sandbox import Sandbox
+from data_prep import commands
 from data_prep import corpus as tokenizer_corpus
 from data_prep.files import write_parquet, write_trajectories
 from data_prep.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
@@ -31,6 +32,9 @@ PARTS = ("rl", "read", "sft")
 @app.callback()
 def data_prep() -> None:
     """Draw or convert data for CodeVision."""
+
+
+commands.register(app)
 
 
 @app.command()
@@ -143,6 +147,9 @@ def main() -> None:
     except CodeVisionError as error:
         typer.echo(f"data_prep: {error}", err=True)
         sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("data_prep: stopped; nothing was written", err=True)
+        sys.exit(130)
     except OSError as error:
         typer.echo(f"data_prep: can't read or write: {error}", err=True)
         sys.exit(2)

@@ -40,7 +40,7 @@ def write_trajectories(folder: Path, name: str, made: Iterable[Trajectory]) -> t
 
     def records() -> Iterator[dict[str, Any]]:
         for index, trajectory in enumerate(made):
-            check_turns(trajectory, f"{name}, row {index}")
+            check_turns(trajectory)
             names = [f"{name}-{index:06d}-{number}.png" for number in range(len(trajectory.images))]
             for png, file in zip(trajectory.images, names, strict=True):
                 (pictures / file).write_bytes(png)

@@ -6,10 +6,9 @@ Texts are short and from a small vocabulary, so that a model of a few hundred th
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
 from typing import Any
 
@@ -21,8 +20,8 @@ from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, Observation, Picture
 from codevision_ext.errors import InfraError
 from codevision_ext.types import Box, ExecStatus, Orientation, ToolCall
 from data_prep.drawing import to_png
-from data_prep.glyphs import CELL, GRID, LOOKS, ORIENTATION_OPS, Mix, draw_rows, rng_of
-from data_prep.schema import IMAGE_TAG, Message, Row, Trajectory, user_text
+from data_prep.glyphs import CELL, GRID, LOOKS, ORIENTATION_OPS, SOURCE, Mix, draw_rows, rng_of
+from data_prep.schema import IMAGE_TAG, Message, Row, SampleType, Trajectory, user_text
 
 TOOLS = json.dumps([TOOL_SCHEMA])
 """What the model is told of its tools, in every trajectory that could use one."""
@@ -32,17 +31,6 @@ FAILING_SHARE = 0.05
 """Share of tool trajectories whose first call fails; the model reads the error and repairs it."""
 PLAIN_SHARE = 0.85
 """Share of calls in the plainest style of their op; the rest are spread over the other styles."""
-
-
-class SampleType(StrEnum):
-    """The sample types of CodeVision-SFT, and `read`: what is seen, no tool in sight."""
-
-    READ = "read"
-    NO_TOOL = "no-tool"
-    SINGLE_TOOL = "single-tool"
-    MULTI_TOOL = "multi-tool"
-    MULTI_CROP = "multi-crop"
-    ERROR_HANDLING = "error-handling"
 
 
 TOO_SMALL = "too small"
@@ -109,11 +97,13 @@ class Plan:
 
     sample_type: SampleType
     moves: tuple[Move, ...] = ()
+    conclusion: str | None = None
+    """What is thought before the answer; None: how the picture stands then."""
 
 
 def read_aloud(row: Row) -> Trajectory:
     """The answer at first sight, without a tool: what the model learns before it meets the tool."""
-    return _trajectory(row, SampleType.READ, [], [], [])
+    return trajectory(row, SampleType.READ, [], [], [])
 
 
 def draw_trajectories(mix: Mix, count: int, split: str, tool: CodeTool, wrong_first: float) -> Iterator[Trajectory]:
@@ -133,7 +123,11 @@ def draw_trajectories(mix: Mix, count: int, split: str, tool: CodeTool, wrong_fi
             yield from pool.map(make, batch)
 
 
-def draw_plan(rng: np.random.Generator, row: Row, wrong_first: float) -> Plan:
+Coarse = Callable[[np.random.Generator, Box, tuple[int, int]], Box]
+"""From a box on a page of this size, both upright, to a window around it that is cropped first."""
+
+
+def draw_plan(rng: np.random.Generator, row: Row, wrong_first: float, coarse: Coarse | None = None) -> Plan:
     """What to do with a row.
 
     Args:
@@ -142,6 +136,7 @@ def draw_plan(rng: np.random.Generator, row: Row, wrong_first: float) -> Plan:
         wrong_first: Share of the rows with a wrong orientation that first get a wrong orientation op, in [0, 1]. What
             the thought says fits the wrong op. The recovery is one op on the newest picture where one op will do,
             else the right op on the first picture.
+        coarse: How the first of two crops is chosen; by default as the pages of the reading task are divided.
     """
     looks = _applied_orientation(row)
     moves: list[Move] = []
@@ -153,7 +148,8 @@ def draw_plan(rng: np.random.Generator, row: Row, wrong_first: float) -> Plan:
     if row.box is not None:
         windows = [geometry.map_box(row.box, geometry.inverse(looks), row.size)]
         if not moves and rng.random() < 0.5:
-            windows.insert(0, _coarse_window(rng, windows[0]))
+            page = geometry.map_size(geometry.inverse(looks), row.size)
+            windows.insert(0, (coarse or _coarse_window)(rng, windows[0], page))
         crops = _zoom(rng, row, windows, first_index=len(moves))
         sample_type = (
             SampleType.MULTI_CROP
@@ -185,7 +181,7 @@ def demonstrate(plan: Plan, row: Row, tool: CodeTool) -> Trajectory:
     calls = [
         {"status": (step := observation.step).status, "net": step.net, "ops": list(step.ops)} for observation in seen
     ]
-    return _trajectory(row, plan.sample_type, list(plan.moves), seen, calls)
+    return trajectory(row, plan.sample_type, list(plan.moves), seen, calls, plan.conclusion)
 
 
 def call_text(thought: str, call: ToolCall) -> str:
@@ -200,9 +196,15 @@ def answer_text(thought: str, answer: str) -> str:
     return f"<think>{thought}</think><answer>{answer}</answer>"
 
 
-def _trajectory(
-    row: Row, sample_type: SampleType, moves: list[Move], seen: list[Observation], calls: list[dict[str, Any]]
+def trajectory(
+    row: Row,
+    sample_type: SampleType,
+    moves: list[Move],
+    seen: list[Observation],
+    calls: list[dict[str, Any]],
+    conclusion: str | None = None,
 ) -> Trajectory:
+    """The turns of executed moves, then the answer behind a `conclusion`; `calls` is what the metadata says of them."""
     messages = [Message(role="user", content=user_text(row))]
     images = list(row.images)
     for move, observation in zip(moves, seen, strict=True):
@@ -210,7 +212,7 @@ def _trajectory(
         shown = "" if observation.image is None else IMAGE_TAG
         messages.append(Message(role="tool", content=observation.text + shown))
         images += [] if observation.image is None else [to_png(observation.image)]
-    thought = LOOKS[Orientation.ID]
+    thought = LOOKS[Orientation.ID] if conclusion is None else conclusion
     if sample_type is SampleType.READ:
         thought = TOO_SMALL if row.box is not None else LOOKS[_applied_orientation(row)]
     messages.append(Message(role="assistant", content=answer_text(thought, row.answers[0])))
@@ -226,6 +228,8 @@ def _trajectory(
             "box": row.box,
             "calls": calls,
         },
+        source="" if row.source == SOURCE else row.source,
+        licence=row.licence,
     )
 
 
@@ -253,7 +257,7 @@ def _recover(rng: np.random.Generator, looks: Orientation) -> list[Move]:
     return [first, _move(rng, LOOKS[now], _op_of(back), 1, right)]
 
 
-def _coarse_window(rng: np.random.Generator, cell: Box) -> Box:
+def _coarse_window(rng: np.random.Generator, cell: Box, _page: tuple[int, int]) -> Box:
     """Two by two cells of the page, the given one among them."""
     left, top = (
         int(np.clip(edge // step - rng.integers(2), 0, count - 2)) * step

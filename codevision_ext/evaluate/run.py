@@ -116,10 +116,18 @@ async def evaluate(
 
     async def once(case: Case, number: int) -> Trajectory | None:
         async with slots:
-            messages, pictures = split_prompt(read_prompt(case.row, case.name), system)
+            prompt = await asyncio.to_thread(read_prompt, case.row, case.name)
+            messages, pictures = split_prompt(prompt, system)
             try:
-                engine = policy(rollout_seed(seed, case.name, number))
-                return await play(messages, pictures, policy=engine, codec=codec, tool=tool, limits=limits)
+                return await play(
+                    messages,
+                    pictures,
+                    policy=policy(rollout_seed(seed, case.name, number)),
+                    codec=codec,
+                    tool=tool,
+                    limits=limits,
+                    frame=settings.coordinates,
+                )
             except InfraError as error:
                 faults.append(error)
                 logger.warning("a rollout of %s is invalid: %s", case.name, error)
@@ -129,11 +137,14 @@ async def evaluate(
                     ) from error
                 return None
 
+    def scored_group(case: Case, played: Sequence[Trajectory | None]) -> list[Record]:
+        records = score(case.item, case.name, played, settings, split="test", seed=seed)
+        return [with_pictures(record, trajectory, out) for record, trajectory in zip(records, played, strict=True)]
+
     async def group(case: Case) -> list[Record]:
         nonlocal done
         played = await asyncio.gather(*[once(case, number) for number in range(rollouts)])
-        records = await asyncio.to_thread(score, case.item, case.name, played, settings, split="test", seed=seed)
-        kept = [with_pictures(record, trajectory, out) for record, trajectory in zip(records, played, strict=True)]
+        kept = await asyncio.to_thread(scored_group, case, played)
         done += 1
         if progress:
             progress(done, len(cases))

@@ -179,6 +179,11 @@ CASES: Sequence[Case] = (
     _honest("a result may be called result", "result = np.rot90(np.array(image))"),
     _honest("or output", "output = images[0].transpose(Image.Transpose.ROTATE_90)"),
     _honest("or processed_image", "processed_image = cv2.rotate(np.array(img), cv2.ROTATE_90_COUNTERCLOCKWISE)"),
+    _honest(
+        "box and point give pixels",
+        "assert (*point(23.4, 99), *point(0, 29, index=1)) == (23, 15, 0, 29)\nimage = image.crop(box(2, -5, 9.4, 7))",
+        lambda image: image.crop((2, 0, 9, 7)),
+    ),
     _honest("result goes before image", "image = image.crop((0, 0, 2, 2))\nresult = images[0].rotate(90, expand=True)"),
     _honest(
         "libraries may be imported", "from PIL import Image as I\nimport numpy as n\nresult = n.rot90(n.asarray(image))"

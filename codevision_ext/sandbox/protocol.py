@@ -91,15 +91,24 @@ class EarlierCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecRequest:
-    """Code and the pictures it gets; `image` is the one at `image_index`, and unbound where there are none."""
+    """Code and the pictures it gets; `image` is the one at `image_index`, and unbound where there are none.
+
+    Raises:
+        InputError: an index isn't among the pictures, or `frames` don't belong to them.
+    """
 
     code: str
     images: tuple[Image.Image, ...]
     image_index: int = 0
     earlier: tuple[EarlierCall, ...] = ()
     """Run first in the same child, in this order; their time and memory count. Empty: variables aren't kept."""
+    frames: tuple[tuple[int, int], ...] = ()
+    """Width and height of each picture in the coordinates that the code's author writes, which `box` and `point` turn
+    into pixels; empty: they are pixels."""
 
     def __post_init__(self) -> None:
+        if self.frames and (len(self.frames) != len(self.images) or min(map(min, self.frames)) < 1):
+            raise InputError(f"the frames {self.frames} aren't sizes of {len(self.images)} pictures")
         if not 0 <= self.image_index < max(1, len(self.images)):
             raise InputError(f"image_index is {self.image_index}, but there are {len(self.images)} pictures")
         for call in self.earlier:
@@ -128,10 +137,11 @@ def pack_request(request: ExecRequest, limits: Limits) -> int:
     programs.append((request.code, request.image_index, len(request.images)))
     texts = [code.encode("utf-8", "replace") for code, _, _ in programs]
     pictures = [image if image.mode == "RGB" else image.convert("RGB") for image in request.images]
+    frames = request.frames or [image.size for image in pictures]
     head = [
         wire.REQUEST.pack(len(programs), len(pictures), limits.stdout_chars, limits.max_pixels),
         *(wire.PROGRAM.pack(len(text), *rest) for text, (_, *rest) in zip(texts, programs, strict=True)),
-        *(wire.SIDES.pack(*image.size) for image in pictures),
+        *(wire.PICTURE.pack(*image.size, *frame) for image, frame in zip(pictures, frames, strict=True)),
         *texts,
     ]
     fd = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from codevision_ext.sandbox import pixels
+from codevision_ext.sandbox.coordinates import Size, box_in_pixels, point_in_pixels
 from codevision_ext.sandbox.wire import (
     DETAIL_CHARS,
     MAGIC,
     MAX_PICTURES_BACK,
+    PICTURE,
     PROGRAM,
     REQUEST,
     RESULT,
@@ -60,6 +62,8 @@ class Request:
 
     programs: list[Program]
     pictures: list[Any]
+    frames: list[Size]
+    """Of each picture, in the coordinates that the code's author writes."""
     stdout_chars: int
     max_pixels: int
 
@@ -115,19 +119,19 @@ def read_request(fd: int) -> Request:
     at = REQUEST.size
     heads = [PROGRAM.unpack_from(data, at + place * PROGRAM.size) for place in range(programs)]
     at += programs * PROGRAM.size
-    sizes = [SIDES.unpack_from(data, at + place * SIDES.size) for place in range(count)]
-    at += count * SIDES.size
+    sizes = [PICTURE.unpack_from(data, at + place * PICTURE.size) for place in range(count)]
+    at += count * PICTURE.size
     read = []
     for length, index, seen in heads:
         read.append(Program(data[at : at + length].decode(), index, seen))
         at += length
     pictures = []
-    for width, height in sizes:
+    for width, height, *_ in sizes:
         at = pixels.aligned(at)
         pictures.append(pixels.view_picture(data, at, width, height))
         at += pixels.room(width, height)
     os.close(fd)
-    return Request(read, pictures, stdout_chars, max_pixels)
+    return Request(read, pictures, [(width, height) for *_, width, height in sizes], stdout_chars, max_pixels)
 
 
 def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, list[Any]]:
@@ -141,11 +145,12 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
     try:
         for program in earlier:
             sys.stdout = sys.stderr = nothing.stream
-            set_stage(names, [picture.copy() for picture in request.pictures[: program.pictures]], program, tools)
+            copies = [picture.copy() for picture in request.pictures[: program.pictures]]
+            set_stage(names, copies, program, request, tools)
             execute(program.code, names)
         program = call
         sys.stdout = sys.stderr = out.stream
-        set_stage(names, request.pictures[: call.pictures], call, tools)
+        set_stage(names, request.pictures[: call.pictures], call, request, tools)
         before = {name: names[name] for name in RESULT_NAMES if name in names}
         execute(call.code, names)
         return "ok", "", [flatten(made) for made in chosen(names, before, request.max_pixels)]
@@ -163,12 +168,28 @@ def execute(code: str, names: dict[str, Any]) -> None:
     exec(compile(code, SOURCE, "exec"), names)
 
 
-def set_stage(names: dict[str, Any], pictures: list[Any], program: Program, tools: dict[str, Any]) -> None:
-    """Bind the pictures of one call; `draw` draws on `image` itself."""
+def set_stage(
+    names: dict[str, Any], pictures: list[Any], program: Program, request: Request, tools: dict[str, Any]
+) -> None:
+    """Bind the pictures of one call, and where its coordinates lie on them; `draw` draws on `image` itself."""
     names["images"] = pictures
-    if pictures:
-        given = pictures[program.image_index]
-        names |= {"image": given, "img": given, "draw": tools["ImageDraw"].Draw(given)}
+    if not pictures:
+        return
+    given = pictures[program.image_index]
+    sizes = [picture.size for picture in request.pictures[: program.pictures]]
+
+    def place(index: int) -> tuple[Size, Size]:
+        if not 0 <= index < len(sizes):
+            raise ValueError(f"index must be from 0 to {len(sizes) - 1}, it is {index}")
+        return request.frames[index], sizes[index]
+
+    def box(x1: float, y1: float, x2: float, y2: float, index: int = program.image_index) -> tuple[int, int, int, int]:
+        return box_in_pixels((x1, y1, x2, y2), *place(index))
+
+    def point(x: float, y: float, index: int = program.image_index) -> tuple[int, int]:
+        return point_in_pixels((x, y), *place(index))
+
+    names |= {"image": given, "img": given, "draw": tools["ImageDraw"].Draw(given), "box": box, "point": point}
 
 
 def chosen(names: dict[str, Any], before: dict[str, Any], max_pixels: int) -> list[Any]:

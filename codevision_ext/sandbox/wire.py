@@ -15,10 +15,12 @@ OUTCOME = struct.Struct("<i?d")
 """Zygote to parent: wait status of the child, was it killed at the deadline, wall time (ms)."""
 REQUEST = struct.Struct("<IIIQ")
 """Request: number of programs, number of pictures, stdout limit (chars), pixel limit. Then the programs' heads, the
-pictures' sides, the programs, the pictures."""
+pictures' heads, the programs, the pictures."""
 PROGRAM = struct.Struct("<III")
 """One program: its length (bytes of UTF-8), which picture is its `image`, how many of the pictures it sees. All but the
 last only set the stage: what they bind stays, what they print and make is dropped."""
+PICTURE = struct.Struct("<IIII")
+"""Head of one picture of a request: width and height in pixels, then in the coordinates that the model writes."""
 SIDES = struct.Struct("<II")
 """Width and height of one picture; its pixels lie as `pixels` has them, row by row."""
 RESULT = struct.Struct("<8s12sIII")

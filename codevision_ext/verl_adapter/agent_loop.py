@@ -40,6 +40,9 @@ from codevision_ext.verl_adapter.tool import CodeImageTool
 
 logger = logging.getLogger(__name__)
 
+STORED_AT_ONCE = 4
+"""Rollouts of a worker whose features are in memory together: 24 bytes a pixel, beside four of the picture itself."""
+
 
 @cache
 def shared_codec(processor: ProcessorMixin) -> QwenCodec:
@@ -99,7 +102,15 @@ class CodeVisionAgentLoop(AgentLoopBase):
         messages, pictures = split_prompt(kwargs["raw_prompt"], prompt)
         policy = _EnginePolicy(self.server_manager, sampling_params, f"{kwargs['uid']}-{kwargs['session_id']}")
         try:
-            played = await play(messages, pictures, policy=policy, codec=codec, tool=self.tool, limits=self.limits)
+            played = await play(
+                messages,
+                pictures,
+                policy=policy,
+                codec=codec,
+                tool=self.tool,
+                limits=self.limits,
+                frame=self.settings.coordinates,
+            )
         except InfraError as error:
             logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
             played = None
@@ -142,12 +153,13 @@ class _Group:
 
 
 class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[misc,name-defined]
-    """verl's worker with group scoring, and without its second pass over the processor."""
+    """verl's worker with group scoring, without its second pass over the processor, and with the first on a thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings: Settings = read_settings(self.config.get("codevision"))
         self._groups: dict[str, _Group] = {}
+        self._storing = asyncio.Semaphore(STORED_AT_ONCE)
 
     async def _run_prompt(self, prompt: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         validate = (kwargs.get("trajectory") or args[1])["validate"]
@@ -173,12 +185,18 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         group = self._groups[kwargs["uid"]]
         group.outputs[kwargs["session_id"]] = output
         if len(group.outputs) == group.size and not group.done.done():
-            outputs = [group.outputs[index] for index in sorted(group.outputs)]
-            await asyncio.get_running_loop().run_in_executor(None, self._score, outputs, validate, kwargs)
+            # no name here for what is scored: it would stay until the group's last rollout is stored
+            await asyncio.to_thread(self._score, [group.outputs[at] for at in sorted(group.outputs)], validate, kwargs)
+            group.outputs.clear()
             group.done.set_result(None)
         await asyncio.shield(group.done)
         kwargs["raw_prompt"] = [{"role": message["role"], "content": ""} for message in kwargs["raw_prompt"]]
-        await super()._agent_loop_postprocess(output, validate, **kwargs)
+        async with self._storing:
+            images = output.multi_modal_data["images"]
+            output.multi_modal_data["features"] = await asyncio.to_thread(shared_codec(self.processor).features, images)
+            tensors = list(output.multi_modal_data["features"].values())
+            await super()._agent_loop_postprocess(output, validate, **kwargs)
+            await asyncio.to_thread(tensors.clear)  # a hundred megabytes take the kernel a while, off the event loop
 
     def _score(self, outputs: list[AgentLoopOutput], validate: bool, row: dict[str, Any]) -> None:
         """Sets reward and logged numbers of every output of a prompt, and writes their records."""
@@ -198,7 +216,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
             output.extra_fields["reward_extra_info"] = info
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        return shared_codec(self.processor).features((output.multi_modal_data or {}).get("images", ()))
+        return output.multi_modal_data.pop("features")  # they are large; `output` stays until the group is done
 
     def _compute_position_ids(
         self,

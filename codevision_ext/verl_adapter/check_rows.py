@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jinja2 import TemplateError
 from PIL import Image
 
-from codevision_ext.code_tool import TOOL_SCHEMA
+from codevision_ext.code_tool import frame_size, tool_schema
 from codevision_ext.config import Settings, system_prompt
 from codevision_ext.errors import InputError
 from codevision_ext.rows import check_columns, read_prompt, split_content, split_prompt
@@ -61,8 +61,8 @@ class Rows:
     picture_tokens: int = 0
     largest_picture: int = 0
     """Tokens of the largest picture, as the model sees it."""
-    shrunk: int = 0
-    """RL rows with a picture that the model sees smaller than its code gets it."""
+    misplaced: int = 0
+    """RL rows with a picture where the coordinates that the model family learned to write aren't the declared ones."""
     rl: int = 0
     systems: Counter[str] = field(default_factory=Counter)
     """System messages of the SFT rows that have the tool, `""` for none."""
@@ -154,7 +154,8 @@ class _RL:
     """Rows of the CodeVision-RL schema."""
 
     def __init__(self, codec: QwenCodec, rows: Rows, settings: Settings) -> None:
-        self.codec, self.rows = codec, rows
+        self.codec, self.rows, self.frame = codec, rows, settings.coordinates
+        self.tools = [tool_schema(settings.coordinates)]
         self.system = system_prompt(settings, tools=True)
 
     def prepare(self, row: dict[str, Any], where: str) -> _Prompt:
@@ -166,7 +167,7 @@ class _RL:
     def add(self, prompt: _Prompt) -> int:
         """Counts the row; tokens of its prompt."""
         rows = self.rows
-        tokens = len(self.codec.prompt(prompt.messages, [TOOL_SCHEMA], prompt.fitted))
+        tokens = len(self.codec.prompt(prompt.messages, self.tools, prompt.fitted))
         shown = [self.codec.picture_tokens(picture) for picture in prompt.fitted]
         rows.rl += 1
         rows.longest = max(rows.longest, tokens)
@@ -175,7 +176,10 @@ class _RL:
         rows.largest_picture = max([rows.largest_picture, *shown])
         rows.pictures += len(shown)
         rows.pixels += sum(width * height for width, height in prompt.sizes)
-        rows.shrunk += any(f.width < size[0] for f, size in zip(prompt.fitted, prompt.sizes, strict=True))
+        rows.misplaced += any(
+            frame_size(self.frame, size, f.size) != frame_size(self.codec.frame, size, f.size)
+            for f, size in zip(prompt.fitted, prompt.sizes, strict=True)
+        )
         first = prompt.messages[0]
         rows.wanted["".join(part["text"] for part in first["content"]) if first["role"] == "system" else ""] += 1
         return tokens
@@ -221,7 +225,7 @@ class _SFT:
         return Talk(where=where, messages=messages, pictures=pictures[:count], replies=replies, told=told)
 
 
-def findings(rows: Rows, max_prompt_length: int) -> Iterator[Finding]:
+def findings(rows: Rows, codec: QwenCodec, settings: Settings, max_prompt_length: int) -> Iterator[Finding]:
     """What is wrong with the rows, and whether SFT and RL say the same before the first turn."""
     by_file: dict[str, list[Fault]] = {}
     for fault in rows.faults:
@@ -236,14 +240,14 @@ def findings(rows: Rows, max_prompt_length: int) -> Iterator[Finding]:
     if not rows.faults:
         said = f"all {rows.read:,} rows can be used; the longest prompt has {rows.longest:,} tokens"
         yield ok("rows", f"{said} of {max_prompt_length:,}")
-    if rows.shrunk:
-        said = f"in {rows.shrunk:,} of {rows.rl:,} rows the model sees a smaller picture than its code gets"
-        remedy = "coordinates that it reads off don't hold for the code: raise size.longest_edge, or scale them"
-        yield warning("coordinate frame", said, remedy)
-    yield from _agreement(rows)
+    if rows.misplaced:
+        said = f"codevision.coordinates is {settings.coordinates}, {codec.family} learned to write {codec.frame}"
+        remedy = f"set codevision.coordinates: {codec.frame}, with SFT rows that say so too"
+        yield warning("coordinate frame", f"{said}; they differ in {rows.misplaced:,} of {rows.rl:,} rows", remedy)
+    yield from _agreement(rows, settings)
 
 
-def _agreement(rows: Rows) -> Iterator[Finding]:
+def _agreement(rows: Rows, settings: Settings) -> Iterator[Finding]:
     check = "SFT and RL"
     if not rows.systems:
         yield warning(check, "not compared: there are no SFT rows with the tool", "give their file as one more --data")
@@ -254,11 +258,12 @@ def _agreement(rows: Rows) -> Iterator[Finding]:
         said = f"RL's system message, {_short(strange[0])}, is in no SFT row; {count:,} have {_short(common)}"
         remedy = "set codevision.system_prompt to what SFT had: a checkpoint that never saw it forgets the tool"
         yield failure(check, said, remedy)
-    ours = json.dumps([TOOL_SCHEMA], sort_keys=True)
+    ours = json.dumps([tool_schema(settings.coordinates)], sort_keys=True)
     others = sum(rows.schemas.values()) - rows.schemas[ours]
     if others:
         said = f"{others:,} SFT rows have another tool schema than the one that RL shows"
-        yield failure(check, said, "make the SFT rows with codevision_ext/prompts/tool.json")
+        remedy = f"make the SFT rows with the one of codevision.coordinates: {settings.coordinates}"
+        yield failure(check, said, f"{remedy} (docs/coordinates.md), or set that to what they have")
     if not strange and not others:
         yield ok(check, f"the same system message, {_short(common)}, and the same tool schema")
 

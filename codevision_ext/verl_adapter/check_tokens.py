@@ -13,11 +13,12 @@ from typing import Any
 from jinja2 import TemplateError
 from PIL import Image
 
-from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool
+from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, tool_schema
 from codevision_ext.config import Settings, system_prompt
 from codevision_ext.episode import EpisodeLimits
 from codevision_ext.errors import InputError
 from codevision_ext.rollout import Sample, Trajectory, play
+from codevision_ext.types import Frame
 from codevision_ext.verl_adapter.codec import QwenCodec
 from codevision_ext.verl_adapter.findings import Finding, failure, ok, warning
 
@@ -100,12 +101,13 @@ def chat_template(codec: QwenCodec, settings: Settings) -> Iterator[Finding]:
     """Tool schema and system message in the system block, and what the template writes before an assistant's turn."""
     check = "chat template"
     user = {"role": "user", "content": [{"type": "text", "text": "?"}]}
-    function = TOOL_SCHEMA["function"]
+    schema = tool_schema(settings.coordinates)
+    function = schema["function"]
     for tools in (True, False):
         words = [function["name"], *function["parameters"]["properties"]] if tools else []
         system = system_prompt(settings, tools=tools)
         messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] * bool(system) + [user]
-        text = codec.tokenizer.decode(codec.prompt(messages, [TOOL_SCHEMA] if tools else [], ()))
+        text = codec.tokenizer.decode(codec.prompt(messages, [schema] if tools else [], ()))
         block, _, after = text.partition("<|im_end|>")
         lost = [word for word in words if f'"{word}"' not in block]
         if lost:
@@ -124,7 +126,7 @@ def chat_template(codec: QwenCodec, settings: Settings) -> Iterator[Finding]:
 
 
 def renderings(
-    talk: Talk, tool: CodeTool, *, rollout: QwenCodec, checkpoint: QwenCodec
+    talk: Talk, tool: CodeTool, *, rollout: QwenCodec, checkpoint: QwenCodec, frame: Frame = Frame.ORIGINAL
 ) -> tuple[list[Finding], Trajectory | None]:
     """One conversation by the loop of training and of evaluation, by the SFT data set, and by the template as a whole.
 
@@ -133,6 +135,7 @@ def renderings(
         tool: Runs the calls, in a sandbox that has started.
         rollout: The codec of training, with the recipe's own template where it sets one.
         checkpoint: The codec of SFT and of evaluation, with the checkpoint's own template.
+        frame: The coordinates that the policy writes.
 
     Returns:
         What was found, and what the loop of training gathered; None where it can't render the conversation.
@@ -141,7 +144,7 @@ def renderings(
         SandboxError: the sandbox broke.
     """
     try:
-        played = _play(talk, tool, rollout)
+        played = _play(talk, tool, rollout, frame)
     except (InputError, TemplateError, ValueError) as error:
         return [failure("rendering", f"{talk.where}: a rollout can't be rendered: {error}", OWN_TEMPLATE)], None
     found: list[Finding] = []
@@ -157,9 +160,9 @@ def renderings(
         remedy = "make the SFT data with the tool and the tool config of this recipe"
         found.append(warning("rendering", said, remedy))
     ways = {
-        "an evaluation": lambda: _play(talk, tool, checkpoint).episode.ids,
-        "SFT": lambda: _as_sft(talk, played, checkpoint),
-        "the chat template as a whole": lambda: _as_whole(talk, played, checkpoint),
+        "an evaluation": lambda: _play(talk, tool, checkpoint, frame).episode.ids,
+        "SFT": lambda: _as_sft(talk, played, checkpoint, frame),
+        "the chat template as a whole": lambda: _as_whole(talk, played, checkpoint, frame),
     }
     for name, render in ways.items():
         try:
@@ -175,20 +178,19 @@ def renderings(
     return found, played
 
 
-def _play(talk: Talk, tool: CodeTool, codec: QwenCodec) -> Trajectory:
+def _play(talk: Talk, tool: CodeTool, codec: QwenCodec, frame: Frame) -> Trajectory:
     """The loop of training with a policy that says what it is told to say."""
     replies = iter(talk.replies)
 
     async def policy(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG001
-        prefix = codec.tokenizer.decode(ids).rpartition("<|im_start|>assistant\n")[2]
-        said = next(replies)
-        said = said.removeprefix(prefix) if said.startswith(prefix) else said.removeprefix(prefix.strip())
-        sampled = codec.tokenizer(said + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        sampled = codec.turn(next(replies))
         return Sample(ids=sampled, log_probs=[0.0] * len(sampled), finished=True)
 
     turns = len(talk.replies)
     limits = EpisodeLimits(response_tokens=2**31, assistant_turns=turns, malformed_calls=turns)
-    return asyncio.run(play(talk.messages, talk.pictures, policy=policy, codec=codec, tool=tool, limits=limits))
+    return asyncio.run(
+        play(talk.messages, talk.pictures, policy=policy, codec=codec, tool=tool, limits=limits, frame=frame)
+    )
 
 
 def _turns(talk: Talk, played: Trajectory) -> list[dict[str, Any]]:
@@ -202,16 +204,16 @@ def _turns(talk: Talk, played: Trajectory) -> list[dict[str, Any]]:
     return turns
 
 
-def _as_sft(talk: Talk, played: Trajectory, codec: QwenCodec) -> list[int]:
+def _as_sft(talk: Talk, played: Trajectory, codec: QwenCodec, frame: Frame) -> list[int]:
     messages = [
         {"role": turn["role"], "content": "".join(part.get("text", "<image>") for part in turn["content"])}
         for turn in _turns(talk, played)
     ]
-    return codec.conversation(messages, [TOOL_SCHEMA], played.pictures).ids
+    return codec.conversation(messages, [tool_schema(frame)], played.pictures).ids
 
 
-def _as_whole(talk: Talk, played: Trajectory, codec: QwenCodec) -> list[int]:
-    text = codec.processor.apply_chat_template(_turns(talk, played), tools=[TOOL_SCHEMA], tokenize=False)
+def _as_whole(talk: Talk, played: Trajectory, codec: QwenCodec, frame: Frame) -> list[int]:
+    text = codec.processor.apply_chat_template(_turns(talk, played), tools=[tool_schema(frame)], tokenize=False)
     inputs = codec.processor(text=[text], images=list(played.fitted) or None)
     return [int(token) for token in inputs["input_ids"][0]]
 

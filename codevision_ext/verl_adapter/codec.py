@@ -6,7 +6,10 @@ tokenizes to inside the whole: what was sampled is never rendered again.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from threading import Lock
 from typing import Any
+from weakref import ref
 
 import torch
 from PIL import Image
@@ -15,8 +18,11 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from codevision_ext.errors import InputError
 from codevision_ext.rows import split_content
+from codevision_ext.types import Frame
 
-FAMILIES = {"qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}
+FAMILIES = {"Qwen2_5_VL": ("Qwen2.5-VL", Frame.SEEN), "Qwen3VL": ("Qwen3-VL", Frame.RELATIVE)}
+"""By how the names of their processors begin: what they are called, and the coordinates that they learned to write."""
+_OPENING = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +37,7 @@ class Encoded:
 
 
 class QwenCodec:
-    """Renders, tokenizes and measures for one processor; stateless, so one serves every rollout of a process.
+    """Renders, tokenizes and measures for one processor; one serves every rollout and thread of a process.
 
     Args:
         processor: A Qwen2.5-VL or Qwen3-VL processor with a chat template.
@@ -43,8 +49,10 @@ class QwenCodec:
 
     def __init__(self, processor: ProcessorMixin, vocab_size: int = 0) -> None:
         name = type(processor).__name__
-        if not any(name.startswith(prefix) for prefix in FAMILIES.values()):
+        known = next((known for prefix, known in FAMILIES.items() if name.startswith(prefix)), None)
+        if known is None:
             raise InputError(f"{name}: only Qwen2.5-VL and Qwen3-VL processors are supported")
+        self.family, self.frame = known
         if not processor.chat_template:
             raise InputError(f"{name}: the checkpoint has no chat template")
         self.processor = processor
@@ -58,16 +66,29 @@ class QwenCodec:
         marks = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
         self.banned_ids = (*map(token_id, marks), *range(len(self.tokenizer), vocab_size))
         """Ids that must never be sampled: a stray mark breaks the count of picture tokens, the others mean nothing."""
+        self._fitted: dict[int, tuple[ref[Image.Image], ref[Image.Image]]] = {}
+        self._locks = [Lock() for _ in range(64)]
 
     # -- pictures ------------------------------------------------------------------------------------------------
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """The picture as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds."""
+        """The picture as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds.
+
+        As long as it is in use, whoever asks for the same picture gets the same one: the rollouts of a prompt share it.
+        """
         height, width = smart_resize(
             image.height, image.width, self._patch * self._merge, self._min_pixels, self._max_pixels
         )
-        image = image.convert("RGB")
-        return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+        if image.mode == "RGB" and image.size == (width, height):
+            return image
+        key = id(image)
+        with self._locks[key // 64 % len(self._locks)]:
+            of, known = self._fitted.get(key, (None, None))
+            fitted = known() if of and known and of() is image else None
+            if fitted is None:
+                fitted = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+                self._fitted[key] = ref(image, lambda _: self._fitted.pop(key, None)), ref(fitted)
+            return fitted
 
     def picture_tokens(self, fitted: Image.Image) -> int:
         """How many `<|image_pad|>` a fitted picture takes."""
@@ -98,18 +119,28 @@ class QwenCodec:
             closed: Whether the last turn already ends with `<|im_end|>`.
         """
         content = [{"type": "text", "text": text}] + [{"type": "image"} for _ in fitted]
-        rendered = self._render([{"role": role, "content": content}], (), generate=True)
-        return ([] if closed else [self.end_id]) + self._ids("\n" + rendered, fitted)
+        said = self._later([{"role": role, "content": content}], generate=True)
+        return ([] if closed else [self.end_id]) + self._ids("\n" + said, fitted)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an assistant turn without its closing token."""
         end = len(ids) - 1 if ids and ids[-1] == self.end_id else len(ids)
         return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False))
 
+    def turn(self, text: str) -> list[int]:
+        """The ids of an assistant turn that says `text`, as a policy would sample them: behind what the template opens
+        the turn with (`<think>` on thinking models), up to `<|im_end|>`.
+        """
+        opening = self._later((), generate=True).rpartition("<|im_start|>assistant\n")[2]
+        said = text.removeprefix(opening) if text.startswith(opening) else text.removeprefix(opening.strip())
+        return [*self._ids(said, ()), self.end_id]
+
     def conversation(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], images: Sequence[Image.Image]
     ) -> Encoded:
         """A finished conversation with the mask of its assistant tokens, rendered as a rollout would have been.
+
+        The template never renders an assistant turn: some leave out what was thought in earlier ones.
 
         Args:
             messages: Roles and contents; a content is text with `<image>` where the next picture stands.
@@ -117,28 +148,31 @@ class QwenCodec:
             images: All pictures of the conversation, in order.
 
         Raises:
-            InputError: the number of `<image>` isn't the number of pictures.
+            InputError: the number of `<image>` isn't the number of pictures, or an assistant's turn has one or is the
+                first.
         """
         fitted = tuple(self.fit(image) for image in images)
         wanted = sum(message["content"].count("<image>") for message in messages)
         if wanted != len(fitted):
             raise InputError(f"the conversation has {wanted} <image> but {len(fitted)} pictures")
+        if any("<image>" in message["content"] for message in messages if message["role"] == "assistant"):
+            raise InputError("an assistant's turn has an <image>")
+        if messages[0]["role"] == "assistant":
+            raise InputError("the conversation begins with an assistant's turn")
+        turns = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
+        shown = iter(fitted)
         ids: list[int] = []
         mask: list[int] = []
-        used = 0
-        for index, message in enumerate(messages):
-            parts = split_content(message["content"])
-            count = sum(part["type"] == "image" for part in parts)
-            rendered = self._render([{"role": message["role"], "content": parts}], tools if index == 0 else ())
-            piece = self._ids(rendered, fitted[used : used + count])
-            used += count
-            ids += piece
-            if message["role"] == "assistant":
-                head = len(self._ids("<|im_start|>assistant\n", ()))
-                tail = len(piece) - 1 - piece[::-1].index(self.end_id)
-                mask += [int(head <= at <= tail) for at in range(len(piece))]
-            else:
-                mask += [0] * len(piece)
+        for at, stop in zip([-1, *turns], [*turns, len(messages)], strict=True):
+            own = self.turn(messages[at]["content"]) if at >= 0 else []
+            between = messages[at + 1 : stop]
+            said = [{"role": other["role"], "content": split_content(other["content"])} for other in between]
+            more = stop < len(messages)
+            text = "\n" + self._later(said, generate=more) if at >= 0 else self._render(said, tools, generate=more)
+            count = sum(other["content"].count("<image>") for other in between)
+            context = self._ids(text, list(islice(shown, count)))
+            ids += own + context
+            mask += [1] * len(own) + [0] * len(context)
         return Encoded(ids=ids, mask=mask, images=fitted)
 
     def position_ids(self, ids: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:
@@ -161,6 +195,14 @@ class QwenCodec:
             list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=generate
         )
         return str(rendered)
+
+    def _later(self, messages: Sequence[Mapping[str, Any]], *, generate: bool) -> str:
+        """Messages, none of them an assistant's, as they stand behind others: what opens a conversation isn't there."""
+        before = self._render(_OPENING, ())
+        whole = self._render([*_OPENING, *messages], (), generate=generate)
+        if not whole.startswith(before):
+            raise InputError("the chat template renders a message otherwise when others follow it")
+        return whole.removeprefix(before)
 
     def _ids(self, text: str, fitted: Sequence[Image.Image]) -> list[int]:
         """Tokenizes and widens the i-th `<|image_pad|>` to the i-th picture's number of tokens."""

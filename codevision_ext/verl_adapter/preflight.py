@@ -24,6 +24,7 @@ from codevision_ext.judge.prompts import Query
 from codevision_ext.progress import Stages
 from codevision_ext.rollout import Trajectory
 from codevision_ext.scoring import open_judge
+from codevision_ext.types import Frame
 from codevision_ext.verl_adapter import check_rows, check_tokens, memory
 from codevision_ext.verl_adapter.check_recipe import load
 from codevision_ext.verl_adapter.check_rows import Fault, Rows
@@ -93,9 +94,9 @@ def inspect(
         stages.start("rows")
         limit = config.data.max_prompt_length
         rows = check_rows.read_rows(data, rollout, plugin, limit, stages.advance)
-        found += check_rows.findings(rows, limit)
+        found += check_rows.findings(rows, rollout, plugin, limit)
         stages.start("renderings")
-        rendered, played = _renderings(rows, tool, rollout, checkpoint)
+        rendered, played = _renderings(rows, tool, rollout, checkpoint, plugin.coordinates)
         found += rendered
         found += _budgets(config, hf.hf_config, rollout, rows, played)
         stages.start("judge")
@@ -128,7 +129,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _renderings(
-    rows: Rows, settings: ToolSettings, rollout: QwenCodec, checkpoint: QwenCodec
+    rows: Rows, settings: ToolSettings, rollout: QwenCodec, checkpoint: QwenCodec, frame: Frame
 ) -> tuple[list[Finding], list[Trajectory]]:
     """Starts the sandbox and plays a conversation of each file."""
     found: list[Finding] = []
@@ -140,7 +141,9 @@ def _renderings(
             found.append(ok("sandbox", f"code runs behind: {sandbox.start()}"))
             tool = CodeTool(sandbox, settings.max_text_chars, settings.keep_variables)
             for talk in rows.talks:
-                said, trajectory = check_tokens.renderings(talk, tool, rollout=rollout, checkpoint=checkpoint)
+                said, trajectory = check_tokens.renderings(
+                    talk, tool, rollout=rollout, checkpoint=checkpoint, frame=frame
+                )
                 found += said
                 played += [trajectory] if trajectory else []
     except SandboxError as error:

@@ -35,5 +35,5 @@ class CodeImageTool(BaseTool):
         if parsed.call is None:
             return ToolResponse(text=parsed.message), 0.0, {"call": str(parsed.status)}
         observation = await self.code_tool.acall(PictureDesk(pictures), parsed.call)
-        images = [observation.image] if observation.image else None
-        return ToolResponse(text=observation.text, image=images), 0.0, {"call": "ok", "ok": observation.step.ok}
+        made = {"image": [observation.image]} if observation.image else {}  # verl refuses `image=None`
+        return ToolResponse(text=observation.text, **made), 0.0, {"call": "ok", "ok": observation.step.ok}

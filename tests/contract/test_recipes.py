@@ -49,6 +49,8 @@ PUBLISHED_SFT = {
     "optim.lr_warmup_steps_ratio": 0.05,
     "trainer.total_epochs": 2,
 }
+COORDINATES = {"qwen2_5_vl": "seen", "qwen3_vl": "relative"}
+"""What each family learned to write."""
 STAGES = (RECIPES / "base" / "stages.sh").read_text()
 PIXELS_A_TOKEN = {"qwen2_5_vl": 28 * 28, "qwen3_vl": 32 * 32}
 
@@ -129,6 +131,16 @@ def test_a_picture_of_the_largest_size_fits_the_prompt_and_one_that_a_call_makes
     tokens = numbers[0] * numbers[1] * numbers[2] // PIXELS_A_TOKEN[family[1]]
     data = load(RECIPES / name, "grpo").data
     assert tokens <= min(data.max_prompt_length, data.max_response_length) * 3 // 4, "words need room too"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_coordinates_are_those_that_the_model_family_learned_and_of_a_smoke_run_those_of_its_rows(
+    name: str,
+) -> None:
+    family = re.search(r"^family=(\w+)", (RECIPES / name / "run.sh").read_text(), re.MULTILINE)
+    assert family
+    assert load(RECIPES / name, "grpo").codevision.coordinates == COORDINATES[family[1]]
+    assert load(RECIPES / name, "grpo", ["variant=smoke"]).codevision.coordinates == "original"
 
 
 def test_a_call_may_say_as_many_characters_as_in_the_published_run() -> None:

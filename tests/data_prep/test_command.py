@@ -1,14 +1,23 @@
 """What does who types `python -m data_prep` get: the same bytes, a summary, one sentence, nothing by halves?"""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 
+from codevision_ext import cli
 from codevision_ext.files import whole_folder
+from data_prep.__main__ import app, main
+from data_prep.difficulty import Route
+from data_prep.faults import Reason
+from data_prep.lesson import Discarded, Turn
+from data_prep.readers import READERS
 from data_prep.schema import RL_SCHEMA, SFT_SCHEMA
 
 SMALL = ("--rows", "12", "--read-rows", "12", "--sft-rows", "12", "--test-items", "2", "--seed", "5")
@@ -18,6 +27,14 @@ def data_prep(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "data_prep", *arguments], capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of the command, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["data_prep", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -63,24 +80,16 @@ def test_the_json_names_pictures_that_are_there_and_are_those_of_the_parquet(
         assert [turn["value"] for turn in item["conversations"]] == [turn["content"] for turn in row["messages"]]
 
 
-def test_the_same_seed_writes_the_same_bytes(drawn: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    out, _ = drawn
-    again = out.with_name("again")
-    assert data_prep("glyphs", "--out", str(again), *SMALL).returncode == 0
-    assert contents(again) == contents(out)
-
-
-def test_one_part_alone_is_the_same_as_that_part_of_the_whole(
-    drawn: tuple[Path, subprocess.CompletedProcess[str]],
+@pytest.mark.parametrize(
+    ("parts", "names"), [("read", "letters|read"), ("rl", "train|val|test"), ("sft", "sft|images")]
+)
+def test_the_same_seed_writes_the_same_bytes_and_one_part_alone_is_that_part_of_the_whole(
+    drawn: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch, parts: str, names: str
 ) -> None:
     out, _ = drawn
-    part = out.with_name("part")
-    assert data_prep("glyphs", "--out", str(part), *SMALL, "--parts", "read").returncode == 0
-    assert contents(part) == {
-        name: content
-        for name, content in contents(out).items()
-        if name in ("letters.parquet", "read.parquet", "read_val.parquet")
-    }
+    part = out.with_name(parts)
+    assert here(monkeypatch, "glyphs", "--out", str(part), *SMALL, "--parts", parts) == 0
+    assert contents(part) == {name: held for name, held in contents(out).items() if re.match(names, name)}
 
 
 @pytest.mark.parametrize(
@@ -95,25 +104,30 @@ def test_one_part_alone_is_the_same_as_that_part_of_the_whole(
     ],
 )
 def test_a_bad_argument_ends_with_one_sentence_that_names_it(
-    tmp_path: Path, arguments: tuple[str, ...], named: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    named: str,
 ) -> None:
-    ended = data_prep("glyphs", "--out", str(tmp_path / "out"), *arguments)
-    assert ended.returncode == 2
-    assert named in ended.stderr.splitlines()[-1]
-    assert "Traceback" not in ended.stderr
-    assert ended.stdout == ""
+    assert here(monkeypatch, "glyphs", "--out", str(tmp_path / "out"), *arguments) == 2
+    said, told = capsys.readouterr()
+    assert named in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert said == ""
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_is_only_replaced_when_asked(tmp_path: Path) -> None:
+def test_what_is_there_is_only_replaced_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("kept")
     small = ("glyphs", "--out", str(tmp_path / "out"), "--rows", "1", "--read-rows", "1", "--parts", "read")
-    refused = data_prep(*small)
-    assert refused.returncode == 2
-    assert "--force" in refused.stderr
+    assert here(monkeypatch, *small) == 2
+    assert "--force" in capsys.readouterr().err
     assert (tmp_path / "out" / "mine.txt").read_text() == "kept"
-    assert data_prep(*small, "--force").returncode == 0
+    assert here(monkeypatch, *small, "--force") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "letters.parquet",
         "read.parquet",
@@ -136,3 +150,26 @@ def test_a_run_that_breaks_leaves_what_was_there_and_nothing_else(tmp_path: Path
         break_off()
     assert contents(tmp_path) == {"out/old.txt": b"old"}
     assert list(tmp_path.iterdir()) == [out]
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^    python -m (data_prep .*)$", DOCS, re.MULTILINE))
+def test_a_command_of_the_documentation_is_understood(line: str) -> None:
+    _, name, *words = shlex.split(line)
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command.make_context(name, words)
+
+
+def test_the_documentation_names_every_command_schema_reason_and_turn() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name in (*commands, *READERS, *Reason, *Turn, *Discarded, *Route):
+        assert f"`{name}`" in DOCS, name
+
+
+def test_the_commands_are_those_of_codevision_data_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.app(["data", "check", "--help"])
+    assert ended.value.code == 0
+    assert "codevision data check [OPTIONS]" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def test_all_five_sample_types_appear(trajectories: list[Trajectory]) -> None:
 
 def test_turns_alternate_and_every_tag_has_its_picture(trajectories: list[Trajectory]) -> None:
     for trajectory in trajectories:
-        check_turns(trajectory, "here")
+        check_turns(trajectory)
 
 
 def test_every_turn_keeps_the_format_and_the_answer_is_right(rows: list[Row], trajectories: list[Trajectory]) -> None:

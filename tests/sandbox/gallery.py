@@ -1,8 +1,9 @@
 # ruff: noqa: E501 - snippets as a model writes them
 """Snippets in many styles with what they truly do to a picture, and the pictures they are tried on.
 
-`KNOWN` was at hand while the provenance was built, `HELD_OUT` (gallery_held_out.py) was written afterwards.
-Every code works on any picture of at least 400x300; `w` and `h` of a truth are the sides of the input.
+`KNOWN` was at hand while the provenance was built; what is in gallery_held_out.py was written afterwards, and what is in
+gallery_strangers.py and gallery_talkative.py in other styles. Every code works on any picture of at least 400x300; `w`
+and `h` of a truth are the sides of the input.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from codevision_ext.types import Box, Orientation
 
+Truth = tuple[Orientation, tuple[float, float, float, float]]
 Where = Callable[[int, int], tuple[float, float, float, float]]
 
 
@@ -29,14 +31,29 @@ class Snippet:
     net: Orientation | None
     region: Where = whole
     """Visible part in pixels of the input, from its width and height."""
+    found: Callable[[Image.Image], Truth] | None = None
+    """The truth where it depends on what the picture shows."""
+    parent: int = 0
+    """Which of the pictures is used."""
+    pictures: int = 1
+
+    def truth(self, picture: Image.Image) -> Truth | None:
+        if self.found is not None:
+            return self.found(picture)
+        return None if self.net is None else (self.net, self.region(*picture.size))
 
 
-def does(net: str, code: str, region: Where = whole) -> Snippet:
-    return Snippet(code=code, net=Orientation(net), region=region)
+def does(net: str, code: str, region: Where = whole, parent: int = 0, pictures: int = 1) -> Snippet:
+    many = max(pictures, parent + 1)
+    return Snippet(code=code, net=Orientation(net), region=region, parent=parent, pictures=many)
 
 
-def unknown(code: str) -> Snippet:
-    return Snippet(code=code, net=None)
+def finds(found: Callable[[Image.Image], Truth], code: str) -> Snippet:
+    return Snippet(code=code, net=None, found=found)
+
+
+def unknown(code: str, pictures: int = 1) -> Snippet:
+    return Snippet(code=code, net=None, pictures=pictures)
 
 
 def box(x1: float, y1: float, x2: float, y2: float) -> Where:

@@ -8,7 +8,7 @@ from conftest import noise, scene
 from codevision_ext.code_tool import OBSERVATIONS, TOOL_SCHEMA, CodeTool, Observation, PictureDesk
 from codevision_ext.errors import InputError
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.types import Box, ExecStatus, Orientation, Step, ToolCall
+from codevision_ext.types import Box, ExecStatus, Frame, Orientation, Step, ToolCall
 
 
 @pytest.fixture
@@ -78,6 +78,29 @@ def test_a_failed_call_is_explained_and_adds_no_picture(tool: CodeTool, desk: Pi
     assert seen.text == "Error: NameError: name 'imag' is not defined (line 1: image = imag)"
     assert seen.step == Step(ok=False, parent=0, status=ExecStatus.ERROR, isolation=seen.step.isolation)
     assert len(desk.pictures) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("box(9, 0, 9, 5)", "x1 must be less than x2, they are 9 and 9"),
+        ("box(0, 0, 9, 'a')", "y2 must be a number, it is 'a'"),
+        ("point(1, 2, index=1)", "index must be from 0 to 0, it is 1"),
+    ],
+)
+def test_coordinates_that_are_none_are_explained_in_the_model_s_own_line(
+    tool: CodeTool, desk: PictureDesk, code: str, said: str
+) -> None:
+    assert tool.call(desk, ToolCall(code=code)).text == f"Error: ValueError: {said} (line 1: {code})"
+
+
+def test_each_call_writes_in_the_frame_of_its_own_picture_the_earlier_ones_that_run_again_too(sandbox: Sandbox) -> None:
+    tool = CodeTool(sandbox, keep_variables=True)
+    desk = PictureDesk([scene(400, 320)], lambda picture: picture.resize((100, 100)), Frame.SEEN)
+    tool.call(desk, ToolCall(code="first = box(0, 0, 50, 50)\nimage = image.crop(first)"))
+    seen = tool.call(desk, ToolCall(code="print(first, box(0, 0, 50, 50), point(99, 50, 0))", image_index=1))
+    assert desk.pictures[1].size == (200, 160)
+    assert seen.result.stdout == "(0, 0, 200, 160) (0, 0, 100, 80) (396, 160)\n"
 
 
 def test_what_comes_after_an_unknown_step_is_unknown(tool: CodeTool, desk: PictureDesk) -> None:

@@ -12,7 +12,7 @@ from codevision_ext.geometry import ORIENTATION_OPS, apply, compose, compose_all
 from codevision_ext.sandbox import ExecRequest, Sandbox
 from codevision_ext.sandbox.provenance import OPS, Provenance, into_input, trace
 from codevision_ext.sandbox.provenance.probes import coordinate_map, read_map
-from codevision_ext.sandbox.provenance.verify import borne_out
+from codevision_ext.sandbox.provenance.verify import borne_out, nudged
 from codevision_ext.sandbox.provenance.view import View
 from codevision_ext.types import Box, ExecStatus, Orientation
 
@@ -36,6 +36,11 @@ TURN = {
     "# image.rotate(90)\nimage = ImageOps.mirror(image)": Orientation.FH,
     "lost = image.rotate(90)\nimage = ImageOps.mirror(image)": Orientation.FH,
 }
+
+
+def noisy_scene(width: int, height: int) -> Image.Image:
+    """A smooth picture with fine detail on it."""
+    return Image.blend(scene(width, height), noise(width, height, 7), 0.15)
 
 
 def traced(sandbox: Sandbox, code: str, picture: Image.Image, *more: Image.Image) -> Provenance:
@@ -161,6 +166,129 @@ def test_code_that_recognises_a_probe_is_not_believed(sandbox: Sandbox, code: st
         claimed, honest = (traced(sandbox, text, picture) for text in (code, code.replace(IS_A_PROBE, NEVER_A_PROBE)))
         assert claimed.net is None or (claimed.net, claimed.ops) == (honest.net, honest.ops)
         assert claimed.box is None or iou(claimed.box, honest.box or ()) > 0.95
+
+
+def mirrored_but_for_a_sign(width: int, height: int) -> Image.Image:
+    half = scene(width // 2, height)
+    picture = Image.new("RGB", (width, height))
+    picture.paste(half, (0, 0))
+    picture.paste(apply(Orientation.FH, half), (width // 2, 0))
+    picture.paste("white", (20, height - 30, 50, height - 18))
+    return picture
+
+
+def tiles(columns: int, rows: int, side: int, special: int) -> Image.Image:
+    """The same tile again and again, one with a dot."""
+    tile = scene(side, side)
+    picture = Image.new("RGB", (columns * side, rows * side))
+    for place in range(columns * rows):
+        row, column = divmod(place, columns)
+        picture.paste(tile, (column * side, row * side))
+        if place == special:
+            picture.paste("red", (column * side + 40, row * side + 40, column * side + 46, row * side + 46))
+    return picture
+
+
+def test_what_stands_beside_the_shown_part_is_not_overlooked(sandbox: Sandbox) -> None:
+    code = "canvas = GROUND\ncanvas[20:140, 30:190] = a[60:180, 90:250]\nresult = canvas"
+    picture, plain, busy = scene(320, 240), "np.zeros((240, 320, 3), np.uint8)", "a[::-1].copy()"
+    honest = traced(sandbox, "a = np.array(image)\n" + code.replace("GROUND", plain), picture)
+    assert (honest.net, honest.box) == (Orientation.ID, Box(90, 60, 250, 180))
+    lying = traced(sandbox, IS_A_PROBE + code.replace("GROUND", f"{plain} if the_map else {busy}"), picture)
+    assert (lying.net, lying.box) == (None, None)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.4])
+def test_a_collage_shown_for_real_only_is_not_credited(sandbox: Sandbox, share: float) -> None:
+    code = f"{IS_A_PROBE}b = a.copy()\nk = int({share} * a.shape[1])\n"
+    code += "if not the_map: b[:, :k] = a[::-1, :k]\nresult = b[:, ::-1]"
+    assert traced(sandbox, code, scene(320, 240)).net is None
+    assert traced(sandbox, f"{code} // 2 + 30", scene(320, 240)).net is None
+
+
+@pytest.mark.parametrize("change", ["", " // 2", " // 4 * 3 + 30"])
+@pytest.mark.parametrize("special", [0, 5, 10])
+def test_a_tile_among_its_likes_is_the_right_one_or_unknown(sandbox: Sandbox, change: str, special: int) -> None:
+    picture = tiles(4, 3, 80, special)
+    code = (
+        "a = np.array(image)\np = a.astype(np.float32)\nred = cv2.blur(p[..., 0] - p[..., 1:].max(axis=2), (5, 5))\n"
+        "y, x = (int(at) // 80 * 80 for at in np.unravel_index(np.argmax(red), red.shape))\n"
+        f"t = a[y:y + 80, x:x + 80].copy()\nt[35:50, 35:50] = t[20:35, 35:50]\nresult = t{change}"
+    )
+    row, column = divmod(special, 4)
+    seen = traced(sandbox, code, picture)
+    assert seen.box in (None, Box(80 * column, 80 * row, 80 * column + 80, 80 * row + 80))
+
+
+@pytest.mark.parametrize("change", ["", " // 2", " // 4 * 3 + 30"])
+def test_a_nearly_symmetric_picture_shows_which_way_it_was_turned(sandbox: Sandbox, change: str) -> None:
+    picture = mirrored_but_for_a_sign(320, 240)
+    for turn, net in (
+        ("a[:, ::-1]", Orientation.FH),
+        ("a[::-1, ::-1]", Orientation.R180),
+        ("a[:, 1:]", Orientation.ID),
+    ):
+        assert traced(sandbox, f"a = np.array(image)\nresult = {turn}{change}", picture).net is net
+
+
+@pytest.mark.parametrize("change", [" // 2", " // 4 * 3 + 30"])
+def test_a_nearly_symmetric_picture_is_no_cover_for_code_that_recognises_a_probe(sandbox: Sandbox, change: str) -> None:
+    code = f"{IS_A_PROBE}result = (a[:, ::-1] if the_map else a){change}"
+    assert traced(sandbox, code, mirrored_but_for_a_sign(320, 240)).net in (None, Orientation.ID)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.03, 1.1, 1.3])
+def test_a_small_part_is_exact_to_the_pixel_after_a_change_of_brightness(sandbox: Sandbox, factor: float) -> None:
+    picture = tiles(8, 6, 80, 3)
+    for x, y in ((83, 161), (240, 80), (421, 302)):
+        code = f"image = ImageEnhance.Brightness(image.crop(({x}, {y}, {x + 60}, {y + 45}))).enhance({factor})"
+        assert traced(sandbox, code, picture).box == Box(x, y, x + 60, y + 45)
+
+
+def test_a_view_that_is_a_pixel_off_is_moved_to_where_it_fits() -> None:
+    parent, truth = scene(320, 240), Box(60, 40, 180, 160)
+    for net in Orientation:
+        made = apply(net, parent.crop((60, 40, 180, 160)).point(lambda v: v // 2))
+        for dx, dy in ((1, 0), (-1, 2), (0, 0)):
+            view = View(net=net, box=Box(60 + dx, 40 + dy, 180 + dx, 160 + dy), shown=Box(0, 0, 120, 120))
+            assert nudged(parent, made, view).box == truth
+
+
+@pytest.mark.parametrize(
+    ("code", "ops"),
+    [
+        ("ImageEnhance.Contrast(image.rotate(90, expand=True)).enhance(1.2)", ("rotate_90", "contrast_up")),
+        ("ImageOps.grayscale(image.crop((40, 30, 240, 180)))", ("crop", "grayscale")),
+        ("ImageOps.invert(ImageOps.mirror(image))", ("flip_horizontal", "invert")),
+        (
+            "ImageEnhance.Brightness(image.crop((40, 30, 200, 150)).resize((480, 360), Image.LANCZOS)).enhance(0.6)",
+            ("crop", "resize", "brightness_down"),
+        ),
+        ("image.rotate(180).filter(ImageFilter.GaussianBlur(3))", ("rotate_180", "blur")),
+    ],
+)
+def test_changes_of_colour_are_named_once_after_where_and_how_large(
+    sandbox: Sandbox, code: str, ops: tuple[str, ...]
+) -> None:
+    assert traced(sandbox, f"image = {code}", noisy_scene(320, 240)).ops == ops
+
+
+@pytest.mark.parametrize(
+    ("code", "ops"),
+    [
+        ("image.putpixel((9, 9), (255, 0, 0))", ()),
+        ("result = np.clip(np.array(image).astype(int) + 1, 0, 255)", ()),
+        ("b = io.BytesIO()\nimage.save(b, 'JPEG', quality=80)\nresult = Image.open(b)", ()),
+        ("image = image.resize((500, 400), Image.LANCZOS)", ("resize",)),
+        ("image = image.crop((20, 20, 220, 170)).resize((600, 450), Image.NEAREST)", ("crop", "resize")),
+        ("image = ImageOps.invert(image.rotate(30))", ()),
+        ("result = np.roll(255 - np.array(image), 90, axis=1)", ()),
+    ],
+)
+def test_what_is_too_little_to_see_or_of_an_unknown_view_has_no_name(
+    sandbox: Sandbox, code: str, ops: tuple[str, ...]
+) -> None:
+    assert traced(sandbox, f"import io\n{code}", noisy_scene(320, 240)).ops == ops
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from codevision_ext.errors import EngineError, InputError, SandboxError
 from codevision_ext.parsing import malformed_messages, turn_message
 from codevision_ext.rollout import Sample, Trajectory, play
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.types import EndReason, ExecStatus, Step, ToolCall
+from codevision_ext.types import EndReason, ExecStatus, Frame, Step, ToolCall
 
 PICTURE = Image.frombytes("RGB", (4, 2), bytes(range(24)))
 TURN = "image = image.rotate(90, expand=True)"
@@ -76,10 +77,12 @@ ANSWER = "<think>t</think><answer>7</answer>"
 BROKEN = "<think>t</think><tool_call>{</tool_call>"
 
 
-def played(policy: Any, tool: Any, **limits: int) -> Trajectory:
+def played(policy: Any, tool: Any, frame: Frame = Frame.ORIGINAL, **limits: int) -> Trajectory:
     given = EpisodeLimits(**{"response_tokens": 2000, "assistant_turns": 5, "malformed_calls": 2} | limits)
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}]
-    trajectory = asyncio.run(play(prompt, [PICTURE], policy=policy, codec=Letters(), tool=tool, limits=given))
+    trajectory = asyncio.run(
+        play(prompt, [PICTURE], policy=policy, codec=Letters(), tool=tool, limits=given, frame=frame)
+    )
     check_tokens(trajectory, policy)
     return trajectory
 
@@ -115,6 +118,26 @@ def test_a_call_is_run_and_its_picture_is_shown_at_the_model_s_size_and_kept_at_
     assert [picture.size for picture in trajectory.new_pictures] == [(2, 4), (4, 2)]
     assert trajectory.pictures[2].tobytes() == PICTURE.rotate(180).tobytes()
     assert [step.parent for step in trajectory.steps] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("frame", "half", "told"),
+    [
+        (Frame.SEEN, "box(0, 0, 4, 8)", "Picture 1: 8x8."),
+        (Frame.RELATIVE, "box(0, 0, 500, 1000)", "Picture 1: 1000x1000."),
+        (Frame.ORIGINAL, "box(0, 0, 2, 2)", "Picture 1: 2x2."),
+    ],
+)
+def test_coordinates_in_the_model_s_frame_cut_the_picture_at_full_resolution(
+    tool: CodeTool, frame: Frame, half: str, told: str
+) -> None:
+    again = calls(f"image = images[0].crop({half[:-1]}, index=0))", image_index=1)
+    policy = Script(calls(f"image = image.crop({half})"), again, ANSWER)
+    trajectory = played(policy, tool, frame)
+    assert trajectory.messages[1].text == told
+    assert [picture.tobytes() for picture in trajectory.new_pictures] == [PICTURE.crop((0, 0, 2, 2)).tobytes()]
+    assert [step.crops for step in trajectory.steps] == [((0, 0, 2, 2),), ()]
+    assert trajectory.steps[1].noop
 
 
 def test_code_that_fails_is_a_result_that_the_model_reads(tool: CodeTool) -> None:
@@ -222,6 +245,27 @@ def test_a_turn_has_the_room_that_is_left_and_no_more_than_a_turn_s_own(tool: Co
     (_, _, first), (asked, _, second) = policy.asked
     assert first == 200
     assert second == 300 - (len(asked) - len(policy.asked[0][0]))
+
+
+class NotedLetters(Letters):
+    """Notes the threads that it fits pictures on."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        self.threads.append(get_ident())
+        return super().fit(image)
+
+
+def test_pictures_are_fitted_once_each_and_never_on_the_thread_of_the_event_loop(tool: CodeTool) -> None:
+    codec = NotedLetters()
+    prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}]
+    limits = EpisodeLimits(response_tokens=2000, assistant_turns=5)
+    policy = Script(calls(TURN), calls(TURN, image_index=2), ANSWER)
+    trajectory = asyncio.run(play(prompt, [PICTURE] * 2, policy=policy, codec=codec, tool=tool, limits=limits))
+    assert len(codec.threads) == len(trajectory.fitted) == 4
+    assert get_ident() not in codec.threads
 
 
 class LateTool:

@@ -4,6 +4,7 @@ import asyncio
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from threading import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,7 +73,7 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
         return asyncio.run(run())
 
-    play.tokenizer = processor.tokenizer
+    play.tokenizer, play.processor = processor.tokenizer, processor
     return play
 
 
@@ -141,6 +142,46 @@ def test_an_invalid_rollout_moves_no_baseline_and_is_written_down_as_what_it_is(
     assert [(record.step, record.observed.valid) for record in records] == [(5, True), (5, False), (5, True)]
 
 
+def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: PLC0415
+    from verl.trainer.ppo.v1 import agent_loop_tq  # noqa: PLC0415
+
+    from codevision_ext.verl_adapter.agent_loop import _Group, _Worker, shared_codec  # noqa: PLC0415
+    from codevision_ext.verl_adapter.codec import QwenCodec  # noqa: PLC0415
+
+    make, threads, stored = QwenCodec.features, [], []
+
+    def noted(codec: Any, fitted: Any) -> Any:
+        threads.append(get_ident())
+        return make(codec, fitted)
+
+    async def put(fields: Any, **_: Any) -> None:
+        stored.append(fields)
+
+    monkeypatch.setattr(QwenCodec, "features", noted)
+    monkeypatch.setattr(agent_loop_tq, "tq", SimpleNamespace(async_kv_batch_put=put))
+    worker = object.__new__(_Worker)
+    worker.settings, worker.processor = Settings(), play.processor
+    worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
+    output = play(says(play.tokenizer, ANSWER))
+    pictures = output.multi_modal_data["images"]
+
+    async def finish() -> None:
+        worker._groups = {"u": _Group(1, asyncio.get_running_loop().create_future())}
+        worker._storing = asyncio.Semaphore(1)
+        await worker._agent_loop_postprocess(output, False, **ROW, session_id=0)
+
+    asyncio.run(finish())
+    assert len(threads) == 1
+    assert get_ident() not in threads
+    inputs = stored[0]["multi_modal_inputs"][0]
+    inputs = getattr(inputs, "data", inputs)
+    true = make(shared_codec(play.processor), pictures)
+    assert all(torch.equal(inputs[name], true[name]) for name in true)
+
+
 def test_the_step_s_numbers_leave_invalid_rollouts_out_and_too_many_end_the_run(play: Any) -> None:
     from codevision_ext.verl_adapter.agent_loop import _Worker  # noqa: PLC0415
     from codevision_ext.verl_adapter.trainer import check_valid  # noqa: PLC0415
@@ -159,3 +200,17 @@ def test_the_step_s_numbers_leave_invalid_rollouts_out_and_too_many_end_the_run(
         InfraError, match=r"50% of the rollouts of step 3 are invalid, more than codevision.invalid_limit"
     ):
         check_valid(0.5, 0.25, 3)
+
+
+def test_in_verl_s_own_loop_a_call_that_makes_no_picture_is_answered_too() -> None:
+    from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: PLC0415
+
+    tool = CodeImageTool({"wall_s": 30, "live": 1}, None)
+    try:
+        pictures = SimpleNamespace(image_data=[Image.new("RGB", (8, 4), "red")])
+        codes = ("1 / 0", "image = image.copy()", "image = image.rotate(90, expand=True)")
+        told = [asyncio.run(tool.execute("x", {"code": code}, agent_data=pictures))[0] for code in codes]
+    finally:
+        tool._sandbox.close()
+    assert [response.text.split(":")[0] for response in told] == ["Error", "The picture did not change.", "Picture 1"]
+    assert [response.image and response.image[0].size for response in told] == [None, None, (4, 8)]

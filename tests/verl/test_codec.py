@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,23 @@ def test_every_picture_has_as_many_tokens_as_the_processor_makes_features(codec:
     assert encoded.ids.count(codec.image_id) == int(grids.prod(-1).sum()) // 4
     assert [codec.picture_tokens(picture) for picture in encoded.images] == (grids.prod(-1) // 4).tolist()
     assert codec.features(()) == {}
+
+
+def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_picture_and_nothing_of_it_stays(codec: Any) -> None:
+    picture, whole = Image.effect_noise((300, 200), 90).convert("RGB"), codec.fit(PICTURES[0])
+    assert codec.fit(whole) is whole
+    with ThreadPoolExecutor(8) as threads:
+        seen = list(threads.map(codec.fit, [picture] * 8))
+    assert all(one is seen[0] for one in seen)
+    assert codec.fit(picture.copy()) is not seen[0]
+    other = codec.fit(picture.convert("L"))
+    assert (other.mode, other.size) == ("RGB", seen[0].size)
+    del seen
+    assert codec.fit(picture).tobytes() == codec.fit(picture.copy()).tobytes()
+    key = id(picture)
+    assert key in codec._fitted
+    del picture
+    assert key not in codec._fitted
 
 
 def test_a_turn_cut_off_before_its_end_is_closed_by_the_observation(codec: Any) -> None:

@@ -1,8 +1,9 @@
-"""Two pictures on which code shows where it puts what: a map, and a texture for code that changes colours.
+"""Pictures on which code shows where it puts what: a map, and a texture for code that changes colours.
 
 The map's red and green rise and fall along x and y, tile by tile, and its blue numbers the tiles: every pixel says
 where it comes from, and interpolation keeps what it says. The texture is black and white spots of every size that
-look alike nowhere: its corners are found again after whatever keeps edges where they are.
+look alike nowhere: its corners are found again after whatever keeps edges where they are. Where the code looks at what
+it is given, the texture is laid on the picture itself, too faint to be seen.
 """
 
 from functools import lru_cache
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from codevision_ext.sandbox.provenance.verify import shared
-from codevision_ext.sandbox.provenance.view import COVERAGE, Array, View, content_of, fit_view, inside
+from codevision_ext.sandbox.provenance.verify import LARGE, rivalled, shared, unscaled
+from codevision_ext.sandbox.provenance.view import COVERAGE, Array, View, area, content_of, fit_view, inside
 from codevision_ext.types import Box
 
 Pixels = NDArray[np.uint8]
@@ -28,6 +29,10 @@ GRID = 72
 TEXTURE_SIDE = 1024
 """The texture's side, pixels; larger pictures get it magnified by a whole number."""
 DARK, BRIGHT = 48, 232
+LOUDNESS = (2, 24)
+"""Grey levels by which the marks on a picture are brighter or darker: too faint to be seen, and to be dithered."""
+THIN, THICK = 3, 9
+"""Outlines of the spots, pixels: what filters that look for edges leave, and adaptive thresholds on the dark side."""
 FEATURES = 800
 """Corners looked for in an output; in the texture, more."""
 PARENT_SIDE = 1024
@@ -40,8 +45,6 @@ MATCHES = 10
 """Fewer corners that agree are chance."""
 ENOUGH = 20
 """So many corners that agree, and are a quarter of those found, need no second look."""
-RIVAL = 0.8
-"""Another orientation must fit less than this, as a share of how the best one fits."""
 BORDER = 32
 """Corners are looked for this close to the edge, pixels: ORB leaves out its own border."""
 
@@ -138,14 +141,26 @@ def texture(size: tuple[int, int]) -> Image.Image:
     return grey.convert("RGB")
 
 
-@lru_cache(maxsize=2)
-def _texture_corners(outlined: bool) -> tuple[Array, Pixels]:
-    return corners(_outlines(_texture()) if outlined else _texture(), 6 * FEATURES)
+def marks(size: tuple[int, int], loudness: int) -> Image.Image:
+    """The texture, to be added to a picture of `size`: grey values of `loudness` or minus that (mode F)."""
+    bright = np.asarray(texture(size).convert("L")) == BRIGHT
+    return Image.fromarray(np.where(bright, loudness, -loudness).astype(np.float32))
 
 
-def _outlines(grey: Pixels) -> Pixels:
-    """Bright where the grey values change: what filters that look for edges leave."""
-    return np.asarray(cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
+def marked(picture: Image.Image, loudness: int) -> Image.Image:
+    """The picture, RGB, with the marks on it."""
+    grey = np.asarray(marks(picture.size, loudness)).astype(np.int16)[..., None]
+    return Image.fromarray(np.clip(np.asarray(picture.convert("RGB")) + grey, 0, 255).astype(np.uint8))
+
+
+@lru_cache(maxsize=3)
+def _texture_corners(outlines: int) -> tuple[Array, Pixels]:
+    grey, square = _texture(), np.ones((outlines, outlines), np.uint8)
+    if outlines == THIN:
+        grey = np.asarray(cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, square))
+    elif outlines:
+        grey = np.asarray(cv2.dilate(grey, square) - grey)
+    return corners(grey, 6 * FEATURES)
 
 
 def corners(grey: Pixels, count: int = FEATURES) -> tuple[Array, Pixels]:
@@ -161,23 +176,31 @@ def read_texture(seen: Image.Image, size: tuple[int, int]) -> View | None:
     content = content_of(seen)
     if content is None:
         return None
-    times = _magnified(size)
-    for outlined in (False, True):
-        points, descriptors = _texture_corners(outlined)
+    times, ground = _magnified(size), texture(size)
+    view = unscaled(ground, seen, content)
+    if view is not None and _covered(ground, seen, view, content):
+        telling = min(view.box.x2 - view.box.x1, view.box.y2 - view.box.y1) >= LARGE
+        return None if telling and rivalled(ground, seen, view, recoloured=True) else view
+    for outlines in (0, THIN, THICK):
+        points, descriptors = _texture_corners(outlines)
         there = inside(Box(0, 0, size[0] / times, size[1] / times), points)
         known = points[there] * times, descriptors[there]
-        view = register(seen, content, texture(size), known, outlined=outlined)
+        view = register(seen, content, ground, known, outlined=outlines > 0)
         if view is not None:
-            return view
+            return None if rivalled(ground, seen, view, recoloured=True) else view
     return None
 
 
 def register_pair(seen: Image.Image, parent: Image.Image) -> View | None:
     """The view of `parent` that `seen` shows, by its own corners; None where there are too few."""
+    content = Box(0, 0, *seen.size)
+    view = unscaled(parent, seen, content)
+    if view is not None and _covered(parent, seen, view, content):
+        return view
     grey = np.asarray(parent.convert("L"))
     zoom = min(1.0, PARENT_SIDE / max(grey.shape))
     points, descriptors = corners(_zoomed(grey, zoom), 4 * FEATURES)
-    return register(seen, Box(0, 0, *seen.size), parent, (points / zoom, descriptors))
+    return register(seen, content, parent, (points / zoom, descriptors))
 
 
 def register(
@@ -185,8 +208,8 @@ def register(
 ) -> View | None:
     """The view of `parent`, whose corners are `known`, that the content of `seen` shows.
 
-    None where few corners are found, where other things are to be seen as well, or where another orientation of the
-    same part is. `outlined`: the corners are those of the parent's outlines.
+    None where few corners are found, or where other things are to be seen as well. `outlined`: the corners are those
+    of the parent's outlines.
     """
     grey = np.asarray(seen.convert("L").crop(content))
     if outlined:
@@ -206,13 +229,12 @@ def register(
             most, best = agreeing, view
         if agreeing >= max(ENOUGH, len(pairs) / 4):
             break
-    if best is None:
-        return None
-    covered = shared(parent, seen, best)
-    if covered * _area(best.shown) < COVERAGE * _area(content):
-        return None
-    rivals = (shared(parent, seen, view) for view in best.others(parent.size))
-    return best if all(rival < RIVAL * covered for rival in rivals) else None
+    return best if best is not None and _covered(parent, seen, best, content) else None
+
+
+def _covered(parent: Image.Image, seen: Image.Image, view: View, content: Box) -> bool:
+    """Hardly anything else is to be seen in the content."""
+    return shared(parent, seen, view) * area(view.shown) >= COVERAGE * area(content)
 
 
 def _zoomed(grey: Pixels, zoom: float) -> Pixels:
@@ -229,7 +251,3 @@ def _matches(one: Pixels, other: Pixels) -> NDArray[np.int64]:
     nearest = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(one, other, k=2)
     pairs = [(first.queryIdx, first.trainIdx) for first, second in nearest if first.distance < RATIO * second.distance]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-
-
-def _area(box: Box) -> float:
-    return (box.x2 - box.x1) * (box.y2 - box.y1)

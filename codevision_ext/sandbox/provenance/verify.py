@@ -1,6 +1,6 @@
-"""Whether two pictures bear out what a view says of them."""
+"""Whether two pictures bear out what a view says of them, and nothing else as well."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codevision_ext.geometry import apply, inverse, map_size
-from codevision_ext.sandbox.provenance.view import View
+from codevision_ext.sandbox.provenance.view import COVERAGE, View, area, content_of, overlap
+from codevision_ext.types import Box, Orientation
 
 Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
 
 COMPARE_SIDE = 144
 """Pictures are compared at this many pixels per axis at most."""
@@ -24,6 +26,14 @@ SPEAKING = 0.25
 """Share of the parent's blocks with texture that must have texture in a recoloured output."""
 SAME = 0.5
 """Median correlation, and share of the blocks that correlate, from which two pictures show the same."""
+TELLING = 0.8
+"""Median correlation from which marks tell of every block, and not only of the whole."""
+MIXED = 0.4
+"""Share of the correlation with marks from which turned marks are there as well."""
+LARGE = 96
+"""On a smaller part, turned marks may look alike by chance; pixels."""
+KEPT = 0.8
+"""Share of the parent's blocks with texture that must correlate where colours are kept."""
 SHIFT = 1.3
 """How far the output may be off at the compared size, pixels."""
 PEAK = 0.12
@@ -32,23 +42,49 @@ PART_PEAK = 0.5
 """The same for a quarter of a picture, which may be plain: a lower peak says nothing."""
 SMALL = 16
 """Pictures and parts whose sides are shorter can't tell a shift, pixels."""
+RIVAL = 0.6
+"""Another view must fit less than this, as a share of how the claimed one fits."""
+RIVAL_SIDE = 256
+"""Rivals are looked for in a parent of this size at most, pixels."""
+COARSE = 4.0
+"""Standard deviation of the Gaussian that takes off what is the same in many places, pixels of that parent."""
+NEAR_BY = 6
+"""Places this close are the same place, pixels of that parent."""
+MATCH_SIDE = 512
+"""What wasn't resized is looked for in a parent of this size at most, pixels."""
+MIDDLE_SIDE = 128
+"""Side of the part of it that is looked for, pixels of that parent."""
+FOUND = 0.8
+"""How well it must correlate."""
+NUDGE = 2
+"""How far a box may be moved to where it fits better, pixels."""
+NUDGE_SIDE = 256
+"""Side of the part of the output that says where, pixels."""
+CLEAR = 0.9
+"""How well it must fit there."""
+EVEN = 1e-4
+"""How much better, a pixel of the way."""
 
 
 def borne_out(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool) -> float:
     """How well the output agrees with the view, in [0, 1]; 0: it doesn't.
 
-    The edges of the predicted and of the actual picture must lie upon each other, all over, and most blocks with
-    texture must correlate.
+    What isn't shown must be margin, the edges of the predicted and of the actual picture must lie upon each other, all
+    over, and most blocks with texture must correlate; where colours are kept, nearly all of those of the parent.
     """
-    if view.shown == (0, 0, *made.size) and view.scale.tolist() == [1.0, 1.0]:
+    content = content_of(made)
+    if content is not None and area(overlap(view.shown, content)) < COVERAGE * area(content):
+        return 0.0
+    if view.shown == (0, 0, *made.size) and view.is_exact:
         exact = apply(view.net, parent.crop(view.corners))
         if exact.tobytes() == made.tobytes():
             return 1.0
+    recoloured = recoloured and not _same_colours(parent, made, view)
     source, target = _greys(parent, made, view, recoloured=recoloured)
     likeness = max(
         _likenesses(source, target, recoloured=recoloured), key=lambda like: min(like.correlation, like.share)
     )
-    if min(likeness.correlation, likeness.share) < SAME:
+    if likeness.correlation < SAME or likeness.share < (SAME if recoloured else KEPT):
         return 0.0
     return likeness.correlation if likeness.plain or _aligned(_edges(source), _edges(target)) else 0.0
 
@@ -63,10 +99,133 @@ def shared(parent: Image.Image, made: Image.Image, view: View) -> float:
     return 1.0 if share >= SAME and _aligned(_edges(source), _edges(target), PEAK) else share
 
 
+def rivalled(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool) -> bool:
+    """The output could nearly as well show the parent turned otherwise, or another part of it: it can't tell."""
+    zoom = min(1.0, RIVAL_SIDE / max(parent.size))
+    (x1, y1, x2, y2) = np.array(view.box) * zoom
+    room = _at_least_two(parent.width * zoom, parent.height * zoom)
+    size = map_size(view.net, _at_least_two(x2 - x1, y2 - y1))
+    ground = np.asarray(parent.convert("L").resize(room, Image.Resampling.BILINEAR), dtype=np.float32)
+    part = made.convert("L").resize(size, Image.Resampling.BILINEAR, box=view.shown)
+    rows, columns = (slice(max(0, round(at) - NEAR_BY), round(at) + NEAR_BY + 1) for at in (y1, x1))
+    best, rival = 0.0, 0.0
+    for of_parent, of_part in ((_fine, _fine), *(((_outlines, _outlines), (_outlines, _fine)) if recoloured else ())):
+        fits = {
+            net: _fits(of_parent(ground), of_part(np.asarray(apply(inverse(net), part), dtype=np.float32)))
+            for net in Orientation
+        }
+        near = fits[view.net][rows, columns]
+        own = float(near.max(initial=0.0))
+        near.fill(0.0)
+        if own > best:
+            best, rival = own, max(float(others.max(initial=0.0)) for others in fits.values())
+    return rival >= RIVAL * best
+
+
+def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: View) -> bool | None:
+    """What marks on the parent changed in the output lies where the view puts them; None where too little changed.
+
+    Args:
+        marks: What was added to the parent, in its size (mode F).
+        made: The output.
+        marked: The output of the parent with the marks, in the size of `made`.
+        view: What the output is said to show.
+    """
+    levels = np.asarray(made.convert("L"))
+    change = (np.asarray(marked, dtype=np.float32) - np.asarray(made, dtype=np.float32)).sum(axis=2)
+    there = np.bincount(levels.ravel(), minlength=256)
+    tone = np.bincount(levels.ravel(), change.ravel(), minlength=256) / np.maximum(there, 1)
+    change -= tone[levels].astype(np.float32)  # what the whole picture's colours changed, not the marks in place
+    size = _compared(view)
+    source = np.asarray(predicted(marks, view, size, Image.Resampling.BILINEAR), dtype=np.float32)
+    target = np.asarray(Image.fromarray(change).resize(size, Image.Resampling.BILINEAR, box=view.shown))
+    if not np.ptp(source) or not np.ptp(target):
+        return None
+    (x1, y1, x2, y2), enough = view.box, max(LARGE, max(marks.size) / 16)
+    if min(x2 - x1, y2 - y1) >= enough:
+        turned = [predicted(marks, other, size, Image.Resampling.BILINEAR) for other in view.others(marks.size)]
+        shown = [target, source, *map(np.asarray, turned)]
+        own, *others = np.abs(np.corrcoef([picture.ravel() for picture in shown])[0, 1:])
+        if max(others) >= MIXED * own:
+            return False
+    correlation, mixed, moved = _correlations(source, target)
+    speaking = correlation[(mixed > mixed.max() / 4) & (moved > 0)]
+    if len(speaking) and np.median(speaking) >= TELLING:
+        return bool((speaking >= SAME).mean() >= KEPT)
+    return True if min(size) >= SMALL and _aligned(source, target) else None
+
+
+def unscaled(parent: Image.Image, seen: Image.Image, content: Box) -> View | None:
+    """The view that the content of `seen` shows if nothing was resized; None where its middle isn't in the parent.
+
+    Correlation finds it under most changes of colour, whatever the size of the part.
+    """
+    zoom = min(1.0, MATCH_SIDE / max(parent.size))
+    (u1, v1, u2, v2), half = map(round, content), round(MIDDLE_SIDE / 2 / zoom)
+    u, v = (u1 + u2) // 2, (v1 + v2) // 2
+    middle = Box(max(u1, u - half), max(v1, v - half), min(u2, u + half), min(v2, v + half))
+    part = seen.convert("L").crop(middle)
+    if min(part.size) * zoom < SMALL:
+        return None
+    room = _at_least_two(parent.width * zoom, parent.height * zoom)
+    ground = _fine(np.asarray(parent.convert("L").resize(room, Image.Resampling.BOX), dtype=np.float32))
+    best, view = FOUND, None
+    for net in Orientation:
+        turned = apply(inverse(net), part)
+        small = turned.resize(_at_least_two(turned.width * zoom, turned.height * zoom), Image.Resampling.BOX)
+        fits = _fits(ground, _fine(np.asarray(small, dtype=np.float32)))
+        if fits.max(initial=0.0) > best:
+            best = float(fits.max())
+            y, x = (round(float(at) / zoom) for at in np.unravel_index(np.argmax(fits), fits.shape))
+            x, y = max(0, min(x, parent.width - turned.width)), max(0, min(y, parent.height - turned.height))
+            view = View(net=net, box=Box(x, y, x + turned.width, y + turned.height), shown=middle)
+    if view is None:
+        return None
+    view = nudged(parent, seen, view)
+    whole = view.extended(Box(0, 0, *seen.size), parent.size)
+    bare = whole.shown == (0, 0, *seen.size) and content_of(apply(view.net, parent.crop(whole.corners))) == content
+    return whole if bare else view.extended(content, parent.size)
+
+
+def nudged(parent: Image.Image, made: Image.Image, view: View) -> View:
+    """The view moved by a pixel or two to where its middle fits better; only where nothing was resized."""
+    if not view.is_exact:
+        return view
+    x1, y1, x2, y2 = view.corners
+    left, top = max(x1, (x1 + x2 - NUDGE_SIDE) // 2), max(y1, (y1 + y2 - NUDGE_SIDE) // 2)
+    right, bottom = min(x2, left + NUDGE_SIDE), min(y2, top + NUDGE_SIDE)
+    west, north, east, south = (
+        max(0, min(NUDGE, at)) for at in (left, top, parent.width - right, parent.height - bottom)
+    )
+    ground = parent.crop((left - west, top - north, right + east, bottom + south))
+    part = apply(inverse(view.net), made.crop(view.shown)).crop((left - x1, top - y1, right - x1, bottom - y1))
+    fits = _fits(*(np.asarray(side.convert("L"), dtype=np.float32) for side in (ground, part)))
+    if fits.max(initial=0.0) < CLEAR:
+        return view
+    moved = np.abs(np.indices(fits.shape) - np.array([north, west])[:, None, None]).sum(axis=0)
+    y, x = np.unravel_index(np.argmax(fits - EVEN * moved), fits.shape)
+    dx, dy = int(x) - west, int(y) - north
+    box = Box(x1 + dx, y1 + dy, x2 + dx, y2 + dy)
+    ends = (0.0 if low <= 2 * NUDGE else low for low in view.shown[:2])
+    reach = (
+        float(side) if high >= side - 2 * NUDGE else high for high, side in zip(view.shown[2:], made.size, strict=True)
+    )
+    return replace(view, box=box).extended(Box(*ends, *reach), parent.size)
+
+
 def predicted(parent: Image.Image, view: View, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
     """What `view` says that the shown part of the output looks like, at `size`."""
     part = parent.resize(map_size(inverse(view.net), size), method, box=view.box, reducing_gap=2.0)
     return apply(view.net, part)
+
+
+def aligned_pair(parent: Image.Image, made: Image.Image, view: View) -> tuple[Pixels, Pixels]:
+    """What is shown as the view predicts it, and as it is: RGB, shape (H, W, 3), at the lower of the resolutions."""
+    (x1, y1, x2, y2), (u1, v1, u2, v2) = view.box, view.shown
+    wide, high = map_size(view.net, _at_least_two(x2 - x1, y2 - y1))
+    size = _at_least_two(min(wide, u2 - u1), min(high, v2 - v1))
+    actual = made.resize(size, Image.Resampling.BILINEAR, box=view.shown, reducing_gap=2.0)
+    return np.asarray(predicted(parent, view, size, Image.Resampling.BILINEAR)), np.asarray(actual)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +235,25 @@ class _Likeness:
     correlation: float
     """Median of |correlation| over blocks that have texture, in [0, 1]."""
     share: float
-    """Share of those blocks that correlate by at least half, in [0, 1]."""
+    """Share of those blocks, or of the parent's alone where colours are kept, that correlate by at least half."""
     plain: bool = False
     """Neither has texture; then both numbers tell whether their grey values are near."""
+
+
+def _compared(view: View) -> tuple[int, int]:
+    """The size at which what is shown is compared."""
+    (u1, v1, u2, v2) = view.shown
+    return _at_least_two(min(COMPARE_SIDE, u2 - u1), min(COMPARE_SIDE, v2 - v1))
+
+
+def _at_least_two(width: float, height: float) -> tuple[int, int]:
+    return max(2, round(width)), max(2, round(height))
+
+
+def _same_colours(parent: Image.Image, made: Image.Image, view: View) -> bool:
+    """What is predicted and what is there have the same colours, wherever they are."""
+    one, other = (np.sort(side.reshape(-1, 3), axis=0).astype(np.int16) for side in aligned_pair(parent, made, view))
+    return bool(np.abs(one - other).mean(axis=0).max() <= NEAR / 2)
 
 
 def _greys(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool) -> tuple[Floats, Floats]:
@@ -86,8 +261,7 @@ def _greys(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bo
 
     Where colours changed, the predicted one is the mixture of red, green and blue that is nearest to the actual one.
     """
-    (u1, v1, u2, v2) = view.shown
-    size = max(2, min(COMPARE_SIDE, round(u2 - u1))), max(2, min(COMPARE_SIDE, round(v2 - v1)))
+    size = _compared(view)
     actual = made.resize(size, Image.Resampling.BILINEAR, box=view.shown, reducing_gap=2.0)
     target = np.asarray(actual.convert("L"), dtype=np.float32)
     colours = np.asarray(predicted(parent, view, size, Image.Resampling.BILINEAR), dtype=np.float32)
@@ -136,6 +310,8 @@ def _aligned(source: Floats, target: Floats, part_peak: float | None = None) -> 
 
 def _shift(source: Floats, target: Floats) -> tuple[float, float]:
     """How far the target is off, pixels, and how clear that is, about [0, 1]."""
+    if not np.ptp(source) or not np.ptp(target):
+        return 0.0, 0.0
     window = cv2.createHanningWindow(source.shape[::-1], cv2.CV_32F)
     (dx, dy), peak = cv2.phaseCorrelate(source - source.mean(), target - target.mean(), window)
     return float(np.hypot(dx, dy)), float(peak)
@@ -146,21 +322,44 @@ def _edges(grey: Floats) -> Floats:
     return np.asarray(cv2.GaussianBlur(strength, (0, 0), 1.0), dtype=np.float32)
 
 
+def _outlines(grey: Floats) -> Floats:
+    return _fine(_edges(grey))
+
+
+def _fine(grey: Floats) -> Floats:
+    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), COARSE), dtype=np.float32)
+
+
+def _fits(ground: Floats, part: Floats) -> Floats:
+    """|Correlation| of the part with every place of the ground, shape (places down, places right); may be empty."""
+    down, right = (max(0, room - side + 1) for room, side in zip(ground.shape, part.shape, strict=True))
+    if not down or not right or not np.ptp(part):
+        return np.zeros((down, right), np.float32)
+    return np.abs(np.asarray(cv2.matchTemplate(ground, part, cv2.TM_CCOEFF_NORMED), dtype=np.float32))
+
+
 def _alike(one: Floats, other: Floats, *, recoloured: bool) -> _Likeness:
-    a, b = _blocks(one), _blocks(other)
-    mean_a, mean_b = a.mean(axis=1, keepdims=True), b.mean(axis=1, keepdims=True)
-    a, b = a - mean_a, b - mean_b
-    power_a, power_b = (a * a).mean(axis=1), (b * b).mean(axis=1)
+    correlation, power_a, power_b = _correlations(one, other)
     textured_a, textured_b = power_a > TEXTURE**2, power_b > TEXTURE**2
     textured = textured_b if recoloured else textured_a | textured_b
+    kept = textured_b if recoloured else textured_a
     if not textured.any():
-        same = not recoloured and np.abs(mean_a - mean_b).max() <= NEAR
+        same = not recoloured and np.abs(_blocks(one).mean(axis=1) - _blocks(other).mean(axis=1)).max() <= NEAR
         return _Likeness(correlation=float(same), share=float(same), plain=True)
-    if textured.sum() < SPEAKING * textured_a.sum():
+    if not kept.any() or textured.sum() < SPEAKING * textured_a.sum():
         return _Likeness(correlation=0.0, share=0.0)
+    untouched = not recoloured and (np.abs(one - other) <= NEAR).mean() >= COVERAGE
+    middle = np.median(correlation[kept if untouched else textured])
+    return _Likeness(correlation=float(middle), share=float((correlation[kept] >= 0.5).mean()))
+
+
+def _correlations(one: Floats, other: Floats) -> tuple[Floats, Floats, Floats]:
+    """For each block |correlation|, 0 where one is plain, and the variances of both; shape (n,) each."""
+    a, b = (blocks - blocks.mean(axis=1, keepdims=True) for blocks in (_blocks(one), _blocks(other)))
+    power_a, power_b = (a * a).mean(axis=1), (b * b).mean(axis=1)
     scale = np.sqrt(power_a * power_b)
-    correlation = np.divide(np.abs((a * b).mean(axis=1)), scale, out=np.zeros_like(scale), where=scale > 0)[textured]
-    return _Likeness(correlation=float(np.median(correlation)), share=float((correlation >= 0.5).mean()))
+    correlation = np.divide(np.abs((a * b).mean(axis=1)), scale, out=np.zeros_like(scale), where=scale > 0)
+    return correlation, power_a, power_b
 
 
 def _blocks(grey: Floats) -> Floats:

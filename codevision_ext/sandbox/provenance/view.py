@@ -45,12 +45,26 @@ class View:
         wide, high = map_size(inverse(self.net), (u2 - u1, v2 - v1))  # type: ignore[arg-type]
         return np.array([(x2 - x1) / wide, (y2 - y1) / high])
 
+    @property
+    def is_exact(self) -> bool:
+        """Nothing was resized: a pixel of the output is one of the parent."""
+        return bool((self.scale == 1.0).all())
+
     def others(self, size: tuple[int, int]) -> "list[View]":
-        """What else could look like this in a symmetric parent of `size`."""
+        """What would look like this in a symmetric parent of `size`."""
         turns = [turn for turn in Orientation if turn is not Orientation.ID and map_size(turn, size) == size]
         return [
             replace(self, net=compose(inverse(turn), self.net), box=map_box(self.box, turn, size)) for turn in turns
         ]
+
+    def extended(self, shown: Box, size: tuple[int, int]) -> "View":
+        """The same for as much of `shown` as lies in a parent of `size`; only where nothing was resized."""
+        corners = self.source(np.array(shown).reshape(2, 2))
+        (x1, y1), (x2, y2) = corners.min(axis=0).round().tolist(), corners.max(axis=0).round().tolist()
+        box = overlap(Box(x1, y1, x2, y2), Box(0, 0, *size))
+        inner = map_box(Box(box.x1 - x1, box.y1 - y1, box.x2 - x1, box.y2 - y1), self.net, (int(x2 - x1), int(y2 - y1)))
+        u, v = shown[:2]
+        return View(net=self.net, box=box, shown=Box(u + inner.x1, v + inner.y1, u + inner.x2, v + inner.y2))
 
     def source(self, outs: Array) -> Array:
         """Where points of the output come from, in pixels of the parent; shape (n, 2) both."""
@@ -160,3 +174,13 @@ def _varied(rows: NDArray[np.uint8]) -> tuple[int, int]:
 def inside(box: Box, points: Array) -> NDArray[np.bool_]:
     """Which points, shape (n, 2), lie in the box."""
     return np.asarray(np.all((points >= box[:2]) & (points < box[2:]), axis=1))
+
+
+def area(box: Box) -> float:
+    """Pixels; 0 where there is nothing in it."""
+    return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
+
+
+def overlap(one: Box, other: Box) -> Box:
+    """What both cover; without area where they don't meet."""
+    return Box(max(one.x1, other.x1), max(one.y1, other.y1), min(one.x2, other.x2), min(one.y2, other.y2))

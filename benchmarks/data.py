@@ -1,0 +1,158 @@
+"""How fast is `data_prep convert` beside `datasets.map` with default settings? The same rows, the same conversion.
+
+    python benchmarks/data.py --rows 5000
+
+Both read one parquet file with JPEG pictures, check every picture, normalise the fields and write a parquet file. The
+rows that come out are compared. Runs alternate; medians are reported, with the largest memory of the process and its
+children.
+"""
+
+import argparse
+import io
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from data_prep.convert import Options, Target, convert
+from data_prep.pipeline import cores
+from data_prep.readers import READERS, Place
+from data_prep.schema import CONVERTED_RL_SCHEMA, rl_record
+from data_prep.settle import Limits, settle_row
+from data_prep.sources import find
+from data_prep.writers import whole_parquet
+
+
+def write_rows(path: Path, count: int, size: tuple[int, int]) -> None:
+    """Rows as CodeVision-RL has them, with JPEGs of this size: 64 pictures, each file with a comment of its own."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(64):
+        noise = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+        pictures.append(buffer.getvalue())
+    with pq.ParquetWriter(path, pa.Table.from_pylist([row(0, pictures[0])]).schema) as writer:
+        for first in range(0, count, 256):
+            rows = [
+                row(index, commented(pictures[index % 64], index)) for index in range(first, min(count, first + 256))
+            ]
+            writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
+
+
+def commented(jpeg: bytes, number: int) -> bytes:
+    """The file with a COM segment behind its first marker."""
+    return jpeg[:2] + b"\xff\xfe\x00\x06" + number.to_bytes(4) + jpeg[2:]
+
+
+def row(index: int, picture: bytes) -> dict[str, object]:
+    """One row."""
+    question = f"What is word {index}?"
+    return {
+        "data_source": "hiertext",
+        "prompt": [{"role": "user", "content": f"<image>\n{question}"}],
+        "images": [{"bytes": picture, "path": "a.jpg"}],
+        "reward_model": {"style": "rule", "ground_truth": f"word{index}"},
+        "extra_info": {
+            "answer": f"word{index}",
+            "bbox": [10.0, 10.0, 60.0, 30.0],
+            "dataset_name": "hiertext",
+            "index": index,
+            "question": question,
+            "split": "train",
+            "transform": ["crop", "rotate_90"],
+        },
+    }
+
+
+def by_us(source: Path, out: Path, workers: int) -> None:
+    """`data_prep convert`."""
+    with whole_parquet(out, CONVERTED_RL_SCHEMA, force=True) as writer:
+        convert(find([source]), Options(target=Target.RL), writer, workers=workers)
+
+
+def by_datasets(source: Path, out: Path, _: int) -> None:
+    """The same reader and the same checks, row by row in `datasets.map` as it comes."""
+    import datasets  # noqa: PLC0415
+
+    datasets.disable_caching()
+    datasets.disable_progress_bars()
+    reader = READERS["codevision-rl"]
+
+    def one(record: dict[str, object], number: int) -> dict[str, object]:
+        place = Place(name="a", row=number, pictures=source.parent, turns=False)
+        (item,) = reader.read(record, place)
+        settled, faults = settle_row(item, Limits())  # type: ignore[arg-type]
+        assert not faults
+        made = rl_record(settled)
+        made["extra_info"]["licence"] = reader.licence
+        return made
+
+    with tempfile.TemporaryDirectory() as cache:
+        table = datasets.Dataset.from_parquet(str(source), cache_dir=cache)
+        features = datasets.Features.from_arrow_schema(CONVERTED_RL_SCHEMA)
+        table.map(one, with_indices=True, features=features).to_parquet(out)
+
+
+def measured(run: object, *arguments: object) -> tuple[float, float]:
+    """Seconds, and the largest memory of the process and its children together, MiB; in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=run, args=arguments)  # type: ignore[arg-type]
+    start = time.perf_counter()
+    process.start()
+    watched, most = psutil.Process(process.pid), 0
+    while process.is_alive():
+        try:
+            family = [watched, *watched.children(recursive=True)]
+            most = max(most, sum(member.memory_info().rss for member in family))
+        except psutil.NoSuchProcess:
+            continue
+        process.join(0.1)
+    if process.exitcode:
+        raise SystemExit(f"exit code {process.exitcode}")
+    return time.perf_counter() - start, most / 2**20
+
+
+def main() -> None:
+    """Write the rows, run both, print the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=5000)
+    parser.add_argument("--size", default="1024x768", help="of the pictures, pixels")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=cores())
+    options = parser.parse_args()
+    width, height = map(int, options.size.split("x"))
+    runs: dict[str, list[tuple[float, float]]] = {"data_prep": [], "datasets": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_rows(folder / "in.parquet", options.rows, (width, height))
+        for _ in range(options.repeats):
+            for label, run in (("data_prep", by_us), ("datasets", by_datasets)):
+                runs[label].append(measured(run, folder / "in.parquet", folder / f"{label}.parquet", options.workers))
+        same = (
+            pq.read_table(folder / "data_prep.parquet").to_pylist()
+            == pq.read_table(folder / "datasets.parquet").to_pylist()
+        )
+        size = (folder / "in.parquet").stat().st_size
+    seconds = {label: statistics.median(each[0] for each in times) for label, times in runs.items()}
+    told = {
+        "rows": options.rows,
+        "input_mib": size / 2**20,
+        "workers": options.workers,
+        "rows_per_s": {label: options.rows / value for label, value in seconds.items()},
+        "ratio": seconds["datasets"] / seconds["data_prep"],
+        "largest_mib": {label: max(each[1] for each in times) for label, times in runs.items()},
+        "same_rows": same,
+    }
+    print(json.dumps(told, indent=2))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

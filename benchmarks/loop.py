@@ -1,0 +1,425 @@
+"""What does the agent loop cost beside verl's own, and does a crowd of rollouts leave the event loop and memory alone?
+
+`python benchmarks/loop.py overhead [--rounds N]` plays the same scripted rollouts with verl's tool agent loop and with
+ours, in turn, with one processor, one sandbox and one tool. `crowd [--rounds N] [--rollouts N]` plays many at once
+through the worker. The engine is a script, and what verl's store would get is dropped. Prints Markdown; exits 1 when a
+target is missed. docs/loop.md has the figures.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from asyncio.events import Handle
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+warnings.simplefilter("ignore")  # transformers and verl warn at import, by the dozen
+
+from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda  # noqa: E402
+
+use_cpu_if_no_cuda()
+
+import torch  # noqa: E402
+from verl.experimental.agent_loop.agent_loop import AgentLoopWorker, DictConfigWrap, ToolListWrap  # noqa: E402
+from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop  # noqa: E402
+from verl.trainer.ppo.v1 import agent_loop_tq  # noqa: E402
+from verl.utils import hf_processor  # noqa: E402
+from verl.utils.dataset.rl_dataset import RLHFDataset  # noqa: E402
+from verl.workers.rollout.replica import TokenOutput  # noqa: E402
+
+from codevision_ext.verl_adapter import tiny_model  # noqa: E402
+from codevision_ext.verl_adapter.agent_loop import (  # noqa: E402
+    STORED_AT_ONCE,
+    CodeVisionAgentLoop,
+    _Worker,
+    shared_codec,
+)
+from codevision_ext.verl_adapter.check_recipe import load  # noqa: E402
+from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: E402
+
+DEMO = Path(__file__).parents[1] / "recipe" / "demo"
+SIZES = {"84x84": (84, 84), "1 MP": (1008, 980)}
+"""Multiples of what a token covers, so that the model sees the very picture that the code gets."""
+CODES = (
+    "image = image.rotate(90, expand=True)",
+    "image = ImageOps.flip(image)",
+    "image = image.rotate(180)",
+)
+TURNS = len(CODES) + 1
+ROLLOUTS_OF_A_PROMPT = 8
+THINKING_S = 0.5
+"""A crowd's engine answers after up to so long, at random."""
+MOST_OVERHEAD, MOST_CALLBACK_MS, MOST_GROWTH = 1.1, 50.0, 0.03
+
+
+class Kit:
+    """Everything that both loops share."""
+
+    def __init__(self, folder: Path) -> None:
+        sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "max_pixels": 2**20}
+        tiny_model.build("qwen2_5_vl", folder, texts=tiny_model.corpus(), **sizes)
+        self.processor = hf_processor(str(folder))
+        self.codec = shared_codec(self.processor)
+        self.config = load(
+            DEMO,
+            "grpo",
+            [
+                *("data.max_prompt_length=8192", "data.max_response_length=16384", "codevision.turn_tokens=null"),
+                f"actor_rollout_ref.rollout.n={ROLLOUTS_OF_A_PROMPT}",
+                f"actor_rollout_ref.rollout.multi_turn.max_assistant_turns={TURNS}",
+                "actor_rollout_ref.rollout.multi_turn.max_tool_response_length=10240",
+            ],
+        )
+        self.tool = CodeImageTool({"wall_s": 60}, None)
+        self.tool._sandbox.start()
+
+    def close(self) -> None:
+        self.tool._sandbox.close()
+
+    def around(self, engine: "Script") -> dict[str, Any]:
+        """What verl hands to an agent loop."""
+        return {
+            "trainer_config": DictConfigWrap(self.config),
+            "server_manager": engine,
+            "tokenizer": self.processor.tokenizer,
+            "processor": self.processor,
+            "hf_model_type": "qwen2_5_vl",
+            "dataset_cls": RLHFDataset,
+            "data_config": DictConfigWrap(self.config.data),
+            "tools": ToolListWrap([self.tool]),
+        }
+
+
+class Script:
+    """An engine that says one turn after the other: a call for each of `CODES`, then an answer."""
+
+    def __init__(self, kit: Kit, thinking_s: float = 0.0) -> None:
+        calls = [
+            {"name": "code_image_tool", "arguments": {"code": code, "image_index": at}} for at, code in enumerate(CODES)
+        ]
+        said = [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls] + ["<answer>7</answer>"]
+        self.turns = [kit.codec.turn(f"<think>\nIt lies.\n</think>\n\n{text}") for text in said]
+        self.thinking_s = thinking_s
+        self.asked: defaultdict[str, int] = defaultdict(int)
+
+    async def generate(self, request_id: str, **_: Any) -> TokenOutput:
+        """As verl's client."""
+        ids = self.turns[self.asked[request_id]]
+        self.asked[request_id] += 1
+        if self.thinking_s:
+            await asyncio.sleep(random.random() * self.thinking_s)
+        log_probs = [-1.0] * len(ids)
+        extra = {"global_steps": 1}
+        return TokenOutput(token_ids=ids, log_probs=log_probs, stop_reason="completed", extra_fields=extra)
+
+
+def photo(size: tuple[int, int], seed: int) -> Image.Image:
+    """Noise of two scales."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (size[1] // 16 + 1, size[0] // 16 + 1, 3), np.uint8))
+    fine = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
+    return Image.blend(coarse.resize(size, Image.Resampling.BICUBIC), fine, 0.1)
+
+
+def row(picture: Image.Image, uid: str) -> dict[str, Any]:
+    """A prompt as verl's dataset gives it."""
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": "Which number is it?"}]
+    return {
+        "raw_prompt": [{"role": "user", "content": content}],
+        "uid": uid,
+        "global_steps": 1,
+        "data_source": "made up",
+        "reward_model": {"ground_truth": ["7"]},
+        "extra_info": {"index": 0, "transform": ["rotate_90"]},
+        "index": 0,
+    }
+
+
+# -- overhead ----------------------------------------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Seconds spent in the tool and in the engine."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._inside = False
+
+    def timed(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """The same function, on the watch; calls of one timed function by another count once."""
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return await function(*args, **kwargs)
+            self._inside = True
+            start = time.perf_counter()
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - start
+                self._inside = False
+
+        return run
+
+
+async def overhead(kit: Kit, rounds: int) -> bool:
+    """Prints what is left of a rollout's time without engine and tool; whether ours is within the target."""
+    watch = Stopwatch()
+    engine = Script(kit)
+    engine.generate = watch.timed(engine.generate)
+    kit.tool.execute = watch.timed(kit.tool.execute)
+    kit.tool.code_tool.begin = watch.timed(kit.tool.code_tool.begin)
+    stock = object.__new__(AgentLoopWorker)
+    stock.processor, stock.tokenizer, stock.mm_processor_kwargs = kit.processor, kit.processor.tokenizer, {}
+
+    async def play_ours(given: dict[str, Any]) -> Any:
+        return await CodeVisionAgentLoop(**kit.around(engine)).run({}, **given)
+
+    async def play_stock(given: dict[str, Any]) -> Any:
+        return await ToolAgentLoop(**kit.around(engine)).run({}, **given)
+
+    def tensors_ours(output: Any, ids: torch.Tensor) -> None:
+        features = kit.codec.features(output.multi_modal_data["images"])
+        kit.codec.position_ids(ids, features["image_grid_thw"])
+
+    def tensors_stock(output: Any, ids: torch.Tensor) -> None:
+        features = stock._compute_multi_modal_inputs(output, ids)
+        stock._compute_position_ids(ids[None], torch.ones_like(ids)[None], features)
+
+    ways = {"verl's": (play_stock, tensors_stock), "ours": (play_ours, tensors_ours)}
+    times: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for number in range(rounds + 1):
+        for size, sides in SIZES.items():
+            picture = photo(sides, number)
+            tokens = {}
+            for name, (play, tensors) in ways.items():
+                uid = f"{number} {size} {name}"
+                watch.seconds = 0.0
+                start = time.perf_counter()
+                output = await play(row(picture, uid) | {"session_id": 0})
+                loop = time.perf_counter() - start - watch.seconds
+                ids = torch.tensor(output.prompt_ids + output.response_ids)
+                start = time.perf_counter()
+                tensors(output, ids)
+                if number:  # the first round only warms up
+                    times[size, name, "loop"].append(loop)
+                    times[size, name, "tensors"].append(time.perf_counter() - start)
+                    times[size, name, "both"].append(times[size, name, "loop"][-1] + times[size, name, "tensors"][-1])
+                tokens[name] = (sum(output.response_mask), len(output.multi_modal_data["images"]))
+            if len(set(tokens.values())) != 1:
+                raise SystemExit(f"the loops didn't play the same turns: {tokens}")
+    write("| pictures | part | verl's, ms | ours, ms | ours / verl's |\n|---|---|---|---|---|")
+    within = True
+    for size in SIZES:
+        for part in ("loop", "tensors", "both"):
+            theirs, ours = (1000 * statistics.median(times[size, name, part]) for name in ways)
+            write(f"| {size} | {part} | {theirs:.1f} | {ours:.1f} | {ours / theirs:.2f} |")
+            within &= part == "tensors" or ours <= MOST_OVERHEAD * theirs
+    write(f"\nTarget, loop and both: at most {MOST_OVERHEAD} times verl's: {verdict(within)}")
+    return within
+
+
+# -- crowd -------------------------------------------------------------------------------------------------------------
+
+
+class Callbacks:
+    """How long each callback of the event loop took."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.slowest: list[tuple[float, float, str]] = []
+        """Wall milliseconds, of them on the CPU, and whose it was."""
+        self.collection = 0.0
+        """The longest run of Python's garbage collector, on whatever thread, milliseconds on the CPU."""
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Everything that an event loop of this process runs in the meantime."""
+        run = Handle._run
+
+        def timed(handle: Handle) -> None:
+            start, cpu = time.perf_counter(), time.thread_time()
+            run(handle)
+            took, cpu = 1000 * (time.perf_counter() - start), 1000 * (time.thread_time() - cpu)
+            self.count += 1
+            if took > 1:
+                self.slowest.append((took, cpu, whose(handle)))
+                self.slowest = sorted(self.slowest, reverse=True)[:20]
+
+        began = 0.0
+
+        def collect(phase: str, _: dict[str, int]) -> None:
+            nonlocal began
+            if phase == "start":
+                began = time.thread_time()
+            else:
+                self.collection = max(self.collection, 1000 * (time.thread_time() - began))
+
+        Handle._run = timed
+        gc.callbacks.append(collect)
+        try:
+            yield
+        finally:
+            Handle._run = run
+            gc.callbacks.remove(collect)
+
+
+def whose(handle: Handle) -> str:
+    """The coroutine, and where it waits next."""
+    task = getattr(handle._callback, "__self__", None)
+    if not isinstance(task, asyncio.Task):
+        return str(handle._callback)
+    inner: Any = task.get_coro()
+    while getattr(inner, "cr_await", None) is not None and hasattr(inner.cr_await, "cr_frame"):
+        inner = inner.cr_await
+    frame = getattr(inner, "cr_frame", None)
+    return f"{inner.__qualname__}:{frame.f_lineno if frame else 'end'}"
+
+
+class Kept:
+    """What a crowd's trajectories hold when they are played."""
+
+    def __init__(self) -> None:
+        self.rollouts = 0
+        self.pictures = 0
+        self.held = 0
+
+    def add(self, trajectory: Any) -> None:
+        """Counts the pictures of a trajectory, and those that differ."""
+        self.rollouts += 1
+        self.pictures += len(trajectory.pictures)
+        self.held += len({id(picture) for picture in (*trajectory.pictures, *trajectory.fitted)})
+
+
+async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
+    """Prints the slowest callbacks and the memory after each round; whether both are within the targets."""
+    kept, callbacks, process = Kept(), Callbacks(), psutil.Process()
+
+    class Worker(_Worker):
+        def _score(self, outputs: list[Any], validate: bool, row: dict[str, Any]) -> None:
+            for output in outputs:
+                kept.add(output.extra_fields["trajectory"])
+            super()._score(outputs, validate, row)
+
+    async def drop(*_: Any, **__: Any) -> None:
+        pass
+
+    agent_loop_tq.tq = SimpleNamespace(async_kv_put=drop, async_kv_batch_put=drop)
+    worker = object.__new__(Worker)
+    around = kit.around(Script(kit, THINKING_S))
+    worker.config, worker.processor, worker.tokenizer = kit.config, kit.processor, kit.processor.tokenizer
+    worker.llm_client, worker.tools = around["server_manager"], [kit.tool]
+    worker.dataset_cls, worker.hf_model_type = RLHFDataset, "qwen2_5_vl"
+    worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
+    worker.settings, worker._groups = _settings(kit), {}
+    worker._storing = asyncio.Semaphore(STORED_AT_ONCE)
+    prompts = max(1, rollouts // ROLLOUTS_OF_A_PROMPT)
+    resident: list[float] = []
+    peaks: list[float] = []
+    write("| round | s | resident at its end, MiB | at its peak, MiB |\n|---|---|---|---|")
+    for number in range(rounds):
+        start = time.perf_counter()
+        rows = [row(photo(SIZES["1 MP"], at), f"{number}-{at}") | {"agent_name": "codevision"} for at in range(prompts)]
+        trajectory = {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False}
+        done = asyncio.Event()
+        peak = asyncio.create_task(watch_memory(process, done))
+        with callbacks.watched():
+            await asyncio.gather(*[worker._run_prompt(one, {}, trajectory=trajectory) for one in rows])
+        done.set()
+        peaks.append(await peak)
+        around["server_manager"].asked.clear()
+        del rows
+        gc.collect()
+        resident.append(process.memory_info().rss / 2**20)
+        write(f"| {number + 1} | {time.perf_counter() - start:.0f} | {resident[-1]:.0f} | {peaks[-1]:.0f} |")
+    played = rounds * prompts * ROLLOUTS_OF_A_PROMPT
+    if kept.rollouts != played or kept.pictures != played * TURNS:
+        raise SystemExit(f"{kept.rollouts} of {played} rollouts were played, with {kept.pictures} pictures")
+    write("\n| callback, ms | of them on the CPU | whose, and where it waits next |\n|---|---|---|")
+    for took, cpu, name in callbacks.slowest[:8]:
+        write(f"| {took:.1f} | {cpu:.1f} | `{name}` |")
+    write(f"\nThe longest garbage collection took {callbacks.collection:.1f} ms on the CPU.")
+    late = rounds // 2
+    growth = max(resident[late:]) / max(resident[: max(1, late)]) - 1
+    took, cpu, _ = max(callbacks.slowest, default=(0.0, 0.0, ""))
+    on_cpu = max((cpu for _, cpu, _ in callbacks.slowest), default=0.0)
+    targets = {
+        f"of {callbacks.count:,} callbacks the longest took {took:.1f} ms, at most {on_cpu:.1f} ms of one on the CPU "
+        f"(target {MOST_CALLBACK_MS:g} ms)": took <= MOST_CALLBACK_MS,
+        f"resident memory of the later half of the rounds against the earlier one: {growth:+.1%} "
+        f"(target {MOST_GROWTH:.0%})": growth <= MOST_GROWTH,
+        f"a picture is held {kept.held / kept.pictures:.2f} times": kept.held == kept.pictures,
+    }
+    for said, met in targets.items():
+        write(f"\n{said}: {verdict(met)}")
+    return all(targets.values())
+
+
+def _settings(kit: Kit) -> Any:
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    from codevision_ext.config import read_settings  # noqa: PLC0415
+
+    section = OmegaConf.to_container(kit.config.codevision, resolve=False)
+    section.pop("records", None)
+    return read_settings(section)
+
+
+async def watch_memory(process: psutil.Process, done: asyncio.Event) -> float:
+    """The most that was resident before `done`, MiB."""
+    most = 0
+    while not done.is_set():
+        most = max(most, process.memory_info().rss)
+        await asyncio.sleep(0.1)
+    return most / 2**20
+
+
+def verdict(met: bool) -> str:
+    """The word for a target."""
+    return "met" if met else "MISSED"
+
+
+def write(line: str) -> None:
+    """One line, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("overhead", "crowd"))
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rollouts", type=int, default=256)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        kit = Kit(Path(folder) / "model")
+        try:
+            if given.what == "overhead":
+                met = asyncio.run(overhead(kit, given.rounds))
+            else:
+                met = asyncio.run(crowd(kit, given.rounds, given.rollouts))
+        finally:
+            kit.close()
+    sys.exit(0 if met else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""How is work spread over cores, or over a Ray cluster? Results come in the order of the items, a few are in memory."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Final, TypeVar
+
+from codevision_ext.errors import InfraError, InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+AHEAD: Final = 2
+"""Items under way beyond one a worker, so that none waits for the writer."""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """`work` on each item, in this process where `workers` is 1; workers + AHEAD items are under way at most.
+
+    Args:
+        work: Picklable, as are items and results.
+        items: Read no further ahead than that.
+        workers: Processes.
+
+    Raises:
+        InfraError: A worker died.
+    """
+    if workers == 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[R]] = deque()
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_signals_to_the_parent)
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= workers + AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise InfraError("a worker process died, perhaps for lack of memory; --workers takes fewer") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def on_ray(work: Callable[[T], Iterable[R]], items: Iterable[T], workers: int) -> Iterator[R]:
+    """What `work` gives of each item, in order, computed by tasks on a Ray cluster, through Ray Data.
+
+    Args:
+        work: Picklable, as are items and results; its generator is read as the results are taken.
+        items: Read at once.
+        workers: Tasks at a time.
+
+    Raises:
+        InputError: Ray Data isn't installed.
+    """
+    try:
+        from codevision_ext.verl_adapter.ray_map import flat_map  # noqa: PLC0415  optional, and slow to import
+    except ImportError as error:
+        raise InputError(f"--ray wants Ray Data, which can't be imported: {error}; pip install 'ray[data]'") from error
+    yield from flat_map(work, items, workers)
+
+
+def _leave_signals_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

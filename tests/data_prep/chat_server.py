@@ -1,0 +1,82 @@
+"""A chat completion endpoint on loopback, answered by a function of the request."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+Request = dict[str, Any]
+
+
+@dataclass
+class Endpoint:
+    """Where it is, and what it was asked."""
+
+    url: str
+    requests: list[Request] = field(default_factory=list)
+
+
+@contextmanager
+def chat_server(reply: Callable[[Request], str | None]) -> Iterator[Endpoint]:
+    """Serves while the block runs; None is an error of the server."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            endpoint.requests.append(request)
+            text = reply(request)
+            message = {"role": "assistant", "content": text}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            told = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+            body = json.dumps(told if text is not None else {"error": {"message": "no"}}).encode()
+            self.send_response(200 if text is not None else 400)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    endpoint = Endpoint(url=f"http://127.0.0.1:{server.server_port}/v1")
+    thread = Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield endpoint
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def texts(request: Request) -> list[str]:
+    """The texts of the messages, pictures left out."""
+    found = []
+    for message in request["messages"]:
+        content = message["content"]
+        parts = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
+        found.append("\n".join(parts))
+    return found
+
+
+def pictures(request: Request) -> int:
+    """How many pictures the model was shown."""
+    contents = [message["content"] for message in request["messages"] if isinstance(message["content"], list)]
+    return sum(part["type"] == "image_url" for content in contents for part in content)
+
+
+def call(code: str, thought: str = "I look.", image_index: int = 0) -> str:
+    """A turn that calls the tool."""
+    arguments = {"code": code, "description": "", "image_index": image_index}
+    request = json.dumps({"name": "code_image_tool", "arguments": arguments})
+    return f"<think>{thought}</think><tool_call>{request}</tool_call>"
+
+
+def answer(text: str, thought: str = "I read it.") -> str:
+    """A turn that answers."""
+    return f"<think>{thought}</think><answer>{text}</answer>"

@@ -1,0 +1,232 @@
+"""Small files in each published schema, made here; and the command, run in this process."""
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from typer.testing import CliRunner
+
+from data_prep.__main__ import app
+
+
+def data_prep(*words: object) -> dict[str, Any]:
+    """The summary of a command; raises what the command raises."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code in (0, 1), done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout) | {"exit_code": done.exit_code, "stderr": done.stderr}
+    return summary
+
+
+def scene(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """A picture that no turn or mirror leaves as it is."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def coded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """The picture as a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def rl_row(index: int = 0, transform: Any = ("rotate_90",), **changes: Any) -> dict[str, Any]:
+    """A row as CodeVision-RL has it; `changes` go into extra_info, or by their name into the row."""
+    question = f"What is word {index}?"
+    row: dict[str, Any] = {
+        "data_source": "hiertext",
+        "prompt": [{"role": "user", "content": f"<image>\n{question}"}],
+        "images": [{"bytes": coded(scene(index), "JPEG"), "path": None}],
+        "reward_model": {"style": "rule", "ground_truth": f"word{index}"},
+        "extra_info": {
+            "answer": f"word{index}",
+            "bbox": [10, 4, 20, 40],
+            "dataset_name": "hiertext",
+            "index": index,
+            "question": question,
+            "split": "train",
+            "transform": list(transform) if isinstance(transform, tuple) else transform,
+        },
+    }
+    for name, value in changes.items():
+        (row if name in row else row["extra_info"])[name] = value
+    return row
+
+
+def sharegpt_item(folder: Path, number: int = 0) -> dict[str, Any]:
+    """An item as CodeVision-SFT has it, its pictures under FOLDER/images."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    names = [f"images/{number}_{step}.jpg" for step in range(2)]
+    for step, name in enumerate(names):
+        (folder / name).write_bytes(coded(scene(10 * number + step), "JPEG"))
+    arguments = {"code": "image = image.rotate(90, expand=True)", "description": "turn", "image_index": 0}
+    call = json.dumps({"name": "code_image_tool", "arguments": arguments})
+    schema = json.dumps({"type": "function", "function": {"name": "code_image_tool", "parameters": {}}})
+    return {
+        "conversations": [
+            {"from": "human", "value": f"<image>\nWhat is written at {number}?"},
+            {"from": "gpt", "value": f"<think>It lies on its side.</think><tool_call>\n{call}\n</tool_call>"},
+            {"from": "tool", "value": "Picture 1.\n<image>"},
+            {"from": "gpt", "value": f"<think>Upright.</think><answer>word {number}</answer>"},
+        ],
+        "images": names,
+        "metadata": json.dumps({"source": "hiertext", "answer": f"word {number}"}),
+        "system": "You are a helpful assistant.\n\n# Tools\n\nYou may call one or more functions.\n"
+        f"<tools>\n{schema}\n</tools>\n\nFor each function call, return a json object.",
+    }
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def write_json(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text(json.dumps(rows) if path.suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def picture_file(path: Path, seed: int = 0) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(coded(scene(seed), "PNG"))
+    return path.name
+
+
+def _rl(folder: Path) -> Path:
+    return write_parquet(folder / "train_group_1.parquet", [rl_row(0), rl_row(1)])
+
+
+def _sft(folder: Path) -> Path:
+    return write_json(folder / "codevision_sft.json", [sharegpt_item(folder, number) for number in range(2)])
+
+
+def _v_interaction(folder: Path) -> Path:
+    rows = [
+        {
+            "id": f"v{number}",
+            "question": f"<image>\nHow long is side {number}?",
+            "image": picture_file(folder / f"v{number}.png", number),
+            "original_img_code": "plt.plot()",
+            "edited_image": picture_file(folder / f"v{number}_edited.png", 9 + number),
+            "tool_code": "draw.line((0, 0, 9, 9))",
+            "CoT_with_code": "<think>Draw the side.\n```python\ndraw.line((0, 0, 9, 9))\n```\nIt is 5.</think>",
+            "answer": str(5 + number),
+        }
+        for number in range(2)
+    ]
+    return write_json(folder / "v_interaction.jsonl", rows)
+
+
+def _v_perception(folder: Path) -> Path:
+    picture = {"bytes": coded(scene()), "path": "a.png"}
+    row = {
+        "question": "Where is A?",
+        "answer": "(3, 4)",
+        "python_code": "",
+        "element_arrtibute": ["A"],
+        "image": picture,
+    }
+    return write_parquet(folder / "perception.parquet", [row | {"id": "0"}, row | {"id": "1", "question": "And B?"}])
+
+
+def _vtbench(folder: Path) -> Path:
+    row = {
+        "id": "1", "image": {"bytes": coded(scene()), "path": None},
+        "annotation_instruction": "", "annotation_perception": "",
+        "question_reasoning": "Which is longer?", "question_perception": "Mark A.", "question_instruction": "Draw AB.",
+        "answer_reasoning": "AB", "answer_instruction": "", "domain": "geometry",
+    }  # fmt: skip
+    return write_parquet(
+        folder / "vtbench.parquet", [row, row | {"id": "2", "question_reasoning": "Which is shorter?"}]
+    )
+
+
+def _chartqapro(folder: Path) -> Path:
+    rows = [
+        {"Question": ["What rose?", "By how much?"], "Answer": ["Sales", "3%"], "image": coded(scene()),
+         "Question Type": "Conversational", "Year": ["NO", "NO"], "Paragraph": ""},
+        {"Question": ["What fell?"], "Answer": ["Costs"], "image": coded(scene(1)), "Question Type": "Factoid",
+         "Year": ["NO"], "Paragraph": "On costs."},
+    ]  # fmt: skip
+    return write_parquet(folder / "chartqapro.parquet", rows)
+
+
+def _hrbench(folder: Path) -> Path:
+    lines = ["index\tquestion\tanswer\tcategory\tA\tB\tC\tD\timage"]
+    for number in range(2):
+        picture = base64.b64encode(coded(scene(number))).decode()
+        lines.append(f"{number}\tWhat colour is {number}?\tB\tsingle\tred\tblue\tgreen\tgrey\t{picture}")
+    (folder / "hr_bench_4k.tsv").write_text("\n".join(lines) + "\n")
+    return folder / "hr_bench_4k.tsv"
+
+
+def _vstar(folder: Path) -> Path:
+    rows = [
+        {"image": picture_file(folder / f"{number}.png", number), "text": f"What is it? {number}\n(A) a cup\n(B) a hat",
+         "category": "direct_attributes", "label": "A", "question_id": str(number)}
+        for number in range(2)
+    ]  # fmt: skip
+    return write_json(folder / "test_questions.jsonl", rows)
+
+
+def _ocrbench(folder: Path) -> Path:
+    rows = [
+        {"dataset": "IIIT5K", "question": f"What is written? {number}", "question_type": "Regular Text Recognition",
+         "answer": ["CENTRE", "centre"], "image": {"bytes": coded(scene(number)), "path": None}}
+        for number in range(2)
+    ]  # fmt: skip
+    return write_parquet(folder / "ocrbench.parquet", rows)
+
+
+def _docvqa(folder: Path) -> Path:
+    rows = [
+        {"questionId": str(338 + number), "question": "Who?", "question_types": ["form"], "docId": 1,
+         "image": {"bytes": coded(scene(number)), "path": None}, "answers": ["Ann", "ann"]}
+        for number in range(2)
+    ]  # fmt: skip
+    return write_parquet(folder / "docvqa.parquet", rows)
+
+
+def _textvqa(folder: Path) -> Path:
+    rows = [
+        {"image_id": f"a{number}", "question_id": number, "question": "which brand?",
+         "answers": ["nokia"] * 9 + ["toshiba"], "image": {"bytes": coded(scene(number), "JPEG"), "path": None}}
+        for number in range(2)
+    ]  # fmt: skip
+    return write_parquet(folder / "textvqa.parquet", rows)
+
+
+def _folder(folder: Path) -> Path:
+    lines = ["file_name,question,answer"]
+    for number in range(2):
+        picture_file(folder / "pictures" / f"{number}.png", number)
+        lines.append(f"{number}.png,What is {number}?,a thing")
+    (folder / "pictures" / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder / "pictures"
+
+
+SETS: dict[str, Callable[[Path], Path]] = {
+    "CodeVision-RL": _rl,
+    "CodeVision-SFT": _sft,
+    "V-Interaction-400K": _v_interaction,
+    "V-Perception-40K": _v_perception,
+    "VTBench": _vtbench,
+    "ChartQAPro": _chartqapro,
+    "HRBench": _hrbench,
+    "V*": _vstar,
+    "OCRBench": _ocrbench,
+    "DocVQA": _docvqa,
+    "TextVQA": _textvqa,
+    "a folder of pictures": _folder,
+}
+"""Writes two good items of a published set into a folder, and gives the path."""

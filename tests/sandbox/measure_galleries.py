@@ -1,0 +1,35 @@
+"""How often provenance is right on every snippet of every gallery and every picture: the test takes a sample of these.
+
+`python tests/sandbox/measure_galleries.py [GALLERY ...]`. Right: of what has an answer, the orientation is right and
+the region overlaps by more than 0.95 (IoU). Wrong: of everything, what was claimed and isn't so.
+"""
+
+import sys
+import time
+
+from galleries import GALLERIES, verdicts
+
+from codevision_ext.sandbox import Limits, Sandbox
+
+
+def main() -> None:
+    """Measure and print."""
+    with Sandbox(Limits(wall_s=10.0)) as sandbox:
+        for name in sys.argv[1:] or GALLERIES:
+            start = time.perf_counter()
+            snippets, pictures = GALLERIES[name]
+            tried = list(verdicts(sandbox, ((s, p) for s in snippets for p in pictures), snippets, pictures))
+            answers = [verdict for verdict in tried if verdict.truth is not None]
+            right, wrong = sum(verdict.right for verdict in tried), [verdict for verdict in tried if verdict.wrong]
+            for verdict in tried:
+                if verdict.wrong or (verdict.truth is not None and not verdict.right):
+                    sys.stdout.write(f"{verdict}\n")
+            sys.stdout.write(
+                f"{name}: {right}/{len(answers)} right ({right / len(answers):.1%}), {len(wrong)}/{len(tried)} wrong"
+                f" ({len(wrong) / len(tried):.1%}), {time.perf_counter() - start:.0f} s\n"
+            )
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
