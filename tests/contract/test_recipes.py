@@ -140,7 +140,7 @@ def test_the_coordinates_are_those_that_the_model_family_learned_and_of_a_smoke_
     family = re.search(r"^family=(\w+)", (RECIPES / name / "run.sh").read_text(), re.MULTILINE)
     assert family
     assert load(RECIPES / name, "grpo").codevision.coordinates == COORDINATES[family[1]]
-    assert load(RECIPES / name, "grpo", ["variant=smoke"]).codevision.coordinates == "original"
+    assert load(RECIPES / name, "grpo", "variant=smoke").codevision.coordinates == "original"
 
 
 def test_a_call_may_say_as_many_characters_as_in_the_published_run() -> None:
