@@ -98,6 +98,12 @@ class PictureDesk:
         self.sizes.append(frame_size(self._frame, picture.size, seen.size))
         return len(self.pictures) - 1
 
+    def undo(self, pictures: int, calls: int) -> None:
+        """Leave the first `pictures`, with what is known of them, and the first `calls`."""
+        for kept in (self.pictures, self.seen, self.sizes, self.nodes):
+            del kept[pictures:]
+        del self.calls[calls:]
+
     def settle(self, made: Provenance) -> Node:
         """Keep where the first picture without a node comes from."""
         origin = self.nodes[made.parent]

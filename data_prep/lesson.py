@@ -225,12 +225,12 @@ def give_all(
 
 
 def _try(lesson: Lesson, said: str, thought: str, tool: CodeTool) -> Turn:
-    """Run the call of a turn on a copy of the desk; it is taken if it helped, or is the first that failed."""
+    """Run the call of a turn; it is taken if it helped, or is the first that failed, and else undone."""
     parsed = parse_call(said, len(lesson.desk.pictures))
     if parsed.call is None or not thought:
         return Turn.MALFORMED
     before = lesson.left(lesson.best())
-    pictures, nodes, calls = list(lesson.desk.pictures), list(lesson.desk.nodes), list(lesson.desk.calls)
+    pictures, calls = len(lesson.desk.pictures), len(lesson.desk.calls)
     observation = tool.call(lesson.desk, parsed.call)
     if observation.image is None:
         if before[0] == 0:
@@ -242,7 +242,7 @@ def _try(lesson: Lesson, said: str, thought: str, tool: CodeTool) -> Turn:
     if lesson.left(len(lesson.desk.nodes) - 1) < before:
         lesson.take(thought, parsed.call, observation)
         return Turn.KEPT
-    lesson.desk.pictures, lesson.desk.nodes, lesson.desk.calls = pictures, nodes, calls
+    lesson.desk.undo(pictures, calls)
     return Turn.OFF_TRACK
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 from conftest import noise, scene
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -343,7 +343,6 @@ def test_the_ops_of_an_orientation_compose_to_it() -> None:
 sides = st.integers(8, 700)
 
 
-@settings(deadline=None)
 @given(size=st.tuples(sides, sides), data=st.data(), net=st.sampled_from(Orientation))
 def test_the_map_tells_every_crop_and_orientation_exactly(
     size: tuple[int, int], data: st.DataObject, net: Orientation

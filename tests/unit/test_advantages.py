@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codevision_ext.rewards.advantages import component_advantages, group_advantages, participation
@@ -40,7 +40,6 @@ def test_a_rollout_without_another_to_compare_has_no_advantage() -> None:
     assert group_advantages(np.array([2.0, 1, 5]), ["a", "b", "b"], np.array([True, True, False])).tolist() == [0, 0, 0]
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(rewards, st.integers(1, 3), st.floats(-5, 5))
 def test_advantages_sum_to_0_and_do_not_feel_where_the_reward_s_zero_is(
     values: list[float], groups: int, shift: float
@@ -69,7 +68,6 @@ def test_a_penalty_lowers_the_advantage_of_who_pays_it() -> None:
     assert given[1] < 0 < given[0] == given[2]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.booleans()), min_size=2, max_size=12))
 def test_components_of_the_counted_have_mean_0_and_the_others_none(rows: list[tuple[float, float, bool]]) -> None:
     values = np.array([row[:2] for row in rows])

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codevision_ext.answers import ANSWER_CHARS, check, is_correct
@@ -155,7 +155,6 @@ def test_a_number_is_refused_only_when_it_is_none_of_the_references() -> None:
     assert check("8", ["7", "eight"]) is None
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=30), st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=3))
 def test_rules_accept_exactly_what_counts_as_correct(answer: str, references: list[str]) -> None:
     assert is_correct(answer, references) is (check(answer, references) is True)
@@ -191,7 +190,6 @@ def test_a_reference_given_back_is_correct(text: str) -> None:
     assert is_correct(text, [text]) or not text.strip(" \t\r\n\"'`“”‘’.").strip()
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9))
 def test_whole_numbers_are_the_same_only_when_they_are_equal(a: int, b: int) -> None:
     assert is_correct(f"{a:,}", [str(b)]) == (a == b)
@@ -199,7 +197,6 @@ def test_whole_numbers_are_the_same_only_when_they_are_equal(a: int, b: int) -> 
     assert not is_correct(f"{a} {b}", [str(a)])
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     st.text(max_size=40) | st.text(alphabet="0123456789x+-*/^(){}\\ =.,!", max_size=40),
     st.sampled_from(["7", "1/2", "B"]),

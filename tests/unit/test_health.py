@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codevision_ext.config import Settings, WatchSettings, read_settings
@@ -72,7 +72,6 @@ def test_steps_that_lack_the_number_or_have_none_that_is_finite_neither_end_a_st
     assert not findings({"actor/entropy": {1: 0.0, 5: float("nan")}}, watch(min_entropy=0.1, steps=2))
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from([0.0, 1.0]), max_size=30), st.integers(1, 4))
 def test_step_by_step_each_stretch_is_told_once_and_those_of_the_whole_run_are_the_same(
     values: list[float], steps: int

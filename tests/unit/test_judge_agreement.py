@@ -148,7 +148,7 @@ def test_kappa_is_unknown_where_chance_alone_agrees() -> None:
     assert made(5, 0, 5, 0).kappa == pytest.approx(0)
 
 
-@settings(deadline=None, max_examples=25)  # the machine may be busy
+@settings(max_examples=25)
 @given(st.tuples(*[st.integers(0, 40)] * 4))
 def test_the_interval_holds_kappa_and_stays_in_range(table: tuple[int, int, int, int]) -> None:
     seen = made(*table)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import codevision_ext
@@ -86,7 +86,6 @@ def test_an_injection_is_one_string_between_two_tags_that_it_can_t_write(answer:
     assert prompt.system == PROMPTS.write(query("x")).system.replace(PROMPTS.write(query("x")).nonce, prompt.nonce)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=60), st.text(max_size=60), st.lists(st.text(max_size=20), min_size=1, max_size=3))
 def test_whatever_is_asked_reaches_the_judge_unchanged_and_in_its_place(
     answer: str, question: str, references: list[str]
@@ -140,7 +139,6 @@ def test_a_verdict_is_one_last_line_with_the_nonce_and_one_of_two_words(reply: s
     assert read_verdict(reply, N) == score
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=200) | st.text(alphabet="VERDICT: CORNIN\n*</think>", max_size=200))
 def test_nothing_without_the_nonce_is_a_verdict(reply: str) -> None:
     assert read_verdict(reply, N) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up_run import make_run, results
 
@@ -22,7 +22,6 @@ def answered(column: str | None, correct: bool, valid: bool = True) -> Record:
     return Record(group="g", id="g-0", task=Task(), observed=observed, column=column)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_holds_the_share_and_stays_in_range(case: tuple[int, int]) -> None:
     correct, n = case

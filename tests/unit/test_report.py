@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up_run import crop, hack, make_run, right, spoiled, wrong
 from PIL import Image
@@ -241,7 +241,6 @@ def test_a_band_covers_the_steps_that_have_both_of_its_edges() -> None:
     assert section.charts[0].band_is == "± 1 standard deviation"
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.integers(0, 10**6), st.floats(-1e12, 1e12), min_size=1, max_size=400), st.booleans())
 def test_a_line_stays_inside_its_chart(points: dict[int, float], from_zero: bool) -> None:
     chart = draw("x", "x", dict(sorted(points.items())), from_zero=from_zero)
@@ -250,7 +249,6 @@ def test_a_line_stays_inside_its_chart(points: dict[int, float], from_zero: bool
     assert all(0 <= y <= chart.height for y, _ in chart.y_ticks)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
 def test_ticks_are_few_and_near_the_values(a: float, b: float) -> None:
     low, high = min(a, b), max(a, b)
@@ -357,7 +355,6 @@ def test_a_reply_is_cut_into_what_it_is_made_of(text: str, kinds: list[str]) -> 
     assert [part.kind for part in parts(text)] == kinds
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "x1", "y2", "z3"])))
 def test_no_word_of_a_reply_is_lost(words: list[str]) -> None:
     shown = " ".join(part.text for part in parts(" ".join(words)))

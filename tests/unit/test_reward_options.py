@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rollouts import BOX, MISSED, made, rollout
 from test_reward_properties import boxes, groups, valid
@@ -35,7 +35,6 @@ def test_every_optional_term_is_there_with_weight_0() -> None:
     assert {name for name, weighted in PRESETS["verified"].items() if weighted.weight == 0} == set(OPTIONAL)
 
 
-@settings(deadline=None)
 @given(groups())
 def test_a_term_without_weight_changes_no_reward(group: list[Rollout]) -> None:
     named = dict.fromkeys(OPTIONAL, 0.0)
@@ -77,7 +76,6 @@ def test_curiosity_without_a_schedule_needs_no_step_and_one_of_0_steps_ends_at_o
     assert [CuriositySettings(full_steps=2, decay_steps=0).share(step) for step in (1, 2, 3)] == [1, 1, 0]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50), st.lists(st.integers(1, 200), min_size=2))
 def test_a_schedule_never_rises_and_stays_a_share(full: int, decay: int, steps: list[int]) -> None:
     shares = [CuriositySettings(full_steps=full, decay_steps=decay).share(step) for step in sorted(steps)]
@@ -149,7 +147,6 @@ def test_a_gated_strategy_pays_only_correct_answers() -> None:
     assert score_group([right], gate_strategy_on_correct=True)[0].reward == pytest.approx(2.2)
 
 
-@settings(deadline=None)
 @given(groups())
 def test_a_gated_wrong_answer_earns_at_most_its_format(group: list[Rollout]) -> None:
     weights = {"exec": 0.5, "benefit": 0.5, "curiosity": 0.5}
@@ -159,7 +156,6 @@ def test_a_gated_wrong_answer_earns_at_most_its_format(group: list[Rollout]) -> 
         assert scored.observed.correct or breakdown.reward <= 0.1 * scored.observed.format + 1e-12
 
 
-@settings(deadline=None)
 @given(groups(), st.sampled_from(["paper", "verified"]), st.floats(-1, 2.5))
 def test_a_capped_total_is_never_above_the_cap_and_still_the_sum_of_its_terms(
     group: list[Rollout], preset: str, cap: float
@@ -174,7 +170,6 @@ def test_a_capped_total_is_never_above_the_cap_and_still_the_sum_of_its_terms(
 
 
 @pytest.mark.parametrize("sim", SIMILARITIES)
-@settings(deadline=None)
 @given(region=boxes(), box=boxes())
 def test_a_similarity_is_a_share_and_1_for_the_box_itself(sim: Sim, region: Box, box: Box) -> None:
     measure: Callable[[Box, Box], float] = SIMILARITIES[sim]
