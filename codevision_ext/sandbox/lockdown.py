@@ -2,7 +2,8 @@
 
 Two seccomp filters, both allow-lists; what isn't listed fails with EPERM, which honest code sees as a PermissionError:
 
-* `ZYGOTE_CALLS` holds from before the first request: no file can be opened, no socket made, no program started.
+* `ZYGOTE_CALLS` holds from before the first request: no file can be opened, no program started, no socket made but an
+  unnamed pair.
 * `CHILD_CALLS` is laid over it in every child before the model's code runs: no fork, thread, signal, prctl, limit, no
   new descriptor but copies, no memory that can be executed.
 
@@ -22,6 +23,7 @@ import functools
 import os
 import resource
 import signal
+import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,9 +80,10 @@ CHILD_CALLS: dict[str, Rules] = {
 
 ZYGOTE_CALLS: dict[str, Rules] = {
     **CHILD_CALLS,
-    **_always("recvmsg sendto getsockname getsockopt fork wait4 waitid pidfd_open pidfd_send_signal"),
+    **_always("recvmsg sendmsg sendto getsockname getsockopt fork wait4 waitid pidfd_open pidfd_send_signal"),
     **_always("setrlimit prlimit64 set_robust_list rseq"),
     "clone": _FORK,
+    "socketpair": ((0, WHOLE, socket.AF_UNIX),),
     "prctl": _one_of(0, PR_SET_PDEATHSIG, PR_SET_SECCOMP),
 }
 """What the zygote itself needs to serve: receive descriptors, fork, watch, kill its children and report."""

@@ -3,8 +3,9 @@
 Started with an empty environment, without `site`, and without this package's `__init__` modules (`boot` in `pool.py`),
 so that neither it nor its children hold anything of the trainer or of the task. It warms up, gives up its rights, says
 what it couldn't give up, and serves: one datagram a call, with three descriptors: the request (code and raw pictures),
-the result (a memfd of fixed size) and a socket for the outcome. It forks; the child limits itself, lays the stricter
-filter over itself and runs the code; the zygote kills it at the deadline and reports how it ended.
+the result (a memfd of fixed size) and a socket for the outcome. The call goes to a child that was forked ahead, while
+nothing waited for it, and serves no other; the child limits itself, lays the stricter filter over itself and runs the
+code; the zygote kills it at the deadline and reports how it ended.
 
 Covered, by `lockdown`: everything that goes through a system call. Covered here: wall clock (SIGKILL), CPU time,
 address space, processes and threads (none), written files (its result), open descriptors, other calls' descriptors
@@ -40,16 +41,6 @@ from codevision_ext.sandbox.wire import EXIT_NO_MEMORY, FILTERS, OUTCOME, START
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """A child that is running."""
-
-    pid: int
-    reply: socket.socket
-    started: float
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Warm:
     """What every child starts from."""
 
@@ -59,11 +50,32 @@ class Warm:
     """Address space of the zygote; a child's budget comes on top."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spare:
+    """A child that waits for its one call."""
+
+    pid: int
+    pidfd: int
+    door: socket.socket
+    """Where the call goes in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A child that is running."""
+
+    pid: int
+    reply: socket.socket
+    started: float
+    deadline: float
+
+
 def serve(control: socket.socket, warm: Warm) -> None:
-    """Fork a child per datagram, kill the late ones, report the dead ones; returns when the parent is gone."""
+    """Give each datagram to a child, kill the late ones, report the dead ones; returns when the parent is gone."""
     poller = select.poll()
     poller.register(control, select.POLLIN)
     live: dict[int, Live] = {}
+    spare = fork(warm)
     while True:
         now = time.monotonic()
         wait = min((call.deadline for call in live.values()), default=None)
@@ -71,12 +83,14 @@ def serve(control: socket.socket, warm: Warm) -> None:
             if fd == control.fileno():
                 message, fds, _, _ = socket.recv_fds(control, START.size, 3)
                 if not message:
-                    for pidfd in live:
+                    for pidfd in (spare.pidfd, *live):
                         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                     return
-                pidfd, call = launch(message, fds, warm)
-                live[pidfd] = call
-                poller.register(pidfd, select.POLLIN)
+                while not (call := hand_over(spare, message, fds)):
+                    spare = fork(warm)
+                live[spare.pidfd] = call
+                poller.register(spare.pidfd, select.POLLIN)
+                spare = fork(warm)
             else:
                 call = live.pop(fd)
                 poller.unregister(fd)
@@ -88,21 +102,35 @@ def serve(control: socket.socket, warm: Warm) -> None:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
-def launch(message: bytes, fds: list[int], warm: Warm) -> tuple[int, Live]:
-    """Fork the child of one call; its clock starts here."""
-    wall_s, memory = START.unpack(message)
-    started = time.monotonic()
+def fork(warm: Warm) -> Spare:
+    """A fresh child, that waits for a call."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Python's own fork runs hooks that make locks anew and reseed `random`: in a process with one thread they only
     # cost (half of the fork), and without them two runs of the same code draw the same numbers.
     pid = LIBC.fork()
     if pid < 0:
         raise OSError("fork failed")
     if pid == 0:
-        child(fds[0], fds[1], wall_s, memory, warm)
+        child(theirs, warm)
+    theirs.close()
+    return Spare(pid=pid, pidfd=os.pidfd_open(pid), door=ours)
+
+
+def hand_over(spare: Spare, message: bytes, fds: list[int]) -> Live | None:
+    """Send the call into the child, whose clock starts here; None where it died while it waited, and is reaped."""
+    wall_s, _ = START.unpack(message)
+    started = time.monotonic()
+    with spare.door:
+        try:
+            socket.send_fds(spare.door, [message], fds[:2])
+        except (BrokenPipeError, ConnectionResetError):  # a machine short of memory kills what it can
+            os.close(spare.pidfd)
+            os.waitpid(spare.pid, 0)
+            return None
     reply = socket.socket(fileno=fds[2])
     os.close(fds[0])
     os.close(fds[1])
-    return os.pidfd_open(pid), Live(pid=pid, reply=reply, started=started, deadline=started + wall_s)
+    return Live(pid=spare.pid, reply=reply, started=started, deadline=started + wall_s)
 
 
 def report(call: Live) -> None:
@@ -114,13 +142,18 @@ def report(call: Live) -> None:
         call.reply.send(OUTCOME.pack(status, late, (ended - call.started) * 1000))
 
 
-def child(request: int, result: int, wall_s: float, memory: int, warm: Warm) -> NoReturn:
-    """Run one request and never return."""
+def child(door: socket.socket, warm: Warm) -> NoReturn:
+    """Wait for one request, run it, and never return."""
     code = 1
     try:
         # Should the zygote be killed, its children go too. It has one thread, whose end is the zygote's.
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        request, result = close_all_but(request, result)
+        with close_all_but(door) as waiting:
+            message, fds, _, _ = socket.recv_fds(waiting, START.size, 2)
+        if not message:  # the zygote is gone
+            os._exit(0)
+        wall_s, memory = START.unpack(message)
+        request, result = fds
         most = os.lseek(result, 0, os.SEEK_END)
         for kind, soft, hard in (
             (resource.RLIMIT_AS, warm.vm_bytes + memory, warm.vm_bytes + memory),
@@ -140,14 +173,13 @@ def child(request: int, result: int, wall_s: float, memory: int, warm: Warm) -> 
         os._exit(code)
 
 
-def close_all_but(*keep: int) -> tuple[int, ...]:
-    """Leave 0, 1, 2 on /dev/null and the kept descriptors at 3, 4, ...; other calls' sockets and memfds go."""
-    high = [os.dup2(fd, 900 + place, inheritable=False) for place, fd in enumerate(keep)]
-    low = [os.dup2(fd, 3 + place, inheritable=False) for place, fd in enumerate(high)]
+def close_all_but(door: socket.socket) -> socket.socket:
+    """Leave 0, 1, 2 on /dev/null and the door at 3; other calls' sockets and memfds go."""
+    os.dup2(door.detach(), 3)
     os.dup2(0, 1)
     os.dup2(0, 2)
-    os.closerange(3 + len(low), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    return tuple(low)
+    os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    return socket.socket(door.family, door.type, fileno=3)
 
 
 def check_memory() -> None:

@@ -9,8 +9,9 @@ CPU_ENVIRONMENT = {
     "VERL_ENGINE_DEVICE": "cuda",  # verl's FSDP engines are registered for cuda and npu only
     "SGLANG_USE_CPU_ENGINE": "1",
     "TORCHDYNAMO_DISABLE": "1",
+    "TQ_NUM_THREADS": "1",  # TransferQueue's own is 8, with a warning at each of its calls where there are fewer cores
 }
-"""Read by verl, SGLang and torch, here and in every process started from here; what is already set stays."""
+"""Read by verl, SGLang, TransferQueue and torch, here and in every process started from here; what is already set stays."""
 
 CPU_ENGINE = {
     "device": "cpu",

@@ -150,8 +150,9 @@ class Host:
         canaries.before = canaries.look()
         self._processes = self.processes()
 
-    def processes(self) -> list[int]:
-        return sorted(child.pid for child in self._tree.children(recursive=True))
+    def processes(self) -> dict[int, int]:
+        """The zygotes, and how many children each has: the one that waits for the next call is another each time."""
+        return {zygote.pid: len(zygote.children(recursive=True)) for zygote in self._tree.children()}
 
     def attack(self, code: str) -> dict[str, Any]:
         """Run one attack and return what the host got."""

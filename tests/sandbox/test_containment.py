@@ -30,6 +30,11 @@ def children() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
+def zygotes() -> dict[int, int]:
+    """Each zygote, and how many children it has: the one that waits for the next call is another each time."""
+    return {zygote.pid: len(zygote.children(recursive=True)) for zygote in psutil.Process().children()}
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -102,8 +107,8 @@ def test_the_child_holds_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> Non
             "    except OSError: return False\n"
             "print([fd for fd in range(2000) if there(fd)])",
         )
-    # 0, 1, 2 are /dev/null, 4 is the result, 5 the map of its own request, which no one can write
-    assert result.stdout == "[] None\n[''] []\n[0, 1, 2, 4, 5]\n"
+    # 0, 1, 2 are /dev/null, 3 is the map of its own request, which no one can write, 5 the result
+    assert result.stdout == "[] None\n[''] []\n[0, 1, 2, 3, 5]\n"
 
 
 def test_what_lies_beside_the_pixels_stays_here(sandbox: Sandbox) -> None:
@@ -118,7 +123,7 @@ def test_code_that_writes_a_result_of_its_own_forges_nothing_but_its_picture(san
     forged = (
         "import mmap, os, struct\n"
         f"header = struct.pack('{wire.RESULT.format}', {wire.MAGIC!r}, b'STATUS', 1, 0, 0)\n"
-        "mmap.mmap(4, 1000)[:] = header.ljust(1000, b'\\xff')\n"
+        "mmap.mmap(5, 1000)[:] = header.ljust(1000, b'\\xff')\n"
         "os._exit(0)"
     )
     for status in ("ok", "timeout", "error", "nonsense"):
@@ -161,12 +166,24 @@ def test_a_result_that_promises_more_pixels_than_it_holds_is_crashed() -> None:
 
 
 def test_a_dead_zygote_is_replaced_and_the_call_repeated() -> None:
-    before = children()
+    before = zygotes()
     with Sandbox() as sandbox:
         assert attack(sandbox, "pass").status is ExecStatus.OK
-        (zygote,) = children() - before
+        (zygote,) = zygotes().keys() - before.keys()
         os.kill(zygote, signal.SIGKILL)
         assert attack(sandbox, "pass").status is ExecStatus.OK
+
+
+def test_a_waiting_child_that_was_killed_is_replaced_and_no_call_sees_it() -> None:
+    before = zygotes()
+    with Sandbox() as sandbox:
+        assert attack(sandbox, "pass").status is ExecStatus.OK
+        (zygote,) = zygotes().keys() - before.keys()
+        (waiting,) = psutil.Process(zygote).children()
+        waiting.kill()
+        psutil.wait_procs([waiting], timeout=10)
+        assert attack(sandbox, "print(1)").stdout == "1\n"
+        assert zygotes() == before | {zygote: 1}
 
 
 def test_a_sandbox_that_keeps_dying_is_an_exception_never_an_outcome() -> None:
@@ -210,16 +227,16 @@ def test_an_interpreter_that_cant_load_the_libraries_is_reported(monkeypatch: py
 
 def test_calls_leave_no_process_and_no_descriptor(sandbox: Sandbox) -> None:
     attack(sandbox, "pass")
-    processes, descriptors = children(), os.listdir("/proc/self/fd")  # noqa: PTH208 - names are all we compare
+    processes, descriptors = zygotes(), os.listdir("/proc/self/fd")  # noqa: PTH208 - names are all we compare
     for code in ("pass", "foo", "import os; os._exit(3)", "result = [image] * 3"):
         attack(sandbox, code)
-    assert children() == processes
+    assert zygotes() == processes
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)  # noqa: PTH208
 
 
 FILLS_ITS_RESULT = """
 import mmap, os
-with mmap.mmap(4, os.lseek(4, 0, 2)) as whole:
+with mmap.mmap(5, os.lseek(5, 0, 2)) as whole:
     whole[:] = bytes(len(whole))
 result = Image.new('RGB', (1000, 1000), (1, 2, 3))
 """

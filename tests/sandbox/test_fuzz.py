@@ -90,8 +90,9 @@ def small() -> Iterator[Sandbox]:
         yield started
 
 
-def zygotes() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+def zygotes() -> dict[int, int]:
+    """Each zygote, and how many children it has: the one that waits for the next call is another each time."""
+    return {zygote.pid: len(zygote.children(recursive=True)) for zygote in psutil.Process().children()}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
