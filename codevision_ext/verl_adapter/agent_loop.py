@@ -6,6 +6,7 @@ each rollout to verl, so group terms see everything before anything is filtered.
 """
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Sequence
@@ -158,6 +159,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings: Settings = read_settings(self.config.get("codevision"))
+        gc.freeze()  # what was imported is no garbage; looking for it would hold up every rollout for half a second
         self._groups: dict[str, _Group] = {}
         self._storing = asyncio.Semaphore(STORED_AT_ONCE)
 

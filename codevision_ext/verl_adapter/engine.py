@@ -8,7 +8,6 @@ import asyncio
 import atexit
 import contextlib
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -72,7 +71,6 @@ class Engine:
         self.codec = codec_of(checkpoint)
         self._checkpoint = checkpoint
         self._context = context + 1  # SGLang keeps one token back
-        os.environ["SGLANG_VLM_CACHE_SIZE_MB"] = "0"  # keyed by picture alone, it would outlive other weights
         before = set(multiprocessing.active_children())
         self._sigquit = signal.getsignal(signal.SIGQUIT)
         self._loop = asyncio.new_event_loop()
@@ -135,6 +133,7 @@ class Engine:
         """
         check_alike(self._checkpoint, checkpoint)
         manager = self._engine.tokenizer_manager
+        await self._ask(manager.freeze_gc)  # behind a load the garbage is collected, and what was imported isn't any
         for bucket in buckets(checkpoint, BUCKET_BYTES):
             request = weights_request(bucket, self._engine.server_args.tp_size)
             loaded, said = await self._ask(lambda request=request: manager.update_weights_from_tensor(request, None))

@@ -5,8 +5,8 @@ Registered under verl's own name `sglang`, on every device:
 * prompts go to the engine with one mark a picture (ids with widened marks are decoded and tokenized again there), and
   the engine's own count of prompt tokens must equal ours;
 * picture marks and ids outside the vocabulary can't be sampled;
-* the engine's cache of picture embeddings, which survives a weight update, is off;
-* weights are renamed and none is dropped (`sglang_loader`).
+* weights are renamed and none is dropped, and the engine's cache of picture embeddings, which would survive a weight
+  update, is emptied (`sglang_loader`).
 
 On the CPU its scheduler decodes all sequences at once (`sglang_attention`).
 """
@@ -36,7 +36,8 @@ class CodeVisionSGLangServer(SGLangHttpServer):
     """One SGLang engine; `generate` takes and returns the trainer's own tokens."""
 
     async def launch_server(self, master_address: str | None = None, master_port: int | None = None) -> None:
-        os.environ["SGLANG_VLM_CACHE_SIZE_MB"] = "0"  # keyed by picture alone, it would outlive a weight update
+        if self.lora_as_adapter:  # the cache of picture embeddings is emptied by our loader, which adapters don't pass
+            os.environ["SGLANG_VLM_CACHE_SIZE_MB"] = "0"
         engine_kwargs = self.config.engine_kwargs.setdefault("sglang", {})
         loaders = list(engine_kwargs.get("custom_weight_loader") or [])
         engine_kwargs["custom_weight_loader"] = [*loaders, LOADER]
@@ -46,6 +47,10 @@ class CodeVisionSGLangServer(SGLangHttpServer):
 
             engine.run_scheduler_process = run_scheduler  # what verl's server hands to SGLang
         await super().launch_server(master_address=master_address, master_port=master_port)
+        if self.node_rank == 0:
+            # On the CPU a flush of the cache collects garbage: half a second of every weight update, if it looks at all
+            # that was imported.
+            await self.tokenizer_manager.freeze_gc()
 
     async def generate(
         self,

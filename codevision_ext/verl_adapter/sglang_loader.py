@@ -2,7 +2,8 @@
 
 Runs inside the engine process, as SGLang's `custom_weight_loader`. transformers >= 5 calls the parts of a Qwen-VL
 `model.visual` and `model.language_model`; SGLang calls them `visual` and `model`, stacks some of them, and skips names
-that it doesn't know without a word.
+that it doesn't know without a word. The engine's cache of picture embeddings is keyed by the picture alone and would
+outlive the weights that made them, so it is emptied with every load.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ def engine_name(name: str) -> str:
 
 
 def load(model: torch.nn.Module, named_tensors: Sequence[tuple[str, torch.Tensor]]) -> None:
-    """Renames and loads.
+    """Renames, loads, and forgets the embeddings of every picture seen before.
 
     Raises:
         KeyError: a name has no parameter in the engine's model; nothing was loaded.
@@ -45,3 +46,7 @@ def load(model: torch.nn.Module, named_tensors: Sequence[tuple[str, torch.Tensor
         if not homes & known.keys() and not (tied and name == "lm_head.weight"):
             raise KeyError(f"the rollout engine has no parameter {name}")
     model.load_weights((name, tensor) for name, tensor in renamed if not (tied and name == "lm_head.weight"))
+    from sglang.srt.managers import mm_utils  # noqa: PLC0415  # loaded where this runs; names are asked for elsewhere
+
+    if mm_utils.embedding_cache is not None:
+        mm_utils.embedding_cache.clear()
