@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
 
 import pyarrow as pa
@@ -292,8 +291,7 @@ class Seen:
     """Ids that came before, on disk: memory doesn't grow with the set."""
 
     def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="codevision-ids-")
-        self._db = sqlite3.connect(Path(self._folder.name) / "ids", isolation_level=None)
+        self._db = sqlite3.connect("", isolation_level=None)  # a file without a name: gone however this process ends
         self._db.executescript("PRAGMA journal_mode=off; PRAGMA synchronous=off; BEGIN")
         self._db.execute("CREATE TABLE ids (id BLOB PRIMARY KEY, content BLOB) WITHOUT ROWID")
 
@@ -302,7 +300,6 @@ class Seen:
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
-        self._folder.cleanup()
 
     def add(self, key: tuple[bytes, bytes]) -> Verdict:
         """Remember an id and its content, unless the id is known."""

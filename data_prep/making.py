@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from codevision_ext.files import whole_folder
 from codevision_ext.sandbox import Sandbox
 from data_prep import synth
 from data_prep.chat import Chat, Endpoint
-from data_prep.console import Force, Inputs, MaxRejected, Pictures, Workers, report, shown, stoppable, total_of
+from data_prep.console import Force, Inputs, MaxRejected, Pictures, Workers, report, shown, total_of
 from data_prep.convert import Options, Target, jobs, plan, settled
 from data_prep.difficulty import Route, measure, overall, with_benefit
 from data_prep.faults import Allowance, Tally
@@ -29,6 +30,13 @@ from data_prep.sources import find
 from data_prep.teacher import teach
 from data_prep.transform import Transform
 from data_prep.writers import ParquetSet
+
+
+class Engine(StrEnum):
+    """What can serve a model on this machine."""
+
+    SGLANG = "sglang"
+
 
 PARTS = ("train", "val", "test", "sft", "sft_val")
 """Files of `synth`: tasks to train and validate on, the six columns, demonstrations."""
@@ -87,7 +95,6 @@ def synth_command(
     types: dict[str, dict[str, int]] = {}
     turns: Counter[str] = Counter()
     with ExitStack() as stack:
-        stack.enter_context(stoppable())
         folder = stack.enter_context(whole_folder(out, force=force))
         chat = _chat(stack, teacher, model, api_key_env, request, cache, "--teacher")
         tool = CodeTool(stack.enter_context(Sandbox())) if {"sft", "sft_val"} & set(wanted) else None
@@ -120,8 +127,11 @@ def synth_command(
 def filter_command(
     inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it appears whole or not at all.")],
-    base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, such as http://localhost:8000/v1.")],
-    model: Annotated[str, typer.Option(help="Id that the endpoint knows the model by.")],
+    model: Annotated[str, typer.Option(help="Id that the endpoint knows the model by; with --engine its folder.")],
+    base_url: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible endpoint, such as http://localhost:8000/v1.")
+    ] = None,
+    engine: Annotated[Engine | None, typer.Option(help="Serves --model meanwhile, in place of --base-url.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Rollouts with the tool, and as many without.")] = 8,
     hard: Annotated[
         float, typer.Option(min=0, max=0.999, help="Accuracy with the tool up to which a row goes to SFT.")
@@ -140,15 +150,20 @@ def filter_command(
     rl.parquet: to train on; sft.parquet: tasks to demonstrate first; easy.parquet and hopeless.parquet: left out.
     difficulty.jsonl has a line a row. A stopped run goes on from the cache, OUT.cache by default.
     """
+    if (base_url is None) is (engine is None):
+        raise InputError("filter wants --base-url, or --engine and --model FOLDER")
     sources, allowance = find(inputs, pictures), Allowance(max_rejected)
     tally, totals = Tally(), Counter[str]()
     routes: Counter[str] = Counter()
     with ExitStack() as stack:
-        stack.enter_context(stoppable())
+        folder = stack.enter_context(whole_folder(out, force=force))
+        if engine:
+            from codevision_ext.verl_adapter.serve import served  # noqa: PLC0415  optional, and slow to import
+
+            base_url = stack.enter_context(served(Path(model)))
         cache = cache or out.with_name(f"{out.name}.cache")
         chat = _chat(stack, base_url, model, api_key_env, request, cache, "--base-url")
         assert chat is not None
-        folder = stack.enter_context(whole_folder(out, force=force))
         tool = CodeTool(stack.enter_context(Sandbox()))
         total = total_of(sources)
         progress = stack.enter_context(shown("filter", min(total, limit) if limit and total else limit or total))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from codevision_ext import geometry
-from codevision_ext.types import Box, Orientation
+from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
+from codevision_ext.types import Box, Frame, Orientation
 from data_prep import pictures
 from data_prep.faults import Reason, RowError
 from data_prep.schema import IMAGE_TAG, Row, Trajectory
@@ -38,16 +39,19 @@ def settle_row(row: Row, limits: Limits) -> tuple[Row, list[RowError]]:
     if tags != len(row.images):
         faults.append(RowError(Reason.BAD_TURNS, "prompt", f"{tags} {IMAGE_TAG} tags, but {len(row.images)} pictures"))
     changes = [*row.changes, *(change for picture in found for change in picture.changes)]
+    size = found[0].size if found and len(found) == len(row.images) else (0, 0)
+    if row.box_frame == Frame.RELATIVE and size != (0, 0):
+        row = replace(row, box=row.box and Box(*scaled(row.box, RELATIVE_SIZE, size)), box_frame="input")
+        changes.append("box_relative")
     box = row.box
-    if found and len(found) == len(row.images) and box is not None:
-        fitted = fit(box, frame_size(row.applied, row.box_frame, found[0].size))
+    if size != (0, 0) and box is not None:
+        fitted = fit(box, frame_size(row.applied, row.box_frame, size))
         if fitted is None:
-            said = f"{list(box)} in pixels of the {row.box_frame} picture, which is {_by(row, found[0].size)}"
+            said = f"{list(box)} in pixels of the {row.box_frame} picture, which is {_by(row, size)}"
             faults.append(RowError(Reason.BOX_OUTSIDE, "box", said))
         elif fitted != box:
             box = fitted
             changes.append("box_clipped")
-    size = found[0].size if found else (0, 0)
     if faults:
         return replace(row, size=size), faults
     prompt = row.prompt

@@ -128,17 +128,17 @@ def _batches(part: Part) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
     path = part.source.path
     if path.suffix == ".parquet":
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            yield from file.iter_batches(_rows_at_a_time(file), row_groups=[part.group], use_threads=False)
+            rows = _rows_at_a_time(file.metadata.row_group(part.group))
+            yield from file.iter_batches(rows, row_groups=[part.group], use_threads=False)
         return
     records = _records(path)
     while group := list(islice(records, NAMED_ROWS)):
         yield group
 
 
-def _rows_at_a_time(file: pq.ParquetFile) -> int:
+def _rows_at_a_time(group: pq.RowGroupMetaData) -> int:
     """Rows that come to CHUNK_BYTES on average."""
-    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    size = sum(group.total_byte_size for group in groups) / max(1, file.metadata.num_rows)
+    size = group.total_byte_size / max(1, group.num_rows)
     return max(1, min(CHUNK_ROWS, int(CHUNK_BYTES / max(1.0, size))))
 
 

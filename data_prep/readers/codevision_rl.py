@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from codevision_ext.types import BOX_FRAMES
 from data_prep import fields
 from data_prep.faults import Reason, RowError
 from data_prep.readers.base import Item, Place, Reader
@@ -22,8 +23,8 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     name = "bbox" if extra.get("bbox") is not None else "bbox_2d"
     box, was_nan = fields.box(extra.get(name), f"extra_info.{name}")
     frame = extra.get("box_frame") or "input"
-    if frame not in ("input", "canonical"):
-        raise RowError(Reason.BAD_BOX, "extra_info.box_frame", f"must be input or canonical, not {frame!r}")
+    if frame not in BOX_FRAMES:
+        raise RowError(Reason.BAD_BOX, "extra_info.box_frame", f"must be {', '.join(BOX_FRAMES)}, not {frame!r}")
     index = extra.get("index")
     question = extra.get("question") or said.replace(IMAGE_TAG, "").strip()
     changes = [*(extra.get("changes") or ()), *(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])]

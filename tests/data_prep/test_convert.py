@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from sets import SETS, coded, data_prep, picture_file, rl_row, scene, sharegpt_item, write_json, write_parquet
+from sets import (
+    SETS,
+    coded,
+    data_prep,
+    picture_file,
+    rl_row,
+    scene,
+    sharegpt_item,
+    wait_for,
+    write_json,
+    write_parquet,
+)
 
 from codevision_ext.errors import InputError
 from codevision_ext.scoring import read_item
@@ -274,6 +284,23 @@ def test_a_file_that_can_not_be_read_ends_with_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_a_box_in_thousandths_is_mapped_to_pixels(tmp_path: Path) -> None:
+    told = rl_row(0, bbox=[250.0, 500.0, 500.0, 1000.0], box_frame="relative")
+    silent = rl_row(1, bbox=[250.0, 500.0, 500.0, 1000.0])
+    outside = rl_row(2, bbox=[250.0, 500.0, 500.0, 1100.0])
+    first, second = (
+        write_parquet(tmp_path / f"{n}.parquet", rows) for n, rows in enumerate(([told], [silent, outside]))
+    )
+    extra = [row["extra_info"] for row in convert(tmp_path, first)[1]]
+    summary, rows = convert(tmp_path, second, "--box-frame", "relative", "--max-rejected", 1, "--force")
+    assert summary["rejected"] == {"box_outside": 1}
+    for each in (*extra, *(row["extra_info"] for row in rows)):
+        assert (each["bbox"], each["box_frame"]) == ([16.0, 24.0, 32.0, 48.0], "input")
+        assert each["changes"] == ["box_relative"]
+    with pytest.raises(InputError, match="--box-frame is input, canonical, relative; not 'seen'"):
+        convert(tmp_path, first, "--box-frame", "seen")
+
+
 def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
     row = rl_row()
     del row["reward_model"]
@@ -329,7 +356,8 @@ def test_one_process_and_two_write_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
 
 
-def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_stopped_leaves_nothing_or_nothing_after_the_next(tmp_path: Path, how: signal.Signals) -> None:
     source = write_json(tmp_path / "a.jsonl", [rl_row(0, "rotate_90", images=["0.png"])])
     line = source.read_bytes()
     picture_file(tmp_path / "0.png")
@@ -337,14 +365,19 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
         file.writelines(line for _ in range(20_000))
     words = [sys.executable, "-m", "data_prep", "convert", source, "--out", tmp_path / "out.parquet", "--workers", "1"]
     running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".out.parquet.*")) and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    running.send_signal(signal.SIGTERM)
+    wait_for(lambda: list(tmp_path.glob(".out.parquet.*/*")) or running.poll() is not None)
+    running.send_signal(how)
     said, told = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert said == b""
-    assert b"Traceback" not in told
+    if how is signal.SIGKILL:
+        assert not (tmp_path / "out.parquet").exists()
+        assert list(tmp_path.glob(".out.parquet.*"))
+        source.write_bytes(line)
+        data_prep("convert", source, "--out", tmp_path / "out.parquet", "--workers", 1)
+        (tmp_path / "out.parquet").unlink()
+    else:
+        assert running.returncode == 130
+        assert said == b""
+        assert b"Traceback" not in told
     assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl", "0.png"}
 
 
