@@ -25,8 +25,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """`work` on each item, in this process where `workers` is 1; workers + AHEAD items are under way at most.
+def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+    """Each item and what `work` makes of it, in this process where `workers` is 1.
+
+    At most workers + AHEAD items are under way.
 
     Args:
         work: Picklable, as are items and results.
@@ -37,23 +39,23 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterat
         InfraError: A worker died.
     """
     if workers == 1:
-        yield from map(work, items)
+        yield from ((item, work(item)) for item in items)
         return
-    waiting: deque[tuple[Future[Parcel], ExitStack]] = deque()
+    waiting: deque[tuple[T, Future[Parcel], ExitStack]] = deque()
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_live_with_the_parent)
 
-    def taken() -> R:
-        future, memory = waiting[0]
+    def taken() -> tuple[T, R]:
+        item, future, memory = waiting[0]
         result: R = unpack(future.result())
         memory.close()
         waiting.popleft()
-        return result
+        return item, result
 
     try:
         for item in items:
             with ExitStack() as stack:
                 parcel = pack(item, stack.enter_context(shared_memory()))
-                waiting.append((pool.submit(_work_on, work, parcel), stack.pop_all()))
+                waiting.append((item, pool.submit(_work_on, work, parcel), stack.pop_all()))
             if len(waiting) >= workers + AHEAD:
                 yield taken()
         while waiting:
@@ -62,7 +64,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterat
         raise InfraError("a worker process died, perhaps for lack of memory; --workers takes fewer") from error
     finally:
         pool.shutdown(cancel_futures=True)
-        for _, memory in waiting:
+        for *_, memory in waiting:
             memory.close()
 
 

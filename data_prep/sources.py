@@ -70,6 +70,16 @@ class Chunk:
         """The records as dicts."""
         return self.records if isinstance(self.records, list) else self.records.to_pylist()
 
+    def picture_files(self) -> pa.BinaryArray | None:
+        """The bytes of the pictures in the column `images`, one after the other; None where it isn't a list of them."""
+        if isinstance(self.records, list) or "images" not in self.records.schema.names:
+            return None
+        images = self.records.column("images")
+        kind = images.type.value_type if pa.types.is_list(images.type) else pa.null()
+        if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0 or kind.field("bytes").type != pa.binary():
+            return None
+        return images.flatten().field("bytes")
+
 
 def find(paths: Sequence[Path], pictures: Path | None = None) -> list[Source]:
     """The files behind these paths; of a folder all files of the first of KINDS that it has, by name.

@@ -45,6 +45,7 @@ class ParquetSet:
             path,
             schema,
             compression={column: "NONE" if column == _PICTURES else "ZSTD" for column in columns},
+            use_dictionary=plain,  # one of pictures takes time and never pays
             write_statistics=plain,
         )
         self._batches: list[pa.RecordBatch] = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -379,6 +380,32 @@ def test_a_run_that_is_stopped_leaves_nothing_or_nothing_after_the_next(tmp_path
         assert said == b""
         assert b"Traceback" not in told
     assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl", "0.png"}
+
+
+PEAK = """
+import resource, sys
+from data_prep.__main__ import app
+app(sys.argv[1:], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    data = coded(Image.fromarray(noise), "PNG", compress_level=0)
+
+    def peak_mib(count: int) -> float:
+        table = pa.Table.from_pylist([rl_row(index, ["crop"], images=image(data)) for index in range(count)])
+        source = tmp_path / f"{count}.parquet"
+        pq.write_table(
+            table, source, row_group_size=count, use_dictionary=False, compression="none", write_batch_size=4
+        )
+        assert pq.read_metadata(source).num_row_groups == 1
+        words = ["convert", source, "--out", tmp_path / "out.parquet", "--force", "--workers", "1"]
+        done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
+        return int(done.stdout.splitlines()[-1]) / 1024
+
+    assert peak_mib(300) - peak_mib(100) < 75
 
 
 def test_the_golden_file_is_what_is_written(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_what_is_packed_comes_back_and_its_pictures_do_not_go_through_the_pipe()
 
 def test_results_come_in_order_and_no_memory_stays_open() -> None:
     items = [batch(), *range(9)]
-    assert list(in_order(work, items, workers=2)) == items
+    assert list(in_order(work, items, workers=2)) == [(item, item) for item in items]
     assert not [file for file in Path("/proc/self/fd").iterdir() if "memfd:codevision" in str(file.resolve())]
 
 
@@ -59,7 +59,7 @@ import itertools
 from data_prep.pipeline import in_order
 
 if __name__ == "__main__":
-    for item in in_order(abs, itertools.count(), workers=2):
+    for item, _ in in_order(abs, itertools.count(), workers=2):
         print(item, flush=True)
 """
 
