@@ -174,7 +174,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix in (".csv", ".tsv"):
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             csv.field_size_limit(_JSON_ITEM_BYTES)
             yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
         return
@@ -186,7 +186,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 where = f"{path}, line {number}"
@@ -199,8 +199,8 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 def _json_items(path: Path) -> Iterator[tuple[str, Any]]:
     """The items of a JSON list, or the one object that a file holds, without reading the whole of it."""
     decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8") as file:
-        buffer = file.read(_JSON_BYTES).lstrip("\ufeff \t\r\n")
+    with path.open(encoding="utf-8-sig") as file:
+        buffer = file.read(_JSON_BYTES).lstrip(" \t\r\n")
         if not buffer:
             return
         is_list = buffer[0] == "["

@@ -34,12 +34,12 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         answers=fields.answers(truth, "reward_model.ground_truth"),
         source=record.get("data_source") or extra.get("dataset_name") or SOURCE,
         split=extra.get("split") or "train",
-        index=place.row if not isinstance(index, int) else index,
+        index=index if type(index) is int and abs(index) < 1 << 63 else place.row,
         size=(0, 0),
         applied=applied,
         box=box,
         box_frame=frame,
-        column=extra.get("column"),
+        column=None if extra.get("column") is None else fields.text(extra["column"], "extra_info.column"),
         ability=record.get("ability") or "reading",
         system=system,
         prompt=said,
@@ -47,7 +47,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         licence=extra.get("licence") or "",
         changes=tuple(dict.fromkeys(changes)),
         picture_id=extra.get("picture_id") or "",
-        benefit=None if extra.get("benefit") is None else tuple(extra["benefit"]),
+        benefit=fields.numbers(extra.get("benefit"), "extra_info.benefit"),
     )
     yield row
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from sets import (
     SETS,
     coded,
@@ -223,6 +224,25 @@ def test_bytes_that_need_not_change_are_those_of_the_source(tmp_path: Path) -> N
     assert [row["images"][0]["bytes"] for row in made] == given
 
 
+@pytest.mark.parametrize("options", [{}, {"exif": 6}, {"pnginfo": "XML:com.adobe.xmp"}, {"cut": 12}])
+def test_a_png_is_decoded_only_where_something_may_turn_it(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags, texts = Image.Exif(), PngInfo()
+    tags[0x0112] = options.get("exif", 1)
+    texts.add_text("Software", "a program")
+    if "pnginfo" in options:
+        texts.add_itxt(options["pnginfo"], '<x tiff:Orientation="6"/>')
+    data = coded(scene(), "PNG", pnginfo=texts, **({"exif": tags} if "exif" in options else {}))
+    data = data[: len(data) - options.get("cut", 0)]
+    decoded: list[str] = []
+    load = PngImageFile.load
+    monkeypatch.setattr(PngImageFile, "load", lambda self: (decoded.append("yes"), load(self))[1])
+    found = settle(data, decode=False)
+    assert bool(decoded) == bool(options)
+    assert found.changes == (("exif_6",) if {"exif", "pnginfo"} & set(options) else ())
+
+
 def test_small_oddities_are_mended_and_recorded(tmp_path: Path) -> None:
     rows = [
         rl_row(0, ["rot90", "flip_h"], bbox=[float("nan")] * 4),
@@ -252,6 +272,36 @@ def test_json_in_strings_is_read(tmp_path: Path) -> None:
     _, [made] = convert(tmp_path, write_json(tmp_path / "a.jsonl", [row | texts]))
     assert made["extra_info"]["transform"] == ["crop", "rotate_90"]
     assert made["extra_info"]["bbox"] == [10, 4, 20, 40]
+
+
+ODD: dict[str, tuple[str, dict[str, Any]]] = {
+    "source": ("bad_type", {"data_source": 5}),
+    "split": ("bad_type", {"split": 5}),
+    "licence": ("bad_type", {"licence": 5}),
+    "picture_id": ("bad_type", {"picture_id": 5}),
+    "extra_info.benefit": ("bad_type", {"benefit": ["much"]}),
+    "text": ("bad_type", {"question": "half a character: \ud800"}),
+    "images": ("picture_missing", {"images": ["a\0b.png"]}),
+}
+"""Field, reason, and what a row of JSON may hold where a column of parquet couldn't."""
+
+
+def test_values_of_any_type_in_json_are_counted_and_null_may_be_nan(tmp_path: Path) -> None:
+    picture_file(tmp_path / "a.png")
+
+    def row(index: Any, **changes: Any) -> dict[str, Any]:
+        return rl_row(index, **({"transform": "rotate_90", "images": ["a.png"]} | changes))
+
+    good = [row(True), row(2**70), row(7, transform=float("nan"), column=5)]
+    source = write_json(tmp_path / "a.jsonl", [*good, *(row(9, **change) for _, change in ODD.values())])
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+    log = tmp_path / "rejects.jsonl"
+    told, rows = convert(tmp_path, source, "--max-rejected", "100%", "--rejects", log)
+    faults = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(fault["field"], fault["reason"]) for fault in faults] == [(name, why) for name, (why, _) in ODD.items()]
+    assert [row["extra_info"]["index"] for row in rows] == [0, 1, 7]
+    assert [row["extra_info"]["transform"] for row in rows] == [["rotate_90"], ["rotate_90"], None]
+    assert told["rows"] == {"read": 10, "written": 3, "rejected": 7}
 
 
 def test_too_many_bad_rows_and_nothing_is_written(tmp_path: Path) -> None:
