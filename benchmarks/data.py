@@ -11,6 +11,7 @@ import argparse
 import io
 import json
 import multiprocessing
+import resource
 import statistics
 import tempfile
 import time
@@ -102,8 +103,12 @@ def by_datasets(source: Path, out: Path, _: int) -> None:
         table.map(one, with_indices=True, features=features).to_parquet(out)
 
 
-def measured(run: object, *arguments: object) -> tuple[float, float]:
-    """Seconds, and the largest memory of the process and its children together, MiB; in a process of its own."""
+def measured(run: object, *arguments: object) -> tuple[float, float, float]:
+    """Seconds, those of processors, and the largest memory of the process and its children together, MiB.
+
+    In a process of its own. A page that several processes share is counted once (the sum of their PSS).
+    """
+    before = processor_seconds()
     process = multiprocessing.get_context("spawn").Process(target=run, args=arguments)  # type: ignore[arg-type]
     start = time.perf_counter()
     process.start()
@@ -111,13 +116,19 @@ def measured(run: object, *arguments: object) -> tuple[float, float]:
     while process.is_alive():
         try:
             family = [watched, *watched.children(recursive=True)]
-            most = max(most, sum(member.memory_info().rss for member in family))
+            most = max(most, sum(member.memory_full_info().pss for member in family))
         except psutil.NoSuchProcess:
             continue
         process.join(0.1)
     if process.exitcode:
         raise SystemExit(f"exit code {process.exitcode}")
-    return time.perf_counter() - start, most / 2**20
+    return time.perf_counter() - start, processor_seconds() - before, most / 2**20
+
+
+def processor_seconds() -> float:
+    """Of all children that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -129,7 +140,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=cores())
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    runs: dict[str, list[tuple[float, float]]] = {"data_prep": [], "datasets": []}
+    runs: dict[str, list[tuple[float, float, float]]] = {"data_prep": [], "datasets": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder / "in.parquet", options.rows, (width, height))
@@ -141,14 +152,18 @@ def main() -> None:
             == pq.read_table(folder / "datasets.parquet").to_pylist()
         )
         size = (folder / "in.parquet").stat().st_size
-    seconds = {label: statistics.median(each[0] for each in times) for label, times in runs.items()}
+    seconds, busy = (
+        {label: statistics.median(each[column] for each in times) for label, times in runs.items()} for column in (0, 1)
+    )
     told = {
         "rows": options.rows,
         "input_mib": size / 2**20,
         "workers": options.workers,
         "rows_per_s": {label: options.rows / value for label, value in seconds.items()},
         "ratio": seconds["datasets"] / seconds["data_prep"],
-        "largest_mib": {label: max(each[1] for each in times) for label, times in runs.items()},
+        "processor_seconds": busy,
+        "processor_ratio": busy["datasets"] / busy["data_prep"],
+        "largest_mib": {label: max(each[2] for each in times) for label, times in runs.items()},
         "same_rows": same,
     }
     print(json.dumps(told, indent=2))  # noqa: T201

@@ -1,13 +1,18 @@
 """How does a file or a folder appear whole or not at all? Through a temporary neighbour and a rename."""
 
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from codevision_ext.errors import InputError
+
+_REPLACED = "replaced"
+"""Where a folder is put that another one takes the place of, in the latter's draft."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -28,8 +33,33 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def draft_folder(out: Path) -> Iterator[Path]:
+    """A fresh hidden folder beside `out`, removed when the block ends.
+
+    A run that is killed leaves its draft; the next one for `out` knows it by its lock, which died with the run, and
+    removes it.
+
+    Raises:
+        InputError: it can't be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for stale in out.parent.glob(f".{glob.escape(out.name)}.*.draft"):
+            _remove_stale(stale, out)
+        folder, lock = _fresh(out)
+    except OSError as error:
+        raise InputError(f"--out {out} can't be made: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
 def whole_folder(out: Path, *, force: bool) -> Iterator[Path]:
-    """A fresh folder beside `out` to write into; it becomes `out` when the block ends, and is removed if it raises.
+    """A fresh folder to write into; it becomes `out` when the block ends, and is removed if it raises.
 
     Raises:
         InputError: `out` is a file, or a folder with something in it and not `force`; or it can't be made.
@@ -38,18 +68,47 @@ def whole_folder(out: Path, *, force: bool) -> Iterator[Path]:
         raise InputError(f"--out {out} is a file; name a folder")
     if out.is_dir() and any(out.iterdir()) and not force:
         raise InputError(f"--out {out} isn't empty; pass --force to replace what is in it")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise InputError(f"--out {out} can't be made: {error.strerror}") from error
-    try:
-        draft.chmod(0o755)
-        yield draft
-        replaced = draft.with_name(draft.name + ".old")
+    with draft_folder(out) as draft:
+        folder = draft / out.name
+        folder.mkdir()
+        yield folder
         if out.exists():
-            out.rename(replaced)
-        draft.rename(out)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
+            out.rename(draft / _REPLACED)
+        folder.rename(out)
+
+
+def _fresh(out: Path) -> tuple[Path, int | None]:
+    """A new draft and its lock; None where the file system has no locks."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".draft", dir=out.parent))
+        try:
+            return folder, _lock(folder)
+        except (BlockingIOError, FileNotFoundError):  # another run took it for one that was left
+            continue
+        except OSError:  # no locks here: what is left stays
+            return folder, None
+
+
+def _remove_stale(draft: Path, out: Path) -> None:
+    with suppress(OSError):  # its run lives, or nothing can be known of it
+        lock = _lock(draft)
+        if (draft / _REPLACED).exists() and not out.exists():  # killed between the two renames
+            (draft / _REPLACED).rename(out)
         shutil.rmtree(draft, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """A descriptor that holds the lock; it isn't inherited, and the lock ends with it.
+
+    Raises:
+        OSError: another process has the lock (BlockingIOError), the folder is gone, or the file system has no locks.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.stat()
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

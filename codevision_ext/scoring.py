@@ -17,7 +17,7 @@ from codevision_ext.records import Record, Turn, scored
 from codevision_ext.rewards.composite import Rubric
 from codevision_ext.rollout import Trajectory
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
-from codevision_ext.types import Box, EndReason, Frame, Observed, Task, ToolCall, Verdict
+from codevision_ext.types import BOX_FRAMES, Box, EndReason, Frame, Observed, Task, ToolCall, Verdict
 
 if TYPE_CHECKING:
     from codevision_ext.judge.client import BlockingJudge, Judge
@@ -26,10 +26,6 @@ logger = logging.getLogger(__name__)
 
 _JUDGES: Final[dict[str, "BlockingJudge"]] = {}
 _JUDGES_LOCK: Final = Lock()
-
-
-BOX_FRAMES: Final = ("input", "canonical", str(Frame.RELATIVE))
-"""What a row's box may be told in; what a model sees of a picture no row can know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

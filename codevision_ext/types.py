@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Box(NamedTuple):
@@ -40,6 +40,10 @@ class Frame(StrEnum):
     """From 0 to 1000 along each side (Qwen3-VL)."""
     ORIGINAL = "original"
     """Pixels of the picture that the code gets."""
+
+
+BOX_FRAMES: Final = ("input", "canonical", str(Frame.RELATIVE))
+"""What a row's box may be told in; what a model sees of a picture no row can know."""
 
 
 class ExecStatus(StrEnum):

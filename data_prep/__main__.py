@@ -2,13 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import CodeVisionError, InputError
@@ -16,13 +13,13 @@ from codevision_ext.files import whole_folder, write_whole
 from codevision_ext.sandbox import Sandbox
 from data_prep import commands
 from data_prep import corpus as tokenizer_corpus
+from data_prep.console import stoppable, watched
 from data_prep.files import write_parquet, write_trajectories
 from data_prep.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
 from data_prep.schema import RL_SCHEMA, SFT_SCHEMA, rl_record, sft_record
 from data_prep.trajectories import draw_trajectories, read_aloud
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-T = TypeVar("T")
 CORPUS_ROWS = 250
 """Trajectories behind the tokenizer's texts: enough for every op, style, window and mistake to appear."""
 PARTS = ("rl", "read", "sft")
@@ -76,17 +73,17 @@ def glyphs(
                 ("val", _held_out(rows), draw_rows(mix, _held_out(rows), "val", "val")),
                 ("test", test_items * len(COLUMNS), draw_test_rows(mix, test_items)),
             ):
-                shown = _shown(map(rl_record, drawn), count, name)
+                shown = watched(map(rl_record, drawn), count, name)
                 counts[name] = write_parquet(folder / f"{name}.parquet", RL_SCHEMA, shown)
         if "read" in wanted:
             for name, count in (("letters", read_rows), ("read", read_rows), ("read_val", _held_out(read_rows))):
-                shown = _shown(map(sft_record, map(read_aloud, draw_reading_rows(mix, count, name))), count, name)
+                shown = watched(map(sft_record, map(read_aloud, draw_reading_rows(mix, count, name))), count, name)
                 counts[name] = write_parquet(folder / f"{name}.parquet", SFT_SCHEMA, shown)
         if "sft" in wanted:
             with Sandbox() as sandbox:
                 tool = CodeTool(sandbox)
                 for name, split, count in (("sft", "train", sft_rows), ("sft_val", "val", _held_out(sft_rows))):
-                    made = _shown(draw_trajectories(mix, count, split, tool, wrong_first), count, name)
+                    made = watched(draw_trajectories(mix, count, split, tool, wrong_first), count, name)
                     counts[name], types[name] = write_trajectories(folder, name, made)
     typer.echo(json.dumps({"out": str(out), "seed": seed, "rows": counts, "sample_types": types}))
 
@@ -136,14 +133,11 @@ def _held_out(rows: int) -> int:
     return max(120, rows // 10)
 
 
-def _shown(items: Iterable[T], total: int, name: str) -> Iterator[T]:
-    yield from track(items, description=name, total=total, console=Console(stderr=True))
-
-
 def main() -> None:
     """Run the command; an error of ours or of the input ends it with one sentence."""
     try:
-        app()
+        with stoppable():
+            app()
     except CodeVisionError as error:
         typer.echo(f"data_prep: {error}", err=True)
         sys.exit(2)

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from PIL import Image
 
-from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, PictureDesk
+from codevision_ext.code_tool import CodeTool, PictureDesk, tool_schema
 from codevision_ext.errors import EngineError, InputError
 from codevision_ext.judge.cache import Cache
 from codevision_ext.parsing import has_call, parse_answer, parse_call
+from codevision_ext.types import Frame
 from data_prep.pictures import extension, png
 from data_prep.schema import IMAGE_TAG, Row
 
@@ -37,6 +38,8 @@ class Endpoint:
     retries: int = 6
     request: Mapping[str, Any] = field(default_factory=dict)
     """More fields of each request."""
+    frame: Frame = Frame.ORIGINAL
+    """What the model writes coordinates in, `original` or `relative`."""
 
 
 class Chat:
@@ -64,6 +67,7 @@ class Chat:
         self._client = OpenAI(
             base_url=endpoint.url, api_key=key, max_retries=endpoint.retries, timeout=endpoint.timeout_s
         )
+        self.frame = endpoint.frame
         self.asked = 0
         """Requests that were sent; the others came from the cache."""
 
@@ -121,8 +125,8 @@ def play(chat: Chat, row: Row, tool: CodeTool | None, seed: int, turns: int = TU
         EngineError: The endpoint gave no reply.
         SandboxError: The sandbox is broken.
     """
-    messages = opening(row, with_tool=tool is not None)
-    desk = PictureDesk([opened(data) for data in row.images])
+    messages = opening(row, chat.frame, with_tool=tool is not None)
+    desk = PictureDesk([opened(data) for data in row.images], frame=chat.frame)
     calls = failed = 0
     for _ in range(turns):
         said = chat.reply(messages, seed)
@@ -141,11 +145,11 @@ def play(chat: Chat, row: Row, tool: CodeTool | None, seed: int, turns: int = TU
     return Played(answer=None, calls=calls, failed=failed)
 
 
-def opening(row: Row, *, with_tool: bool) -> list[dict[str, Any]]:
+def opening(row: Row, frame: Frame, *, with_tool: bool) -> list[dict[str, Any]]:
     """System and user message of a task, as training words them."""
     system = _prompt("system.txt" if with_tool else "system_no_tool.txt")
     if with_tool:
-        system = f"{system}\n<tools>\n{json.dumps(TOOL_SCHEMA)}\n</tools>"
+        system = f"{system}\n<tools>\n{json.dumps(tool_schema(frame))}\n</tools>"
     pictures = [_picture(data) for data in row.images]
     return [
         {"role": "system", "content": row.system or system},

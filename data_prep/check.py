@@ -116,7 +116,7 @@ def check(
         for source in sources:
             turns = choose(source, reader).turns
             options = Options(target=Target.SFT if turns else Target.RL, reader=reader, limits=limits or Limits())
-            for part in in_order(check_chunk, jobs(plan([source], options)), workers):
+            for _, part in in_order(check_chunk, jobs(plan([source], options)), workers):
                 _merge(found, part)
                 for number, ident, content in part.keys:
                     verdict = seen.add((ident, content))

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from codevision_ext.errors import InputError
+from codevision_ext.types import BOX_FRAMES
 from data_prep.arrange import mix, schema_of, shard, split
 from data_prep.check import check
 from data_prep.console import (
@@ -23,7 +24,6 @@ from data_prep.console import (
     fault_log,
     report,
     shown,
-    stoppable,
     total_of,
 )
 from data_prep.convert import Options, Target, convert
@@ -51,7 +51,7 @@ def convert_command(
     pictures: Pictures = None,
     licence: Licence = None,
     split: Annotated[str | None, typer.Option(help="Split of the rows, in place of their own.")] = None,
-    box_frame: Annotated[str | None, typer.Option(help="input or canonical: what boxes are drawn on.")] = None,
+    box_frame: Annotated[str | None, typer.Option(help=f"{', '.join(BOX_FRAMES)}: what boxes are drawn on.")] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of the largest picture that is decoded.")] = MAX_PIXELS,
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode pictures that needn't change, as `check` does.")
@@ -65,8 +65,8 @@ def convert_command(
     force: Force = False,
 ) -> None:
     """Read a published set, in any of the known schemas, and write rows that train."""
-    if box_frame not in (None, "input", "canonical"):
-        raise typer.BadParameter("input or canonical", param_hint="--box-frame")
+    if box_frame not in (None, *BOX_FRAMES):
+        raise InputError(f"--box-frame is {', '.join(BOX_FRAMES)}; not {box_frame!r}")
     allowance, sources = Allowance(max_rejected), find(inputs, pictures)
     options = Options(
         target=to,
@@ -77,7 +77,6 @@ def convert_command(
         limits=Limits(max_pixels=max_pixels, decode=decode),
     )
     with ExitStack() as stack:
-        stack.enter_context(stoppable())
         log = stack.enter_context(fault_log(rejects))
         whole: AbstractContextManager[Writer] = (
             whole_sharegpt(out, force=force) if to is Target.SHAREGPT else whole_parquet(out, to.schema, force=force)
@@ -127,7 +126,6 @@ def transform_command(
     allowance, sources = Allowance(max_rejected), find(inputs, pictures)
     options = Options(target=Target.RL, reader=source, licence=licence, transform=made)
     with ExitStack() as stack:
-        stack.enter_context(stoppable())
         writer = stack.enter_context(whole_parquet(out, Target.RL.schema, force=force))
         progress = stack.enter_context(shown("transform", total_of(sources)))
         tally = convert(sources, options, writer, workers=workers or cores(), ray=ray, progress=progress)
@@ -194,7 +192,7 @@ def split_command(
     if abs(sum(share for _, share in shares) - 1) > 1e-6 or len({name for name, _ in shares}) < len(shares):
         raise InputError(f"--part: the shares of parts with different names must sum to 1, not {', '.join(part)}")
     sources = find(inputs)
-    with stoppable(), shown("split", total_of(sources)) as progress:
+    with shown("split", total_of(sources)) as progress:
         copied = split(sources, out, shares, seed=seed, force=force, progress=progress)
     report({"out": str(out), "seed": seed, "rows": dict(copied.rows), "licences": copied.licences})
 
@@ -212,7 +210,7 @@ def mix_command(
     weights = [_weight(text, "mix") for text in inputs]
     weighted = [(open_source(Path(name)), weight) for name, weight in weights]
     schema = schema_of([source for source, _ in weighted])
-    with stoppable(), whole_parquet(out, schema, force=force) as writer, shown("mix", rows) as progress:
+    with whole_parquet(out, schema, force=force) as writer, shown("mix", rows) as progress:
         copied = mix(weighted, writer, rows=rows, seed=seed, progress=progress)
     repeated = {str(source.path): copied.rows[str(source.path)] / (source.rows or 1) for source, _ in weighted}
     summary_of = {
@@ -233,7 +231,7 @@ def shard_command(
 ) -> None:
     """Cut RL or SFT rows into files of equally many rows."""
     sources = find(inputs)
-    with stoppable(), shown("shard", total_of(sources)) as progress:
+    with shown("shard", total_of(sources)) as progress:
         copied = shard(sources, out, rows=rows, force=force, progress=progress)
     report({"out": str(out), "rows": dict(copied.rows), "licences": copied.licences})
 

@@ -2,11 +2,11 @@
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from data_prep.faults import Fault
 from data_prep.sources import Source
 
+T = TypeVar("T")
 NAMED = 20
 """Faults that are shown on the screen."""
 Inputs = Annotated[list[Path], typer.Argument(help="Parquet, JSON, JSON lines, CSV or TSV files, or folders.")]
@@ -58,6 +59,14 @@ def shown(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def watched(items: Iterable[T], total: int, name: str) -> Iterator[T]:
+    """The items, with a progress bar on stderr while they are taken."""
+    with shown(name, total) as progress:
+        for done, item in enumerate(items, start=1):
+            yield item
+            progress(done)
 
 
 @contextmanager

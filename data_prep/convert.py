@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
 
 import pyarrow as pa
@@ -91,6 +90,8 @@ class Made:
     """Id and content of each row of the batch, hashed."""
     places: list[tuple[str, int]]
     """File and row of each row of the batch."""
+    kept: list[int] | None = None
+    """Which of the chunk's picture files each picture of the batch is, whose bytes it lacks; None: it has them."""
     faults: list[list[Fault]] = field(default_factory=list)
     """Of each row that isn't used."""
     changed: Counter[str] = field(default_factory=Counter)
@@ -125,7 +126,7 @@ def convert(
     tally = Tally()
     with Seen() as seen:
         tasks = plan(sources, options)
-        results = on_ray(convert_part, tasks, workers) if ray else in_order(convert_chunk, jobs(tasks), workers)
+        results = on_ray(convert_part, tasks, workers) if ray else convert_all(tasks, workers)
         for made in results:
             batch = drop_duplicates(made, seen, tally)
             writer.write(batch)
@@ -161,11 +162,20 @@ def jobs(tasks: Iterable[Task]) -> Iterator[Job]:
 
 def convert_part(task: Task) -> Iterator[Made]:
     """What comes of each chunk of a part."""
-    return map(convert_chunk, jobs([task]))
+    return convert_all([task], workers=1)
+
+
+def convert_all(tasks: Iterable[Task], workers: int) -> Iterator[Made]:
+    """What comes of each chunk of all parts, in order."""
+    for job, made in in_order(convert_chunk, jobs(tasks), workers):
+        yield with_pictures(made, job.chunk)
 
 
 def convert_chunk(job: Job) -> Made:
-    """The rows of a chunk in the target's schema."""
+    """The rows of a chunk in the target's schema; if no picture changes, they are left where they are."""
+    given = job.chunk.plain()
+    files = {} if job.chunk.picture_files() is None else _numbered(given)
+    job = replace(job, chunk=replace(job.chunk, records=given))
     records: list[Mapping[str, Any]] = []
     made = Made(read=len(job.chunk), batch=None, keys=[], places=[])
     for row, item, faults in settled(job, made.left_out):
@@ -181,8 +191,33 @@ def convert_chunk(job: Job) -> Made:
             made.places.append((job.chunk.file, row))
             made.licences[finished.source] = finished.licence
         made.changed.update(item.changes)
+    pictures = [picture for record in records for picture in record["images"]]
+    if files and all(id(picture["bytes"]) in files for picture in pictures):
+        made.kept = [files[id(picture["bytes"])] for picture in pictures]
+        for picture in pictures:
+            picture["bytes"] = None
     made.batch = pa.RecordBatch.from_pylist(records, schema=job.options.target.schema)
     return made
+
+
+def _numbered(records: Iterable[Mapping[str, Any]]) -> dict[int, int]:
+    """The number of each picture file in the order of `Chunk.picture_files`, by the identity of its bytes."""
+    pictures = (picture for record in records for picture in record["images"] or ())
+    return {id(picture["bytes"]): number for number, picture in enumerate(pictures) if picture and picture["bytes"]}
+
+
+def with_pictures(made: Made, chunk: Chunk) -> Made:
+    """The same with the pictures that were left in the chunk."""
+    files = chunk.picture_files()
+    if made.kept is None or files is None:
+        return made
+    images = made.batch.column("images")
+    if made.kept != list(range(len(files))):
+        files = files.take(pa.array(made.kept, pa.int64()))
+    pictures = pa.StructArray.from_arrays([files, images.flatten().field("path")], fields=list(images.type.value_type))
+    at = made.batch.schema.get_field_index("images")
+    whole = pa.ListArray.from_arrays(images.offsets, pictures)
+    return replace(made, kept=None, batch=made.batch.set_column(at, made.batch.schema.field(at), whole))
 
 
 def _finished(item: Row | Trajectory, number: int, transform: Transform | None) -> Iterable[Row | Trajectory | str]:
@@ -292,8 +327,7 @@ class Seen:
     """Ids that came before, on disk: memory doesn't grow with the set."""
 
     def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="codevision-ids-")
-        self._db = sqlite3.connect(Path(self._folder.name) / "ids", isolation_level=None)
+        self._db = sqlite3.connect("", isolation_level=None)  # a file without a name: gone however this process ends
         self._db.executescript("PRAGMA journal_mode=off; PRAGMA synchronous=off; BEGIN")
         self._db.execute("CREATE TABLE ids (id BLOB PRIMARY KEY, content BLOB) WITHOUT ROWID")
 
@@ -302,7 +336,6 @@ class Seen:
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
-        self._folder.cleanup()
 
     def add(self, key: tuple[bytes, bytes]) -> Verdict:
         """Remember an id and its content, unless the id is known."""

@@ -85,6 +85,18 @@ def text(value: Any, field: str) -> str:
     raise RowError(Reason.BAD_TYPE, field, f"must be a text, not {type(value).__name__}")
 
 
+def numbers(value: Any, field: str) -> tuple[float, ...] | None:
+    """A list of numbers, or nothing.
+
+    Raises:
+        RowError: It is something else.
+    """
+    try:
+        return None if value is None else tuple(map(float, value))
+    except (TypeError, ValueError) as error:
+        raise RowError(Reason.BAD_TYPE, field, f"must be a list of numbers: {error}") from error
+
+
 def answers(value: Any, field: str) -> tuple[str, ...]:
     """One answer, a list of them or the JSON text of a list; each once, in order, blank ones left out.
 
@@ -111,6 +123,8 @@ def applied(value: Any, field: str) -> tuple[tuple[str, ...], bool]:
     Raises:
         RowError: An op isn't known, or the field has none of the published shapes.
     """
+    if isinstance(value, float) and math.isnan(value):  # how pandas writes null
+        value = None
     try:
         names = ops.read_applied(value)
     except InputError as error:
@@ -165,13 +179,15 @@ def _picture(value: Any, folder: Path, field: str) -> Found:
     if isinstance(value, Mapping):
         path = value.get("path")
         data, _ = _picture(value.get("bytes") or path, folder, field)
-        return data, path
+        return data, path if isinstance(path, str) else None
     if isinstance(value, bytes):
         return value, None
     if not isinstance(value, str) or not value:
         raise RowError(Reason.PICTURE_MISSING, field, "neither bytes nor a path")
     if value.startswith("data:") or (len(value) > 255 and "\n" not in value[:76]):
         return _decode(value.partition(",")[2] if value.startswith("data:") else value, field), None
+    if "\0" in value:
+        raise RowError(Reason.PICTURE_MISSING, field, f"{value!r:.60} is no path")
     path = (folder / value).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise RowError(Reason.PICTURE_MISSING, field, f"{value} leads out of {folder}; --pictures names their folder")

@@ -102,7 +102,7 @@ def look(
         turns = choose(source, None).turns
         options = Options(target=Target.SFT if turns else Target.RL)
         looks = (_Look(job=job, draw=draw) for job in jobs(plan([source], options)))
-        for part in in_order(_look, looks, workers):
+        for _, part in in_order(_look, looks, workers):
             facts.merge(part)
             progress(facts.read)
     return facts

@@ -21,16 +21,25 @@ import numpy as np
 
 from codevision_ext import geometry
 from codevision_ext.answers import is_correct
-from codevision_ext.code_tool import CodeTool, Observation, PictureDesk
+from codevision_ext.code_tool import CodeTool, Observation, PictureDesk, frame_size
 from codevision_ext.parsing import has_call, parse_answer, parse_call
-from codevision_ext.types import Box, Orientation, ToolCall
+from codevision_ext.types import Box, Frame, Orientation, ToolCall
 from data_prep.chat import Chat, asked, opened, opening, shown
 from data_prep.glyphs import LOOKS
 from data_prep.schema import Row, SampleType, Trajectory
 from data_prep.settle import orientation_of
 from data_prep.synth.scene import Rng, pick
 from data_prep.teacher import AT_FIRST_SIGHT, SAY, WITH_TOOL
-from data_prep.trajectories import DESCRIPTIONS, STYLES, TOO_SMALL, Move, call_text, trajectory
+from data_prep.trajectories import (
+    DESCRIPTIONS,
+    RELATIVE_CROPS,
+    STYLES,
+    TOO_SMALL,
+    Move,
+    call_text,
+    corners,
+    trajectory,
+)
 
 TURNS: Final = 8
 """Turns of a demonstration at most."""
@@ -66,6 +75,8 @@ class Lesson:
 
     row: Row
     desk: PictureDesk
+    frame: Frame
+    """What coordinates are written in."""
     moves: list[Move] = field(default_factory=list)
     seen: list[Observation] = field(default_factory=list)
 
@@ -121,9 +132,11 @@ class Lesson:
         assert self.row.box is not None
         region = geometry.map_box(node.region, node.net, self.row.size)
         box = geometry.map_box(self.row.box, node.net, self.row.size)
-        x1, y1, x2, y2 = (int(a - b) for a, b in zip(box, (*region[:2], *region[:2]), strict=True))
-        code = STYLES["crop"][0].format(x1=x1, y1=y1, x2=x2, y2=y2)
-        return pick(rng, SAY[TOO_SMALL]), ToolCall(code=code, description=DESCRIPTIONS["crop"], image_index=at)
+        local = Box(*(a - b for a, b in zip(box, (*region[:2], *region[:2]), strict=True)))
+        written, _ = corners(local, self.desk.pictures[at].size, self.frame)
+        style = (RELATIVE_CROPS if self.frame is Frame.RELATIVE else STYLES["crop"])[0]
+        call = ToolCall(code=style.format(**written), description=DESCRIPTIONS["crop"], image_index=at)
+        return pick(rng, SAY[TOO_SMALL]), call
 
     def take(self, thought: str, call: ToolCall, observation: Observation) -> None:
         """Add a turn and its result."""
@@ -151,8 +164,9 @@ def give(row: Row, chat: Chat, tool: CodeTool, seed: int) -> tuple[Trajectory | 
         SandboxError: The sandbox is broken.
     """
     rng = np.random.default_rng([seed, row.index, 2])
-    lesson = Lesson(row=row, desk=PictureDesk([opened(data) for data in row.images]))
-    messages, counts = briefing(row), Counter[Turn]()
+    desk = PictureDesk([opened(data) for data in row.images], frame=chat.frame)
+    lesson = Lesson(row=row, desk=desk, frame=chat.frame)
+    messages, counts = briefing(row, chat.frame), Counter[Turn]()
     for _ in range(TURNS):
         said = chat.reply(messages, seed)
         thought = _thought(said)
@@ -179,15 +193,15 @@ def give(row: Row, chat: Chat, tool: CodeTool, seed: int) -> tuple[Trajectory | 
     return Discarded.TOO_LONG, counts
 
 
-def briefing(row: Row) -> list[dict[str, Any]]:
+def briefing(row: Row, frame: Frame) -> list[dict[str, Any]]:
     """What the model is told: how to write, the metadata, then the picture as the pupil gets it, and the question."""
-    system, user = opening(row, with_tool=True)
+    system, user = opening(row, frame, with_tool=True)
     system["content"] += "\n\n" + (files("data_prep") / "teacher.txt").read_text(encoding="utf-8").strip()
     metadata = {
         "answer": row.answers[0],
         "applied_to_the_picture": list(row.applied),
-        "box_in_pixels_of_the_picture": row.box and [round(edge) for edge in row.box],
-        "picture_size": list(row.size),
+        "box_of_the_answer": row.box and list(corners(row.box, row.size, frame)[0].values()),
+        "picture_size": list(frame_size(frame, row.size, row.size)),
     }
     text = {"type": "text", "text": "For the teacher only:\n" + json.dumps(metadata)}
     pictures = [part for part in user["content"] if part["type"] != "text"]
@@ -251,7 +265,7 @@ def _finished(lesson: Lesson, thought: str) -> Trajectory:
         {"status": (step := observation.step).status, "net": step.net, "ops": list(step.ops)}
         for observation in lesson.seen
     ]
-    return trajectory(lesson.row, lesson.sample_type, lesson.moves, lesson.seen, calls, thought)
+    return trajectory(lesson.row, lesson.sample_type, lesson.moves, lesson.seen, calls, thought, lesson.frame)
 
 
 def _thought(said: str) -> str:

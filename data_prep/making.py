@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +16,10 @@ from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import InputError
 from codevision_ext.files import whole_folder
 from codevision_ext.sandbox import Sandbox
+from codevision_ext.types import Frame
 from data_prep import synth
 from data_prep.chat import Chat, Endpoint
-from data_prep.console import Force, Inputs, MaxRejected, Pictures, Workers, report, shown, stoppable, total_of
+from data_prep.console import Force, Inputs, MaxRejected, Pictures, Workers, report, shown, total_of
 from data_prep.convert import Options, Target, jobs, plan, settled
 from data_prep.difficulty import Route, measure, overall, with_benefit
 from data_prep.faults import Allowance, Tally
@@ -30,11 +32,21 @@ from data_prep.teacher import teach
 from data_prep.transform import Transform
 from data_prep.writers import ParquetSet
 
+
+class Engine(StrEnum):
+    """What can serve a model on this machine."""
+
+    SGLANG = "sglang"
+
+
 PARTS = ("train", "val", "test", "sft", "sft_val")
 """Files of `synth`: tasks to train and validate on, the six columns, demonstrations."""
 Model = Annotated[str | None, typer.Option(help="Id that the endpoint knows the model by.")]
 KeyEnv = Annotated[str | None, typer.Option(help="Environment variable with the endpoint's key.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Dialogues under way at the same time.")]
+Coordinates = Annotated[
+    Frame, typer.Option(help="What the model writes: original (pixels), or relative (0 to 1000, Qwen3-VL).")
+]
 CacheFolder = Annotated[Path | None, typer.Option(help="Folder of replies; a run that was stopped goes on from them.")]
 Request = Annotated[str, typer.Option(help="More fields of each request, a JSON object.")]
 
@@ -59,6 +71,7 @@ def synth_command(
     request: Request = "{}",
     cache: CacheFolder = None,
     concurrency: Concurrency = 8,
+    coordinates: Coordinates = Frame.ORIGINAL,
     workers: Workers = None,
     force: Force = False,
 ) -> None:
@@ -87,9 +100,8 @@ def synth_command(
     types: dict[str, dict[str, int]] = {}
     turns: Counter[str] = Counter()
     with ExitStack() as stack:
-        stack.enter_context(stoppable())
         folder = stack.enter_context(whole_folder(out, force=force))
-        chat = _chat(stack, teacher, model, api_key_env, request, cache, "--teacher")
+        chat = _chat(stack, teacher, model, api_key_env, request, cache, coordinates, "--teacher")
         tool = CodeTool(stack.enter_context(Sandbox())) if {"sft", "sft_val"} & set(wanted) else None
         for part in wanted:
             drawn = _drawn(recipe, part, counts[part], workers or cores())
@@ -98,7 +110,7 @@ def synth_command(
                 if tool is not None and part.startswith("sft"):
                     made: Iterable[Trajectory]
                     if chat is None:
-                        made = teach(drawn, tool, seed=seed, wrong_first=wrong_first)
+                        made = teach(drawn, tool, seed=seed, wrong_first=wrong_first, frame=coordinates)
                     else:
                         made = give_all(drawn, chat, tool, seed=seed, concurrency=concurrency, counts=turns)
                     kinds_seen: Counter[str] = Counter()
@@ -120,8 +132,11 @@ def synth_command(
 def filter_command(
     inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it appears whole or not at all.")],
-    base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, such as http://localhost:8000/v1.")],
-    model: Annotated[str, typer.Option(help="Id that the endpoint knows the model by.")],
+    model: Annotated[str, typer.Option(help="Id that the endpoint knows the model by; with --engine its folder.")],
+    base_url: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible endpoint, such as http://localhost:8000/v1.")
+    ] = None,
+    engine: Annotated[Engine | None, typer.Option(help="Serves --model meanwhile, in place of --base-url.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Rollouts with the tool, and as many without.")] = 8,
     hard: Annotated[
         float, typer.Option(min=0, max=0.999, help="Accuracy with the tool up to which a row goes to SFT.")
@@ -131,6 +146,7 @@ def filter_command(
     request: Request = '{"temperature": 1.0, "max_tokens": 2048}',
     cache: CacheFolder = None,
     concurrency: Concurrency = 32,
+    coordinates: Coordinates = Frame.ORIGINAL,
     pictures: Pictures = None,
     max_rejected: MaxRejected = "1%",
     force: Force = False,
@@ -140,15 +156,20 @@ def filter_command(
     rl.parquet: to train on; sft.parquet: tasks to demonstrate first; easy.parquet and hopeless.parquet: left out.
     difficulty.jsonl has a line a row. A stopped run goes on from the cache, OUT.cache by default.
     """
+    if (base_url is None) is (engine is None):
+        raise InputError("filter wants --base-url, or --engine and --model FOLDER")
     sources, allowance = find(inputs, pictures), Allowance(max_rejected)
     tally, totals = Tally(), Counter[str]()
     routes: Counter[str] = Counter()
     with ExitStack() as stack:
-        stack.enter_context(stoppable())
-        cache = cache or out.with_name(f"{out.name}.cache")
-        chat = _chat(stack, base_url, model, api_key_env, request, cache, "--base-url")
-        assert chat is not None
         folder = stack.enter_context(whole_folder(out, force=force))
+        if engine:
+            from codevision_ext.verl_adapter.serve import served  # noqa: PLC0415  optional, and slow to import
+
+            base_url = stack.enter_context(served(Path(model)))
+        cache = cache or out.with_name(f"{out.name}.cache")
+        chat = _chat(stack, base_url, model, api_key_env, request, cache, coordinates, "--base-url")
+        assert chat is not None
         tool = CodeTool(stack.enter_context(Sandbox()))
         total = total_of(sources)
         progress = stack.enter_context(shown("filter", min(total, limit) if limit and total else limit or total))
@@ -174,7 +195,7 @@ def filter_command(
 def _drawn(recipe: synth.Recipe, part: str, count: int, workers: int) -> Iterator[Row]:
     if part == "test":  # every item stands upright, and is turned by the benchmark
         recipe = synth.Recipe(seed=recipe.seed, kinds=recipe.kinds, max_pixels=recipe.max_pixels, source_share=1.0)
-    return chain.from_iterable(in_order(synth.draw, synth.orders(recipe, part, count), workers))
+    return chain.from_iterable(rows for _, rows in in_order(synth.draw, synth.orders(recipe, part, count), workers))
 
 
 def _six(rows: Iterable[Row]) -> Iterator[Row]:
@@ -223,13 +244,16 @@ def _chat(
     api_key_env: str | None,
     request: str,
     cache: Path | None,
+    frame: Frame,
     option: str,
 ) -> Chat | None:
     """The endpoint, closed with the stack; None without a URL.
 
     Raises:
-        InputError: The model isn't named, the URL is none, or the request is no JSON object.
+        InputError: The frame is `seen`, the model isn't named, the URL is none, or the request is no JSON object.
     """
+    if frame is Frame.SEEN:
+        raise InputError("--coordinates seen can't be made here: it takes the model's own sizes; original or relative")
     if url is None:
         return None
     if not model or not url.startswith(("http://", "https://")):
@@ -240,7 +264,7 @@ def _chat(
         raise InputError(f"--request is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError("--request must be a JSON object")
-    chat = Chat(Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields), cache)
+    chat = Chat(Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields, frame=frame), cache)
     stack.callback(chat.close)
     return chat
 

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,12 @@ EXIF: Final = {
 """What puts a picture upright, by its EXIF orientation (CIPA DC-008, tag 0x0112)."""
 _JPEG_QUALITY: Final = 95
 _SIXTEEN_BIT: Final = 16
+_PNG_EXIF: Final = (
+    b"eXIf",
+    *(kind + b"Raw profile type exif" for kind in (b"tEXt", b"zTXt", b"iTXt")),
+    b"iTXtXML:com.adobe.xmp",
+)
+"""How chunks begin in which PIL finds an orientation."""
 _SCAN: Final = 0xDA
 _TABLES: Final = frozenset({0xC4, 0xDB})
 """Markers of a JPEG: start of scan; Huffman and quantisation tables."""
@@ -85,7 +92,10 @@ def _settle(data: bytes, image: Image.Image, decode: bool) -> Picture:
     changes = [] if kind in KEPT else [f"from_{kind.lower()}"]
     if kind != "MPO" and getattr(image, "is_animated", False):
         changes.append("first_frame")
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    chunks = _png_chunks(data) if kind == "PNG" else None
+    orientation = 1
+    if chunks is None or any(chunk.startswith(_PNG_EXIF) for chunk in chunks):  # PIL decodes a PNG to look for it
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     if orientation in EXIF:
         changes.append(f"exif_{orientation}")
     deep = image.mode.startswith(("I", "F")) or (kind == "PNG" and data[24:25] == bytes([_SIXTEEN_BIT]))
@@ -95,9 +105,8 @@ def _settle(data: bytes, image: Image.Image, decode: bool) -> Picture:
         changes.append("cmyk")
     alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     if not changes and not alpha:
-        if not decode and kind == "PNG":
-            Image.open(io.BytesIO(data)).verify()  # wants a picture that nothing was asked of yet
-        elif decode or kind not in ("JPEG", "MPO") or not _is_whole_jpeg(data):
+        whole = chunks is not None or (kind in ("JPEG", "MPO") and _is_whole_jpeg(data))
+        if decode or not whole:
             image.draft("L", (max(1, size[0] // 8), max(1, size[1] // 8)))
             image.load()
         return Picture(data=data, size=size)
@@ -122,6 +131,23 @@ def _settle(data: bytes, image: Image.Image, decode: bool) -> Picture:
     return Picture(data=jpeg(image) if lossy else png(image), size=image.size, changes=tuple(changes))
 
 
+def _png_chunks(data: bytes) -> list[bytes] | None:
+    """The first bytes of each chunk, up to the end of the file (PNG, third edition, section 5).
+
+    None where a checksum is wrong or the end is missing: that is the decoder's business.
+    """
+    view, at, heads = memoryview(data), 8, []
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(view[at : at + 4])
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4]):
+            return None
+        heads.append(data[at + 4 : min(end, at + 32)])
+        if heads[-1] == b"IEND":
+            return heads
+        at = end + 4
+    return None
+
+
 def _is_whole_jpeg(data: bytes) -> bool:
     """Whether the segments lead to a scan that is closed by an end marker, with tables to decode it.
 
@@ -137,7 +163,7 @@ def _is_whole_jpeg(data: bytes) -> bool:
         seen.add(marker)
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
         if marker == _SCAN:
-            return seen >= _TABLES and data.find(b"\xff\xd9", at) >= 0
+            return seen >= _TABLES and data.rfind(b"\xff\xd9", at) >= 0  # from the end, where it stands
     return False
 
 

@@ -6,10 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import ExitStack
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Final, TypeVar
 
 from codevision_ext.errors import InfraError, InputError
+from data_prep.parcel import Parcel, pack, shared_memory, unpack
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,8 +25,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """`work` on each item, in this process where `workers` is 1; workers + AHEAD items are under way at most.
+def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+    """Each item and what `work` makes of it, in this process where `workers` is 1.
+
+    At most workers + AHEAD items are under way.
 
     Args:
         work: Picklable, as are items and results.
@@ -34,21 +39,33 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterat
         InfraError: A worker died.
     """
     if workers == 1:
-        yield from map(work, items)
+        yield from ((item, work(item)) for item in items)
         return
-    waiting: deque[Future[R]] = deque()
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_signals_to_the_parent)
+    waiting: deque[tuple[T, Future[Parcel], ExitStack]] = deque()
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_live_with_the_parent)
+
+    def taken() -> tuple[T, R]:
+        item, future, memory = waiting[0]
+        result: R = unpack(future.result())
+        memory.close()
+        waiting.popleft()
+        return item, result
+
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
+            with ExitStack() as stack:
+                parcel = pack(item, stack.enter_context(shared_memory()))
+                waiting.append((item, pool.submit(_work_on, work, parcel), stack.pop_all()))
             if len(waiting) >= workers + AHEAD:
-                yield waiting.popleft().result()
+                yield taken()
         while waiting:
-            yield waiting.popleft().result()
+            yield taken()
     except BrokenProcessPool as error:
         raise InfraError("a worker process died, perhaps for lack of memory; --workers takes fewer") from error
     finally:
         pool.shutdown(cancel_futures=True)
+        for *_, memory in waiting:
+            memory.close()
 
 
 def on_ray(work: Callable[[T], Iterable[R]], items: Iterable[T], workers: int) -> Iterator[R]:
@@ -69,5 +86,18 @@ def on_ray(work: Callable[[T], Iterable[R]], items: Iterable[T], workers: int) -
     yield from flat_map(work, items, workers)
 
 
-def _leave_signals_to_the_parent() -> None:
+def _work_on(work: Callable[[T], R], parcel: Parcel) -> Parcel:
+    return pack(work(unpack(parcel)), parcel.file)
+
+
+def _live_with_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from codevision_ext import geometry
-from codevision_ext.types import Box, Orientation
+from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
+from codevision_ext.types import Box, Frame, Orientation
 from data_prep import pictures
 from data_prep.faults import Reason, RowError
 from data_prep.schema import IMAGE_TAG, Row, Trajectory
 from data_prep.sharegpt import check_calls, check_turns
 
+_ROW_TEXTS: Final = ("source", "split", "ability", "licence", "picture_id")
+_TURN_TEXTS: Final = ("tools", "sample_type", "source", "licence")
 SLACK_PX: Final = 2
 """How far a box may stand out of its picture by rounding; it is cut at the edge."""
 
@@ -28,6 +32,7 @@ class Limits:
 def settle_row(row: Row, limits: Limits) -> tuple[Row, list[RowError]]:
     """The row as it is written, and everything that is wrong with it (then it is written nowhere)."""
     found, faults = _pictures(row.images, limits)
+    faults += _no_texts(row, _ROW_TEXTS, (row.question, row.prompt or "", row.system, *row.answers, *row.changes))
     if not row.question.strip():
         faults.append(RowError(Reason.NO_QUESTION, "question", "is blank"))
     if not row.images:
@@ -38,16 +43,19 @@ def settle_row(row: Row, limits: Limits) -> tuple[Row, list[RowError]]:
     if tags != len(row.images):
         faults.append(RowError(Reason.BAD_TURNS, "prompt", f"{tags} {IMAGE_TAG} tags, but {len(row.images)} pictures"))
     changes = [*row.changes, *(change for picture in found for change in picture.changes)]
+    size = found[0].size if found and len(found) == len(row.images) else (0, 0)
+    if row.box_frame == Frame.RELATIVE and size != (0, 0):
+        row = replace(row, box=row.box and Box(*scaled(row.box, RELATIVE_SIZE, size)), box_frame="input")
+        changes.append("box_relative")
     box = row.box
-    if found and len(found) == len(row.images) and box is not None:
-        fitted = fit(box, frame_size(row.applied, row.box_frame, found[0].size))
+    if size != (0, 0) and box is not None:
+        fitted = fit(box, frame_size(row.applied, row.box_frame, size))
         if fitted is None:
-            said = f"{list(box)} in pixels of the {row.box_frame} picture, which is {_by(row, found[0].size)}"
+            said = f"{list(box)} in pixels of the {row.box_frame} picture, which is {_by(row, size)}"
             faults.append(RowError(Reason.BOX_OUTSIDE, "box", said))
         elif fitted != box:
             box = fitted
             changes.append("box_clipped")
-    size = found[0].size if found else (0, 0)
     if faults:
         return replace(row, size=size), faults
     prompt = row.prompt
@@ -65,6 +73,7 @@ def settle_row(row: Row, limits: Limits) -> tuple[Row, list[RowError]]:
 def settle_trajectory(trajectory: Trajectory, limits: Limits) -> tuple[Trajectory, list[RowError]]:
     """The trajectory as it is written, and everything that is wrong with it."""
     found, faults = _pictures(trajectory.images, limits)
+    faults += _no_texts(trajectory, _TURN_TEXTS, [message.content for message in trajectory.messages])
     for check in (check_turns, check_calls, _check_tools):
         try:
             check(trajectory)
@@ -94,6 +103,17 @@ def fit(box: Box, size: tuple[int, int]) -> Box | None:
     if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > SLACK_PX:
         return None
     return inside if inside.x1 < inside.x2 and inside.y1 < inside.y2 else None
+
+
+def _no_texts(item: Row | Trajectory, names: Iterable[str], texts: Iterable[str]) -> list[RowError]:
+    """A fault for each of these fields that is no text, and one where a text can't be written as UTF-8."""
+    wrong = [(name, value) for name in names if not isinstance(value := getattr(item, name), str)]
+    faults = [RowError(Reason.BAD_TYPE, name, f"must be a text, not {type(value).__name__}") for name, value in wrong]
+    try:
+        "".join(texts).encode()
+    except (TypeError, UnicodeEncodeError) as error:
+        faults.append(RowError(Reason.BAD_TYPE, "text", f"can't be written: {error}"))
+    return faults
 
 
 def _pictures(images: tuple[bytes, ...], limits: Limits) -> tuple[list[pictures.Picture], list[RowError]]:

@@ -70,6 +70,16 @@ class Chunk:
         """The records as dicts."""
         return self.records if isinstance(self.records, list) else self.records.to_pylist()
 
+    def picture_files(self) -> pa.BinaryArray | None:
+        """The bytes of the pictures in the column `images`, one after the other; None where it isn't a list of them."""
+        if isinstance(self.records, list) or "images" not in self.records.schema.names:
+            return None
+        images = self.records.column("images")
+        kind = images.type.value_type if pa.types.is_list(images.type) else pa.null()
+        if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0 or kind.field("bytes").type != pa.binary():
+            return None
+        return images.flatten().field("bytes")
+
 
 def find(paths: Sequence[Path], pictures: Path | None = None) -> list[Source]:
     """The files behind these paths; of a folder all files of the first of KINDS that it has, by name.
@@ -128,17 +138,17 @@ def _batches(part: Part) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
     path = part.source.path
     if path.suffix == ".parquet":
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            yield from file.iter_batches(_rows_at_a_time(file), row_groups=[part.group], use_threads=False)
+            rows = _rows_at_a_time(file.metadata.row_group(part.group))
+            yield from file.iter_batches(rows, row_groups=[part.group], use_threads=False)
         return
     records = _records(path)
     while group := list(islice(records, NAMED_ROWS)):
         yield group
 
 
-def _rows_at_a_time(file: pq.ParquetFile) -> int:
+def _rows_at_a_time(group: pq.RowGroupMetaData) -> int:
     """Rows that come to CHUNK_BYTES on average."""
-    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    size = sum(group.total_byte_size for group in groups) / max(1, file.metadata.num_rows)
+    size = group.total_byte_size / max(1, group.num_rows)
     return max(1, min(CHUNK_ROWS, int(CHUNK_BYTES / max(1.0, size))))
 
 
@@ -164,7 +174,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix in (".csv", ".tsv"):
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             csv.field_size_limit(_JSON_ITEM_BYTES)
             yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
         return
@@ -176,7 +186,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 where = f"{path}, line {number}"
@@ -189,8 +199,8 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 def _json_items(path: Path) -> Iterator[tuple[str, Any]]:
     """The items of a JSON list, or the one object that a file holds, without reading the whole of it."""
     decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8") as file:
-        buffer = file.read(_JSON_BYTES).lstrip("\ufeff \t\r\n")
+    with path.open(encoding="utf-8-sig") as file:
+        buffer = file.read(_JSON_BYTES).lstrip(" \t\r\n")
         if not buffer:
             return
         is_list = buffer[0] == "["

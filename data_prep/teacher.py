@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from codevision_ext.code_tool import CodeTool
-from codevision_ext.types import Box
+from codevision_ext.types import Box, Frame
 from data_prep.schema import Row, SampleType, Trajectory
 from data_prep.synth.scene import Rng, pick
 from data_prep.trajectories import TOO_SMALL, Move, Plan, demonstrate, draw_plan
@@ -70,9 +70,9 @@ WINDOW: Final = (2.5, 5.0)
 """How many times as wide and as high as its box the first of two crops is."""
 
 
-def plan(rng: Rng, row: Row, wrong_first: float) -> Plan:
+def plan(rng: Rng, row: Row, wrong_first: float, frame: Frame = Frame.ORIGINAL) -> Plan:
     """What to do with a row, in sentences; see `trajectories.draw_plan`."""
-    drawn = draw_plan(rng, row if "crop" in row.applied else replace(row, box=None), wrong_first, window)
+    drawn = draw_plan(rng, row if "crop" in row.applied else replace(row, box=None), wrong_first, window, frame)
     moves: list[Move] = []
     for move in drawn.moves:
         thought = pick(rng, SAY[move.thought])
@@ -96,7 +96,9 @@ def window(rng: np.random.Generator, box: Box, page: tuple[int, int]) -> Box:
     return Box(grown[0][0], grown[1][0], grown[0][1], grown[1][1])
 
 
-def teach(rows: Iterable[Row], tool: CodeTool, *, seed: int, wrong_first: float) -> Iterator[Trajectory]:
+def teach(
+    rows: Iterable[Row], tool: CodeTool, *, seed: int, wrong_first: float, frame: Frame = Frame.ORIGINAL
+) -> Iterator[Trajectory]:
     """A demonstration of each row, in their order; calls run beside each other.
 
     Raises:
@@ -105,7 +107,7 @@ def teach(rows: Iterable[Row], tool: CodeTool, *, seed: int, wrong_first: float)
 
     def make(row: Row) -> Trajectory:
         rng = np.random.default_rng([seed, row.index, 1])
-        return demonstrate(plan(rng, row, wrong_first), row, tool)
+        return demonstrate(plan(rng, row, wrong_first, frame), row, tool, frame)
 
     stream, at_a_time = iter(rows), 2 * (os.cpu_count() or 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -5,8 +5,9 @@ Texts are short and from a small vocabulary, so that a model of a few hundred th
 
 import io
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,15 +17,16 @@ import numpy as np
 from PIL import Image
 
 from codevision_ext import geometry
-from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, Observation, PictureDesk
+from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, Observation, PictureDesk, tool_schema
 from codevision_ext.errors import InfraError
-from codevision_ext.types import Box, ExecStatus, Orientation, ToolCall
+from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, box_in_pixels, scaled
+from codevision_ext.types import Box, ExecStatus, Frame, Orientation, ToolCall
 from data_prep.drawing import to_png
 from data_prep.glyphs import CELL, GRID, LOOKS, ORIENTATION_OPS, SOURCE, Mix, draw_rows, rng_of
 from data_prep.schema import IMAGE_TAG, Message, Row, SampleType, Trajectory, user_text
 
 TOOLS = json.dumps([TOOL_SCHEMA])
-"""What the model is told of its tools, in every trajectory that could use one."""
+"""What a model that writes pixels is told of its tools, in every trajectory that could use one."""
 
 ROWS_AT_A_TIME = 32
 FAILING_SHARE = 0.05
@@ -67,6 +69,11 @@ STYLES = {
     ),
 }
 """Code by op, the plainest first."""
+RELATIVE_CROPS = (
+    "image = image.crop(box({x1}, {y1}, {x2}, {y2}))",
+    "x1, y1, x2, y2 = box({x1}, {y1}, {x2}, {y2})\nimage = Image.fromarray(np.array(image)[y1:y2, x1:x2])",
+)
+"""The same of a model that writes in the frame `relative`."""
 BREAKAGES = (("image = ", "image = photo."), (")", ""))
 """What goes wrong when a call is meant to fail: text and what it is mistyped as."""
 DESCRIPTIONS = {
@@ -127,7 +134,13 @@ Coarse = Callable[[np.random.Generator, Box, tuple[int, int]], Box]
 """From a box on a page of this size, both upright, to a window around it that is cropped first."""
 
 
-def draw_plan(rng: np.random.Generator, row: Row, wrong_first: float, coarse: Coarse | None = None) -> Plan:
+def draw_plan(
+    rng: np.random.Generator,
+    row: Row,
+    wrong_first: float,
+    coarse: Coarse | None = None,
+    frame: Frame = Frame.ORIGINAL,
+) -> Plan:
     """What to do with a row.
 
     Args:
@@ -137,6 +150,7 @@ def draw_plan(rng: np.random.Generator, row: Row, wrong_first: float, coarse: Co
             the thought says fits the wrong op. The recovery is one op on the newest picture where one op will do,
             else the right op on the first picture.
         coarse: How the first of two crops is chosen; by default as the pages of the reading task are divided.
+        frame: What coordinates are written in, `original` or `relative`.
     """
     looks = _applied_orientation(row)
     moves: list[Move] = []
@@ -150,7 +164,7 @@ def draw_plan(rng: np.random.Generator, row: Row, wrong_first: float, coarse: Co
         if not moves and rng.random() < 0.5:
             page = geometry.map_size(geometry.inverse(looks), row.size)
             windows.insert(0, (coarse or _coarse_window)(rng, windows[0], page))
-        crops = _zoom(rng, row, windows, first_index=len(moves))
+        crops = _zoom(rng, row, windows, len(moves), frame)
         sample_type = (
             SampleType.MULTI_CROP
             if len(crops) > 1
@@ -166,13 +180,13 @@ def draw_plan(rng: np.random.Generator, row: Row, wrong_first: float, coarse: Co
     return Plan(sample_type=sample_type, moves=tuple(moves))
 
 
-def demonstrate(plan: Plan, row: Row, tool: CodeTool) -> Trajectory:
+def demonstrate(plan: Plan, row: Row, tool: CodeTool, frame: Frame = Frame.ORIGINAL) -> Trajectory:
     """Execute the plan: every picture of the trajectory after the first is one that its code made.
 
     Raises:
         InfraError: A call didn't do what was planned: the plan, the sandbox or the provenance is broken.
     """
-    desk = PictureDesk([Image.open(io.BytesIO(png)).convert("RGB") for png in row.images])
+    desk = PictureDesk([Image.open(io.BytesIO(png)).convert("RGB") for png in row.images], frame=frame)
     seen: list[Observation] = []
     for move in plan.moves:
         observation = tool.call(desk, move.call)
@@ -181,7 +195,7 @@ def demonstrate(plan: Plan, row: Row, tool: CodeTool) -> Trajectory:
     calls = [
         {"status": (step := observation.step).status, "net": step.net, "ops": list(step.ops)} for observation in seen
     ]
-    return trajectory(row, plan.sample_type, list(plan.moves), seen, calls, plan.conclusion)
+    return trajectory(row, plan.sample_type, list(plan.moves), seen, calls, plan.conclusion, frame)
 
 
 def call_text(thought: str, call: ToolCall) -> str:
@@ -203,6 +217,7 @@ def trajectory(
     seen: list[Observation],
     calls: list[dict[str, Any]],
     conclusion: str | None = None,
+    frame: Frame = Frame.ORIGINAL,
 ) -> Trajectory:
     """The turns of executed moves, then the answer behind a `conclusion`; `calls` is what the metadata says of them."""
     messages = [Message(role="user", content=user_text(row))]
@@ -220,7 +235,7 @@ def trajectory(
         messages=tuple(messages),
         images=tuple(images),
         sample_type=sample_type,
-        tools="" if sample_type is SampleType.READ else TOOLS,
+        tools="" if sample_type is SampleType.READ else json.dumps([tool_schema(frame)]),
         metadata={
             "sample_type": sample_type,
             "answer": row.answers[0],
@@ -266,19 +281,32 @@ def _coarse_window(rng: np.random.Generator, cell: Box, _page: tuple[int, int]) 
     return Box(left, top, left + 2 * CELL[0], top + 2 * CELL[1])
 
 
-def _zoom(rng: np.random.Generator, row: Row, windows: list[Box], first_index: int) -> list[Move]:
+def _zoom(rng: np.random.Generator, row: Row, windows: list[Box], first_index: int, frame: Frame) -> list[Move]:
     """Crop one window after the other; windows are in pixels of the upright page, each inside the one before."""
     looks = _applied_orientation(row)
     page = geometry.map_size(geometry.inverse(looks), row.size)
-    moves, x0, y0 = [], 0.0, 0.0
-    for number, window in enumerate(windows):
-        x1, y1, x2, y2 = (int(edge - origin) for edge, origin in zip(window, (x0, y0, x0, y0), strict=True))
-        region = geometry.map_box(window, looks, page)
-        net = geometry.inverse(looks)
-        index = first_index + number
-        moves.append(_move(rng, TOO_SMALL, "crop", index, net, region=region, x1=x1, y1=y1, x2=x2, y2=y2))
-        x0, y0 = window.x1, window.y1
+    moves, now = [], Box(0, 0, *page)
+    for index, window in enumerate(windows, start=first_index):
+        written, cut = corners(_shifted(window, -now.x1, -now.y1), (int(now.x2 - now.x1), int(now.y2 - now.y1)), frame)
+        now = _shifted(cut, now.x1, now.y1)
+        styles = RELATIVE_CROPS if frame is Frame.RELATIVE else STYLES["crop"]
+        region = geometry.map_box(now, looks, page)
+        moves.append(_move(rng, TOO_SMALL, "crop", index, geometry.inverse(looks), styles, region, written))
     return moves
+
+
+def corners(window: Box, size: tuple[int, int], frame: Frame) -> tuple[dict[str, int], Box]:
+    """A window of a picture of `size` as it is written in a frame, and what that cuts out: it, or a little more."""
+    x1, y1, x2, y2 = map(int, window)
+    if frame is Frame.RELATIVE:
+        left, top, right, bottom = scaled((x1, y1, x2, y2), size, RELATIVE_SIZE)
+        x1, y1, x2, y2 = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+        window = Box(*box_in_pixels((x1, y1, x2, y2), RELATIVE_SIZE, size))
+    return {"x1": x1, "y1": y1, "x2": x2, "y2": y2}, window
+
+
+def _shifted(box: Box, x: float, y: float) -> Box:
+    return Box(box.x1 + x, box.y1 + y, box.x2 + x, box.y2 + y)
 
 
 def _move(
@@ -287,12 +315,13 @@ def _move(
     op: str,
     image_index: int,
     net: Orientation,
+    styles: tuple[str, ...] = (),
     region: Box | None = None,
-    **corners: int,
+    written: Mapping[str, int] | None = None,
 ) -> Move:
-    styles = STYLES[op]
+    styles = styles or STYLES[op]
     code = styles[0] if rng.random() < PLAIN_SHARE else _pick(rng, styles[1:])
-    call = ToolCall(code=code.format(**corners), description=DESCRIPTIONS[op], image_index=image_index)
+    call = ToolCall(code=code.format(**(written or {})), description=DESCRIPTIONS[op], image_index=image_index)
     return Move(thought=thought, call=call, net=net, region=region)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codevision_ext.errors import InputError
-from codevision_ext.files import whole_folder
+from codevision_ext.files import draft_folder, whole_folder
 from data_prep.pictures import extension
 from data_prep.readers.base import Place
 from data_prep.readers.sft import READER
@@ -46,6 +45,7 @@ class ParquetSet:
             path,
             schema,
             compression={column: "NONE" if column == _PICTURES else "ZSTD" for column in columns},
+            use_dictionary=plain,  # one of pictures takes time and never pays
             write_statistics=plain,
         )
         self._batches: list[pa.RecordBatch] = []
@@ -63,7 +63,7 @@ class ParquetSet:
 
     def _flush(self) -> None:
         if self._batches:
-            self._writer.write_table(pa.Table.from_batches(self._batches, self._schema).combine_chunks())
+            self._writer.write_table(pa.Table.from_batches(self._batches, self._schema))
         self._batches, self._rows, self._bytes = [], 0, 0
 
     def close(self) -> None:
@@ -153,18 +153,13 @@ def whole_parquet(path: Path, schema: pa.Schema, *, force: bool) -> Iterator[Par
         raise InputError(f"--out {path} must end in .parquet")
     if path.exists() and not force:
         raise InputError(f"--out {path} is there; pass --force to replace it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise InputError(f"--out {path} can't be made: {error.strerror}") from error
-    with draft as folder:
-        writer = ParquetSet(Path(folder) / path.name, schema)
+    with draft_folder(path) as folder:
+        writer = ParquetSet(folder / path.name, schema)
         try:
             yield writer
         finally:
             writer.close()
-        (Path(folder) / path.name).replace(path)
+        (folder / path.name).replace(path)
 
 
 @contextmanager

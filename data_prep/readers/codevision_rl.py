@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from codevision_ext.types import BOX_FRAMES
 from data_prep import fields
 from data_prep.faults import Reason, RowError
 from data_prep.readers.base import Item, Place, Reader
@@ -22,8 +23,8 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     name = "bbox" if extra.get("bbox") is not None else "bbox_2d"
     box, was_nan = fields.box(extra.get(name), f"extra_info.{name}")
     frame = extra.get("box_frame") or "input"
-    if frame not in ("input", "canonical"):
-        raise RowError(Reason.BAD_BOX, "extra_info.box_frame", f"must be input or canonical, not {frame!r}")
+    if frame not in BOX_FRAMES:
+        raise RowError(Reason.BAD_BOX, "extra_info.box_frame", f"must be {', '.join(BOX_FRAMES)}, not {frame!r}")
     index = extra.get("index")
     question = extra.get("question") or said.replace(IMAGE_TAG, "").strip()
     changes = [*(extra.get("changes") or ()), *(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])]
@@ -33,12 +34,12 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         answers=fields.answers(truth, "reward_model.ground_truth"),
         source=record.get("data_source") or extra.get("dataset_name") or SOURCE,
         split=extra.get("split") or "train",
-        index=place.row if not isinstance(index, int) else index,
+        index=index if type(index) is int and abs(index) < 1 << 63 else place.row,
         size=(0, 0),
         applied=applied,
         box=box,
         box_frame=frame,
-        column=extra.get("column"),
+        column=None if extra.get("column") is None else fields.text(extra["column"], "extra_info.column"),
         ability=record.get("ability") or "reading",
         system=system,
         prompt=said,
@@ -46,7 +47,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         licence=extra.get("licence") or "",
         changes=tuple(dict.fromkeys(changes)),
         picture_id=extra.get("picture_id") or "",
-        benefit=None if extra.get("benefit") is None else tuple(extra["benefit"]),
+        benefit=fields.numbers(extra.get("benefit"), "extra_info.benefit"),
     )
     yield row
 

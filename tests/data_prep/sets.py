@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,14 @@ def write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
 def write_json(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text(json.dumps(rows) if path.suffix == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def wait_for(done: Callable[[], object], seconds: float = 60) -> None:
+    """Returns when it is so; fails if it takes longer."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def picture_file(path: Path, seed: int = 0) -> str:

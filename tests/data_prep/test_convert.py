@@ -6,15 +6,27 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from sets import SETS, coded, data_prep, picture_file, rl_row, scene, sharegpt_item, write_json, write_parquet
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+from sets import (
+    SETS,
+    coded,
+    data_prep,
+    picture_file,
+    rl_row,
+    scene,
+    sharegpt_item,
+    wait_for,
+    write_json,
+    write_parquet,
+)
 
 from codevision_ext.errors import InputError
 from codevision_ext.scoring import read_item
@@ -212,6 +224,25 @@ def test_bytes_that_need_not_change_are_those_of_the_source(tmp_path: Path) -> N
     assert [row["images"][0]["bytes"] for row in made] == given
 
 
+@pytest.mark.parametrize("options", [{}, {"exif": 6}, {"pnginfo": "XML:com.adobe.xmp"}, {"cut": 12}])
+def test_a_png_is_decoded_only_where_something_may_turn_it(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags, texts = Image.Exif(), PngInfo()
+    tags[0x0112] = options.get("exif", 1)
+    texts.add_text("Software", "a program")
+    if "pnginfo" in options:
+        texts.add_itxt(options["pnginfo"], '<x tiff:Orientation="6"/>')
+    data = coded(scene(), "PNG", pnginfo=texts, **({"exif": tags} if "exif" in options else {}))
+    data = data[: len(data) - options.get("cut", 0)]
+    decoded: list[str] = []
+    load = PngImageFile.load
+    monkeypatch.setattr(PngImageFile, "load", lambda self: (decoded.append("yes"), load(self))[1])
+    found = settle(data, decode=False)
+    assert bool(decoded) == bool(options)
+    assert found.changes == (("exif_6",) if {"exif", "pnginfo"} & set(options) else ())
+
+
 def test_small_oddities_are_mended_and_recorded(tmp_path: Path) -> None:
     rows = [
         rl_row(0, ["rot90", "flip_h"], bbox=[float("nan")] * 4),
@@ -243,6 +274,36 @@ def test_json_in_strings_is_read(tmp_path: Path) -> None:
     assert made["extra_info"]["bbox"] == [10, 4, 20, 40]
 
 
+ODD: dict[str, tuple[str, dict[str, Any]]] = {
+    "source": ("bad_type", {"data_source": 5}),
+    "split": ("bad_type", {"split": 5}),
+    "licence": ("bad_type", {"licence": 5}),
+    "picture_id": ("bad_type", {"picture_id": 5}),
+    "extra_info.benefit": ("bad_type", {"benefit": ["much"]}),
+    "text": ("bad_type", {"question": "half a character: \ud800"}),
+    "images": ("picture_missing", {"images": ["a\0b.png"]}),
+}
+"""Field, reason, and what a row of JSON may hold where a column of parquet couldn't."""
+
+
+def test_values_of_any_type_in_json_are_counted_and_null_may_be_nan(tmp_path: Path) -> None:
+    picture_file(tmp_path / "a.png")
+
+    def row(index: Any, **changes: Any) -> dict[str, Any]:
+        return rl_row(index, **({"transform": "rotate_90", "images": ["a.png"]} | changes))
+
+    good = [row(True), row(2**70), row(7, transform=float("nan"), column=5)]
+    source = write_json(tmp_path / "a.jsonl", [*good, *(row(9, **change) for _, change in ODD.values())])
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+    log = tmp_path / "rejects.jsonl"
+    told, rows = convert(tmp_path, source, "--max-rejected", "100%", "--rejects", log)
+    faults = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(fault["field"], fault["reason"]) for fault in faults] == [(name, why) for name, (why, _) in ODD.items()]
+    assert [row["extra_info"]["index"] for row in rows] == [0, 1, 7]
+    assert [row["extra_info"]["transform"] for row in rows] == [["rotate_90"], ["rotate_90"], None]
+    assert told["rows"] == {"read": 10, "written": 3, "rejected": 7}
+
+
 def test_too_many_bad_rows_and_nothing_is_written(tmp_path: Path) -> None:
     rows = [rl_row(0), rl_row(1, images=image(b"no"))]
     source = write_parquet(tmp_path / "a.parquet", rows)
@@ -272,6 +333,23 @@ def test_a_file_that_can_not_be_read_ends_with_one_sentence(
     with pytest.raises(InputError, match=said):
         convert(tmp_path, tmp_path / name, *(("--source", "vqa") if b"question" in content else ()))
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_box_in_thousandths_is_mapped_to_pixels(tmp_path: Path) -> None:
+    told = rl_row(0, bbox=[250.0, 500.0, 500.0, 1000.0], box_frame="relative")
+    silent = rl_row(1, bbox=[250.0, 500.0, 500.0, 1000.0])
+    outside = rl_row(2, bbox=[250.0, 500.0, 500.0, 1100.0])
+    first, second = (
+        write_parquet(tmp_path / f"{n}.parquet", rows) for n, rows in enumerate(([told], [silent, outside]))
+    )
+    extra = [row["extra_info"] for row in convert(tmp_path, first)[1]]
+    summary, rows = convert(tmp_path, second, "--box-frame", "relative", "--max-rejected", 1, "--force")
+    assert summary["rejected"] == {"box_outside": 1}
+    for each in (*extra, *(row["extra_info"] for row in rows)):
+        assert (each["bbox"], each["box_frame"]) == ([16.0, 24.0, 32.0, 48.0], "input")
+        assert each["changes"] == ["box_relative"]
+    with pytest.raises(InputError, match="--box-frame is input, canonical, relative; not 'seen'"):
+        convert(tmp_path, first, "--box-frame", "seen")
 
 
 def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -329,7 +407,8 @@ def test_one_process_and_two_write_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
 
 
-def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_stopped_leaves_nothing_or_nothing_after_the_next(tmp_path: Path, how: signal.Signals) -> None:
     source = write_json(tmp_path / "a.jsonl", [rl_row(0, "rotate_90", images=["0.png"])])
     line = source.read_bytes()
     picture_file(tmp_path / "0.png")
@@ -337,15 +416,46 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
         file.writelines(line for _ in range(20_000))
     words = [sys.executable, "-m", "data_prep", "convert", source, "--out", tmp_path / "out.parquet", "--workers", "1"]
     running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".out.parquet.*")) and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    running.send_signal(signal.SIGTERM)
+    wait_for(lambda: list(tmp_path.glob(".out.parquet.*/*")) or running.poll() is not None)
+    running.send_signal(how)
     said, told = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert said == b""
-    assert b"Traceback" not in told
+    if how is signal.SIGKILL:
+        assert not (tmp_path / "out.parquet").exists()
+        assert list(tmp_path.glob(".out.parquet.*"))
+        source.write_bytes(line)
+        data_prep("convert", source, "--out", tmp_path / "out.parquet", "--workers", 1)
+        (tmp_path / "out.parquet").unlink()
+    else:
+        assert running.returncode == 130
+        assert said == b""
+        assert b"Traceback" not in told
     assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl", "0.png"}
+
+
+PEAK = """
+import resource, sys
+from data_prep.__main__ import app
+app(sys.argv[1:], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    data = coded(Image.fromarray(noise), "PNG", compress_level=0)
+
+    def peak_mib(count: int) -> float:
+        table = pa.Table.from_pylist([rl_row(index, ["crop"], images=image(data)) for index in range(count)])
+        source = tmp_path / f"{count}.parquet"
+        pq.write_table(
+            table, source, row_group_size=count, use_dictionary=False, compression="none", write_batch_size=4
+        )
+        assert pq.read_metadata(source).num_row_groups == 1
+        words = ["convert", source, "--out", tmp_path / "out.parquet", "--force", "--workers", "1"]
+        done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
+        return int(done.stdout.splitlines()[-1]) / 1024
+
+    assert peak_mib(300) - peak_mib(100) < 75
 
 
 def test_the_golden_file_is_what_is_written(tmp_path: Path) -> None:

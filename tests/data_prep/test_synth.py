@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from PIL import Image
 from sets import data_prep
 
 from codevision_ext import geometry
-from codevision_ext.code_tool import CodeTool
+from codevision_ext.code_tool import CodeTool, tool_schema
 from codevision_ext.errors import InputError
+from codevision_ext.types import Frame
 from data_prep.schema import Row, SampleType
 from data_prep.settle import Limits, orientation_of, settle_row, settle_trajectory
 from data_prep.synth import KINDS, SMALL, Order, Recipe, draw, draw_row
@@ -106,6 +108,26 @@ def test_demonstrations_are_executed_and_of_all_five_types(tool: CodeTool, rows:
         if trajectory.sample_type is SampleType.ERROR_HANDLING:
             assert len(calls) > 1
             assert calls[-1]["status"] == "ok"
+
+
+def test_a_model_that_writes_thousandths_is_shown_them_and_told_so(tool: CodeTool) -> None:
+    tables = Recipe(seed=3, kinds=("table",), max_pixels=300_000)
+    drawn = [draw_row(tables, "train", index) for index in range(6)]
+    made = list(teach(drawn, tool, seed=1, wrong_first=0.0, frame=Frame.RELATIVE))
+    said = [message.content for trajectory in made for message in trajectory.messages]
+    crops = [text for text in said if "crop" in text and "<tool_call>" in text]
+    assert crops
+    assert all("box(" in text for text in crops)
+    numbers = [int(number) for text in crops for number in re.search(r"box\((.*?)\)", text)[1].split(",")]  # type: ignore[index]
+    assert all(0 <= number <= 1000 for number in numbers)
+    assert any("1000x1000" in text for text in said)
+    assert {trajectory.tools for trajectory in made} == {json.dumps([tool_schema(Frame.RELATIVE)])}
+    for row, trajectory in zip(drawn, made, strict=True):
+        if "crop" in row.applied and row.box is not None:
+            shown = sorted(Image.open(io.BytesIO(trajectory.images[-1])).size)
+            wanted = sorted((row.box.x2 - row.box.x1, row.box.y2 - row.box.y1))
+            slack = 2 + max(row.size) / 500
+            assert all(0 <= one - other <= slack for one, other in zip(shown, wanted, strict=True))
 
 
 def test_what_is_thought_are_sentences(rows: list[Row]) -> None:

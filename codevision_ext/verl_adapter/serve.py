@@ -1,0 +1,56 @@
+"""How is a checkpoint served on this machine to whoever speaks OpenAI's protocol? By SGLang, while a block runs."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from codevision_ext.errors import EngineError, InputError
+from codevision_ext.processes import Command
+from codevision_ext.verl_adapter.device import CPU_ENGINE, use_cpu_if_no_cuda
+
+_LOOK_EVERY_S = 0.5
+
+
+@contextmanager
+def served(checkpoint: Path) -> Iterator[str]:
+    """The URL, ending in `/v1`, of a server that lives as long as the block; it knows the model by the folder's path.
+
+    Without CUDA it runs on the CPU. It has no deadline to start: large checkpoints take minutes to load.
+
+    Raises:
+        InputError: `checkpoint` isn't the folder of one.
+        EngineError: The server ended before it could be asked; with the last line that it wrote.
+    """
+    if not (checkpoint / "config.json").is_file():
+        raise InputError(f"{checkpoint} is no folder of a checkpoint: there is no config.json in it")
+    settings = CPU_ENGINE if use_cpu_if_no_cuda() else {}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(checkpoint), "--port", str(port)]
+    for name, value in settings.items():
+        if value is not False:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    with TemporaryDirectory(prefix="codevision-") as folder:
+        log = Path(folder) / "log"
+        with Command(words, env=os.environ, log=log) as command:
+            while not _answers(f"http://127.0.0.1:{port}/health"):
+                if command.poll() is not None:
+                    said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+                    raise EngineError(f"SGLang can't serve {checkpoint}; the last it said: {said[-1]}")
+                time.sleep(_LOOK_EVERY_S)
+            yield f"http://127.0.0.1:{port}/v1"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=10) as reply:
+            return bool(reply.status == 200)
+    except (URLError, ConnectionError, TimeoutError):  # not yet
+        return False
