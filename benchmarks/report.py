@@ -61,7 +61,7 @@ def main() -> None:
                     tab.wait("performance.getEntriesByType('paint').length > 0")
                     times["first paint"].append(tab.run("performance.getEntriesByName('first-paint')[0].startTime"))
                     tab.settle()
-                    times["first picture of it all"].append(
+                    times["loaded"].append(
                         tab.run("performance.getEntriesByType('navigation')[0].loadEventEnd")
                     )
                     if view != "results":

@@ -121,7 +121,7 @@ function matches(r) {
 
 function chip(name, value, label, count, title) {
   const on = (state[name] || "") === value;
-  return h("button", { type: "button", class: on && "on", title, "aria-pressed": `${on}`, onclick: () => go({ [name]: on ? "" : value, at: "" }) }, `${label} `, h("b", {}, `${count}`));
+  return h("button", { type: "button", class: on && "on", title, "aria-pressed": `${on}`, onclick: () => go({ [name]: on ? "" : value, at: "" }) }, `${label} `, h("b", {}, count.toLocaleString("en")));
 }
 
 // rows: [{ key, ... }] of the view that is shown
@@ -166,7 +166,7 @@ function drawRow(row, at) {
     h("span", { class: "mark" }, ...(marks ? [h("b", { class: marks[1] }, marks[0])] : pair.map(([sign, tone]) => h("b", { class: tone }, sign)))),
     h("span", {}, r.question || r.id), h("span", { class: "num" }, row.a ? "" : r.reward === null ? "" : number(r.reward)),
     h("span", { class: "soft" }, notes.filter(Boolean).join(" · ").replaceAll("_", " ").replace("· → ·", "→")),
-    h("span", { class: "soft num" }, row.a ? "" : r.answer ?? r.end.replaceAll("_", " ")));
+    h("span", { class: "soft num" }, row.a ? r.references[0] ?? "" : r.answer ?? r.end.replaceAll("_", " ")));
 }
 
 function drawRows() {

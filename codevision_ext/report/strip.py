@@ -61,9 +61,14 @@ def _draw(picture: Image.Image, mark: Mark, scale: float) -> None:
     x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)
     colour = _NEEDED if mark.node is None else _COLOURS[mark.node % len(_COLOURS)]
     pen.rectangle((x1, y1, x2, y2), outline=colour, width=2)
-    edges = {"top": (x1, y1, x2, y1), "bottom": (x1, y2, x2, y2), "left": (x1, y1, x1, y2), "right": (x2, y1, x2, y2)}
+    heavy = {
+        "top": (x1, y1, x2, min(y1 + 5, y2)),
+        "bottom": (x1, max(y2 - 5, y1), x2, y2),
+        "left": (x1, y1, min(x1 + 5, x2), y2),
+        "right": (max(x2 - 5, x1), y1, x2, y2),
+    }
     if mark.up:
-        pen.line(edges[mark.up], fill=colour, width=6)
+        pen.rectangle(heavy[mark.up], fill=colour)
     if mark.node is not None:
         pen.text((x1 + 4, y1 + 3), str(mark.node), colour, font)
 

@@ -79,8 +79,5 @@ def _to_tensorboard(writer: Any, shown: Shown, step: int) -> None:
 
 
 def _to_wandb(wandb: Any, shown: Shown, step: int) -> None:
-    table = wandb.Table(columns=["id", "reward", "correct", "end", "pictures", "turns"])
-    for record, pictures, text in shown:
-        seen = record.observed
-        table.add_data(record.id, record.reward, seen.correct, str(seen.end_reason), wandb.Image(pictures), text)
-    wandb.log({"trajectories": table}, step=step)
+    images = [wandb.Image(pictures, caption=f"{record.id}\n\n{text}") for record, pictures, text in shown]
+    wandb.log({"trajectories": images}, step=step)
