@@ -34,6 +34,7 @@ from codevision_ext.records import Record
 from codevision_ext.report import curves, sources
 from codevision_ext.report.pictures import Album, forget_others
 from codevision_ext.report.sources import MODES, NAMES, Source
+from codevision_ext.report.suites import SuiteRow, read_suites
 from codevision_ext.report.trajectories import KINDS, view
 
 LIMIT = 2000
@@ -80,6 +81,9 @@ class Run:
 
     name: str
     results: Results | None
+    """Of checkpoints, with the tool and without."""
+    suites: list[SuiteRow]
+    """Of one model, on suites."""
     metrics: dict[str, curves.Points]
 
     @property
@@ -117,9 +121,12 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
     read = sources.read_sources(run_dirs)
     runs, missing = [], []
     for index, (run_dir, name) in enumerate(zip(run_dirs, names, strict=True)):
+        path = run_dir / "results.json"
+        suites = read_suites(path) if path.exists() else []
         run = Run(
             name=name,
-            results=read_results(run_dir / "results.json") if (run_dir / "results.json").exists() else None,
+            results=read_results(path) if suites is None else None,
+            suites=suites or [],
             metrics=curves.read_metrics(run_dir / "metrics.jsonl") if (run_dir / "metrics.jsonl").exists() else {},
         )
         lacks = _lacks(run, [source.path.parent.name for source in read if source.run == index])
@@ -174,7 +181,7 @@ def _names(run_dirs: Sequence[Path]) -> list[str]:
 
 def _lacks(run: Run, folders: Sequence[str]) -> list[str]:
     missing = []
-    if run.results is None:
+    if run.results is None and not run.suites:
         missing.append("results.json isn't there, so there is no table of results: the evaluation hasn't finished.")
     if not run.metrics:
         missing.append("metrics.jsonl holds no step, so there are no curves: the training hasn't begun.")

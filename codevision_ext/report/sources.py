@@ -63,8 +63,14 @@ def read_sources(run_dirs: Sequence[Path]) -> list[Source]:
             for path in sorted((folder / name).glob("*.jsonl"), key=_order):
                 records = tuple(read_spread(path, _READ_BYTES))
                 if records:
-                    sources.append(Source(run=run, path=path, label=_LABELS.get(path.stem, path.stem), records=records))
+                    sources.append(Source(run=run, path=path, label=_label(path.stem), records=records))
     return sources
+
+
+def _label(stem: str) -> str:
+    """`rl_tool_on`: `RL, tool on`; `vstar_tool_off`: `vstar, tool off`."""
+    known = next((mode for mode in MODES if stem.endswith(f"_{mode}")), None)
+    return _LABELS.get(stem) or (f"{stem.removesuffix(f'_{known}')}, {MODES[known]}" if known else stem)
 
 
 def _order(path: Path) -> tuple[int, list[tuple[int, str]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_run import EVIL, crop, detour, hack, make_run, right, spoiled, wrong
 from PIL import Image
@@ -171,6 +171,25 @@ def test_a_checkpoint_that_was_not_evaluated_keeps_its_row(run: Path) -> None:
     text = page(run).text
     assert text.count("not evaluated") == 4
     assert "RL over SFT" not in text
+
+
+def test_an_evaluation_on_suites_has_its_scores_in_a_table(run: Path) -> None:
+    score = {"accuracy": 0.4, "low": 0.25, "high": 0.6, "n": 20}
+    played = {"overall": {"score": score | {"accuracy": 0.5}, "pass_k": None}, "columns": {"ocr": {"score": score}}}
+    results = {"format": "codevision-eval-1", "setup": {}, "suites": {"vtbench": {"modes": {"tool_on": played}}}}
+    (run / "results.json").write_text(json.dumps(results))
+    (run / "eval" / "rl_tool_on.jsonl").rename(run / "eval" / "vtbench_tool_on.jsonl")
+    shown = page(run)
+    assert "vtbench tool on ocr 40.025–60 overall 50.025–60" in re.sub(r"\s+", " ", shown.text)
+    assert shown.json["data"]["sources"] == ["vtbench, tool on", "training"]
+    del played["overall"]["score"]["low"]
+    for wrong_one, said in (
+        (results, "suites aren't those of an evaluation"),
+        ({"format": 2}, "field format: 2 isn't"),
+    ):
+        (run / "results.json").write_text(json.dumps(wrong_one))
+        with pytest.raises(InputError, match=rf"results\.json: {said}"):
+            page(run)
 
 
 def test_several_runs_stand_on_one_page_under_names_that_tell_them_apart(run: Path, tmp_path: Path) -> None:
@@ -386,6 +405,7 @@ def test_a_band_covers_the_steps_that_have_both_of_its_edges() -> None:
     assert section.charts[0].band_is == "± 1 standard deviation"
 
 
+@settings(max_examples=30)  # large ones are slow to draw
 @given(st.dictionaries(st.integers(0, 10**6), st.floats(-1e12, 1e12), min_size=1, max_size=400), st.booleans())
 def test_a_line_stays_inside_its_chart(points: dict[int, float], from_zero: bool) -> None:
     chart = draw("x", "x", {0: dict(sorted(points.items()))}, from_zero=from_zero)
