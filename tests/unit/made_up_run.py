@@ -248,8 +248,10 @@ def make_crowd(folder: Path, rollouts: int, picture: Callable[[int], Image.Image
                 names = (own, *one.pictures[1:])
                 turns = tuple(replace(t, images=(own,)) if t.role == "user" else t for t in one.turns)
                 one = replace(one, pictures=names, turns=turns)
-            ident = f"g{i // 4}-{i % 4}" if name == "train" else f"g{i}"
-            step = 1 + i // 32 if name == "train" else None
-            written.append(replace(one, id=ident, group=ident.split("-")[0], step=step, question=f"Item {i}?"))
+            wanted = patterns[i % len(patterns)].references
+            group, step = (f"t{i // 4}", 1 + i // 32) if name == "train" else (f"g{i}", None)
+            item = i // 4 if name == "train" else i
+            fields = {"group": group, "step": step, "question": f"Item {item}?", "references": wanted}
+            written.append(replace(one, id=f"{group}-{i % 4}", **fields))
         writer.write(*written)
     return folder
