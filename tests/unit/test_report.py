@@ -207,9 +207,8 @@ def test_several_runs_stand_on_one_page_under_names_that_tell_them_apart(run: Pa
         for label in ("SFT, tool on", "RL, tool on", "training")
     ]
     assert shown.json["data"]["pair"] == [1, 4]
-    assert {r["item"] for r in shown.rollouts if r["from"] == 0} == {
-        r["item"] for r in shown.rollouts if r["from"] == 2
-    }
+    first, second = ({r["item"] for r in shown.rollouts if r["from"] == source} for source in (1, 4))
+    assert first == second
     with pytest.raises(InputError, match="the same folder is given twice"):
         page(run, run)
 
