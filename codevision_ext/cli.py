@@ -43,13 +43,20 @@ def demo(
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run: results.json, metrics.jsonl, eval/, rollouts/.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; RUN_DIR/report.html by default.")] = None,
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs: results.json, metrics.jsonl, eval/, rollouts/.", metavar="RUN_DIR..."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page; RUN_DIR/report.html for one run, else report.html.")
+    ] = None,
+    inline: Annotated[bool, typer.Option("--inline", help="Pictures into the page, not beside it.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Rollouts to show at most.")] = 2000,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
+    """Write one page about runs: tables, curves, and their rollouts with every picture, call and reward term."""
     from codevision_ext.report import write_report  # noqa: PLC0415  other commands start without it
 
-    typer.echo(write_report(run_dir, out))
+    typer.echo(write_report(run_dirs, out, inline=inline, limit=limit))
 
 
 @app.command()

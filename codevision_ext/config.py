@@ -128,6 +128,11 @@ class Settings(_Section):
     """
     records: str | None = None
     """Folder for one JSON line a rollout, pictures beside it; None: none are kept."""
+    log_trajectories: Annotated[int, Field(ge=0)] = 0
+    """Rollouts of each training step that go, with their pictures, to `wandb` and `tensorboard` of `trainer.logger`.
+
+    They are read from `records`, on a file system that the trainer sees.
+    """
     invalid_limit: float = 0.25
     """Share of invalid rollouts in one step above which the run stops, in [0, 1]."""
     watch: WatchSettings = WatchSettings()

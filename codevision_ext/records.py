@@ -124,6 +124,30 @@ def read_last(path: Path, max_bytes: int) -> list[Record]:
     return [decode(line, f"{path}, line {len(lines) - i} from the end") for i, line in enumerate(lines)]
 
 
+def read_spread(path: Path, max_bytes: int, places: int = 64) -> list[Record]:
+    """The records of a file; of one larger than `max_bytes`, about as many as fit, from evenly spread places of it.
+
+    A last line that is still being written is left out.
+
+    Raises:
+        InputError: as `read_records`; in a larger file the line is named by its first byte.
+    """
+    records = []
+    with _open(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        whole = size <= max_bytes
+        blocks = [(0, size)] if whole else [(size * i // places, max_bytes // places) for i in range(places)]
+        for start, length in blocks:
+            file.seek(max(0, start - 1))
+            if start:
+                file.readline()
+            number = 0
+            while (at := file.tell()) < start + length and (line := file.readline()).endswith((b"\n", b"}")):
+                number += 1
+                records.append(decode(line, f"{path}, line {number}" if whole else f"{path}, byte {at}"))
+    return records
+
+
 def _open(path: Path) -> io.BufferedReader:
     try:
         return path.open("rb")

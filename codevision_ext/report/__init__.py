@@ -1,4 +1,4 @@
-"""What does a run look like? One page that needs nothing else: `write_report(run_dir)`."""
+"""What do runs look like? One page that needs no server: `write_report(run_dirs)`."""
 
 from codevision_ext.report.page import write_report
 

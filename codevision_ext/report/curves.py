@@ -36,6 +36,23 @@ _OTHERS = "Everything else that was logged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One run's values in a chart."""
+
+    run: int
+    """Index of the run."""
+    now: str
+    """Mean of the last tenth of the steps."""
+    before: str
+    """Mean of the first tenth."""
+    path: str
+    faint: str
+    """The values behind a smoothed line; empty when the line shows them itself."""
+    points: tuple[tuple[float, float, str, str], ...]
+    """For the pointer: x, y, step and value as text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """One signal, drawn: paths in a box of `width` x `height`, y down, the plot between `left` and `right`."""
 
@@ -46,22 +63,21 @@ class Chart:
     height: int
     left: float
     right: float
-    now: str
-    """Mean of the last tenth of the steps."""
-    before: str
-    """Mean of the first tenth."""
-    line: str
-    faint: str
-    """The values behind a smoothed line; empty when the line shows them itself."""
+    lines: tuple[Line, ...]
+    """One a run that logged it."""
     band: str
-    """One standard deviation, or from the smallest to the largest value; empty when neither was logged."""
+    """One standard deviation, or from the smallest to the largest value; empty when neither was logged, or runs share
+    the chart."""
     band_is: str
     zero: float | None
     """Height of the zero line, where it is in the picture."""
     y_ticks: tuple[tuple[float, str], ...]
     x_ticks: tuple[tuple[float, str], ...]
-    points: str
-    """JSON for the pointer: a list of [x, y, step, value as text]."""
+
+    @property
+    def points(self) -> str:
+        """JSON for the pointer: `[run, points]` of each line."""
+        return json.dumps([[line.run, line.points] for line in self.lines], separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +86,8 @@ class Section:
 
     title: str
     charts: tuple[Chart, ...]
+    zeros: tuple[str, ...]
+    """Signals that were 0 at every step of every run: named, not drawn."""
     main: bool
     """False: folded away until somebody asks."""
 
@@ -121,66 +139,87 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def sections(metrics: Mapping[str, Points]) -> list[Section]:
-    """The charts of all signals, grouped by the beginning of their name; every number that was logged is in one."""
-    families: dict[str, dict[str, Points]] = defaultdict(dict)
-    for key, points in metrics.items():
-        stem, _, last = key.rpartition("/")
-        if stem and last in _STATISTICS:
-            families[stem][last] = points
-        else:
-            families[key]["mean"] = points
-    grouped: dict[str, list[Chart]] = {title: [] for title in (*(t for t, _ in _SECTIONS), _OTHERS)}
+def sections(runs: Sequence[Mapping[str, Points]]) -> list[Section]:
+    """The charts of all signals, grouped by the beginning of their name; every number that was logged is in one.
+
+    The runs are overlaid. Signals that are 0 throughout are named instead.
+    """
+    families: dict[str, dict[int, dict[str, Points]]] = defaultdict(lambda: defaultdict(dict))
+    for run, metrics in enumerate(runs):
+        for key, points in metrics.items():
+            stem, _, last = key.rpartition("/")
+            if stem and last in _STATISTICS:
+                families[stem][run][last] = points
+            else:
+                families[key][run]["mean"] = points
+    titles = [*(title for title, _ in _SECTIONS), _OTHERS]
+    charts: dict[str, list[Chart]] = {title: [] for title in titles}
+    zeros: dict[str, list[str]] = {title: [] for title in titles}
     for stem in sorted(families, key=lambda s: (s != _TOTAL, s)):
         section = next((title for title, beginning in _SECTIONS if beginning.match(stem)), _OTHERS)
         name = re.sub(r"^(reward|rollout)/", "", stem).replace("_", " ").replace("/", " · ")
-        grouped[section].extend(_charts(stem, name, families[stem], from_zero=section != _OTHERS))
-    return [Section(title=t, charts=tuple(c), main=t != _OTHERS) for t, c in grouped.items() if c]
+        logged = [points for family in families[stem].values() for points in family.values()]
+        if any(any(points.values()) for points in logged):
+            charts[section].extend(_charts(stem, name, families[stem], from_zero=section != _OTHERS))
+        else:
+            zeros[section].append(name)
+    return [
+        Section(title=t, charts=tuple(charts[t]), zeros=tuple(zeros[t]), main=t != _OTHERS)
+        for t in titles
+        if charts[t] or zeros[t]
+    ]
 
 
-def _charts(stem: str, title: str, family: Mapping[str, Points], from_zero: bool) -> Iterator[Chart]:
-    """One chart of the mean with its band; without a mean one for each statistic."""
-    if "mean" not in family:
-        for statistic, points in family.items():
-            yield draw(f"{stem}/{statistic}", f"{title} · {statistic}", points, from_zero=from_zero)
+def _charts(stem: str, title: str, family: Mapping[int, Mapping[str, Points]], from_zero: bool) -> Iterator[Chart]:
+    """One chart of the means with the band of a single run; of runs without a mean one for each statistic."""
+    means = {run: points["mean"] for run, points in family.items() if "mean" in points}
+    for statistic in _STATISTICS:
+        others = {r: points[statistic] for r, points in family.items() if r not in means and statistic in points}
+        if others:
+            yield draw(f"{stem}/{statistic}", f"{title} · {statistic}", others, from_zero=from_zero)
+    if not means:
         return
-    mean, deviation = family["mean"], family.get("std")
     band, band_is = None, ""
-    if deviation:
-        band = {s: (mean[s] - deviation[s], mean[s] + deviation[s]) for s in mean if s in deviation}
-        band_is = "± 1 standard deviation"
-    elif "min" in family and "max" in family:
-        band = {s: (family["min"][s], family["max"][s]) for s in mean if s in family["min"] and s in family["max"]}
-        band_is = "smallest to largest"
-    yield draw(stem, title, mean, band=band, band_is=band_is, from_zero=from_zero)
+    if len(means) == 1:
+        ((run, mean),) = means.items()
+        edges = family[run]
+        if "std" in edges:
+            spread = edges["std"]
+            band = {s: (mean[s] - spread[s], mean[s] + spread[s]) for s in mean if s in spread}
+            band_is = "± 1 standard deviation"
+        elif "min" in edges and "max" in edges:
+            low, high = edges["min"], edges["max"]
+            band = {s: (low[s], high[s]) for s in mean if s in low and s in high}
+            band_is = "smallest to largest"
+    yield draw(stem, title, means, band=band, band_is=band_is, from_zero=from_zero)
 
 
 def draw(
     key: str,
     title: str,
-    points: Points,
+    runs: Mapping[int, Points],
     *,
     band: Mapping[int, tuple[float, float]] | None = None,
     band_is: str = "",
     from_zero: bool = False,
 ) -> Chart:
-    """The chart of one signal with at least one value; `from_zero` keeps 0 in the picture."""
+    """The chart of one signal, by run, each with at least one value; `from_zero` keeps 0 in the picture."""
     percent = key.endswith(_SHARES) and not key.startswith(_REWARD)
     width = WIDE if key == _TOTAL else WIDTH
-    thin = _thin(list(points.items()))
-    steps, values = [x for x, _ in thin], [y for _, y in thin]
-    smooth = _running_mean(values, max(2, len(values) // 30)) if len(values) >= _SMOOTH_FROM else values
+    thinned = {run: _thin(list(points.items())) for run, points in runs.items()}
     edges: list[tuple[float, float, float]] = []
     if band:
         lows, highs = _thin([(s, b[0]) for s, b in band.items()]), _thin([(s, b[1]) for s, b in band.items()])
         edges = [(x, low, high) for (x, low), (_, high) in zip(lows, highs, strict=True)]
-    every = [*values, *(e[1] for e in edges), *(e[2] for e in edges), *([0.0] if from_zero else [])]
+    every = [y for points in thinned.values() for _, y in points]
+    every += [*(e[1] for e in edges), *(e[2] for e in edges), *([0.0] if from_zero else [])]
     ticks = nice_ticks(min(every), max(every))
     bottom, top = min(ticks[0], *every), max(ticks[-1], *every)
-    first, last = steps[0], max(steps[-1], steps[0] + 1)
+    start = min(points[0][0] for points in thinned.values())
+    end = max(points[-1][0] for points in thinned.values())
 
     def at_x(step: float) -> float:
-        return round(_LEFT + (step - first) / (last - first) * (width - _LEFT - _RIGHT), 1)
+        return round(_LEFT + (step - start) / (max(end, start + 1) - start) * (width - _LEFT - _RIGHT), 1)
 
     def at_y(value: float) -> float:
         return round(HEIGHT - _BOTTOM - (value - bottom) / (top - bottom) * (HEIGHT - _TOP - _BOTTOM), 1)
@@ -189,9 +228,23 @@ def draw(
         spots = [f"{at_x(x)},{at_y(y)}" for x, y in zip(xs, ys, strict=True)]
         return "M" + "L".join(spots if len(spots) > 1 else spots * 2)
 
+    def line(run: int) -> Line:
+        steps, values = [x for x, _ in thinned[run]], [y for _, y in thinned[run]]
+        smooth = _running_mean(values, max(2, len(values) // 30)) if len(values) >= _SMOOTH_FROM else values
+        logged = list(runs[run].values())
+        tenth = max(1, len(logged) // 10)
+        return Line(
+            run=run,
+            now=number_text(math.fsum(logged[-tenth:]) / tenth, percent),
+            before=number_text(math.fsum(logged[:tenth]) / tenth, percent),
+            path=path(steps, smooth),
+            faint=path(steps, values) if smooth is not values else "",
+            points=tuple(
+                (at_x(x), at_y(y), f"{x:g}", number_text(y, percent)) for x, y in zip(steps, values, strict=True)
+            ),
+        )
+
     outline = [(x, high) for x, _, high in edges] + [(x, low) for x, low, _ in reversed(edges)]
-    tenth = max(1, len(points) // 10)
-    every_value = list(points.values())
     return Chart(
         key=key,
         title=title,
@@ -199,19 +252,12 @@ def draw(
         height=HEIGHT,
         left=_LEFT,
         right=width - _RIGHT,
-        now=number_text(math.fsum(every_value[-tenth:]) / tenth, percent),
-        before=number_text(math.fsum(every_value[:tenth]) / tenth, percent),
-        line=path(steps, smooth),
-        faint=path(steps, values) if smooth is not values else "",
+        lines=tuple(line(run) for run in runs),
         band=path([x for x, _ in outline], [y for _, y in outline]) + "Z" if outline else "",
         band_is=band_is if outline else "",
         zero=at_y(0.0) if bottom < 0 < top else None,
         y_ticks=tuple((at_y(t), number_text(t, percent)) for t in ticks),
-        x_ticks=tuple((at_x(s), f"{s:g}") for s in sorted({steps[0], steps[-1]})),
-        points=json.dumps(
-            [[at_x(x), at_y(y), f"{x:g}", number_text(y, percent)] for x, y in zip(steps, values, strict=True)],
-            separators=(",", ":"),
-        ),
+        x_ticks=tuple((at_x(s), f"{s:g}") for s in sorted({start, end})),
     )
 
 

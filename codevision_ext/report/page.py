@@ -1,13 +1,14 @@
-"""How does the folder of a run become one HTML page? Read what is there, say what isn't, fill the template.
+"""How do the folders of runs become one HTML page? Read what is there, say what isn't, fill the template.
 
 results.json                                what the checkpoints can do
 metrics.jsonl                               the numbers of every training step
-eval/<checkpoint>_<tool_on|tool_off>.jsonl  records of the evaluation, with eval/pictures/
-rollouts/*.jsonl                            records of the training, with rollouts/pictures/
+{eval,rollouts,records}/*.jsonl             records of rollouts, with pictures/ beside them
 """
 
-import re
-from collections.abc import Iterator
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -29,35 +30,66 @@ from codevision_ext.evaluate.metrics import (
 )
 from codevision_ext.files import write_whole
 from codevision_ext.health import findings
-from codevision_ext.records import read_last
-from codevision_ext.report import curves, trajectories
+from codevision_ext.records import Record
+from codevision_ext.report import curves, sources
+from codevision_ext.report.pictures import Album, forget_others
+from codevision_ext.report.sources import MODES, NAMES, Source
+from codevision_ext.report.suites import SuiteRow, read_suites
+from codevision_ext.report.trajectories import KINDS, view
 
-_READ_BYTES = 4_000_000
-"""Of a record file: the end is enough to choose a few trajectories from."""
-_ROLLOUT_FILES = 3
-"""The newest ones are looked at."""
-
-NAMES: dict[Checkpoint, str] = {"base": "Base", "sft": "SFT", "rl": "RL"}
-MODES: dict[ToolMode, str] = {"tool_on": "tool on", "tool_off": "tool off"}
+LIMIT = 2000
+"""Rollouts of a page, where nothing else is asked for."""
 
 
-def write_report(run_dir: Path, out: Path | None = None) -> Path:
-    """Writes the page about a run, to RUN_DIR/report.html by default, and gives its path.
+def write_report(
+    run_dirs: Sequence[Path], out: Path | None = None, *, inline: bool = False, limit: int = LIMIT
+) -> Path:
+    """Writes the page about some runs and gives its path.
 
-    What the folder lacks is said on the page.
+    Pictures go into the folder OUT_pictures beside it. What the runs lack is said on the page.
+
+    Args:
+        run_dirs: One folder a run; at least one.
+        out: The page; RUN_DIR/report.html for a single run, report.html for several.
+        inline: Pictures go into the page instead, large ones smaller; no folder is written.
+        limit: Rollouts to show at most; of more, some of every record file are drawn.
 
     Raises:
-        InputError: the folder isn't there or holds nothing of a run, something in it can't be read, or the page
-            can't be written.
+        InputError: a folder isn't there or holds nothing of a run, something in it can't be read, or the page or its
+            pictures can't be written.
     """
-    if not run_dir.is_dir():
-        raise InputError(f"{run_dir}: no such folder")
-    target = run_dir / "report.html" if out is None else out
+    for run_dir in run_dirs:
+        if not run_dir.is_dir():
+            raise InputError(f"{run_dir}: no such folder")
+    target = out or (run_dirs[0] / "report.html" if len(run_dirs) == 1 else Path("report.html"))
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: can't be written: no folder {target.parent}")
+    album = Album(None if inline else target.with_name(f"{target.stem}_pictures"))
+    page = render(run_dirs, album, limit).encode()
     try:
-        write_whole(target, render(run_dir).encode())
+        write_whole(target, page)
     except OSError as error:
         raise InputError(f"{target}: can't be written: {error.strerror}") from error
+    if album.folder:
+        forget_others(album.folder, {name for name, _, _ in album.entries})
     return target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a folder held."""
+
+    name: str
+    results: Results | None
+    """Of checkpoints, with the tool and without."""
+    suites: list[SuiteRow]
+    """Of one model, on suites."""
+    metrics: dict[str, curves.Points]
+
+    @property
+    def steps(self) -> int:
+        """The last training step that was logged; 0: none was."""
+        return max((max(points) for points in self.metrics.values()), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,53 +111,110 @@ class Headline:
     detail: str
 
 
-def render(run_dir: Path) -> str:
-    """The page as text.
+def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
+    """The page as text; its pictures are in the album then.
 
     Raises:
-        InputError: the folder holds nothing of a run, or something in it can't be read.
+        InputError: a folder holds nothing of a run, or something in it can't be read.
     """
-    missing = []
-    results, metrics = None, {}
-    if (run_dir / "results.json").exists():
-        results = read_results(run_dir / "results.json")
-    else:
-        missing.append("results.json isn't there, so there is no table of results: the evaluation hasn't finished.")
-    if (run_dir / "metrics.jsonl").exists():
-        metrics = curves.read_metrics(run_dir / "metrics.jsonl")
-    if not metrics:
-        missing.append("metrics.jsonl holds no step, so there are no curves: the training hasn't begun.")
-    tested, rolled_out = list(evaluated(run_dir)), list(trained(run_dir))
-    pool = tested + rolled_out
-    if not tested:
-        missing.append("eval/ holds no record with the tool on, so no trajectory below is from the evaluation.")
-    if not rolled_out:
-        missing.append("rollouts/ holds no record, so no trajectory below is from the training.")
-    if results is None and not metrics and not pool:
-        raise InputError(f"{run_dir}: holds no results.json, metrics.jsonl or records of a run")
-    rows = table(results) if results else []
+    names = _names(run_dirs)
+    read = sources.read_sources(run_dirs)
+    runs, missing = [], []
+    for index, (run_dir, name) in enumerate(zip(run_dirs, names, strict=True)):
+        path = run_dir / "results.json"
+        suites = read_suites(path) if path.exists() else []
+        run = Run(
+            name=name,
+            results=read_results(path) if suites is None else None,
+            suites=suites or [],
+            metrics=curves.read_metrics(run_dir / "metrics.jsonl") if (run_dir / "metrics.jsonl").exists() else {},
+        )
+        lacks = _lacks(run, [source.path.parent.name for source in read if source.run == index])
+        if len(lacks) == 4:
+            raise InputError(f"{run_dir}: holds no results.json, metrics.jsonl or records of a run")
+        missing += [f"{name}: {sentence}" if len(run_dirs) > 1 else sentence for sentence in lacks]
+        runs.append(run)
+    chosen = sources.sample(read, limit)
+    found = [(run, finding) for run in runs for finding in findings(run.metrics, WatchSettings())]
+    (single,) = runs if len(runs) == 1 else [None]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["percent"] = lambda share: f"{share * 100:.1f}"
-    template = environment.from_string((files("codevision_ext.report") / "report.html.j2").read_text(encoding="utf-8"))
+    environment.filters["number"] = lambda value: "–" if value is None else curves.number_text(value)
+    folder = files("codevision_ext.report")
+    script = (folder / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        name=run_dir.resolve().name,
+        runs=runs,
+        single=single,
         missing=missing,
-        results=results,
         columns=(*COLUMNS, "avg"),
-        rows=rows,
-        counts=sorted({score.n for row in rows for score in row.cells[: len(COLUMNS)]}),
-        headlines=headlines(results) if results else [],
+        table=table,
+        headlines=headlines(single.results) if single and single.results else [],
         names=NAMES,
         modes=MODES,
-        steps=max((max(points) for points in metrics.values()), default=0),
-        sections=curves.sections(metrics),
-        findings=findings(metrics, WatchSettings()),
-        picks=trajectories.pick(pool),
-        looked_at=len(pool),
-        messages=trajectories.messages,
+        sections=curves.sections([run.metrics for run in runs]),
+        findings=found,
+        sources=read,
+        summaries=[sources.summary(source) for source in read],
+        shown=sum(map(len, chosen)),
+        kept=sum(len(source.records) for source in read),
+        style=(folder / "report.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=f"sha256-{digest}",
+        data=_data(runs, read, chosen, album),
+        pictures=_json([list(entry) for entry in album.entries]),
     )
+
+
+def _names(run_dirs: Sequence[Path]) -> list[str]:
+    """What to call the runs: the folder's name, with as much of what is before it as tells them apart."""
+    paths = [run_dir.resolve() for run_dir in run_dirs]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise InputError(f"{run_dirs[0]}: the same folder is given twice")
+
+
+def _lacks(run: Run, folders: Sequence[str]) -> list[str]:
+    missing = []
+    if run.results is None and not run.suites:
+        missing.append("results.json isn't there, so there is no table of results: the evaluation hasn't finished.")
+    if not run.metrics:
+        missing.append("metrics.jsonl holds no step, so there are no curves: the training hasn't begun.")
+    if "eval" not in folders:
+        missing.append("eval/ holds no record, so no trajectory is from an evaluation.")
+    if not {"rollouts", "records"} & set(folders):
+        missing.append("rollouts/ holds no record, so no trajectory is from the training.")
+    return missing
+
+
+def _data(runs: Sequence[Run], read: Sequence[Source], chosen: Sequence[Sequence[Record]], album: Album) -> str:
+    """What the page's script shows, as JSON that may stand in a script element; fills the album."""
+    items: dict[str, int] = {}
+    rollouts = []
+    for index, (source, records) in enumerate(zip(read, chosen, strict=True)):
+        for record in records:
+            item = items.setdefault(sources.item_of(record), len(items))
+            rollouts.append(view(record, source.path.parent, album.add) | {"from": index, "item": item})
+    many = len(runs) > 1
+    return _json(
+        {
+            "kinds": {key: list(words) for key, words in KINDS.items()},
+            "sources": [f"{runs[source.run].name}: {source.label}" if many else source.label for source in read],
+            "pair": sources.pair(read, chosen),
+            "folder": album.base,
+            "rollouts": rollouts,
+        }
+    )
+
+
+def _json(value: object) -> str:
+    """JSON that no HTML parser can take for the end of its element, whatever a model wrote."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def table(results: Results) -> list[Row]:
@@ -158,27 +247,3 @@ def headlines(results: Results) -> list[Headline]:
         for before, after, what in pairs
         if before is not None and after is not None
     ]
-
-
-def evaluated(run_dir: Path) -> Iterator[trajectories.Found]:
-    """Records of the last checkpoint that was evaluated with the tool."""
-    paths = ((checkpoint, run_dir / "eval" / f"{checkpoint}_tool_on.jsonl") for checkpoint in reversed(CHECKPOINTS))
-    checkpoint, path = next(((c, p) for c, p in paths if p.exists()), (None, None))
-    if checkpoint is None or path is None:
-        return
-    for record in reversed(read_last(path, _READ_BYTES)):
-        where = f"evaluation of {NAMES[checkpoint]}, {MODES['tool_on']}"
-        yield trajectories.Found(record=record, directory=path.parent, where=where)
-
-
-def trained(run_dir: Path) -> Iterator[trajectories.Found]:
-    """Records of the end of the training, the newest first."""
-    for path in sorted((run_dir / "rollouts").glob("*.jsonl"), key=_by_number)[: -_ROLLOUT_FILES - 1 : -1]:
-        for record in reversed(read_last(path, _READ_BYTES)):
-            step = "" if record.step is None else f", step {record.step}"
-            yield trajectories.Found(record=record, directory=path.parent, where=f"{record.split or 'training'}{step}")
-
-
-def _by_number(path: Path) -> list[tuple[int, str]]:
-    """Orders `9.jsonl` before `10.jsonl`."""
-    return [(int(word) if word.isdigit() else -1, word) for word in re.split(r"(\d+)", path.name)]

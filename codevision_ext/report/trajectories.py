@@ -1,105 +1,46 @@
-"""Which few rollouts tell the most about a run, and what is shown of each?"""
+"""What is shown of a rollout: its kind, its turns in pieces, and where on the input picture its pictures come from."""
 
-import base64
-import io
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from PIL import Image
-
-from codevision_ext.errors import InputError
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, map_box, map_size
 from codevision_ext.ops import CROP, required
-from codevision_ext.records import Record, picture_path
+from codevision_ext.records import Record
 from codevision_ext.types import Box, Orientation
 
-_MAX_SIDE = 640
-"""Pixels; a larger picture is shown smaller."""
+KINDS = {
+    "right_tool": ("Right, tool", "Right, and the tool was called."),
+    "right_plain": ("Right, no tool", "Right without a call."),
+    "wrong_tool": ("Wrong, tool", "Wrong although the tool was called."),
+    "wrong_plain": ("Wrong, no tool", "Wrong without a call."),
+    "detour": ("Detour", "Right in the end, although a call failed or turned the picture the wrong way."),
+    "suspicious": ("Suspicious", "Looks like a hack: may earn reward in a way that nobody wanted."),
+    "invalid": ("Invalid", "Broke under us; in no statistics."),
+}
+"""Kinds of rollouts, with the words for the reader. A valid one is of exactly one of the first four."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A record and where it was found."""
-
-    record: Record
-    directory: Path
-    """Folder of its record file."""
-    where: str
-    """For the reader: `RL, tool on`, `training, step 40`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pick:
-    """One kind of rollout worth seeing, and the rollout that shows it best."""
-
-    title: str
-    why: str
-    found: Found | None
-    """None: there was no such rollout."""
+def kinds(record: Record) -> list[str]:
+    """The keys of KINDS that the record is of."""
+    observed = record.observed
+    if not observed.valid:
+        return ["invalid"]
+    found = [("right_" if observed.correct else "wrong_") + ("tool" if observed.steps else "plain")]
+    if _detour(record):
+        found.append("detour")
+    if why_suspicious(record):
+        found.append("suspicious")
+    return found
 
 
-def pick(pool: Iterable[Found]) -> list[Pick]:
-    """One rollout of each kind, none of them twice; earlier ones of the pool win ties."""
-    left = [found for found in pool if found.record.observed.valid]
-    picks = []
-    for title, why, rank in _KINDS:
-        ranked = [(value, found) for found in left if (value := rank(found.record)) is not None]
-        best = max(ranked, key=lambda entry: entry[0], default=None)
-        if best is not None:
-            left = [found for found in left if found is not best[1]]
-        hack = why_suspicious(best[1].record) if best is not None and rank is _suspicious else None
-        picks.append(Pick(title=title, why=hack or why, found=best[1] if best is not None else None))
-    return picks
-
-
-Rank = Callable[[Record], tuple[float, ...] | None]
-"""How well a record shows its kind, the higher the better; None: it isn't of this kind."""
-
-
-def _right_with_tool(record: Record) -> tuple[float, ...] | None:
-    if not record.observed.correct or not any(step.node is not None for step in record.observed.steps):
-        return None
-    needed = required(record.task.applied)
-    return (_fixed(record), len(needed), -len(record.observed.steps))
-
-
-def _recovered(record: Record) -> tuple[float, ...] | None:
-    """Right in the end although a call failed, or turned the picture the wrong way."""
+def _detour(record: Record) -> bool:
     steps = record.observed.steps
     wrong = [not step.ok or (step.net is not None and step.net != _goal(record)) for step in steps]
-    if not record.observed.correct or not steps or not any(wrong) or wrong[-1]:
-        return None
-    return (_fixed(record), -len(steps))
-
-
-def _wrong(record: Record) -> tuple[float, ...] | None:
-    if record.observed.correct:
-        return None
-    return (any(step.ok for step in record.observed.steps), record.answer is not None, -len(record.observed.steps))
-
-
-def _suspicious(record: Record) -> tuple[float, ...] | None:
-    return (record.reward or 0.0,) if why_suspicious(record) else None
-
-
-def _longest(record: Record) -> tuple[float, ...]:
-    return (record.turn_count or len(record.turns), record.tokens or 0)
-
-
-_KINDS: tuple[tuple[str, str, Rank], ...] = (
-    ("Right, with the tool", "The tool gave the picture that the answer was read from.", _right_with_tool),
-    (
-        "Right, after a detour",
-        "A call failed or turned the picture the wrong way; a later one made it good.",
-        _recovered,
-    ),
-    ("Wrong", "The answer isn't one of the references.", _wrong),
-    ("Looks like a hack", "Earns reward in a way that nobody wanted.", _suspicious),
-    ("The longest", "Most turns of all that were looked at.", _longest),
-)
+    return record.observed.correct and any(wrong) and not wrong[-1]
 
 
 def why_suspicious(record: Record) -> str | None:
@@ -145,37 +86,20 @@ class Part:
     """Of a call: its description and the picture it works on."""
 
 
+Side = Literal["top", "bottom", "left", "right"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A rectangle on the input picture, in its pixels."""
+    """A rectangle on an input picture, in its pixels."""
 
     box: Box
-    label: str
-    needed: bool
-    """True: where the answer stands; False: what a picture made by the model shows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A picture as the page shows it."""
-
-    label: str
-    uri: str
-    """`data:` URI; empty when the file isn't there."""
-    width: int
-    height: int
-    """Pixels of the picture itself, also where a smaller one is shown."""
-    marks: tuple[Mark, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One turn."""
-
-    role: str
-    parts: tuple[Part, ...]
-    pictures: tuple[Picture, ...]
-    """None in a tool's turn: the call failed, or changed nothing."""
+    node: int | None
+    """The picture that shows this part; None: the part where the answer stands."""
+    net: Orientation | None = None
+    """How that picture is turned against the input picture."""
+    up: Side | None = None
+    """The side of the rectangle that is at the top of that picture."""
 
 
 _TAGS = re.compile(r"<(think|tool_call|answer)>(.*?)</\1>", re.DOTALL)
@@ -209,45 +133,72 @@ def _call(text: str) -> Part:
         return Part(kind="broken", text=text.strip())
 
 
-def messages(found: Found) -> list[Message]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture where it was shown."""
+
+    name: str
+    node: int | None
+    """What `image_index` calls it; None: it isn't known."""
+    made: bool
+    """By a call; False: it is the task's own."""
+    net: Orientation | None = None
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn."""
+
+    role: str
+    parts: tuple[Part, ...]
+    pictures: tuple[Picture, ...]
+    """None in a tool's turn: the call failed, or changed nothing."""
+
+
+def messages(record: Record) -> list[Message]:
     """The conversation, with its pictures; what is needed and what was cut out is marked on the input pictures."""
-    record = found.record
     nodes = iter([step for step in record.observed.steps if step.node is not None])
     shown = []
     for turn in record.turns:
         pictures = []
         for name in turn.images:
             made = next(nodes, None) if turn.role == "tool" else None
-            index = made.node if made else record.pictures.index(name) if name in record.pictures else None
-            label = "picture" if index is None else f"picture {index}"
-            if made is not None and made.net is not None:
-                label += f" · {made.net}"
-            marks = () if index is None else _marks(record, index)
-            pictures.append(_picture(found.directory, name, label, marks))
+            node = made.node if made else record.pictures.index(name) if name in record.pictures else None
+            pictures.append(
+                Picture(
+                    name=name,
+                    node=node,
+                    made=turn.role == "tool",
+                    net=made.net if made else None,
+                    marks=() if node is None or made else marks(record, node),
+                )
+            )
         said = parts(turn.text) if turn.role == "assistant" else (Part(kind="text", text=turn.text.strip()),)
         shown.append(Message(role=turn.role, parts=said, pictures=tuple(pictures)))
     return shown
 
 
-def _marks(record: Record, index: int) -> tuple[Mark, ...]:
-    """Rectangles on picture `index`; only the task's own have any."""
-    marks = []
+def marks(record: Record, index: int) -> tuple[Mark, ...]:
+    """Rectangles on the task's own picture `index`: where the answer stands, then what each made picture shows."""
+    found = []
     task = record.task
     if index == 0 and task.box is not None and task.size is not None:
         box = task.box
         if task.box_frame == "canonical":
             box = map_box(box, _applied(record), map_size(inverse(_applied(record)), task.size))
-        marks.append(Mark(box=box, label="needed", needed=True))
-    whole = task.size and Box(0, 0, *task.size)
+        found.append(Mark(box=box, node=None))
     for step in record.observed.steps:
-        if (
-            step.node is not None
-            and step.region is not None
-            and step.region != whole
-            and _root(record, step.node) == index
-        ):
-            marks.append(Mark(box=step.region, label=str(step.node), needed=False))
-    return tuple(marks)
+        if step.node is not None and step.region is not None and _root(record, step.node) == index:
+            up = None if step.net is None else _up(step.net)
+            found.append(Mark(box=step.region, node=step.node, net=step.net, up=up))
+    return tuple(found)
+
+
+def _up(net: Orientation) -> Side:
+    """The side of the input picture that is at the top after `net`."""
+    half = map_box(Box(0, 0, 2, 1), inverse(net), (2, 2))
+    return "top" if half.y2 == 1 else "bottom" if half.y1 == 1 else "left" if half.x2 == 1 else "right"
 
 
 def _root(record: Record, node: int) -> int | None:
@@ -261,22 +212,66 @@ def _root(record: Record, node: int) -> int | None:
     return None
 
 
-def _picture(directory: Path, name: str, label: str, marks: Sequence[Mark]) -> Picture:
-    path = picture_path(directory, name)
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return Picture(label=label, uri="", width=0, height=0)
-    try:
-        with Image.open(io.BytesIO(raw)) as image:
-            size, kind = image.size, "png"
-            if max(size) > _MAX_SIDE:
-                small = image.convert("RGB")
-                small.thumbnail((_MAX_SIDE, _MAX_SIDE))
-                out = io.BytesIO()
-                small.save(out, "JPEG", quality=85)
-                raw, kind = out.getvalue(), "jpeg"
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a picture that can be shown: {error}") from error
-    uri = f"data:image/{kind};base64,{base64.b64encode(raw).decode()}"
-    return Picture(label=label, uri=uri, width=size[0], height=size[1], marks=tuple(marks))
+def view(record: Record, directory: Path, picture: Callable[[Path, str], int]) -> dict[str, Any]:
+    """What the page's script gets of a record, as plain JSON values.
+
+    Args:
+        record: The rollout.
+        directory: The folder of its record file.
+        picture: Gives the number under which the page knows a picture of that folder.
+    """
+    observed = record.observed
+
+    def shown(item: Picture) -> dict[str, Any]:
+        seen = {"picture": picture(directory, item.name), "node": item.node, "made": item.made, "net": item.net}
+        return seen | ({"marks": [asdict(mark) | {"box": list(mark.box)} for mark in item.marks]} if item.marks else {})
+
+    return {
+        "id": record.id,
+        "step": record.step,
+        "column": record.column,
+        "source": record.source,
+        "question": record.question,
+        "answer": record.answer,
+        "references": record.references,
+        "correct": observed.correct,
+        "format": observed.format,
+        "end": observed.end_reason,
+        "kinds": kinds(record),
+        "why": why_suspicious(record) if observed.valid else None,
+        "applied": record.task.applied,
+        "needed": required(record.task.applied),
+        "reward": record.reward,
+        "tokens": record.tokens,
+        "turns": record.turn_count or sum(turn.role == "assistant" for turn in record.turns),
+        "verdict": asdict(record.verdict) if record.verdict else None,
+        "calls": [
+            {
+                "ok": step.ok,
+                "status": step.status,
+                "ops": step.ops,
+                "node": step.node,
+                "parent": step.parent,
+                "net": step.net,
+                "region": step.region and list(step.region),
+                "noop": step.noop,
+                "isolation": step.isolation,
+                "faithful": step.faithful,
+            }
+            for step in observed.steps
+        ],
+        "terms": {
+            name: [term.raw, term.weight, term.contribution]
+            for name, term in record.terms.items()
+            if term.raw or term.weight
+        },
+        "messages": [
+            {
+                "role": message.role,
+                "parts": [[part.kind, part.text, part.note] for part in message.parts if part.text],
+                "pictures": [shown(item) for item in message.pictures],
+            }
+            for message in messages(record)
+            if message.role != "system"
+        ],
+    }

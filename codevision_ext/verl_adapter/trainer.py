@@ -24,6 +24,7 @@ from codevision_ext.errors import CollapseError, InfraError, InputError
 from codevision_ext.health import WATCHED, Finding, new_findings, summarise
 from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
 from codevision_ext.rewards.composite import Rubric
+from codevision_ext.verl_adapter import trajectory_log
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class CodeVisionTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, *args, **kwargs)
         metrics.update(self._rollout_metrics(batch))
         self._watch(metrics)
+        trajectory_log.log_step(self.logger.logger, self.settings, self.global_steps)
 
     def _rollout_metrics(self, batch: Any) -> dict[str, float]:
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
@@ -159,6 +161,7 @@ def prepare(config: DictConfig, settings: Settings) -> None:
     Raises:
         InputError: two settings can't be had together; names both.
     """
+    trajectory_log.check_settings(config, settings)
     reward, algorithm = settings.reward, config.algorithm
     with open_dict(config):
         config.trainer.v1.trainer_mode = "sync"  # the base class compares with its own name in several places

@@ -3,6 +3,8 @@
 import json
 import math
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +16,8 @@ from codevision_ext.types import Box, EndReason, ExecStatus, Observed, Orientati
 
 SHARES = {"base": (0.74, 0.22), "sft": (0.83, 0.52), "rl": (0.93, 0.86)}
 """Accuracy of source and of the transformed columns, with the tool."""
+EVIL = "</pre></script><script>alert(1)</script><!--<img src=x onerror=alert(1)>\"'{{ 7*7 }}\u2028]]>"
+"""What a model might write to get out of the page that shows it."""
 
 
 def make_run(folder: Path, *, steps: int = 60, items: int = 120, seed: int = 0) -> Path:
@@ -220,3 +224,34 @@ def spoiled(name: str) -> Record:
     """A rollout that ended because something of ours broke."""
     return Record(group="g-s", id=name, task=Task(), split="train", step=60,
                   observed=Observed(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA))  # fmt: skip
+
+
+def make_crowd(folder: Path, rollouts: int, picture: Callable[[int], Image.Image] | None = None) -> Path:
+    """A run with so many rollouts: a third each from two evaluations of the same items and from training.
+
+    Args:
+        folder: Where to; made where it is missing.
+        rollouts: How many.
+        picture: The input picture of an item; small words otherwise.
+    """
+    make_run(folder)
+    makers = (right, crop, detour, wrong, hack)
+    for name in ("sft_tool_on", "rl_tool_on", "train"):
+        writer = RecordWriter(folder / ("rollouts" if name == "train" else "eval"), name)
+        writer.path.unlink(missing_ok=True)
+        patterns = [make(writer, "x") for make in makers]
+        written = []
+        for i in range(rollouts // 3):
+            one = patterns[(i + (name == "sft_tool_on")) % len(patterns)]
+            if picture:
+                own = writer.picture(picture(i))
+                names = (own, *one.pictures[1:])
+                turns = tuple(replace(t, images=(own,)) if t.role == "user" else t for t in one.turns)
+                one = replace(one, pictures=names, turns=turns)
+            wanted = patterns[i % len(patterns)].references
+            group, step = (f"t{i // 4}", 1 + i // 32) if name == "train" else (f"g{i}", None)
+            item = i // 4 if name == "train" else i
+            fields = {"group": group, "step": step, "question": f"Item {item}?", "references": wanted}
+            written.append(replace(one, id=f"{group}-{i % 4}", **fields))
+        writer.write(*written)
+    return folder

@@ -17,9 +17,11 @@ def test_report_writes_the_page_and_says_where(tmp_path: Path) -> None:
     run = make_run(tmp_path / "demo")
     done = codevision("report", str(run))
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(run / "report.html"), "")
-    done = codevision("report", str(run), "-o", str(tmp_path / "page.html"))
+    words = ("-o", str(tmp_path / "page.html"), "--inline", "--limit", "3")
+    done = codevision("report", str(run), str(make_run(tmp_path / "other")), *words)
     assert done.stdout.strip() == str(tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_text() == (run / "report.html").read_text()
+    assert "12 rollouts, 3 of them on this page" in (tmp_path / "page.html").read_text()
+    assert not (tmp_path / "page_pictures").exists()
 
 
 def test_what_is_wrong_is_one_sentence_on_stderr_and_exit_code_2(tmp_path: Path) -> None:

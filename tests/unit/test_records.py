@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_run import crop, detour, hack, right, spoiled, terms, wrong
 from PIL import Image
@@ -24,6 +24,7 @@ from codevision_ext.records import (
     picture_path,
     read_last,
     read_records,
+    read_spread,
     scored,
 )
 from codevision_ext.rewards.composite import score_group
@@ -89,6 +90,7 @@ records = st.builds(
 )
 
 
+@settings(max_examples=40)  # a record takes long to draw
 @given(records)
 def test_a_record_that_was_written_and_read_is_the_same_record(record: Record) -> None:
     line = encode(record)
@@ -202,6 +204,32 @@ def test_a_line_that_a_killed_writer_left_is_cut_off_by_the_next_one(tmp_path: P
     assert [r.id for r in read_last(writer.path, 10**6)] == ["a"]
     RecordWriter(tmp_path).write(spoiled("b"))
     assert [r.id for r in read_records(writer.path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9, 1.0, 2.0])
+def test_records_are_read_from_places_spread_over_a_file_and_none_twice(tmp_path: Path, share: float) -> None:
+    writer = RecordWriter(tmp_path)
+    writer.write(*(spoiled(f"t{i}" + "x" * (i % 7)) for i in range(400)))
+    size = writer.path.stat().st_size
+    numbers = [int(r.id.strip("tx")) for r in read_spread(writer.path, round(size * share), places=8)]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == pytest.approx(400 * min(1, share), abs=9)
+    assert numbers[-1] - numbers[0] >= 300
+
+
+def test_a_bad_line_is_named_by_its_number_or_in_a_large_file_by_its_first_byte(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path)
+    writer.write(*(spoiled(f"t{i}") for i in range(10)))
+    first = writer.path.stat().st_size
+    with writer.path.open("a") as file:
+        file.write('{"group": "g"}\n')
+    with pytest.raises(InputError, match=r"records\.jsonl, line 11: field id: is missing"):
+        read_spread(writer.path, 10**6)
+    with pytest.raises(InputError, match=rf"records\.jsonl, byte {first}: field id: is missing"):
+        read_spread(writer.path, writer.path.stat().st_size - 1, places=1)
+    with writer.path.open("ab") as file:
+        file.truncate(first - 20)
+    assert len(read_spread(writer.path, 10**6)) == 9
 
 
 def test_a_torn_first_line_longer_than_one_look_back_leaves_an_empty_file(tmp_path: Path) -> None:
