@@ -10,7 +10,7 @@ from typing import Any, Final
 from codevision_ext.errors import InputError
 from data_prep import synth
 from data_prep.arrange import picture_key
-from data_prep.convert import Job, Options, Target, jobs, plan, settled
+from data_prep.convert import Job, Options, Target, Task, jobs, plan, settled
 from data_prep.faults import RowError
 from data_prep.glyphs import Mix, draw_test_rows
 from data_prep.readers import vtbench
@@ -52,16 +52,28 @@ def read(path: Path, schema: str | None = None, pictures: Path | None = None) ->
                     yield from _drawings(raw, number, job, where)
 
 
-def schema_of(path: Path, schema: str | None = None) -> tuple[str, frozenset[str]]:
-    """The schema of a file, and the columns of a benchmark that its rows name.
+def schema_of(path: Path) -> str:
+    """Name of the schema of a file, told from its columns.
 
     Raises:
         InputError: the file can't be read, or no schema fits it.
     """
-    tasks = plan(find([path]), Options(target=Target.RL, reader=schema))
-    names = {(record.get("extra_info") or {}).get("column") for task in tasks if task.reader == "codevision-rl"
-             for job in jobs([task]) for record in job.chunk.plain()}  # fmt: skip
-    return tasks[0].reader, frozenset(name for name in names if name)
+    return _tasks(path)[0].reader
+
+
+def columns_of(path: Path) -> frozenset[str]:
+    """The columns of a transformed benchmark that the rows of a file name; none where it is of another kind.
+
+    Raises:
+        InputError: as `schema_of`.
+    """
+    records = chain.from_iterable(job.chunk.plain() for job in jobs(_tasks(path)) if job.reader == "codevision-rl")
+    named = {(record.get("extra_info") or {}).get("column") for record in records}
+    return frozenset(name for name in named if name)
+
+
+def _tasks(path: Path) -> list[Task]:
+    return plan(find([path]), Options(target=Target.RL))
 
 
 def drawn(name: str, items: int | None, seed: int) -> Iterator[Found]:

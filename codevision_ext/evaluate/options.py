@@ -23,12 +23,18 @@ TOKENS: Final = 16_384
 """Assistant turns, and tokens of a response, where neither a recipe nor an option says: those of the published runs."""
 
 
+CONVERTED: Final = "codevision-rl"
+"""The schema that every set can be converted into."""
+
+
 class DataReader(Protocol):
     """`data_prep.benchmark`, which the package doesn't import."""
 
     def read(self, path: Path, schema: str | None = None, pictures: Path | None = None) -> Iterator[dict[str, Any]]: ...
 
-    def schema_of(self, path: Path, schema: str | None = None) -> tuple[str, frozenset[str]]: ...
+    def schema_of(self, path: Path) -> str: ...
+
+    def columns_of(self, path: Path) -> frozenset[str]: ...
 
     def drawn(self, name: str, items: int | None, seed: int) -> Iterator[dict[str, Any]]: ...
 
@@ -57,7 +63,7 @@ def read_work(
         elif word in SUITES and not Path(word).exists():
             suite, path = suite_named(word), ""
         else:
-            suite, path = suite_of(*reader.schema_of(Path(word))), word
+            suite, path = suite_of(reader.schema_of(Path(word)), reader.columns_of(Path(word))), word
         if path and suite.drawn:
             raise InputError(f"--suite {word}: {suite.name} is drawn here; it takes no file")
         if not path and not suite.drawn:
@@ -75,10 +81,10 @@ def _items(
 ) -> Iterator[Mapping[str, Any]]:
     if suite.drawn:
         return reader.drawn(suite.name, limit, seed)
-    schema, _ = reader.schema_of(Path(path))
-    return reader.read(
-        Path(path), suite.schemas[0] if suite.schemas and schema not in suite.schemas else schema, pictures
-    )
+    schema = reader.schema_of(Path(path))
+    if suite.schemas and schema not in (*suite.schemas, CONVERTED):
+        schema = suite.schemas[0]  # what it lacks of that is said by its reader
+    return reader.read(Path(path), schema, pictures)
 
 
 def read_rules(

@@ -1,4 +1,4 @@
-"""What does transformers itself sample? `generate()`, a rollout at a time: the numbers that other engines must match."""
+"""What does transformers itself sample? `generate()`, a rollout at a time, for other engines to match."""
 
 import asyncio
 from collections.abc import Sequence
