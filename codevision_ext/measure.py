@@ -1,6 +1,6 @@
 """How is one model measured from the command line? Reads the options, chooses the engine, and runs the evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -92,7 +92,7 @@ def measure_model(asked: Asked) -> Evaluation:
     )
 
 
-_Opened = tuple[ModelUsed, dict[str, Any], partial[AbstractContextManager[Player]]]
+_Opened = tuple[ModelUsed, dict[str, Any], Callable[[], AbstractContextManager[Player]]]
 
 
 def _endpoint(asked: Asked, rules: Rules) -> _Opened:

@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Console
+
 from codevision_ext.chat import Chat, Dialogue, Endpoint
 from codevision_ext.code_tool import CodeTool
 from codevision_ext.codec import Codec as Json
@@ -221,8 +223,8 @@ def run(
     named = {f"{each.suite.name} tool {mode[5:]}": (each, mode) for each in work for mode in modes}
     played: dict[str, dict[ToolMode, list[Record]]] = {each.suite.name: {} for each in work}
 
-    async def play_all(player: Player, sandbox: Backend, stages: Stages) -> None:
-        tool = CodeTool(sandbox, rules.tool.max_text_chars, rules.tool.keep_variables)
+    async def play_all(player: Player, sandbox: Backend | None, stages: Stages) -> None:
+        tool = CodeTool(sandbox, rules.tool.max_text_chars, rules.tool.keep_variables) if sandbox else None
         try:
             for name, (each, mode) in named.items():
                 stages.start(name)
@@ -247,13 +249,17 @@ def run(
         finally:
             await player.close()
 
-    left = any(
-        {case.name for case in each.cases} - finished(out / _rows(each.suite, mode), setup.k).keys()
+    left = {
+        mode
         for each, mode in named.values()
-    )
-    with Stages(["engine", *named]) as stages:
+        if {case.name for case in each.cases} - finished(out / _rows(each.suite, mode), setup.k).keys()
+    }
+    with Stages(["engine", *named], console=Console(stderr=True)) as stages:
         stages.start("engine")
-        with open_sandbox() as sandbox, open_player() if left else nullcontext(_NOBODY) as player:
+        with (
+            open_sandbox() if "tool_on" in left else nullcontext() as sandbox,
+            open_player() if left else nullcontext(_NOBODY) as player,
+        ):
             try:
                 asyncio.run(play_all(player, sandbox, stages))
             finally:

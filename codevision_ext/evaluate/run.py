@@ -181,7 +181,7 @@ async def evaluate(
     def keep(case: Case, played: Sequence[tuple[Trajectory | None, float]]) -> list[Record]:
         trajectories = [trajectory for trajectory, _ in played]
         mark = mark_of(case)
-        marks = [trajectory and mark(case, trajectory, settings) for trajectory in trajectories] if mark else None
+        marks = [mark(case, each, settings) if each else None for each in trajectories] if mark else None
         fields = {"split": "test", "seed": seed, "picture_id": case.picture_id}
         records = score(case.item, case.name, trajectories, settings, marks, **fields)
         records = [with_pictures(record, each, out) for record, each in zip(records, trajectories, strict=True)]
@@ -189,7 +189,7 @@ async def evaluate(
             return records
         points = [float(record.observed.correct) for record in records]
         if marks:
-            points = [mark.score or 0.0 if mark else 0.0 for mark in marks]
+            points = [marked.score or 0.0 if marked else 0.0 for marked in marks]
         records = [
             replace(record, numbers=_numbers(record, trajectory, settings) | {"score": point, "seconds": seconds})
             for record, point, (trajectory, seconds) in zip(records, points, played, strict=True)

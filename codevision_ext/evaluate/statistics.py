@@ -3,7 +3,7 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -41,8 +41,11 @@ class Difference:
     """Items that both have."""
 
 
+Item = TypeVar("Item", bound=Hashable)
+
+
 def paired(
-    first: Mapping[Hashable, float], second: Mapping[Hashable, float], clusters: Mapping[Hashable, Hashable], seed: int
+    first: Mapping[Item, float], second: Mapping[Item, float], clusters: Mapping[Item, Hashable], seed: int
 ) -> Difference | None:
     """Second less first by the paired bootstrap; None where they have no item in common.
 

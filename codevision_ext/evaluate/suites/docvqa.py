@@ -17,7 +17,10 @@ def anls(answer: str, references: Sequence[str]) -> float:
         from anls_star import anls_score  # noqa: PLC0415  optional
     except ImportError as error:
         raise InputError(f"ANLS wants a library: pip install anls_star ({error})") from error
-    return max(float(anls_score(reference.lower(), answer.lower())) for reference in references)
+    return max(
+        anls_score(reference.lower(), answer.lower(), return_gt=False, return_key_scores=False)
+        for reference in references
+    )
 
 
 def _points(answer: str, case: Case) -> float:
