@@ -6,17 +6,21 @@ and tool results into, so that a server needs no parser for tool calls.
 """
 
 import base64
+import hashlib
 import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import openai
 from PIL import Image
 
+from codevision_ext.codec import Codec
 from codevision_ext.errors import EngineError, InputError
+from codevision_ext.judge.cache import Cache
 from codevision_ext.rollout import Sample
 
 MEDIA: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -79,6 +83,9 @@ class Reply:
     """As the endpoint counts them; where it doesn't, a quarter of the bytes."""
 
 
+_REPLY: Final[Codec[Reply]] = Codec(Reply)
+
+
 class TooLongError(EngineError):
     """The dialogue doesn't fit into the model's context any more."""
 
@@ -86,15 +93,24 @@ class TooLongError(EngineError):
 class Chat:
     """A model behind `/chat/completions`; belongs to the event loop that it is first asked in.
 
+    The same request is sent once, if there is a cache.
+
     Failed attempts (no connection, time-out, 408, 409, 429, 5xx) are repeated by the `openai` client, after waits that
     grow from 0.5 s to 8 s or are what `Retry-After` asks for.
 
+    Args:
+        endpoint: The model.
+        cache: Folder of replies; None: nothing is kept.
+
     Raises:
-        InputError: the key's variable isn't set.
+        InputError: the key's variable isn't set, or the cache can't be made.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, cache: Path | None = None) -> None:
         self.endpoint = endpoint
+        self.asked = 0
+        """Requests that were sent; the others came from the cache."""
+        self._cache = Cache(cache) if cache else None
         self._client = openai.AsyncOpenAI(
             base_url=endpoint.url, api_key=endpoint.key(), max_retries=endpoint.retries, timeout=endpoint.timeout_s
         )
@@ -112,8 +128,19 @@ class Chat:
             TooLongError: the messages don't fit into the model's context.
             EngineError: no text came back, however often it was tried.
         """
-        where = f"{self.endpoint.model} at {self.endpoint.url}"
         request = {"model": self.endpoint.model, "messages": list(messages), **more, **self.endpoint.request}
+        if self._cache is None:
+            return await self._send(request)
+        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        if (kept := self._cache.get(key)) is not None:
+            return _REPLY.load(kept.encode(), f"reply {key}")
+        reply = await self._send(request)
+        self._cache.put(key, {**more, "turns": len(messages)}, _REPLY.dump(reply).decode())
+        return reply
+
+    async def _send(self, request: dict[str, Any]) -> Reply:
+        where = f"{self.endpoint.model} at {self.endpoint.url}"
+        self.asked += 1
         try:
             answer = await self._client.chat.completions.create(**request)
         except openai.OpenAIError as error:
@@ -133,7 +160,7 @@ class Chat:
         return Reply(
             text=text,
             finished=reason == "stop",
-            prompt_tokens=usage.prompt_tokens if usage else _guess(*map(_words, messages)),
+            prompt_tokens=usage.prompt_tokens if usage else _guess(*map(_words, request["messages"])),
             tokens=max(1, usage.completion_tokens if usage else _guess(text)),
         )
 

@@ -24,7 +24,7 @@ from codevision_ext.answers import is_correct
 from codevision_ext.code_tool import CodeTool, Observation, PictureDesk
 from codevision_ext.parsing import has_call, parse_answer, parse_call
 from codevision_ext.types import Box, Orientation, ToolCall
-from data_prep.chat import Chat, asked, opened, opening, shown
+from data_prep.chat import Chat, asked, opening, pictures_of, shown
 from data_prep.glyphs import LOOKS
 from data_prep.schema import Row, SampleType, Trajectory
 from data_prep.settle import orientation_of
@@ -151,7 +151,7 @@ def give(row: Row, chat: Chat, tool: CodeTool, seed: int) -> tuple[Trajectory | 
         SandboxError: The sandbox is broken.
     """
     rng = np.random.default_rng([seed, row.index, 2])
-    lesson = Lesson(row=row, desk=PictureDesk([opened(data) for data in row.images]))
+    lesson = Lesson(row=row, desk=PictureDesk(pictures_of(row)))
     messages, counts = briefing(row), Counter[Turn]()
     for _ in range(TURNS):
         said = chat.reply(messages, seed)
