@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-sandbox bench-loop bench-report galleries soak test lint check clean
+.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report galleries soak test lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -49,6 +49,10 @@ galleries: install
 bench-loop: install
 	$(BIN)/python benchmarks/loop.py overhead
 	$(BIN)/python benchmarks/loop.py crowd
+
+# Items per second of an evaluation beside the bare engine; the figures of docs/evaluation.md
+bench-eval: install
+	$(BIN)/python benchmarks/evaluate.py
 
 # A page of 2,000 rollouts: written, painted, walked through; wants chromium; the table of docs/report.md
 bench-report: install

@@ -38,7 +38,10 @@ setup(
         "openai>=2",
         "math-verify",
     ],
-    extras_require={"verl": ["verl>=0.9.1,<0.10", "TransferQueue", "cachetools", "qwen_vl_utils"]},
+    extras_require={
+        "verl": ["verl>=0.9.1,<0.10", "TransferQueue", "cachetools", "qwen_vl_utils"],
+        "eval": ["anls_star", "matplotlib"],
+    },
     entry_points={
         "console_scripts": ["codevision=codevision_ext.cli:main"],
         "verl.plugins": ["codevision=codevision_ext.verl_adapter.plugin"],

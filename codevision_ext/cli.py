@@ -89,27 +89,123 @@ def tiny_model(
 
 @app.command(name="eval")
 def evaluate(
-    checkpoint: Annotated[list[str], typer.Option(help="NAME=FOLDER; NAME is base, sft or rl. Once a checkpoint.")],
-    data: Annotated[Path, typer.Option(help="Rows of the transformed benchmark, test.parquet.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: eval/ and results.json are written there.")],
-    recipe: Annotated[Path, typer.Option(help="Training config whose limits and tool hold here too.")] = Path(
-        "recipe/demo/grpo.yaml"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder: eval/ and results.json are written there; goes on in it.")],
+    model: Annotated[str | None, typer.Option(help="A checkpoint's folder, or the URL of an endpoint.")] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="NAME=PATH, a PATH whose columns tell, or glyphs or synth. Once a suite.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="sglang or transformers; of a URL also openai or vllm.")] = "sglang",
+    model_id: Annotated[str | None, typer.Option(help="Id that a URL knows the model by; else the first.")] = None,
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable with a URL's key.")] = None,
+    request: Annotated[str, typer.Option(help="More fields of each request to a URL, a JSON object.")] = "{}",
+    recipe: Annotated[
+        Path | None, typer.Option(help="Training config whose limits, tool and judge hold here too.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of the codevision section: judge.model=ID")
+    ] = None,
     tools: Annotated[str, typer.Option(help="on, off or on,off: with the tool, without, or both.")] = "on,off",
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: the likeliest token each time.")] = 1.0,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Rollouts of each item: avg@k, pass@k.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each column at most.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: the likeliest token each time.")] = 1.0,
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Assistant turns; else the recipe's, or 12.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a response; else the recipe's, or 16,384.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Items of each column at most.")] = None,
+    holdout: Annotated[str | None, typer.Option(help="Only items that want this op, such as flip_vertical.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Where paths of pictures start.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Rollouts under way at the same time.")] = 128,
+    retries: Annotated[int, typer.Option(min=0, help="Times that a rollout which broke is played again.")] = 2,
+    force: Annotated[bool, typer.Option("--force", help="Forget what --out holds of another setup.")] = False,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="Several in one engine, for `report`: NAME=FOLDER; base, sft or rl.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="With --checkpoint: rows of the transformed benchmark.")] = None,
 ) -> None:
-    """Measure checkpoints on the six columns, with the loop, the tool and the engine of training."""
-    from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda  # noqa: PLC0415
+    """Measure a model on suites, with the loop, the sandbox and the scoring of training, and without a trainer.
 
-    use_cpu_if_no_cuda()
-    from codevision_ext.verl_adapter.evaluation import measure  # noqa: PLC0415  after the device is settled
+    A stopped run goes on where it was: the same command plays what is missing. `codevision compare` takes several.
+    With --checkpoint and --data: base, SFT and RL in turn on the six columns, as `codevision report` shows them.
+    """
+    if checkpoint:
+        if model or suite or data is None:
+            raise InputError("--checkpoint wants --data, and goes without --model and --suite")
+        from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda  # noqa: PLC0415
 
-    results = measure(
-        checkpoint, data, out, recipe=recipe, tools=tools, temperature=temperature, seed=seed, limit=limit
+        use_cpu_if_no_cuda()
+        from codevision_ext.verl_adapter.evaluation import measure  # noqa: PLC0415  after the device is settled
+
+        training = recipe or Path("recipe/demo/grpo.yaml")
+        results = measure(
+            checkpoint, data, out, recipe=training, tools=tools, temperature=temperature, seed=seed, limit=limit
+        )
+        typer.echo(results)
+        return
+    if not model or not suite or data is not None:
+        raise InputError("say --model and --suite, to measure one model, or --checkpoint and --data")
+
+    from codevision_ext.measure import Asked, measure_model  # noqa: PLC0415  other commands start without it
+
+    asked = Asked(
+        model=model,
+        suites=suite,
+        out=out,
+        engine=engine,
+        model_id=model_id,
+        api_key_env=api_key_env,
+        request=request,
+        recipe=recipe,
+        settings=setting or (),
+        tools=tools,
+        k=k,
+        seed=seed,
+        temperature=temperature,
+        max_turns=max_turns,
+        max_tokens=max_tokens,
+        limit=limit,
+        holdout=holdout,
+        pictures=pictures,
+        concurrency=concurrency,
+        retries=retries,
+        force=force,
     )
-    typer.echo(results)
+    try:
+        evaluation = measure_model(asked)
+    except KeyboardInterrupt:
+        sys.stderr.write("codevision: stopped; the same command goes on from here\n")
+        sys.exit(130)
+    from rich.console import Console  # noqa: PLC0415
+
+    from codevision_ext.evaluate.tables import show  # noqa: PLC0415
+
+    show(evaluation, Console(stderr=True))
+    typer.echo(out / "results.json")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of evaluations; all are compared with the first.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables in Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Tables in LaTeX, for booktabs.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="A drawing to write: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Compare evaluations column by column, item by item: which difference is more than chance?"""
+    if markdown and latex:
+        raise InputError("say --markdown or --latex, not both")
+    from rich.console import Console  # noqa: PLC0415  other commands start without it
+
+    from codevision_ext.evaluate import compare as comparing  # noqa: PLC0415
+
+    found = comparing.compare(runs)
+    for comparison in found:
+        if markdown or latex:
+            typer.echo((comparing.markdown if markdown else comparing.latex)(comparison) + "\n")
+        else:
+            Console().print(comparing.table(comparison))
+    if plot is not None:
+        comparing.draw(found, plot)
+        sys.stderr.write(f"codevision: {plot} is written\n")
 
 
 @app.command()

@@ -65,11 +65,15 @@ class Record(Rollout):
     reward: float | None = None
     """None while unscored, and for an invalid rollout."""
     terms: dict[str, TermScore] = field(default_factory=dict)
+    picture_id: str = ""
+    """The same for all rows made from one picture; empty where it isn't known."""
+    numbers: dict[str, float] = field(default_factory=dict)
+    """What an evaluation measured: `score`, `seconds`, `prompt_tokens`, and what training logs of a rollout."""
 
     def __post_init__(self) -> None:
-        numbers = [self.reward or 0.0, *(t.contribution for t in self.terms.values())]
+        numbers = [self.reward or 0.0, *(t.contribution for t in self.terms.values()), *self.numbers.values()]
         if not all(map(math.isfinite, numbers)):
-            raise ValueError(f"rollout {self.id!r}: a reward that isn't finite")
+            raise ValueError(f"rollout {self.id!r}: a reward or another number that isn't finite")
 
 
 _CODEC: Codec[Record] = Codec(Record)

@@ -72,6 +72,16 @@ def read_item(row: Mapping[str, Any], size: tuple[int, int]) -> Item:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """What a benchmark's own rule gives an answer."""
+
+    score: float | None
+    """In [0, 1], right from 0.5 on; None: it couldn't be told, and the rollout is invalid."""
+    verdict: Verdict | None = None
+    """The judge's, where the rule asked one."""
+
+
 def open_judge(settings: JudgeSettings) -> "Judge":
     """A judge with these settings.
 
@@ -111,7 +121,9 @@ def judge_answers(
     """
     if settings.judge is None:
         return {}
-    answers = {answer for t in trajectories if t and (answer := _answer(t)) and check(answer, item.references) is None}
+    answers = {
+        answer for t in trajectories if t and (answer := answer_of(t)) and check(answer, item.references) is None
+    }
     queries = [
         Query(question=item.question, references=item.references, answer=answer, source=item.source)
         for answer in sorted(answers)
@@ -123,7 +135,7 @@ def judge_answers(
     return {query.answer: verdict if isinstance(verdict, Verdict) else None for query, verdict in given}
 
 
-def _answer(trajectory: Trajectory) -> str | None:
+def answer_of(trajectory: Trajectory) -> str | None:
     """What the rollout ended with; None where it ended otherwise."""
     return parse_answer(trajectory.replies) if trajectory.end_reason is EndReason.ANSWER else None
 
@@ -133,6 +145,7 @@ def observe(
     references: Sequence[str],
     think_prefix: str = "",
     verdicts: Mapping[str, Verdict | None] | None = None,
+    mark: Marked | None = None,
 ) -> Observed:
     """What the reward sees of a trajectory.
 
@@ -141,10 +154,19 @@ def observe(
         references: Any of them is right.
         think_prefix: What the chat template wrote before each turn.
         verdicts: The judge's, by answer, on what no rule decides. Where it abstained or failed the rollout is invalid.
+        mark: A benchmark's own, which counts in place of rules and judge.
     """
     if trajectory is None:
         return Observed(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA)
-    answer = _answer(trajectory)
+    if mark is not None:
+        return Observed(
+            correct=(mark.score or 0.0) >= 0.5,
+            format=format_score(trajectory.replies, think_prefix),
+            valid=mark.score is not None,
+            end_reason=trajectory.end_reason,
+            steps=trajectory.steps,
+        )
+    answer = answer_of(trajectory)
     asked = answer in (verdicts := verdicts or {})
     verdict = verdicts.get(answer or "")
     return Observed(
@@ -157,7 +179,12 @@ def observe(
 
 
 def score(
-    item: Item, group: str, trajectories: Sequence[Trajectory | None], settings: Settings, **fields: Any
+    item: Item,
+    group: str,
+    trajectories: Sequence[Trajectory | None],
+    settings: Settings,
+    marks: Sequence[Marked | None] | None = None,
+    **fields: Any,
 ) -> list[Record]:
     """Records of all rollouts of one prompt with their rewards, in input order; pictures are still nameless.
 
@@ -168,26 +195,28 @@ def score(
         group: Id of the group.
         trajectories: All rollouts of the prompt; None for one that broke under us.
         settings: The plugin's settings.
+        marks: A benchmark's own, one a trajectory, None where that is; without them rules and judge decide.
         fields: More fields of every record (`split`, `step`, ...).
     """
-    verdicts = judge_answers(item, trajectories, settings)
+    verdicts = judge_answers(item, trajectories, settings) if marks is None else {}
+    given = marks or [None] * len(trajectories)
     records = [
         Record(
             group=group,
             id=f"{group}-{index}",
             task=item.task,
-            observed=observe(trajectory, item.references, settings.think_prefix, verdicts),
+            observed=observe(trajectory, item.references, settings.think_prefix, verdicts, mark),
             question=item.question,
             references=item.references,
             source=item.source,
             column=item.column,
             answer=parse_answer(trajectory.replies) if trajectory else None,
-            verdict=verdicts.get(_answer(trajectory) or "") if trajectory else None,
+            verdict=mark.verdict if mark else verdicts.get(answer_of(trajectory) or "") if trajectory else None,
             tokens=len(trajectory.episode.response_ids) if trajectory else None,
             turn_count=trajectory.episode.turns if trajectory else None,
             **fields,
         )
-        for index, trajectory in enumerate(trajectories)
+        for index, (trajectory, mark) in enumerate(zip(trajectories, given, strict=True))
     ]
     breakdowns = Rubric(settings.reward).score(records)
     return [scored(record, breakdown) for record, breakdown in zip(records, breakdowns, strict=True)]

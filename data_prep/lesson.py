@@ -24,7 +24,7 @@ from codevision_ext.answers import is_correct
 from codevision_ext.code_tool import CodeTool, Observation, PictureDesk, frame_size
 from codevision_ext.parsing import has_call, parse_answer, parse_call
 from codevision_ext.types import Box, Frame, Orientation, ToolCall
-from data_prep.chat import Chat, asked, opened, opening, shown
+from data_prep.chat import Chat, asked, opening, pictures_of, shown
 from data_prep.glyphs import LOOKS
 from data_prep.schema import Row, SampleType, Trajectory
 from data_prep.settle import orientation_of
@@ -164,8 +164,7 @@ def give(row: Row, chat: Chat, tool: CodeTool, seed: int) -> tuple[Trajectory | 
         SandboxError: The sandbox is broken.
     """
     rng = np.random.default_rng([seed, row.index, 2])
-    desk = PictureDesk([opened(data) for data in row.images], frame=chat.frame)
-    lesson = Lesson(row=row, desk=desk, frame=chat.frame)
+    lesson = Lesson(row=row, desk=PictureDesk(pictures_of(row), frame=chat.frame), frame=chat.frame)
     messages, counts = briefing(row, chat.frame), Counter[Turn]()
     for _ in range(TURNS):
         said = chat.reply(messages, seed)

@@ -12,13 +12,14 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
+from codevision_ext.chat import Endpoint
 from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import InputError
 from codevision_ext.files import whole_folder
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import Frame
 from data_prep import synth
-from data_prep.chat import Chat, Endpoint
+from data_prep.chat import Chat
 from data_prep.console import Force, Inputs, MaxRejected, Pictures, Workers, report, shown, total_of
 from data_prep.convert import Options, Target, jobs, plan, settled
 from data_prep.difficulty import Route, measure, overall, with_benefit
@@ -264,7 +265,7 @@ def _chat(
         raise InputError(f"--request is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError("--request must be a JSON object")
-    chat = Chat(Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields, frame=frame), cache)
+    chat = Chat(Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields), cache, frame)
     stack.callback(chat.close)
     return chat
 

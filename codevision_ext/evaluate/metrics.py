@@ -25,10 +25,12 @@ _Z_95 = 1.959963984540054
 """97.5 % quantile of the normal distribution: two-sided 95 %."""
 
 
-def wilson(correct: int, n: int) -> tuple[float, float]:
+def wilson(correct: float, n: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of `correct` out of `n`, in [0, 1].
 
-    Unlike the textbook interval it stays inside [0, 1] and keeps a width at 0 % and 100 %.
+    Unlike the textbook interval it stays inside [0, 1] and keeps a width at 0 % and 100 %. With scores between 0 and 1,
+    or means over several tries of an item, `correct` is their sum and `n` the number of items; the interval is then
+    wide enough and rather too wide, because no such score varies more than a coin of the same mean.
     """
     if not 0 <= correct <= n or n == 0:
         raise ValueError(f"{correct} right out of {n} is not a share")
@@ -56,11 +58,13 @@ class Score:
             raise ValueError(f"n is {self.n}, a score needs at least one item")
 
     @classmethod
-    def of(cls, outcomes: Iterable[bool]) -> "Score":
-        """The score of these answers; at least one."""
+    def of(cls, outcomes: Iterable[float]) -> "Score":
+        """The score of these items, each right, wrong or something in [0, 1]; at least one."""
         right = list(outcomes)
-        low, high = wilson(sum(right), len(right))
-        return cls(accuracy=sum(right) / len(right), low=low, high=high, n=len(right))
+        total = math.fsum(right)
+        low, high = wilson(total, len(right))
+        share = total / len(right)
+        return cls(accuracy=share, low=min(low, share), high=max(high, share), n=len(right))
 
     @classmethod
     def mean(cls, scores: Iterable["Score"]) -> "Score":

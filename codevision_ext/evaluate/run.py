@@ -1,32 +1,44 @@
-"""How does a checkpoint do on a transformed benchmark? Plays every row as in training, scores it, keeps the record."""
+"""How does a model do on rows? Plays each as in training, scores it, keeps the record; goes on where it was stopped."""
 
 import asyncio
 import hashlib
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codevision_ext.code_tool import CodeTool
+from codevision_ext.code_tool import CodeTool, ToolSettings
 from codevision_ext.config import Settings, system_prompt
 from codevision_ext.episode import EpisodeLimits
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.files import write_whole
-from codevision_ext.records import Record, RecordWriter, encode
+from codevision_ext.records import Record, RecordWriter, decode, encode
 from codevision_ext.rollout import Codec, Policy, Trajectory, play
 from codevision_ext.rows import check_columns, read_prompt, split_prompt
-from codevision_ext.scoring import Item, read_item, score, with_pictures
+from codevision_ext.scoring import Item, Marked, numbers, read_item, score, with_pictures
 
 logger = logging.getLogger(__name__)
 
 CONCURRENCY = 128
 """Rollouts under way at the same time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How rollouts are played."""
+
+    settings: Settings
+    limits: EpisodeLimits
+    context: int
+    """Tokens of a prompt and its response, at most."""
+    tool: ToolSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +49,17 @@ class Case:
     """Unique among the cases of a file."""
     item: Item
     row: dict[str, Any]
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    """The record as its file has it, for what a benchmark's rule asks for beside the row."""
+    reference: bytes | None = None
+    """The picture that a drawing is compared with, as a file."""
+    picture_id: str = ""
+    turns: int | None = None
+    """Assistant turns that the benchmark allows; None: as many as the evaluation does."""
+
+
+Mark = Callable[[Case, Trajectory, Settings], Marked]
+"""A benchmark's own rule; may wait for a judge. Raises nothing: what can't be told is a `Marked` without a score."""
 
 
 def read_cases(path: Path, limit: int | None = None) -> list[Case]:
@@ -81,7 +104,7 @@ async def evaluate(
     cases: Sequence[Case],
     *,
     policy: Callable[[int], Policy],
-    codec: Codec,
+    codec: Codec | None,
     tool: CodeTool | None,
     limits: EpisodeLimits,
     settings: Settings,
@@ -89,72 +112,142 @@ async def evaluate(
     rollouts: int = 1,
     seed: int = 0,
     concurrency: int = CONCURRENCY,
+    retries: int = 0,
+    mark_of: Callable[[Case], Mark | None] = lambda _: None,
+    resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Record]:
-    """Plays every case `rollouts` times and writes the records, in the order of the cases, when the last one is played.
+    """Plays every case `rollouts` times; afterwards `out` has the records in the order of the cases.
 
     Args:
         cases: What to play.
         policy: The engine, given the seed of a rollout.
-        codec: The model family's tokens.
+        codec: The model family's tokens; None: each policy is its own codec (`chat.Dialogue`).
         tool: Runs the calls; None: the model has no tool, and the system prompt doesn't speak of one.
         limits: What a rollout may use up.
         settings: The plugin's settings, the reward among them.
-        out: Where pictures and records go; the records replace those of an earlier evaluation.
+        out: Where pictures and records go.
         rollouts: How often each case is played; its rollouts are a group.
         seed: Of the evaluation; every rollout gets its own, made of this, its row and its number.
         concurrency: Rollouts under way at the same time.
+        retries: How often a rollout that broke under us is played again.
+        mark_of: The rule that marks a case; None: the rules and the judge of training.
+        resume: Whether a case is kept as soon as it is played, with `numbers`, and cases that `out` has already aren't
+            played again, unless a rollout of theirs broke. Else the records replace those of an earlier evaluation.
         progress: Called with the number of cases played and of all cases.
 
     Raises:
-        InfraError: more than `settings.invalid_limit` of the rollouts broke under us; nothing is written.
+        InfraError: more than `settings.invalid_limit` of the rollouts broke under us; without `resume` nothing is
+            written.
+        InputError: `out` has records of another kind; names file and line.
     """
     system = system_prompt(settings, tools=tool is not None)
     slots = asyncio.Semaphore(concurrency)
     faults: list[InfraError] = []
-    done = 0
+    known = await asyncio.to_thread(finished, out.path, rollouts) if resume else {}
+    done = sum(case.name in known for case in cases)
 
-    async def once(case: Case, number: int) -> Trajectory | None:
+    async def attempt(case: Case, number: int) -> Trajectory:
+        prompt = await asyncio.to_thread(read_prompt, case.row, case.name)
+        messages, pictures = split_prompt(prompt, system)
+        own = policy(rollout_seed(seed, case.name, number))
+        return await play(
+            messages,
+            pictures,
+            policy=own,
+            codec=codec or own,  # type: ignore[arg-type]  # a policy without a codec beside it is one
+            tool=tool,
+            limits=limits if case.turns is None else _fewer_turns(limits, case.turns),
+            frame=settings.coordinates,
+        )
+
+    async def once(case: Case, number: int) -> tuple[Trajectory | None, float]:
         async with slots:
-            prompt = await asyncio.to_thread(read_prompt, case.row, case.name)
-            messages, pictures = split_prompt(prompt, system)
-            try:
-                return await play(
-                    messages,
-                    pictures,
-                    policy=policy(rollout_seed(seed, case.name, number)),
-                    codec=codec,
-                    tool=tool,
-                    limits=limits,
-                    frame=settings.coordinates,
-                )
-            except InfraError as error:
-                faults.append(error)
-                logger.warning("a rollout of %s is invalid: %s", case.name, error)
-                if len(faults) > settings.invalid_limit * rollouts * len(cases):
-                    raise InfraError(
-                        f"{len(faults)} rollouts broke, more than codevision.invalid_limit allows; the last: {error}"
-                    ) from error
-                return None
+            for left in range(retries, -1, -1):
+                start = time.monotonic()
+                try:
+                    return await attempt(case, number), time.monotonic() - start
+                except InfraError as error:
+                    if left:
+                        logger.info("a rollout of %s is played again: %s", case.name, error)
+                        continue
+                    faults.append(error)
+                    logger.warning("a rollout of %s is invalid: %s", case.name, error)
+                    if len(faults) > settings.invalid_limit * rollouts * len(cases):
+                        many = f"{len(faults)} rollouts broke, more than codevision.invalid_limit allows"
+                        raise InfraError(f"{many}; the last: {error}") from error
+        return None, 0.0
 
-    def scored_group(case: Case, played: Sequence[Trajectory | None]) -> list[Record]:
-        records = score(case.item, case.name, played, settings, split="test", seed=seed)
-        return [with_pictures(record, trajectory, out) for record, trajectory in zip(records, played, strict=True)]
+    def keep(case: Case, played: Sequence[tuple[Trajectory | None, float]]) -> list[Record]:
+        trajectories = [trajectory for trajectory, _ in played]
+        mark = mark_of(case)
+        marks = [mark(case, each, settings) if each else None for each in trajectories] if mark else None
+        fields = {"split": "test", "seed": seed, "picture_id": case.picture_id}
+        records = score(case.item, case.name, trajectories, settings, marks, **fields)
+        records = [with_pictures(record, each, out) for record, each in zip(records, trajectories, strict=True)]
+        if not resume:
+            return records
+        points = [float(record.observed.correct) for record in records]
+        if marks:
+            points = [marked.score or 0.0 if marked else 0.0 for marked in marks]
+        records = [
+            replace(record, numbers=_numbers(record, trajectory, settings) | {"score": point, "seconds": seconds})
+            for record, point, (trajectory, seconds) in zip(records, points, played, strict=True)
+        ]
+        out.write(*records)
+        return records
 
     async def group(case: Case) -> list[Record]:
         nonlocal done
         played = await asyncio.gather(*[once(case, number) for number in range(rollouts)])
-        kept = await asyncio.to_thread(scored_group, case, played)
+        kept = await asyncio.to_thread(keep, case, played)
         done += 1
         if progress:
             progress(done, len(cases))
         return kept
 
+    if progress and done:
+        progress(done, len(cases))
     try:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(group(case)) for case in cases]
+            running = {case.name: tasks.create_task(group(case)) for case in cases if case.name not in known}
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    records = [record for task in running for record in task.result()]
-    write_whole(out.path, b"".join(map(encode, records)))
+    records = [
+        record for case in cases for record in (known[case.name] if case.name in known else running[case.name].result())
+    ]
+    if running or not resume:
+        write_whole(out.path, b"".join(map(encode, records)))
     return records
+
+
+def _fewer_turns(limits: EpisodeLimits, turns: int) -> EpisodeLimits:
+    return replace(limits, assistant_turns=min(turns, limits.assistant_turns))
+
+
+def finished(path: Path, rollouts: int) -> dict[str, list[Record]]:
+    """The groups in a file of records that are complete and that nothing of ours spoiled; the later of two counts.
+
+    A line that a killed process left unfinished counts as not there.
+    """
+    groups: defaultdict[str, dict[str, Record]] = defaultdict(dict)
+    if path.exists():
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    record = decode(line, f"{path}, line {number}")
+                    groups[record.group][record.id] = record
+    return {
+        name: list(found.values())
+        for name, found in groups.items()
+        if len(found) == rollouts and all(record.observed.valid for record in found.values())
+    }
+
+
+def _numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
+    """What is measured of a rollout beside its score: as training logs it, and what the engine had to do."""
+    episode = trajectory.episode if trajectory else None
+    return {name: value for name, value in numbers(record, trajectory, settings).items() if name[:5] != "term_"} | {
+        "prompt_tokens": float(len(episode.prompt_ids)) if episode else 0.0,
+        "sampled_tokens": float(sum(episode.response_mask)) if episode else 0.0,
+    }

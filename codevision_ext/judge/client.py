@@ -87,13 +87,15 @@ class Judge:
             JudgeError: no chat completion came back, however often it was tried.
         """
         prompt = self.prompts.write(query)
-        messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.message}]
+        asked = _with_pictures(prompt.message, prompt.pictures)
+        messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": asked}]
         request = {"model": self.model, "messages": messages, **self._request}
         key = hashlib.sha256(json.dumps([prompt.sha256, request], sort_keys=True).encode()).hexdigest()
         kept = self._cache.get(key) if self._cache else None
         reply = kept if kept is not None else await self._send(request)
         score = read_verdict(reply, prompt.nonce)
         if self._cache and kept is None and score is not None:
+            messages[1]["content"] = prompt.message  # the pictures are in the key
             self._cache.put(key, request, reply)
         return Verdict(
             score=score,
@@ -141,6 +143,14 @@ class Judge:
                 raise JudgeError(f"the judge {self.model} at {self._base_url} gave no verdict: {said}") from error
         choice = answer.json()["choices"][0]
         return choice["message"]["content"] or "" if choice.get("finish_reason") == "stop" else ""
+
+
+def _with_pictures(text: str, pictures: Sequence[str]) -> Any:
+    """A message's content: the text, behind its pictures where there are any."""
+    if not pictures:
+        return text
+    shown = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
+    return [*shown, {"type": "text", "text": text}]
 
 
 class _WholeReplies(openai.DefaultAsyncHttpxClient):

@@ -41,6 +41,8 @@ class Query:
     references: tuple[str, ...]
     answer: str
     source: str = ""
+    pictures: tuple[str, ...] = ()
+    """URLs, `data:` ones too, in the order in which the judge is shown them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Prompt:
     nonce: str
     system: str
     message: str
+    pictures: tuple[str, ...] = ()
 
 
 class Prompts:
@@ -88,7 +91,7 @@ class Prompts:
         name = self.name_of(query.source)
         texts = [self._templates["system.txt"], self._templates["message.txt"], self._rules[name]]
         data = [query.question, query.references, query.answer]
-        nonce = _sha256([*texts, *data])[:12]
+        nonce = _sha256([*texts, *data, *query.pictures])[:12]
         slots = dict(zip(_SLOTS["message.txt"], [*map(_literal, data), nonce], strict=True))
         return Prompt(
             name=name,
@@ -96,7 +99,13 @@ class Prompts:
             nonce=nonce,
             system=_fill(texts[0], {"rules": self._rules[name], "nonce": nonce}),
             message=_fill(texts[1], slots),
+            pictures=query.pictures,
         )
+
+    @property
+    def sha256(self) -> str:
+        """Of all prompts of the folder, and of which is chosen for which source; hexadecimal."""
+        return _sha256([self._templates, self._names, sorted(self._rules.items())])
 
 
 def read_verdict(reply: str, nonce: str) -> float | None:

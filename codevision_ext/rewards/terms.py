@@ -16,7 +16,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, iou, map_box, map_size
 from codevision_ext.ops import CORE_OPS, CROP, required
 from codevision_ext.rewards.settings import CuriositySettings
-from codevision_ext.rewards.similarity import area
+from codevision_ext.rewards.similarity import area, containment
 from codevision_ext.types import Box, Orientation, Rollout, Step, Task
 
 Predicate = Callable[[Rollout], bool]
@@ -270,6 +270,22 @@ def area_shown(rollout: Rollout, sim: Similarity = iou) -> float:
     return min(1.0, shown / max(1.0, float(rollout.task.size[0] * rollout.task.size[1])))
 
 
+def faithful_crop(rollout: Rollout) -> bool | None:
+    """Whether a crop shows at least GOOD_CROP of the box; None where nothing was cropped, or there is no box to find.
+
+    A crop is a call whose picture shows less than the whole input picture.
+
+    Raises:
+        InputError: the task doesn't say enough to map its box.
+    """
+    box, size = _input_box(rollout.task), rollout.task.size
+    if box is None or size is None:
+        return None
+    regions = [step.region for step in rollout.observed.steps if _made_picture(step) and step.region is not None]
+    crops = [region for region in regions if area(region) < size[0] * size[1]]
+    return any(containment(crop, box) >= GOOD_CROP for crop in crops) if crops else None
+
+
 def redundancy(rollout: Rollout) -> float:
     """How much the crops repeat each other, in [0, 1]: the mean over all but the first of the best IoU with one before.
 
@@ -364,9 +380,14 @@ def _wanted_box(task: Task) -> Box | None:
     Raises:
         InputError: the task doesn't say enough to map it.
     """
+    return _input_box(task) if CROP in required(task.applied) else None
+
+
+def _input_box(task: Task) -> Box | None:
+    """The box in pixels of the input picture; None where no box is given. Raises as `_wanted_box`."""
     if task.box_frame not in ("input", "canonical"):
         raise InputError(f"task.box_frame is {task.box_frame!r}; it must be 'input' or 'canonical'.")
-    if task.box is None or CROP not in required(task.applied):
+    if task.box is None:
         return None
     applied = inverse(_required_orientation(task))
     if task.box_frame == "input" or applied is Orientation.ID:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import InputError
+from codevision_ext.evaluate.command import read_modes
 from codevision_ext.evaluate.metrics import (
     CHECKPOINTS,
     TRANSFORMED,
@@ -26,7 +27,6 @@ from codevision_ext.verl_adapter.checkpoint import check_alike
 from codevision_ext.verl_adapter.recipe import read_rules
 from codevision_ext.verl_adapter.sandbox_pool import open_sandbox
 
-MODES: dict[str, ToolMode] = {"on": "tool_on", "off": "tool_off"}
 PACKAGES = ("codevision_ext", "verl", "torch", "transformers", "sglang")
 
 
@@ -50,7 +50,7 @@ def measure(
         data: Rows of the transformed benchmark.
         out: Folder of the run; made where it is missing.
         recipe: Training config, see `recipe.read_rules`.
-        tools: Modes by their names in `MODES`, separated by commas.
+        tools: Modes by their names in `command.MODES`, separated by commas.
         temperature: Of the sampling; 0: greedy.
         seed: Of the sampling; see `engine.Engine` for what it can't promise.
         limit: Rows of each column at most.
@@ -60,7 +60,7 @@ def measure(
         InfraError: the engine or the sandbox broke.
     """
     folders = _read_checkpoints(checkpoints)
-    modes = _read_modes(tools)
+    modes = read_modes(tools)
     rules = read_rules(recipe)
     cases = read_cases(data, limit)
     first = next(iter(folders.values()))
@@ -123,11 +123,3 @@ def _read_checkpoints(arguments: Sequence[str]) -> dict[Checkpoint, Path]:
             raise InputError(f"--checkpoint {argument}: {name} is given twice")
         folders[name] = Path(folder)
     return folders
-
-
-def _read_modes(tools: str) -> list[ToolMode]:
-    words = [word.strip() for word in tools.split(",")]
-    unknown = [word for word in words if word not in MODES]
-    if unknown:
-        raise InputError(f"--tools {tools}: {unknown[0]!r} is neither on nor off")
-    return [mode for word, mode in MODES.items() if word in words]

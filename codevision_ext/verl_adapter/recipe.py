@@ -1,7 +1,6 @@
 """What an evaluation takes over from a recipe's training config, so that both play by the same rules."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,21 +9,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from codevision_ext.code_tool import ToolSettings, read_tool_settings
-from codevision_ext.config import Settings, read_settings
-from codevision_ext.episode import EpisodeLimits
+from codevision_ext.config import read_settings
 from codevision_ext.errors import InputError
+from codevision_ext.evaluate.run import Rules
 from codevision_ext.verl_adapter.check_recipe import composed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How rollouts are played."""
-
-    settings: Settings
-    limits: EpisodeLimits
-    context: int
-    """Tokens of a prompt and its response, at most."""
-    tool: ToolSettings
 
 
 def read_rules(path: Path) -> Rules:

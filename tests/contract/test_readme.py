@@ -10,11 +10,13 @@ import typer
 
 from codevision_ext import cli
 from codevision_ext.demo import STAGES
+from codevision_ext.evaluate.suites import SUITES
 from data_prep import __main__ as data_prep
 
 ROOT = Path(__file__).parents[2]
 READMES = (ROOT / "README.md", ROOT / "recipe" / "demo" / "README.md")
-LINES = sorted({line for path in READMES for line in re.findall(r"^    (\S.*)$", path.read_text(), re.MULTILINE)})
+DOCS = (*READMES, ROOT / "docs" / "evaluation.md")
+LINES = sorted({line for path in DOCS for line in re.findall(r"^    (\S.*)$", path.read_text(), re.MULTILINE)})
 
 
 def commands(start: str) -> list[str]:
@@ -60,6 +62,12 @@ def test_a_readme_has_commands_of_every_kind() -> None:
         "bash recipe/",
     ):
         assert commands(start), start
+
+
+def test_the_page_on_evaluation_has_every_suite_and_its_line() -> None:
+    written = re.findall(r"^\| `(\w+)` \| (.+) \|$", DOCS[-1].read_text(), re.MULTILINE)
+    suites = {name: suite.about for name, suite in SUITES.items()}
+    assert {name: about for name, about in written if name in suites} == suites
 
 
 def test_every_stage_stands_in_the_recipe_s_table() -> None:

@@ -178,7 +178,7 @@ def test_rows_are_routed_by_how_often_they_are_solved(tmp_path: Path) -> None:
 
     told, lines = difficulty(tmp_path, note, hard=0.3)
     first = next(request for request in seen if len(request["messages"]) == 2)
-    assert texts(first)[1] == f"What is word {number(first)}?"
+    assert texts(first)[1] == f"\nWhat is word {number(first)}?"  # behind the picture, as in training
     assert pictures(first) == 1
     assert not any("rotate_90" in text for request in seen for text in texts(request))
     assert [line["route"] for line in lines] == ["easy", "rl", "sft", "hopeless"]

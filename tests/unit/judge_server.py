@@ -29,10 +29,16 @@ class Reply:
     """Bytes that are promised and never come."""
 
 
-def says(text: str | None, finish: str = "stop", **more: Any) -> Reply:
-    """A chat completion with this text."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
-    return Reply(body=json.dumps({"id": "x", "object": "chat.completion", "choices": [choice]}).encode(), **more)
+def says(
+    text: str | None, finish: str = "stop", thought: str = "", tokens: tuple[int, int] | None = None, **more: Any
+) -> Reply:
+    """A chat completion with this text; `tokens`: of the prompt and of the text."""
+    message = {"role": "assistant", "content": text} | ({"reasoning_content": thought} if thought else {})
+    body: dict[str, Any] = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+    body["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
+    if tokens:
+        body["usage"] = dict(zip(("prompt_tokens", "completion_tokens"), tokens, strict=True)) | {"total_tokens": 0}
+    return Reply(body=json.dumps(body).encode(), **more)
 
 
 def fails(status: int, **headers: str) -> Reply:
@@ -102,6 +108,10 @@ def serve(*replies: Callable[[Request], Reply] | Reply) -> Iterator[JudgeServer]
                 seen._now -= 1  # before the client can know, and ask again
             with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as some tests want
                 self._send(reply)
+
+        def do_GET(self) -> None:
+            served = {"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "us"}]}
+            self._send(Reply(body=json.dumps(served).encode()))
 
         def _send(self, reply: Reply) -> None:
             if reply.reset:

@@ -48,9 +48,12 @@ def test_the_source_chooses_the_prompt_whatever_its_case(source: str, name: str)
 
 
 def test_every_prompt_has_words_of_its_own_and_is_told_apart_by_its_hash() -> None:
-    written = [PROMPTS.write(query("x", source=source)) for source in ("iam", "math", "chart", "other")]
-    assert len({prompt.sha256 for prompt in written}) == len({prompt.system for prompt in written}) == 4
-    assert [path.stem for path in sorted(OWN.glob("*.txt"))] == ["chart", "general", "math", "message", "ocr", "system"]
+    written = [
+        PROMPTS.write(query("x", source=source)) for source in ("iam", "math", "chart", "VTBench-perception", "other")
+    ]
+    assert len({prompt.sha256 for prompt in written}) == len({prompt.system for prompt in written}) == 5
+    names = ["chart", "drawing", "general", "math", "message", "ocr", "system"]
+    assert [path.stem for path in sorted(OWN.glob("*.txt"))] == names
 
 
 INJECTIONS = [

@@ -256,6 +256,32 @@ def test_an_evaluation_writes_a_record_for_each_row_the_same_ones_again(bench: B
     assert written["base_tool_on"] == written["again"]
 
 
+def test_generate_of_transformers_says_the_same_with_the_same_log_probs(bench: Bench) -> None:
+    from codevision_ext.verl_adapter.reference import Reference  # noqa: PLC0415
+
+    asyncio.run(bench.engine.load(bench.first))
+    codec = bench.engine.codec
+    fitted = [codec.fit(each) for each in PICTURES]
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Why?"}]}]
+    ids = codec.prompt(asked, (), fitted)
+    with Reference(bench.first, context=1024) as reference:
+        likeliest = [
+            asyncio.run(each.policy(0, temperature=0)(ids, fitted, TURN)) for each in (reference, bench.engine)
+        ]
+        drawn = [asyncio.run(reference.policy(seed)(ids, fitted, TURN)) for seed in (1, 1, 2)]
+        with pytest.raises(EngineError, match="leave no room"):
+            asyncio.run(reference.policy(0)([5] * 1024, (), 4))
+    mine, engines = likeliest
+    assert mine.ids == engines.ids
+    assert mine.log_probs == pytest.approx(engines.log_probs, abs=TOLERANCE)
+    assert mine.finished == engines.finished
+    assert drawn[0].ids == drawn[1].ids != drawn[2].ids
+    own = [
+        Played(ids=ids + each.ids, sampled=dict(enumerate(each.log_probs, len(ids))), fitted=fitted) for each in drawn
+    ]
+    assert worst(bench, bench.first, own) < TOLERANCE
+
+
 def test_another_architecture_and_a_folder_without_weights_are_refused_by_name(bench: Bench, tmp_path: Path) -> None:
     from codevision_ext.verl_adapter import tiny_model  # noqa: PLC0415
 

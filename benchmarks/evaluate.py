@@ -1,0 +1,127 @@
+"""Does an evaluation keep the engine busy? Items per second beside the bare engine's on the very same prompts.
+
+`python benchmarks/evaluate.py [--model FOLDER] [--items N] [--rounds N] [--tokens N]` draws N items of six pictures,
+and plays them on SGLang in turn: the engine alone (prompts made before, nothing kept), and the evaluation without the
+tool and with it (prompts, scoring, records, pictures), in an order that changes with each round. Without --model a tiny
+random one is built, which never calls the tool, so that each item is one turn of as many tokens. Prints Markdown; exits
+1 when the target is missed. docs/evaluation.md has the figures.
+"""
+
+import argparse
+import asyncio
+import random
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+warnings.simplefilter("ignore")  # transformers and SGLang warn at import, by the dozen
+
+from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda  # noqa: E402
+
+use_cpu_if_no_cuda()
+
+from codevision_ext.code_tool import CodeTool, tool_schema  # noqa: E402
+from codevision_ext.config import Settings, system_prompt  # noqa: E402
+from codevision_ext.episode import EpisodeLimits  # noqa: E402
+from codevision_ext.evaluate.run import Case, evaluate, rollout_seed  # noqa: E402
+from codevision_ext.evaluate.suites import SUITES  # noqa: E402
+from codevision_ext.evaluate.suites.base import read_suite  # noqa: E402
+from codevision_ext.records import RecordWriter  # noqa: E402
+from codevision_ext.rows import read_prompt, split_prompt  # noqa: E402
+from codevision_ext.sandbox import Sandbox  # noqa: E402
+from codevision_ext.types import Frame  # noqa: E402
+from codevision_ext.verl_adapter import tiny_model  # noqa: E402
+from codevision_ext.verl_adapter.engine import Engine  # noqa: E402
+from data_prep import benchmark  # noqa: E402
+
+TARGET = 0.85
+"""Of the engine's items per second."""
+CONCURRENCY = 128
+
+
+async def bare(engine: Engine, cases: Sequence[Case], tokens: int, *, tools: bool) -> float:
+    """Seconds that the engine alone takes for one turn of every case."""
+    system = system_prompt(Settings(), tools=tools)
+    ready = []
+    for case in cases:
+        messages, pictures = split_prompt(read_prompt(case.row, case.name), system)
+        fitted = [engine.codec.fit(picture) for picture in pictures]
+        schema = [tool_schema(Frame.ORIGINAL)] if tools else []
+        ready.append((case, engine.codec.prompt(messages, schema, fitted), fitted))
+    slots = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(case: Case, ids: list[int], fitted: list[Any]) -> None:
+        async with slots:
+            await engine.policy(rollout_seed(0, case.name, 0))(ids, fitted, tokens)
+
+    start = time.perf_counter()
+    await asyncio.gather(*[one(*each) for each in ready])
+    return time.perf_counter() - start
+
+
+async def whole(engine: Engine, cases: Sequence[Case], tokens: int, tool: CodeTool | None) -> float:
+    """Seconds that an evaluation takes for every case."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        await evaluate(
+            cases,
+            policy=engine.policy,
+            codec=engine.codec,
+            tool=tool,
+            limits=EpisodeLimits(response_tokens=tokens, assistant_turns=3),
+            settings=Settings(),
+            out=RecordWriter(Path(folder), "rows"),
+            concurrency=CONCURRENCY,
+            resume=True,
+        )
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--model", type=Path)
+    options.add_argument("--items", type=int, default=20)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--tokens", type=int, default=64)
+    given = options.parse_args()
+    cases = read_suite(SUITES["glyphs"], benchmark.drawn("glyphs", given.items, 0))
+    with tempfile.TemporaryDirectory() as folder:
+        model = given.model or Path(folder) / "tiny"
+        if given.model is None:
+            tiny_model.build("qwen2_5_vl", model, texts=tiny_model.corpus())
+        with Sandbox() as sandbox, Engine(model, context=4096) as engine:
+            asyncio.run(engine.load(model))
+            tool = CodeTool(sandbox)
+            ways: dict[str, Callable[[], Any]] = {
+                "engine, prompts without the tool": lambda: bare(engine, cases, given.tokens, tools=False),
+                "evaluation without the tool": lambda: whole(engine, cases, given.tokens, None),
+                "engine, prompts with the tool": lambda: bare(engine, cases, given.tokens, tools=True),
+                "evaluation with the tool": lambda: whole(engine, cases, given.tokens, tool),
+            }
+            seconds: dict[str, list[float]] = {name: [] for name in ways}
+            for at in range(given.rounds + 1):
+                for name in random.Random(at).sample(list(ways), len(ways)):
+                    took = asyncio.run(ways[name]())
+                    if at:  # the first round warms up
+                        seconds[name].append(took)
+    names = list(ways)
+    print(f"{len(cases)} items, {given.tokens} tokens each, {given.rounds} rounds\n")  # noqa: T201
+    print("| | items/s | of the engine's |\n|---|---|---|")  # noqa: T201
+    missed = False
+    for engine_name, name in ((names[0], names[0]), (names[0], names[1]), (names[2], names[2]), (names[2], names[3])):
+        rate = len(cases) / statistics.median(seconds[name])
+        pairs = zip(seconds[engine_name], seconds[name], strict=True)
+        share = statistics.median(alone / evaluated for alone, evaluated in pairs)
+        missed |= share < TARGET
+        print(f"| {name} | {rate:.1f} | {share:.2f} |")  # noqa: T201
+    sys.exit(missed)
+
+
+if __name__ == "__main__":
+    main()

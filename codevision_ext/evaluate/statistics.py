@@ -1,0 +1,99 @@
+"""Is the difference between two results more than chance? Means over items, pass@k, and the paired bootstrap."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+
+RESAMPLES: Final = 10_000
+"""Of a bootstrap: p-values below 1 / RESAMPLES can't be told apart."""
+_CHUNK: Final = 1 << 20
+"""Draws in memory at a time."""
+
+
+def pass_at(right: int, tries: int, k: int) -> float:
+    """The chance that at least one of `k` tries is right, drawn from `tries` of which `right` were; in [0, 1].
+
+    The unbiased estimator 1 - C(n - c, k) / C(n, k) of Chen et al., arXiv 2107.03374, section 2.1.
+
+    Raises:
+        ValueError: it isn't 0 <= right <= tries and 1 <= k <= tries.
+    """
+    if not (0 <= right <= tries and 1 <= k <= tries):
+        raise ValueError(f"pass@{k} of {right} right out of {tries} isn't known")
+    return 1 - math.comb(tries - right, k) / math.comb(tries, k)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How much better the second of two results is, on the items that both have."""
+
+    value: float
+    """Mean difference, in [-1, 1]."""
+    low: float
+    high: float
+    """Bounds of its 95 % bootstrap interval (percentiles)."""
+    p: float
+    """Two-sided: how often resampling gives a difference of the other sign, or none; in (0, 1]."""
+    n: int
+    """Items that both have."""
+
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+def paired(
+    first: Mapping[Item, float], second: Mapping[Item, float], clusters: Mapping[Item, Hashable], seed: int
+) -> Difference | None:
+    """Second less first by the paired bootstrap; None where they have no item in common.
+
+    Args:
+        first: Score of each item, in [0, 1].
+        second: Score of each item, in [0, 1]; items that only one of them has are left out.
+        clusters: What an item is resampled with (its picture, whose turned versions fail together); an item that isn't
+            here is resampled alone.
+        seed: Of the resampling; the same gives the same.
+    """
+    common = sorted(first.keys() & second.keys(), key=repr)
+    if not common:
+        return None
+    sums: dict[Hashable, list[float]] = {}
+    for item in common:
+        total = sums.setdefault(clusters.get(item, ("alone", item)), [0.0, 0.0])
+        total[0] += second[item] - first[item]
+        total[1] += 1
+    parts = np.array(list(sums.values()))
+    value = float(parts[:, 0].sum() / parts[:, 1].sum())
+    means = _resampled(parts, seed)
+    low, high = np.quantile(means, [0.025, 0.975])
+    worse, better = float((means <= 0).mean()), float((means >= 0).mean())
+    return Difference(
+        value=value,
+        low=min(float(low), value),
+        high=max(float(high), value),
+        p=min(1.0, max(2 * min(worse, better), 1 / RESAMPLES)),
+        n=len(common),
+    )
+
+
+def _resampled(parts: np.ndarray, seed: int) -> np.ndarray:
+    """Means of RESAMPLES samples of clusters, with replacement; `parts` has sum and size of each, shape (n, 2)."""
+    rng, count = np.random.default_rng(seed), len(parts)
+    rows = max(1, _CHUNK // count)
+    means = []
+    for start in range(0, RESAMPLES, rows):
+        drawn = parts[rng.integers(count, size=(min(rows, RESAMPLES - start), count))].sum(axis=1)
+        means.append(drawn[:, 0] / drawn[:, 1])
+    return np.concatenate(means)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted for being several, in the same order (Holm, Scand. J. Statist. 6, 1979)."""
+    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    adjusted, most = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(order):
+        most = max(most, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = most
+    return adjusted

@@ -1,0 +1,60 @@
+"""Which benchmarks are there? One small file each; to add one, write its `Suite` and name it here."""
+
+from typing import Final
+
+from codevision_ext.errors import InputError
+from codevision_ext.evaluate.suites import (
+    chartqapro,
+    choice,
+    corruption,
+    docvqa,
+    mvtoolbench,
+    ocrbench,
+    rows,
+    synthetic,
+    transformed,
+    vtbench,
+)
+from codevision_ext.evaluate.suites.base import Suite
+
+SUITES: Final[dict[str, Suite]] = {
+    suite.name: suite
+    for suite in (
+        transformed.SUITE,
+        corruption.SUITE,
+        mvtoolbench.SUITE,
+        choice.VSTAR,
+        choice.HRBENCH,
+        ocrbench.SUITE,
+        chartqapro.SUITE,
+        docvqa.SUITE,
+        vtbench.SUITE,
+        synthetic.GLYPHS,
+        synthetic.SYNTH,
+        rows.SUITE,
+    )
+}
+"""Suites by name."""
+
+
+def suite_named(name: str) -> Suite:
+    """The suite of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in SUITES:
+        raise InputError(f"--suite knows {', '.join(SUITES)}; not {name!r}")
+    return SUITES[name]
+
+
+def suite_of(schema: str, columns: frozenset[str]) -> Suite:
+    """The suite of a file that is only known by its schema, and by what `extra_info.column` says in it."""
+    if columns and columns <= set(transformed.SUITE.columns):
+        return transformed.SUITE if len(columns) == len(transformed.SUITE.columns) else mvtoolbench.SUITE
+    if columns and all(corruption.severity(column) or column == "source" for column in columns):
+        return corruption.SUITE
+    return next((suite for suite in SUITES.values() if schema in suite.schemas), rows.SUITE)
+
+
+__all__ = ["SUITES", "Suite", "suite_named", "suite_of"]

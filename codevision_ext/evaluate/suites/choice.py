@@ -1,0 +1,28 @@
+"""Multiple choice on large pictures (V*, HRBench): the letter, or the words of the right choice and of no other."""
+
+import re
+from typing import Final
+
+from codevision_ext.answers import check
+from codevision_ext.evaluate.run import Case
+from codevision_ext.evaluate.suites.base import Row, Suite, rule
+
+_CHOICE: Final = re.compile(r"^\s*\(?([A-H])[.):]\s*(.+?)\s*$", re.MULTILINE)
+
+
+def _points(answer: str, case: Case) -> float:
+    if check(answer, case.item.references):
+        return 1.0
+    said = answer.strip().rstrip(".").casefold()
+    letters = [letter for letter, words in _CHOICE.findall(case.item.question) if words.rstrip(".").casefold() == said]
+    return float(len(letters) == 1 and bool(check(letters[0], case.item.references)))
+
+
+def _column(_: Row, raw: Row) -> str:
+    return str(raw.get("category") or "all")
+
+
+VSTAR = Suite(name="vstar", about="by category", schemas=("vstar",), column=_column, mark_of=rule(_points))
+HRBENCH = Suite(
+    name="hrbench", about="by category (single, cross)", schemas=("hrbench",), column=_column, mark_of=rule(_points)
+)

@@ -1,0 +1,22 @@
+"""Pictures corrupted at severities 1 to 5, as ImageNet-C does (`data_prep transform --corruptions` makes the rows)."""
+
+import re
+from typing import Final
+
+from codevision_ext.evaluate.suites.base import Suite
+
+_COLUMN: Final = re.compile(r"[a-z_]+-([1-5])")
+
+
+def severity(column: str) -> str | None:
+    """`fog-3` -> `severity 3`; None for a column that is no corruption."""
+    found = _COLUMN.fullmatch(column)
+    return f"severity {found[1]}" if found else None
+
+
+SUITE = Suite(
+    name="corruption",
+    about="every corruption at each severity, and all corruptions by severity",
+    column=lambda row, _: row["extra_info"].get("column"),
+    sums=severity,
+)

@@ -1,0 +1,30 @@
+"""DocVQA and whatever is marked by ANLS, the average normalised Levenshtein similarity (Biten et al., ICCV 2019)."""
+
+from collections.abc import Sequence
+
+from codevision_ext.errors import InputError
+from codevision_ext.evaluate.run import Case
+from codevision_ext.evaluate.suites.base import Suite, rule
+
+
+def anls(answer: str, references: Sequence[str]) -> float:
+    """Similarity with the closest reference, in [0, 1]: 1 - NL where that is at least 0.5, else 0; case doesn't count.
+
+    Raises:
+        InputError: the library isn't installed.
+    """
+    try:
+        from anls_star import anls_score  # noqa: PLC0415  optional
+    except ImportError as error:
+        raise InputError(f"ANLS wants a library: pip install anls_star ({error})") from error
+    return max(
+        float(anls_score(reference.lower(), answer.lower(), return_gt=False, return_key_scores=False))
+        for reference in references
+    )
+
+
+def _points(answer: str, case: Case) -> float:
+    return anls(" ".join(answer.split()), [" ".join(reference.split()) for reference in case.item.references])
+
+
+SUITE = Suite(name="docvqa", about="ANLS against the closest reference", schemas=("docvqa",), mark_of=rule(_points))

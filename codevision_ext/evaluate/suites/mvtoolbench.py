@@ -1,0 +1,18 @@
+"""Small words in scene text, each picture turned or mirrored in one of five ways: to be put upright and cropped."""
+
+from codevision_ext.evaluate.metrics import TRANSFORMED
+from codevision_ext.evaluate.suites.base import Row, Suite
+from codevision_ext.ops import CROP, read_applied
+
+_COLUMN_OF = dict(
+    zip(("rotate_90", "rotate_180", "rotate_270", "flip_horizontal", "flip_vertical"), TRANSFORMED, strict=True)
+)
+
+
+def _column(row: Row, _: Row) -> str | None:
+    """By what was applied beside the crop."""
+    ops = [op for op in read_applied(row["extra_info"].get("transform")) if op != CROP]
+    return _COLUMN_OF.get(ops[0]) if len(ops) == 1 else None
+
+
+SUITE = Suite(name="mvtoolbench", about="by what was applied: three rotations, two flips", column=_column)

@@ -1,0 +1,76 @@
+"""VTBench (V-Thinker, arXiv 2511.04460): drawings that a judge compares with a reference, and questions in words.
+
+The judge sees three pictures: the original, the last one that the model made, and the reference. A rollout that made no
+picture is wrong without being judged, and every item counts, whatever became of it.
+"""
+
+import io
+import logging
+from typing import Final
+
+from PIL import Image
+
+from codevision_ext.chat import data_url
+from codevision_ext.config import Settings
+from codevision_ext.errors import JudgeError
+from codevision_ext.evaluate.run import Case, Mark
+from codevision_ext.evaluate.suites.base import Row, Suite
+from codevision_ext.judge.prompts import Query
+from codevision_ext.rollout import Trajectory
+from codevision_ext.scoring import Marked, shared_judge
+
+logger = logging.getLogger(__name__)
+
+DRAWN: Final = ("perception", "instruction")
+REASONING_TURNS: Final = 5
+JUDGED_SIDE: Final = 1024
+"""Pixels; larger pictures are shown to the judge smaller."""
+
+
+def _drawing(case: Case, trajectory: Trajectory, settings: Settings) -> Marked:
+    if not trajectory.new_pictures:
+        return Marked(score=0.0)
+    assert settings.judge is not None
+    assert case.reference is not None
+    with Image.open(io.BytesIO(case.reference)) as reference:
+        pictures = [trajectory.pictures[0], trajectory.pictures[-1], reference.convert("RGB")]
+    query = Query(
+        question=case.item.question,
+        references=("the third picture",),
+        answer="the second picture",
+        source=f"VTBench-{case.item.column}",
+        pictures=tuple(map(_file, pictures)),
+    )
+    verdict = shared_judge(settings.judge).ask_all([query])[0]
+    if isinstance(verdict, JudgeError):
+        logger.error("a rollout of %s is invalid: %s", case.name, verdict)
+        return Marked(score=None)
+    return Marked(score=verdict.score, verdict=verdict)
+
+
+def _file(picture: Image.Image) -> str:
+    small = picture.convert("RGB")
+    small.thumbnail((JUDGED_SIDE, JUDGED_SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG")
+    return data_url(buffer.getvalue(), "PNG")
+
+
+def _mark_of(case: Case) -> Mark | None:
+    return _drawing if case.item.column in DRAWN else None
+
+
+def _column(row: Row, _: Row) -> str:
+    return row["ability"] if row["ability"] in DRAWN else "reasoning"
+
+
+SUITE = Suite(
+    name="vtbench",
+    about="perception, instruction-guided, interactive reasoning; divides by all items",
+    schemas=("vtbench",),
+    column=_column,
+    mark_of=_mark_of,
+    judged=True,
+    turns=lambda column: REASONING_TURNS if column == "reasoning" else None,
+    spoiled_are_wrong=True,
+)

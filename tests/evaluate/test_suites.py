@@ -1,0 +1,264 @@
+"""Is every benchmark read from its published files, and marked by its own rule?"""
+
+import io
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import Reply, Request, fails, says, serve, verdict
+from PIL import Image
+from sets import SETS, coded, rl_row, scene, write_parquet
+
+from codevision_ext.errors import InputError
+from codevision_ext.evaluate.options import read_work
+from codevision_ext.evaluate.run import Case
+from codevision_ext.evaluate.suites import SUITES, chartqapro, docvqa
+from codevision_ext.evaluate.suites.base import read_suite
+from codevision_ext.evaluate.summary import columns_of
+from codevision_ext.measure import Asked, measure_model
+from codevision_ext.records import Record
+from codevision_ext.types import Observed, Task
+from data_prep import benchmark
+
+THINK = "<think>a</think>"
+
+
+@pytest.mark.parametrize(
+    ("published", "suite", "columns"),
+    [
+        ("CodeVision-RL", "rows", ["hiertext"]),
+        ("ChartQAPro", "chartqapro", ["Conversational", "Factoid"]),
+        ("HRBench", "hrbench", ["single"]),
+        ("V*", "vstar", ["direct_attributes"]),
+        ("OCRBench", "ocrbench", ["Regular Text Recognition"]),
+        ("DocVQA", "docvqa", ["all"]),
+        ("TextVQA", "rows", ["TextVQA"]),
+        ("a folder of pictures", "rows", ["metadata"]),
+    ],
+)
+def test_a_published_file_tells_its_suite(tmp_path: Path, published: str, suite: str, columns: list[str]) -> None:
+    [work] = read_work([str(SETS[published](tmp_path))], benchmark)
+    assert (work.suite.name, len(work.cases)) == (suite, 2)
+    assert sorted({case.item.column for case in work.cases}) == columns
+    assert len({case.name for case in work.cases}) == 2
+    [named] = read_work([f"{suite}={SETS[published](tmp_path)}"], benchmark)
+    assert named.sha256() == work.sha256()
+
+
+def points(name: str, answer: str, references: list[str], question: str = "?", **raw: Any) -> float | None:
+    """What a suite's rule gives an answer."""
+    row = rl_row(0, None, answer=references[0], question=question) | {
+        "reward_model": {"style": "rule", "ground_truth": references}
+    }
+    row["extra_info"] |= {"size": [64, 48], "bbox": None}
+    [case] = read_suite(SUITES[name], [{"row": row, "raw": raw, "where": "here"}])
+    mark = SUITES[name].mark_of(case)
+    assert mark is not None
+    return mark(case, answered(answer), None).score  # type: ignore[arg-type]
+
+
+def answered(answer: str) -> Any:
+    """A trajectory with this answer, as far as a rule on the text reads it."""
+    from codevision_ext.episode import Episode, EpisodeLimits  # noqa: PLC0415
+    from codevision_ext.rollout import Message, Trajectory  # noqa: PLC0415
+    from codevision_ext.types import EndReason  # noqa: PLC0415
+
+    episode = Episode(prompt_ids=[], limits=EpisodeLimits(response_tokens=9, assistant_turns=1))
+    said = Message(role="assistant", text=f"{THINK}<answer>{answer}</answer>")
+    return Trajectory(
+        episode=episode,
+        end_reason=EndReason.ANSWER,
+        messages=(said,),
+        steps=(),
+        pictures=(),
+        fitted=(),
+        malformed=0,
+        calls=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [("B", 1), ("(B)", 1), ("blue", 1), ("Blue.", 1), ("A", 0), ("red", 0), ("A or B", 0), ("b l", 0)],
+)
+def test_a_choice_is_its_letter_or_its_words(answer: str, score: float) -> None:
+    question = "What colour?\nA. red\nB. blue\nC. green\nAnswer with the letter of the right choice."
+    assert points("vstar", answer, ["B"], question) == score
+
+
+def test_words_that_two_choices_share_choose_neither() -> None:
+    assert points("hrbench", "blue", ["B"], "Which?\n(A) blue\n(B) blue") == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "references", "dataset", "score"),
+    [
+        ("it says CENTRE", ["centre"], "IIIT5K", 1),
+        ("cent re", ["centre"], "IIIT5K", 0),
+        ("centre\nvilla", ["centre villa"], "IIIT5K", 1),
+        ("x ^ 2 + 1", ["x^2+1"], "HME100k", 1),
+        ("X^2+1", ["x^2+1"], "HME100k", 0),
+    ],
+)
+def test_ocrbench_wants_a_reference_inside_the_answer(
+    answer: str, references: list[str], dataset: str, score: float
+) -> None:
+    assert points("ocrbench", answer, references, dataset=dataset) == score
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "years", "exact", "score"),
+    [
+        ("104", "100", (), False, 1),
+        ("106", "100", (), False, 0),
+        ("3%", "3", (), False, 1),
+        ("0", "0", (), False, 1),
+        ("0.01", "0", (), False, 0),
+        ("2019", "2020", (), False, 1),
+        ("2019", "2020", (True,), False, 0),
+        ("2020", "2020", (True,), False, 1),
+        ("True", "true", (), True, 1),
+        ("102", "100", (), True, 0),
+        ("[1, 2]", "[1, 2]", (), False, 1),
+        ("[1, 9]", "[1, 2]", (), False, 0.5),
+        ("[1]", "[1, 2]", (), False, 0.5),
+        ("[1, 2, 3]", "[1, 2]", (), False, pytest.approx(2 / 3)),
+        ("[2019, 5]", "[2020, 5]", (True, False), False, 0.5),
+        ("Sales.", "Sales", (), False, 1),
+        ("Sale", "Sales", (), False, pytest.approx(0.8)),
+        ("Costs", "Sales", (), False, 0),
+        ("[Sales, Costs]", "['Sales', 'Costs']", (), False, 1),
+    ],
+)
+def test_chartqapro_is_relaxed_on_numbers_and_strict_on_years(
+    answer: str, reference: str, years: tuple[bool, ...], exact: bool, score: float
+) -> None:
+    assert chartqapro.points(answer, reference, years, exact=exact) == score
+
+
+def test_a_conversation_s_last_answer_counts_with_its_own_flag() -> None:
+    kind = {"Question Type": "Conversational"}
+    assert points("chartqapro", "2019", ["2020"], Year=["NO", "YES"], **kind) == 0
+    assert points("chartqapro", "2019", ["2020"], Year=["YES", "NO"], **kind) == 1
+    assert points("chartqapro", "a", ["A"], Year=["NO"], **{"Question Type": "Multi Choice"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "references", "score"),
+    [
+        ("ann", ["Ann"], 1),
+        ("anna", ["Ann"], 0.75),
+        ("bob", ["Ann"], 0),
+        ("bob", ["Ann", "Bobb"], 0.75),
+        ("", ["Ann"], 0),
+    ],
+)
+def test_anls_is_the_similarity_with_the_closest_reference_from_a_half_on(
+    answer: str, references: list[str], score: float
+) -> None:
+    assert docvqa.anls(answer, references) == pytest.approx(score)
+    assert find_spec("anls_star"), "the library of the lock file"
+
+
+def record(column: str, name: str) -> Record:
+    return Record(group=name, id=f"{name}-0", task=Task(), observed=Observed(correct=True, format=1), column=column)
+
+
+def test_corruptions_count_by_severity_too() -> None:
+    records = [record("fog-1", "a"), record("fog-3", "b"), record("gaussian_noise-3", "c"), record("source", "d")]
+    found = columns_of(SUITES["corruption"], records)
+    assert list(found) == ["fog-1", "fog-3", "gaussian_noise-3", "source", "severity 1", "severity 3"]
+    assert found["severity 3"] == {"b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "suite"),
+    [
+        (["source", "rot90", "rot180", "rot270", "flip_h", "flip_v"], "transformed"),
+        (["rot90", "flip_v"], "mvtoolbench"),
+        (["source", "fog-1", "fog-2"], "corruption"),
+        (["fog-1", "north"], "rows"),
+    ],
+)
+def test_rows_that_name_columns_tell_their_suite(tmp_path: Path, columns: list[str], suite: str) -> None:
+    op = {"rot90": "rotate_90", "flip_v": "flip_vertical"}
+    rows = [rl_row(at, [op[c]] if c in op else None, column=c) for at, c in enumerate(columns)]
+    [work] = read_work([str(write_parquet(tmp_path / "a.parquet", rows))], benchmark)
+    assert (work.suite.name, [case.item.column for case in work.cases]) == (suite, columns)
+
+
+def test_a_column_that_nobody_fills_and_a_row_that_can_not_be_used_are_named(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", [rl_row(0, ["rotate_90"], column="rot90")])
+    with pytest.raises(InputError, match="suite transformed: no item of column source"):
+        read_work([f"transformed={path}"], benchmark)
+    with pytest.raises(InputError, match=r"docvqa\.parquet: column answer is missing, hrbench has it"):
+        read_work([f"hrbench={SETS['DocVQA'](tmp_path)}"], benchmark)
+    rows = [rl_row(0, None), rl_row(1, None) | {"images": [{"bytes": b"x", "path": None}]}]
+    with pytest.raises(InputError, match=r"b\.parquet, row 1: images"):
+        read_work([str(write_parquet(tmp_path / "b.parquet", rows))], benchmark)
+
+
+def vtbench(path: Path) -> Path:
+    """Two records of three tasks each; the reference of a drawing is red."""
+    row = {
+        "id": "1", "image": {"bytes": coded(scene()), "path": None}, "domain": "geometry",
+        "annotation_instruction": {"bytes": coded(Image.new("RGB", (64, 48), "red")), "path": None},
+        "annotation_perception": {"bytes": coded(Image.new("RGB", (64, 48), "red")), "path": None},
+        "question_reasoning": "Which is longer?", "question_perception": "Mark A.", "question_instruction": "Draw AB.",
+        "answer_reasoning": "AB", "answer_instruction": "",
+    }  # fmt: skip
+    return write_parquet(path, [row, row | {"id": "2", "question_reasoning": "Which is shorter?"}])
+
+
+def draftsman(request: Request) -> Reply:
+    """Draws in red for the first task it is given, and says AB."""
+    text = str(request["messages"][1]["content"][-1])
+    if "Draw" in text and len(request["messages"]) == 2:
+        code = "image = Image.new('RGB', image.size, 'red')"
+        arguments = f'{{"name": "code_image_tool", "arguments": {{"code": "{code}"}}}}'
+        return says(f"{THINK}<tool_call>{arguments}</tool_call>")
+    if "shorter" in text:
+        return fails(400)
+    return says(f"{THINK}<answer>AB</answer>")
+
+
+def test_vtbench_shows_the_judge_three_pictures_and_divides_by_all_items(tmp_path: Path) -> None:
+    def eyes(request: Request) -> Reply:
+        """Right where the second picture is as red as the third, and the first isn't."""
+        urls = [p["image_url"]["url"] for p in request["messages"][1]["content"] if p["type"] == "image_url"]
+        assert len(urls) == 3
+        shown = [Image.open(io.BytesIO(__import__("base64").b64decode(url.partition(",")[2]))) for url in urls]
+        corners = [picture.getpixel((3, 3)) for picture in shown]
+        return says(verdict(request, "CORRECT" if corners[1] == corners[2] != corners[0] else "INCORRECT"))
+
+    path = vtbench(tmp_path / "vtbench.parquet")
+    with serve(draftsman) as model, serve(eyes) as judge:
+        judged = [f"judge.base_url={judge.url}", "judge.model=eyes"]
+        asked = Asked(model=model.url, engine="openai", suites=[str(path)], out=tmp_path / "out", tools="on", retries=0)
+        with pytest.raises(InputError, match="suite vtbench: wants a judge"):
+            measure_model(asked)
+        from dataclasses import replace  # noqa: PLC0415
+
+        found = measure_model(replace(asked, settings=judged))
+    mode = found.suites["vtbench"].modes["tool_on"]
+    scores = {column: (each.score.accuracy, each.score.n) for column, each in mode.columns.items()}
+    assert scores == {"perception": (0, 2), "instruction": (1, 2), "reasoning": (0.5, 2)}
+    assert len(judge.requests) == 2, "what nobody drew is wrong without being judged"
+    assert found.setup.judge is not None
+    assert (found.setup.judge.model, len(found.setup.judge.prompts_sha256)) == ("eyes", 64)
+
+
+def test_a_reference_picture_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"vtbench\.parquet, row 0: annotation_perception: neither bytes nor a path"):
+        read_work([str(SETS["VTBench"](tmp_path))], benchmark)
+
+
+def test_reasoning_has_five_turns_and_a_drawing_as_many_as_there_are(tmp_path: Path) -> None:
+    [work] = read_work([str(vtbench(tmp_path / "vtbench.parquet"))], benchmark)
+    turns: dict[str | None, int | None] = {case.item.column: case.turns for case in _cases(work.cases)}
+    assert turns == {"reasoning": 5, "perception": None, "instruction": None}
+
+
+def _cases(cases: Any) -> list[Case]:
+    return list(cases)
