@@ -15,6 +15,7 @@ from codevision_ext.evaluate.command import Player, model_used, open_chat, read_
 from codevision_ext.evaluate.run import Rules
 from codevision_ext.evaluate.summary import Evaluation, ModelUsed
 from codevision_ext.sandbox.backend import Backend
+from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
 from codevision_ext.verl_adapter.players import ENGINES, context_of, open_engine
 
 URLS: Final = ("http://", "https://")
@@ -62,6 +63,8 @@ def measure_model(asked: Asked) -> Evaluation:
         hint = "" if served else "; serve the folder and pass --model http://HOST:PORT/v1 for any other"
         raise InputError(f"--engine of {asked.model} is {', '.join(known)}; not {asked.engine!r}{hint}")
     modes = read_modes(asked.tools)
+    if asked.recipe or not served:
+        use_cpu_if_no_cuda()  # before anything of the adapter imports verl, transformers or SGLang
     recipe = import_module("codevision_ext.verl_adapter.recipe").read_rules(asked.recipe) if asked.recipe else None
     rules = options.read_rules(
         recipe,

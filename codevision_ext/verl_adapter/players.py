@@ -10,7 +10,6 @@ from typing import Final
 
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.command import Player
-from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
 
 MOST_CONTEXT: Final = 32_768
 """Tokens of a prompt and its response, where nobody says how many and the model could take more."""
@@ -58,7 +57,6 @@ ENGINES: Final[dict[str, Callable[[Path, int, int, float], AbstractContextManage
 
 @contextmanager
 def open_engine(engine: str, checkpoint: Path, context: int, seed: int, temperature: float) -> Iterator[Player]:
-    """A checkpoint on one of ENGINES, on the device that torch has."""
-    use_cpu_if_no_cuda()
+    """A checkpoint on one of ENGINES; call `device.use_cpu_if_no_cuda` first."""
     with ENGINES[engine](checkpoint, context, seed, temperature) as player:
         yield player
