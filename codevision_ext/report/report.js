@@ -289,7 +289,7 @@ function draw() {
   if (top < list.scrollTop) list.scrollTop = top; else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
   drawRows();
   const all = state.view === "compare" ? "items that both have" : `of ${rollouts.length.toLocaleString("en")} rollouts`;
-  $("count").textContent = `${rows.length.toLocaleString("en")} ${all}${rows.length && selected >= 0 ? ` · ${selected + 1} shown` : ""}`;
+  $("count").textContent = `${rows.length.toLocaleString("en")} ${all}${rows.length && selected >= 0 ? ` · number ${selected + 1}` : ""}`;
   drawDetail(other || undefined);
 }
 

@@ -180,18 +180,18 @@ def messages(record: Record) -> list[Message]:
 
 
 def marks(record: Record, index: int) -> tuple[Mark, ...]:
-    """Rectangles on the task's own picture `index`: where the answer stands, then what each made picture shows."""
+    """Rectangles on the task's own picture `index`: what each made picture shows, then where the answer stands."""
     found = []
+    for step in record.observed.steps:
+        if step.node is not None and step.region is not None and _root(record, step.node) == index:
+            up = None if step.net is None else _up(step.net)
+            found.append(Mark(box=step.region, node=step.node, net=step.net, up=up))
     task = record.task
     if index == 0 and task.box is not None and task.size is not None:
         box = task.box
         if task.box_frame == "canonical":
             box = map_box(box, _applied(record), map_size(inverse(_applied(record)), task.size))
         found.append(Mark(box=box, node=None))
-    for step in record.observed.steps:
-        if step.node is not None and step.region is not None and _root(record, step.node) == index:
-            up = None if step.net is None else _up(step.net)
-            found.append(Mark(box=step.region, node=step.node, net=step.net, up=up))
     return tuple(found)
 
 
