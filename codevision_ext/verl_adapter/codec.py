@@ -22,6 +22,8 @@ from codevision_ext.types import Frame
 
 FAMILIES = {"Qwen2_5_VL": ("Qwen2.5-VL", Frame.SEEN), "Qwen3VL": ("Qwen3-VL", Frame.RELATIVE)}
 """By how the names of their processors begin: what they are called, and the coordinates that they learned to write."""
+_PASSES = 16
+"""Six were the most that any picture took under the bounds of published checkpoints."""
 _OPENING = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
 
 
@@ -76,19 +78,37 @@ class QwenCodec:
 
         As long as it is in use, whoever asks for the same picture gets the same one: the rollouts of a prompt share it.
         """
-        height, width = smart_resize(
-            image.height, image.width, self._patch * self._merge, self._min_pixels, self._max_pixels
-        )
-        if image.mode == "RGB" and image.size == (width, height):
+        size = self.fitted_size(*image.size)
+        if image.mode == "RGB" and image.size == size:
             return image
         key = id(image)
         with self._locks[key // 64 % len(self._locks)]:
             of, known = self._fitted.get(key, (None, None))
             fitted = known() if of and known and of() is image else None
             if fitted is None:
-                fitted = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+                fitted = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
                 self._fitted[key] = ref(image, lambda _: self._fitted.pop(key, None)), ref(fitted)
             return fitted
+
+    def fitted_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that the processor leaves as they are.
+
+        It doesn't always leave what it makes: a narrow picture, one patch high, comes out with more pixels than it
+        allows. An engine that is given that picture fits it once more, and counts fewer tokens than we do.
+
+        Raises:
+            InputError: the processor's bounds leave no size for it.
+        """
+        size = (width, height)
+        for _ in range(_PASSES):
+            before = size
+            high, wide = smart_resize(size[1], size[0], self._patch * self._merge, self._min_pixels, self._max_pixels)
+            size = (wide, high)
+            if size == before:
+                return size
+        raise InputError(
+            f"a picture of {width}x{height} has no size between {self._min_pixels} and {self._max_pixels} pixels"
+        )
 
     def picture_tokens(self, fitted: Image.Image) -> int:
         """How many `<|image_pad|>` a fitted picture takes."""

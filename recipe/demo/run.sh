@@ -66,7 +66,7 @@ case $stage in
       --checkpoint rl="$(last "$OUT/grpo")/actor/huggingface" "$@"
     ;;
   report)
-    exec codevision report "$OUT" "$@"
+    exec codevision report --inline "$OUT" "$@"
     ;;
   *)
     echo "run.sh: no stage $stage; there are data, model, letters, read, sft, grpo, eval and report" >&2

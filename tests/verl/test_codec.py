@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from codevision_ext.code_tool import TOOL_SCHEMA
@@ -76,6 +78,17 @@ def test_every_picture_has_as_many_tokens_as_the_processor_makes_features(codec:
     assert encoded.ids.count(codec.image_id) == int(grids.prod(-1).sum()) // 4
     assert [codec.picture_tokens(picture) for picture in encoded.images] == (grids.prod(-1) // 4).tolist()
     assert codec.features(()) == {}
+
+
+@given(width=st.integers(1, 6000), height=st.integers(1, 6000))
+@example(width=2000, height=28)
+def test_a_fitted_picture_is_left_as_it_is_by_the_engine_that_fits_it_again(
+    codec: Any, width: int, height: int
+) -> None:
+    assume(max(width, height) <= 200 * min(width, height))
+    wide, high = codec.fitted_size(width, height)
+    again = codec.processor._get_num_multimodal_tokens(image_sizes=[(high, wide)]).num_image_tokens
+    assert again == [codec.picture_tokens(Image.new("1", (wide, high)))]
 
 
 def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_picture_and_nothing_of_it_stays(codec: Any) -> None:
