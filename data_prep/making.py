@@ -11,12 +11,13 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
+from codevision_ext.chat import Endpoint
 from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import InputError
 from codevision_ext.files import whole_folder
 from codevision_ext.sandbox import Sandbox
 from data_prep import synth
-from data_prep.chat import Chat, Endpoint
+from data_prep.chat import Chat
 from data_prep.console import Force, Inputs, MaxRejected, Pictures, Workers, report, shown, stoppable, total_of
 from data_prep.convert import Options, Target, jobs, plan, settled
 from data_prep.difficulty import Route, measure, overall, with_benefit
