@@ -12,9 +12,10 @@ import pytest
 from chat_server import Request, answer, call, chat_server, pictures, texts
 from sets import data_prep, rl_row, write_parquet
 
+from codevision_ext.chat import Endpoint
 from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import EngineError, InputError
-from data_prep.chat import Chat, Endpoint
+from data_prep.chat import Chat
 from data_prep.difficulty import Route, benefit
 from data_prep.glyphs import Mix, draw_rows
 from data_prep.lesson import Discarded, Turn, give

@@ -36,12 +36,12 @@ NUMBERS = {
 }
 
 
-def run_of(folder: Path, shares: Mapping[str, float], sha256: str = "0" * 64) -> Path:
-    """An evaluation in which so many of each column are right, drawn from a seed that all runs have in common."""
+def run_of(folder: Path, shares: Mapping[str, float], sha256: str = "0" * 64, fresh: str = "") -> Path:
+    """An evaluation in which so many of each column are right, by luck that all runs share except in column `fresh`."""
     records = []
     for item in range(ITEMS):
-        luck = random.Random(item).random()
         for column in COLUMNS:
+            luck = random.Random(item + 1000 * (column == fresh)).random()
             right = luck < shares.get(column, 0.5)
             seen = Observed(correct=right, format=1.0)
             record = Record(group=f"g-{item}-{column}", id=f"g-{item}-{column}-0", task=Task(), observed=seen)
@@ -74,7 +74,7 @@ def run_of(folder: Path, shares: Mapping[str, float], sha256: str = "0" * 64) ->
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
-    return [run_of(folder / "sft", {}), run_of(folder / "rl_1", {"flip_v": 0.9, "rot90": 0.52})]
+    return [run_of(folder / "sft", {}), run_of(folder / "rl_1", {"flip_v": 0.9}, fresh="rot90")]
 
 
 def test_a_gain_is_told_from_chance_column_by_column(runs: list[Path]) -> None:
@@ -84,6 +84,8 @@ def test_a_gain_is_told_from_chance_column_by_column(runs: list[Path]) -> None:
     assert {column for column, cell in cells.items() if cell.significant} == {"flip_v", "overall"}
     assert cells["source"].difference is not None
     assert (cells["source"].difference.value, cells["source"].p) == (0, 1)
+    assert cells["rot90"].difference is not None
+    assert cells["rot90"].difference.value != 0, "and yet chance"
     assert cells["flip_v"].difference is not None
     gain = cells["flip_v"].score.accuracy - found.cells[0][-2].score.accuracy
     assert cells["flip_v"].difference.value == pytest.approx(gain)
