@@ -61,9 +61,7 @@ def main() -> None:
                     tab.wait("performance.getEntriesByType('paint').length > 0")
                     times["first paint"].append(tab.run("performance.getEntriesByName('first-paint')[0].startTime"))
                     tab.settle()
-                    times["loaded"].append(
-                        tab.run("performance.getEntriesByType('navigation')[0].loadEventEnd")
-                    )
+                    times["loaded"].append(tab.run("performance.getEntriesByType('navigation')[0].loadEventEnd"))
                     if view != "results":
                         times["next rollout"].append(tab.run(STEP))
                     tab.close()
