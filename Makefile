@@ -50,7 +50,7 @@ bench-loop: install
 	$(BIN)/python benchmarks/loop.py overhead
 	$(BIN)/python benchmarks/loop.py crowd
 
-# A page of 2,000 rollouts: written, painted, walked through; wants chromium; the table of docs/report.md
+# A page of 2,000 rollouts: written, painted, walked through; wants chromium; docs/report.md
 bench-report: install
 	$(BIN)/python benchmarks/report.py
 
