@@ -2,8 +2,7 @@
 
 `python benchmarks/report.py [--rollouts N] [--pages N]`. The run is made up: a third of the rollouts each from two
 evaluations and from training, 200 input pictures of 1 MP. Written is the page with its pictures linked beside it, from
-nothing; then Chromium opens it in fresh tabs. Prints Markdown; exits 1 when a target is missed. docs/report.md has the
-figures.
+nothing; then Chromium opens it in fresh tabs. Prints Markdown; exits 1 when a target is missed.
 """
 
 import argparse
