@@ -233,7 +233,7 @@ def test_one_of_endpoint_and_engine_is_asked_for_and_a_folder_that_holds_no_mode
     for which in ((), ("--base-url", "http://x", "--engine", "sglang")):
         with pytest.raises(InputError, match="filter wants --base-url, or --engine and --model FOLDER"):
             data_prep(*words, *which)
-    with pytest.raises(InputError, match="there is no config.json in it"):
+    with pytest.raises(InputError, match=r"there is no config\.json in it"):
         data_prep(*words, "--engine", "sglang")
     with pytest.raises(InputError, match="--coordinates seen can't be made here"):
         data_prep(*words, "--base-url", "http://x", "--coordinates", "seen")
