@@ -30,13 +30,9 @@ def served(checkpoint: Path) -> Iterator[str]:
     """
     if not (checkpoint / "config.json").is_file():
         raise InputError(f"{checkpoint} is no folder of a checkpoint: there is no config.json in it")
-    settings = CPU_ENGINE if use_cpu_if_no_cuda() else {}
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    words = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(checkpoint), "--port", str(port)]
-    for name, value in settings.items():
-        if value is not False:
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    words = [sys.executable, "-m", __name__, str(checkpoint), str(port)]
     with TemporaryDirectory(prefix="codevision-") as folder:
         log = Path(folder) / "log"
         with Command(words, env=os.environ, log=log) as command:
@@ -54,3 +50,17 @@ def _answers(url: str) -> bool:
             return bool(reply.status == 200)
     except (URLError, ConnectionError, TimeoutError):  # not yet
         return False
+
+
+def serve(checkpoint: str, port: int) -> None:
+    """Runs the server in this process, with the settings of the rollout engine on the device that torch has."""
+    settings = CPU_ENGINE if use_cpu_if_no_cuda() else {}
+
+    from sglang.launch_server import run_server  # noqa: PLC0415  after the device is settled
+    from sglang.srt.server_args import ServerArgs  # noqa: PLC0415
+
+    run_server(ServerArgs(model_path=checkpoint, port=port, **settings))
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], int(sys.argv[2]))

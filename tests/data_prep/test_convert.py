@@ -433,11 +433,12 @@ def test_a_run_that_is_stopped_leaves_nothing_or_nothing_after_the_next(tmp_path
 
 
 PEAK = """
-import resource, sys
+import pathlib, re, sys
 from data_prep.__main__ import app
 app(sys.argv[1:], standalone_mode=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\\s*(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 """
+"""Not getrusage: its maximum begins with the memory of the process that forked."""
 
 
 def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
@@ -455,7 +456,7 @@ def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
         return int(done.stdout.splitlines()[-1]) / 1024
 
-    assert peak_mib(300) - peak_mib(100) < 75
+    assert peak_mib(240) - peak_mib(90) < 60
 
 
 def test_the_golden_file_is_what_is_written(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Is every column the picture that it says, with the box where the answer stands?"""
 
 import io
+import sys
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,7 @@ def test_a_jpeg_stays_one_and_keeps_its_bytes_where_nothing_is_done(tmp_path: Pa
         assert np.abs(np.asarray(geometry.apply(back, picture(row)), dtype=int) - upright).mean() < 3
 
 
-@pytest.mark.skipif(find_spec("imagecorruptions") is None, reason="imagecorruptions-imaug isn't installed")
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of the library
 def test_corruptions_change_the_picture_more_the_severer_they_are_and_leave_the_rest(tmp_path: Path) -> None:
     words = ("--columns", "source", "--corruptions", "gaussian_noise:1+5,impulse_noise:3,brightness:2", "--seed", 3)
     _, made = transform(tmp_path, [rl_row(0, ("crop",))], *words)
@@ -140,8 +139,10 @@ def test_corruptions_change_the_picture_more_the_severer_they_are_and_leave_the_
     assert again == made
 
 
-@pytest.mark.skipif(find_spec("imagecorruptions") is not None, reason="imagecorruptions-imaug is installed")
-def test_without_the_library_of_corruptions_one_sentence_says_what_to_install(tmp_path: Path) -> None:
+def test_without_the_library_of_corruptions_one_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imagecorruptions", None)
     with pytest.raises(InputError, match="pip install --no-deps imagecorruptions-imaug"):
         transform(tmp_path, [rl_row(0)], "--corruptions", "fog")
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]

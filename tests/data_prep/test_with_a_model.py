@@ -220,3 +220,22 @@ def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the environment has no NO_SUCH_KEY"):
         data_prep("filter", source, "--out", tmp_path / "out", "--base-url", "http://x", "--model", "m",
                   "--api-key-env", "NO_SUCH_KEY")  # fmt: skip
+
+
+def test_one_of_endpoint_and_engine_is_asked_for_and_a_folder_that_holds_no_model_is_named(tmp_path: Path) -> None:
+    words = (
+        "filter",
+        write_parquet(tmp_path / "a.parquet", [rl_row()]),
+        "--out",
+        tmp_path / "out",
+        "--model",
+        tmp_path,
+    )
+    for which in ((), ("--base-url", "http://x", "--engine", "sglang")):
+        with pytest.raises(InputError, match="filter wants --base-url, or --engine and --model FOLDER"):
+            data_prep(*words, *which)
+    with pytest.raises(InputError, match=r"there is no config\.json in it"):
+        data_prep(*words, "--engine", "sglang")
+    with pytest.raises(InputError, match="--coordinates seen can't be made here"):
+        data_prep(*words, "--base-url", "http://x", "--coordinates", "seen")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
