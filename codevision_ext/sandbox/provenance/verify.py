@@ -20,6 +20,8 @@ BLOCK_SIDE = 16
 """Side of a block when pictures are compared, pixels."""
 LEVELS = 24
 """Levels of grey that may each become another where colours changed."""
+FEW = 64
+"""Pixels of a level under which neighbouring levels are taken together."""
 TEXTURE = 2.0
 """Standard deviation of a block, in grey levels, under which it is plain and says nothing."""
 NEAR = 6.0
@@ -86,7 +88,11 @@ def borne_out(parent: Image.Image, made: Image.Image, view: View, *, recoloured:
         if exact.tobytes() == made.tobytes():
             return 1.0
     recoloured = recoloured and not _same_colours(parent, made, view)
-    source, target = _greys(parent, made, view, recoloured=recoloured)
+    tried = (_greys(parent, made, view, recoloured=recoloured, toned=toned) for toned in {False, recoloured})
+    return max(_agreeing(*pair, recoloured=recoloured) for pair in tried)
+
+
+def _agreeing(source: Floats, target: Floats, *, recoloured: bool) -> float:
     likeness = max(
         _likenesses(source, target, recoloured=recoloured), key=lambda like: min(like.correlation, like.share)
     )
@@ -143,7 +149,8 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
         marked: The output of the parent with the marks, in the size of `made`.
         view: What the output is said to show.
     """
-    levels = np.asarray(made.convert("L")) // (256 // LEVELS)
+    few = made.width * made.height < FEW * 256
+    levels = np.asarray(made.convert("L")) // (256 // LEVELS if few else 1)
     change = (np.asarray(marked, dtype=np.float32) - np.asarray(made, dtype=np.float32)).sum(axis=2)
     there = np.bincount(levels.ravel(), minlength=256)
     tone = np.bincount(levels.ravel(), change.ravel(), minlength=256) / np.maximum(there, 1)
@@ -288,11 +295,13 @@ def _same_colours(parent: Image.Image, made: Image.Image, view: View) -> bool:
     return bool(np.abs(one - other).mean(axis=0).max() <= NEAR / 2)
 
 
-def _greys(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool) -> tuple[Floats, Floats]:
+def _greys(
+    parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool, toned: bool = True
+) -> tuple[Floats, Floats]:
     """The predicted and the actual picture, small and grey.
 
     Where colours changed, the predicted one is the mixture of red, green and blue that is nearest to the actual one,
-    and each of its levels the mean of what is there.
+    and with `toned` each of its levels the mean of what is there.
     """
     size = _compared(view)
     actual = made.resize(size, Image.Resampling.BILINEAR, box=view.shown, reducing_gap=2.0)
@@ -303,6 +312,8 @@ def _greys(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bo
     parts = np.column_stack([colours.reshape(-1, 3), np.ones(target.size, np.float32)])
     weights = np.linalg.lstsq(parts, target.ravel(), rcond=None)[0]
     grey = parts @ weights
+    if not toned:
+        return grey.reshape(target.shape).astype(np.float32), target
     levels = np.quantile(grey, np.linspace(0, 1, LEVELS + 1))
     at = np.clip(np.searchsorted(levels, grey, side="right") - 1, 0, LEVELS - 1)
     there = np.maximum(np.bincount(at, minlength=LEVELS), 1)
