@@ -7,6 +7,7 @@ from gallery import KNOWN, Snippet, Truth, pictures
 from gallery_held_out import HELD_OUT, SECOND
 from gallery_strangers import FIRST, LATER, more_pictures
 from gallery_talkative import THIRD, repeating_pictures
+from gallery_workshop import FOURTH, workshop_pictures
 from PIL import Image
 
 from codevision_ext.geometry import iou
@@ -19,6 +20,7 @@ GALLERIES: dict[str, tuple[Mapping[str, Snippet], Mapping[str, Image.Image]]] = 
     "strangers": (FIRST, pictures() | more_pictures()),
     "later": (LATER, pictures() | more_pictures()),
     "third": (THIRD, pictures() | repeating_pictures()),
+    "fourth": (FOURTH, workshop_pictures()),
 }
 """Snippets and what they are tried on, by name."""
 

@@ -20,13 +20,14 @@ def main() -> None:
             snippets, pictures = GALLERIES[name]
             tried = list(verdicts(sandbox, ((s, p) for s in snippets for p in pictures), snippets, pictures))
             answers = [verdict for verdict in tried if verdict.truth is not None]
-            right, wrong = sum(verdict.right for verdict in tried), [verdict for verdict in tried if verdict.wrong]
+            right, wrong = sum(verdict.right for verdict in tried), sum(verdict.wrong for verdict in tried)
+            unknown = sum(verdict.seen.net is None for verdict in answers)
             for verdict in tried:
                 if verdict.wrong or (verdict.truth is not None and not verdict.right):
                     sys.stdout.write(f"{verdict}\n")
             sys.stdout.write(
-                f"{name}: {right}/{len(answers)} right ({right / len(answers):.1%}), {len(wrong)}/{len(tried)} wrong"
-                f" ({len(wrong) / len(tried):.1%}), {time.perf_counter() - start:.0f} s\n"
+                f"{name}: {right}/{len(answers)} right ({right / len(answers):.1%}), {wrong}/{len(tried)} wrong"
+                f" ({wrong / len(tried):.1%}), {unknown} unknown, {time.perf_counter() - start:.0f} s\n"
             )
             sys.stdout.flush()
 

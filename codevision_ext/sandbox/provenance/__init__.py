@@ -4,8 +4,8 @@
    turned or mirrored parent is that turn and that crop. The model needs to wait only for this.
 2. `trace_by_probes`, at leisure: the code runs again on a coordinate map, a picture whose colours say where each pixel
    came from, and an affine map is fitted to what comes out. Where the code changes colours so much that this can't be
-   read, it runs once more on a texture whose corners are found again; where even that fails (code that looks at what
-   the picture shows), corners of the parent itself are looked for.
+   read, it runs once more on a texture whose corners are found again, and then on a finer one, for details; where even
+   that fails (code that looks at what the picture shows), corners of the parent itself are looked for.
 3. Whatever was fitted is verified on the real pair: the edges of the predicted and of the actual picture must lie upon
    each other. So code that recognises a probe, guesses, or branches on content earns nothing that isn't to be seen.
 4. Where colours changed much, or another orientation or part fits the real pair nearly as well (symmetry, tiles), the
@@ -32,10 +32,10 @@ from codevision_ext.sandbox.provenance.exact import find_exact
 from codevision_ext.sandbox.provenance.probes import (
     LOUDNESS,
     coordinate_map,
+    fine_texture,
     marked,
     marks,
     read_map,
-    read_texture,
     register_pair,
     texture,
 )
@@ -46,7 +46,7 @@ from codevision_ext.types import Box, ExecStatus, Orientation
 MARGIN = 0.15
 """How much better one parent must correlate than every other."""
 
-PROBES = ((coordinate_map, read_map), (texture, read_texture))
+PROBES = ((coordinate_map, read_map), (texture, texture.read), (fine_texture, fine_texture.read))
 """What is painted in place of a picture of a given size, and how the result is read."""
 
 OPS: dict[Orientation, tuple[str, ...]] = {
@@ -79,7 +79,7 @@ class Provenance:
 
 
 def trace(sandbox: Backend, request: ExecRequest, result: ExecResult) -> Provenance:
-    """How the first picture of `result` came from one of the request; may run the code twice more.
+    """How the first picture of `result` came from one of the request; may run the code several times more.
 
     Raises SandboxError when the sandbox is broken.
     """
@@ -117,7 +117,7 @@ def trace_by_probes(sandbox: Backend, request: ExecRequest, result: ExecResult) 
             if probe.tobytes() == made.tobytes():
                 break  # the code doesn't look at these pictures
             views = [(index, read(probe, request.images[index].size)) for index in indices]
-            found = _best(sandbox, request, made, views, recoloured=paint is texture)
+            found = _best(sandbox, request, made, views, recoloured=paint is not coordinate_map)
             if found is not None:
                 return found
         else:
@@ -175,10 +175,11 @@ def _shows_marks(
     """Marks on the parent turn up where the view puts them; None where they leave too little."""
     parent = request.images[index]
     for loud in loudness:
-        probe = _run_on(sandbox, request, {index: marked(parent, loud)})
+        laid = marks(parent.size, loud, view.box)
+        probe = _run_on(sandbox, request, {index: marked(parent, laid)})
         told = None
         if probe is not None and probe.size == made.size:
-            told = followed(marks(parent.size, loud), made, probe, view)
+            told = followed(laid, made, probe, view)
         if told is not None:
             return told
     return None

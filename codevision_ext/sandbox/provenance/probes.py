@@ -2,10 +2,12 @@
 
 The map's red and green rise and fall along x and y, tile by tile, and its blue numbers the tiles: every pixel says
 where it comes from, and interpolation keeps what it says. The texture is black and white spots of every size that
-look alike nowhere: its corners are found again after whatever keeps edges where they are. Where the code looks at what
-it is given, the texture is laid on the picture itself, too faint to be seen.
+look alike nowhere: its corners (SIFT) are found again after whatever keeps edges where they are, at any scale, negative
+and mirrored. Where the code looks at what it is given, the texture is laid on the picture itself, too faint to be seen.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from codevision_ext.sandbox.provenance.verify import LARGE, rivalled, shared, unscaled
+from codevision_ext.sandbox.provenance.verify import LARGE, Floats, refined, rivalled, shared, unscaled
 from codevision_ext.sandbox.provenance.view import COVERAGE, Array, View, area, content_of, fit_view, inside
 from codevision_ext.types import Box
 
@@ -34,19 +36,25 @@ LOUDNESS = (2, 24)
 THIN, THICK = 3, 9
 """Outlines of the spots, pixels: what filters that look for edges leave, and adaptive thresholds on the dark side."""
 FEATURES = 800
-"""Corners looked for in an output; in the texture, more."""
+"""Corners looked for in an output; in a parent four times as many, in the texture all there are."""
 PARENT_SIDE = 1024
 """Corners of a parent are looked for at this size at most, pixels."""
-FEATURE_SIDES = (560, 200)
-"""The longer side of an output when corners are looked for, pixels: the smaller finds magnified parts."""
+FEATURE_SIDE = 448
+"""The longer side of an output when corners are looked for, pixels, at most."""
+MAGNIFIED = 4.0
+"""How far an output is magnified for that, at most."""
+CHECKS = 64
+"""Leaves of the search trees that are looked at for each corner."""
 RATIO = 0.85
 """How much nearer the best match of a corner must be than the second."""
-MATCHES = 10
+TILT = 0.2
+"""How far the turn between two corners that belong together may be from one of the four, in quarters."""
+UNEVEN = 3.0
+"""How much more than along the other axis a texture is looked for along one."""
+STRETCH = 0.5
+"""How far the scale between them may be from that of the others, in octaves."""
+MATCHES = 8
 """Fewer corners that agree are chance."""
-ENOUGH = 20
-"""So many corners that agree, and are a quarter of those found, need no second look."""
-BORDER = 32
-"""Corners are looked for this close to the edge, pixels: ORB leaves out its own border."""
 
 
 @lru_cache(maxsize=16)
@@ -117,78 +125,146 @@ def _read(outs: Array, colours: Array, content: Box, size: tuple[int, int]) -> V
     return view if (inside(view.shown, outs) & right.all(axis=1)).mean() >= COVERAGE else None
 
 
-@lru_cache(maxsize=1)
-def _texture() -> Pixels:
-    """Black and white spots of five sizes; shape (TEXTURE_SIDE, TEXTURE_SIDE)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corners:
+    """Places of a picture that can be found again, and what they look like (SIFT)."""
+
+    points: Array
+    """Shape (n, 2), pixels."""
+    sizes: Array
+    """Shape (n,), pixels."""
+    angles: Array
+    """Which way each points, shape (n,), degrees."""
+    looks: Floats
+    """Shape (n, 128)."""
+
+    @classmethod
+    def of(cls, grey: Pixels, count: int) -> "Corners":
+        """The `count` clearest ones of a picture, shape (H, W)."""
+        keys, looks = cv2.SIFT.create(nfeatures=count).detectAndCompute(grey, None)
+        rows = np.array([(*key.pt, key.size, key.angle) for key in keys], dtype=np.float64).reshape(-1, 4)
+        looks = np.asarray(looks, np.float32) if len(keys) else np.empty((0, 128), np.float32)
+        return cls(points=rows[:, :2] + 0.5, sizes=rows[:, 2], angles=rows[:, 3], looks=looks)
+
+    def changed(self, *, inverted: bool, mirrored: bool) -> "Corners":
+        """What they look like in the negative and in the mirror; the points stay."""
+        looks, angles = self.looks.reshape(-1, 4, 4, 8), self.angles
+        if inverted:
+            looks, angles = looks[:, ::-1, ::-1], angles + 180
+        if mirrored:
+            looks, angles = looks[:, ::-1, :, -np.arange(8)], -angles
+        return replace(self, looks=np.ascontiguousarray(looks).reshape(-1, 128), angles=angles)
+
+
+class Known:
+    """A picture's corners, ready to be looked up."""
+
+    def __init__(self, grey: Pixels, zoom: float, count: int) -> None:
+        """`grey` is the picture at `zoom`."""
+        self._corners, self._zoom = Corners.of(grey, count), zoom
+        self._matcher = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 4}, {"checks": CHECKS})
+        if len(self._corners.looks) >= 2:
+            self._matcher.add([self._corners.looks])
+            self._matcher.train()
+
+    def matches(self, seen: Corners) -> tuple[NDArray[np.int64], Array, float]:
+        """Indices of those that clearly are one of the known, shape (n,), where, shape (n, 2), pixels, and the scale.
+
+        Only those that agree on one of four turns, and roughly on the scale.
+        """
+        if not len(seen.looks) or len(self._corners.looks) < 2:
+            return np.empty(0, np.int64), np.empty((0, 2)), 1.0
+        nearest = self._matcher.knnMatch(seen.looks, k=2)
+        pairs = [(one.queryIdx, one.trainIdx) for one, two in nearest if one.distance < RATIO * two.distance]
+        at, to = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        turns = (seen.angles[at] - self._corners.angles[to]) / 90
+        scales = np.log2(seen.sizes[at] / self._corners.sizes[to])
+        straight = np.abs(turns - np.rint(turns)) <= TILT
+        agreeing = straight[:, None] & (np.rint(turns)[:, None] % 4 == np.rint(turns) % 4)
+        agreeing &= np.abs(scales[:, None] - scales) <= STRETCH
+        keep = agreeing[:, np.argmax(agreeing.sum(axis=0))] if len(at) else np.empty(0, bool)
+        scale = float(np.exp2(-np.median(scales[keep]))) / self._zoom if keep.any() else 1.0
+        return at[keep], self._corners.points[to[keep]] / self._zoom, scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texture:
+    """Black and white spots of several sizes, which look alike nowhere."""
+
+    spots: tuple[int, ...]
+    """Their sizes, pixels."""
+    outlines: tuple[int, ...]
+    """Corners of the spots are known (0), and of outlines so wide, pixels."""
+    zoom: float
+    """At this scale."""
+
+    def __call__(self, size: tuple[int, int]) -> Image.Image:
+        """The texture for a picture of `size`."""
+        times = _magnified(size)
+        pixels = _spotted(self)[: -(-size[1] // times), : -(-size[0] // times)]
+        grey = Image.fromarray(pixels.repeat(times, axis=0).repeat(times, axis=1)[: size[1], : size[0]])
+        return grey.convert("RGB")
+
+    def read(self, seen: Image.Image, size: tuple[int, int]) -> View | None:
+        """What `seen`, made of the texture for a picture of `size`, shows of it; None where it isn't found again."""
+        content = content_of(seen)
+        if content is None:
+            return None
+        ground, times = self(size), _magnified(size)
+        view = unscaled(ground, seen, content)
+        if view is None or not _covered(ground, seen, view, content):
+            found = (_register(seen, content, ground, _corners(self, wide), times) for wide in self.outlines)
+            view = next((view for view in found if view is not None), None)
+        if view is None:
+            return None
+        telling = min(view.box.x2 - view.box.x1, view.box.y2 - view.box.y1) >= LARGE
+        return None if telling and rivalled(ground, seen, view, recoloured=True) else view
+
+
+@lru_cache(maxsize=2)
+def _spotted(texture: Texture) -> Pixels:
+    """Shape (TEXTURE_SIDE, TEXTURE_SIDE)."""
     rng = np.random.default_rng(0)
     side = TEXTURE_SIDE
     field = np.zeros((side, side), np.float32)
-    for size in (6, 12, 24, 48, 96):
+    for size in texture.spots:
         coarse = rng.standard_normal((side // size + 2, side // size + 2)).astype(np.float32)
         field += cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     return np.where(field > 0, BRIGHT, DARK).astype(np.uint8)
+
+
+@lru_cache(maxsize=6)
+def _corners(texture: Texture, outlines: int) -> Known:
+    grey, square = _spotted(texture), np.ones((outlines, outlines), np.uint8)
+    if outlines == THIN:
+        grey = np.asarray(cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, square))
+    elif outlines:
+        grey = np.asarray(cv2.dilate(grey, square) - grey)
+    return Known(_zoomed(grey, (texture.zoom, texture.zoom)), texture.zoom, 0)
+
+
+texture = Texture(spots=(6, 12, 24, 48, 96), outlines=(0, THIN, THICK), zoom=0.5)
+"""For whole pictures and large parts."""
+fine_texture = Texture(spots=(3, 5, 10, 20, 40), outlines=(0,), zoom=1.0)
+"""For details."""
 
 
 def _magnified(size: tuple[int, int]) -> int:
     return -(-max(size) // TEXTURE_SIDE)
 
 
-def texture(size: tuple[int, int]) -> Image.Image:
-    """The texture for a picture of `size`."""
-    times = _magnified(size)
-    pixels = _texture()[: -(-size[1] // times), : -(-size[0] // times)]
-    grey = Image.fromarray(pixels.repeat(times, axis=0).repeat(times, axis=1)[: size[1], : size[0]])
-    return grey.convert("RGB")
-
-
-def marks(size: tuple[int, int], loudness: int) -> Image.Image:
-    """The texture, to be added to a picture of `size`: grey values of `loudness` or minus that (mode F)."""
-    bright = np.asarray(texture(size).convert("L")) == BRIGHT
+def marks(size: tuple[int, int], loudness: int, box: Box) -> Image.Image:
+    """A texture that tells of `box`, for a picture of `size`: grey values of `loudness` or minus that (mode F)."""
+    small = min(box.x2 - box.x1, box.y2 - box.y1) < max(LARGE, max(size) / 16)
+    spots = (fine_texture if small else texture)(size)
+    bright = np.asarray(spots.convert("L")) == BRIGHT
     return Image.fromarray(np.where(bright, loudness, -loudness).astype(np.float32))
 
 
-def marked(picture: Image.Image, loudness: int) -> Image.Image:
+def marked(picture: Image.Image, marks: Image.Image) -> Image.Image:
     """The picture, RGB, with the marks on it."""
-    grey = np.asarray(marks(picture.size, loudness)).astype(np.int16)[..., None]
+    grey = np.asarray(marks).astype(np.int16)[..., None]
     return Image.fromarray(np.clip(np.asarray(picture.convert("RGB")) + grey, 0, 255).astype(np.uint8))
-
-
-@lru_cache(maxsize=3)
-def _texture_corners(outlines: int) -> tuple[Array, Pixels]:
-    grey, square = _texture(), np.ones((outlines, outlines), np.uint8)
-    if outlines == THIN:
-        grey = np.asarray(cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, square))
-    elif outlines:
-        grey = np.asarray(cv2.dilate(grey, square) - grey)
-    return corners(grey, 6 * FEATURES)
-
-
-def corners(grey: Pixels, count: int = FEATURES) -> tuple[Array, Pixels]:
-    """Points, shape (n, 2), pixels, and their descriptors, shape (n, 32)."""
-    orb = cv2.ORB.create(nfeatures=count, fastThreshold=10)
-    keys, descriptors = orb.detectAndCompute(np.pad(grey, BORDER, mode="reflect"), None)
-    points = np.array([key.pt for key in keys], dtype=np.float64).reshape(-1, 2) - BORDER + 0.5
-    return points, np.asarray(descriptors, np.uint8) if len(keys) else np.empty((0, 32), np.uint8)
-
-
-def read_texture(seen: Image.Image, size: tuple[int, int]) -> View | None:
-    """What `seen`, made of the texture for a picture of `size`, shows of it; None where it isn't found again."""
-    content = content_of(seen)
-    if content is None:
-        return None
-    times, ground = _magnified(size), texture(size)
-    view = unscaled(ground, seen, content)
-    if view is not None and _covered(ground, seen, view, content):
-        telling = min(view.box.x2 - view.box.x1, view.box.y2 - view.box.y1) >= LARGE
-        return None if telling and rivalled(ground, seen, view, recoloured=True) else view
-    for outlines in (0, THIN, THICK):
-        points, descriptors = _texture_corners(outlines)
-        there = inside(Box(0, 0, size[0] / times, size[1] / times), points)
-        known = points[there] * times, descriptors[there]
-        view = register(seen, content, ground, known, outlined=outlines > 0)
-        if view is not None:
-            return None if rivalled(ground, seen, view, recoloured=True) else view
-    return None
 
 
 def register_pair(seen: Image.Image, parent: Image.Image) -> View | None:
@@ -199,37 +275,39 @@ def register_pair(seen: Image.Image, parent: Image.Image) -> View | None:
         return view
     grey = np.asarray(parent.convert("L"))
     zoom = min(1.0, PARENT_SIDE / max(grey.shape))
-    points, descriptors = corners(_zoomed(grey, zoom), 4 * FEATURES)
-    return register(seen, content, parent, (points / zoom, descriptors))
+    return _register(seen, content, parent, Known(_zoomed(grey, (zoom, zoom)), zoom, 4 * FEATURES))
 
 
-def register(
-    seen: Image.Image, content: Box, parent: Image.Image, known: tuple[Array, Pixels], *, outlined: bool = False
+def _register(
+    seen: Image.Image, content: Box, parent: Image.Image, known: Known, times: int | None = None
 ) -> View | None:
     """The view of `parent`, whose corners are `known`, that the content of `seen` shows.
 
-    None where few corners are found, or where other things are to be seen as well. `outlined`: the corners are those
-    of the parent's outlines.
+    None where few corners are found, or where other things are to be seen as well. With `times`, `parent` is a texture
+    and so many times as large as what is known: as it looks alike along both axes, stretching can be undone.
     """
     grey = np.asarray(seen.convert("L").crop(content))
-    if outlined:
-        grey = cv2.absdiff(grey, np.full_like(grey, np.median(grey)))
-    most, best = MATCHES - 1, None
-    for side, inverted, mirrored in product(FEATURE_SIDES, (False,) if outlined else (False, True), (False, True)):
-        zoom = side / max(grey.shape)
-        turned = _zoomed(255 - grey if inverted else grey, zoom)
-        points, descriptors = corners(turned[:, ::-1] if mirrored else turned)
-        pairs = _matches(descriptors, known[1])
-        outs = points[pairs[:, 0]]
-        if mirrored:
-            outs = [turned.shape[1], 0] + outs * [-1, 1]
-        outs, ins = outs / zoom + content[:2], known[0][pairs[:, 1]]
-        view, agreeing = fit_view(outs, ins, content, parent.size, tolerance=max(2.0, 2 / zoom))
+    zoom = np.full(2, min(MAGNIFIED, FEATURE_SIDE / max(grey.shape)))
+    if times is not None:
+        zoom *= _evening(grey)
+    found = Corners.of(_zoomed(grey, zoom), FEATURES)
+    most, best, each = MATCHES - 1, None, times or 1
+    for inverted, mirrored in product((False, True), repeat=2):
+        at, ins, scale = known.matches(found.changed(inverted=inverted, mirrored=mirrored))
+        outs = found.points[at] / zoom + content[:2]
+        view, agreeing = fit_view(outs, ins * each, content, parent.size, tolerance=1.5 * each * max(1.0, scale))
         if agreeing > most:
             most, best = agreeing, view
-        if agreeing >= max(ENOUGH, len(pairs) / 4):
-            break
-    return best if best is not None and _covered(parent, seen, best, content) else None
+    if best is None:
+        return None
+    best = refined(parent, seen, best)
+    return best if _covered(parent, seen, best, content) else None
+
+
+def _evening(grey: Pixels) -> Array:
+    """How much to shrink each axis, shape (2,), for what is seen to vary as much along both."""
+    varying = np.array([np.abs(np.diff(grey.astype(np.int16), axis=axis)).mean() for axis in (1, 0)]) + 1e-6
+    return np.asarray(np.maximum(varying / varying.max(), 1 / UNEVEN))
 
 
 def _covered(parent: Image.Image, seen: Image.Image, view: View, content: Box) -> bool:
@@ -237,17 +315,8 @@ def _covered(parent: Image.Image, seen: Image.Image, view: View, content: Box) -
     return shared(parent, seen, view) * area(view.shown) >= COVERAGE * area(content)
 
 
-def _zoomed(grey: Pixels, zoom: float) -> Pixels:
-    """With the contrast stretched."""
-    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-    size = max(2, round(grey.shape[1] * zoom)), max(2, round(grey.shape[0] * zoom))
+def _zoomed(grey: Pixels, zoom: Sequence[float] | Array) -> Pixels:
+    """Zoomed along x and y, with the contrast stretched."""
+    method = cv2.INTER_AREA if min(zoom) < 1 else cv2.INTER_CUBIC
+    size = max(2, round(grey.shape[1] * zoom[0])), max(2, round(grey.shape[0] * zoom[1]))
     return np.asarray(ImageOps.autocontrast(Image.fromarray(np.asarray(cv2.resize(grey, size, interpolation=method)))))
-
-
-def _matches(one: Pixels, other: Pixels) -> NDArray[np.int64]:
-    """Pairs of indices, shape (n, 2), of descriptors that clearly belong together."""
-    if not len(one) or len(other) < 2:
-        return np.empty((0, 2), np.int64)
-    nearest = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(one, other, k=2)
-    pairs = [(first.queryIdx, first.trainIdx) for first, second in nearest if first.distance < RATIO * second.distance]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codevision_ext.geometry import apply, inverse, map_size
-from codevision_ext.sandbox.provenance.view import COVERAGE, View, area, content_of, overlap
+from codevision_ext.sandbox.provenance.view import COVERAGE, View, area, content_of, ends_of, overlap
 from codevision_ext.types import Box, Orientation
 
 Floats = NDArray[np.float32]
@@ -18,6 +18,10 @@ COMPARE_SIDE = 144
 """Pictures are compared at this many pixels per axis at most."""
 BLOCK_SIDE = 16
 """Side of a block when pictures are compared, pixels."""
+LEVELS = 24
+"""Levels of grey that may each become another where colours changed."""
+FEW = 64
+"""Pixels of a level under which neighbouring levels are taken together."""
 TEXTURE = 2.0
 """Standard deviation of a block, in grey levels, under which it is plain and says nothing."""
 NEAR = 6.0
@@ -40,6 +44,8 @@ PEAK = 0.12
 """Height of the peak of phase correlation, in [0, 1], under which two pictures have nothing in common."""
 PART_PEAK = 0.5
 """The same for a quarter of a picture, which may be plain: a lower peak says nothing."""
+THERE = 0.3
+"""The same for a quarter of a picture with texture everywhere that isn't painted over."""
 SMALL = 16
 """Pictures and parts whose sides are shorter can't tell a shift, pixels."""
 RIVAL = 0.6
@@ -60,6 +66,8 @@ NUDGE = 2
 """How far a box may be moved to where it fits better, pixels."""
 NUDGE_SIDE = 256
 """Side of the part of the output that says where, pixels."""
+MOVED = 0.04
+"""How far the ends of a box may be moved to where it fits better, as a share of it."""
 CLEAR = 0.9
 """How well it must fit there."""
 EVEN = 1e-4
@@ -80,7 +88,11 @@ def borne_out(parent: Image.Image, made: Image.Image, view: View, *, recoloured:
         if exact.tobytes() == made.tobytes():
             return 1.0
     recoloured = recoloured and not _same_colours(parent, made, view)
-    source, target = _greys(parent, made, view, recoloured=recoloured)
+    tried = (_greys(parent, made, view, recoloured=recoloured, toned=toned) for toned in {False, recoloured})
+    return max(_agreeing(*pair, recoloured=recoloured) for pair in tried)
+
+
+def _agreeing(source: Floats, target: Floats, *, recoloured: bool) -> float:
     likeness = max(
         _likenesses(source, target, recoloured=recoloured), key=lambda like: min(like.correlation, like.share)
     )
@@ -92,11 +104,17 @@ def borne_out(parent: Image.Image, made: Image.Image, view: View, *, recoloured:
 def shared(parent: Image.Image, made: Image.Image, view: View) -> float:
     """How much of the shown part is what the view predicts, in [0, 1], where the parent has texture everywhere.
 
-    The share of the blocks that correlate, or all where most do and the edges of every quarter lie upon each other.
+    The share of the blocks with texture that correlate, or how much those of the parent do where that is less; or 1
+    where it is half and the edges of every quarter lie upon each other.
     """
     source, target = _greys(parent, made, view, recoloured=True)
-    share = max(like.share for like in _likenesses(source, target, recoloured=True))
-    return 1.0 if share >= SAME and _aligned(_edges(source), _edges(target), PEAK) else share
+    share = 0.0
+    for pair in ((source, target), (_edges(source), _edges(target)), (_edges(source), target)):
+        correlation, power, _ = _correlations(*pair)
+        known = correlation[power > TEXTURE**2]
+        if len(known):
+            share = max(share, min(_alike(*pair, recoloured=True).share, float(known.mean())))
+    return 1.0 if share >= SAME and _aligned(_edges(source), _edges(target), THERE) else share
 
 
 def rivalled(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool) -> bool:
@@ -131,7 +149,8 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
         marked: The output of the parent with the marks, in the size of `made`.
         view: What the output is said to show.
     """
-    levels = np.asarray(made.convert("L"))
+    few = made.width * made.height < FEW * 256
+    levels = np.asarray(made.convert("L")) // (256 // LEVELS if few else 1)
     change = (np.asarray(marked, dtype=np.float32) - np.asarray(made, dtype=np.float32)).sum(axis=2)
     there = np.bincount(levels.ravel(), minlength=256)
     tone = np.bincount(levels.ravel(), change.ravel(), minlength=256) / np.maximum(there, 1)
@@ -141,8 +160,7 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
     target = np.asarray(Image.fromarray(change).resize(size, Image.Resampling.BILINEAR, box=view.shown))
     if not np.ptp(source) or not np.ptp(target):
         return None
-    (x1, y1, x2, y2), enough = view.box, max(LARGE, max(marks.size) / 16)
-    if min(x2 - x1, y2 - y1) >= enough:
+    if min(size) >= SMALL:
         turned = [predicted(marks, other, size, Image.Resampling.BILINEAR) for other in view.others(marks.size)]
         shown = [target, source, *map(np.asarray, turned)]
         own, *others = np.abs(np.corrcoef([picture.ravel() for picture in shown])[0, 1:])
@@ -213,6 +231,26 @@ def nudged(parent: Image.Image, made: Image.Image, view: View) -> View:
     return replace(view, box=box).extended(Box(*ends, *reach), parent.size)
 
 
+def refined(parent: Image.Image, made: Image.Image, view: View) -> View:
+    """The view with its box moved and stretched to where the two pictures correlate best (ECC).
+
+    Evangelidis and Psarakis, Parametric Image Alignment Using Enhanced Correlation Coefficient Maximization, 2008.
+    """
+    source, target = _greys(parent, made, view, recoloured=True)
+    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
+    try:
+        fits, warp = cv2.findTransformECC(target, source, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, stop)
+    except cv2.error:  # it doesn't converge: nothing to align
+        return view
+    (u1, v1, u2, v2), size = view.shown, np.array(target.shape[::-1])
+    ends = np.array([(0, 0), size]) - 0.5  # the middle of the first pixel is 0
+    ends = (ends * np.diag(warp[:, :2]) + warp[:, 2] + 0.5) / size
+    if fits < SAME or np.abs(ends - [(0, 0), (1, 1)]).max() > MOVED:
+        return view
+    corners = view.source(np.array([u1, v1]) + ends * [u2 - u1, v2 - v1])
+    return replace(view, box=ends_of(corners, parent.size))
+
+
 def predicted(parent: Image.Image, view: View, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
     """What `view` says that the shown part of the output looks like, at `size`."""
     part = parent.resize(map_size(inverse(view.net), size), method, box=view.box, reducing_gap=2.0)
@@ -241,9 +279,10 @@ class _Likeness:
 
 
 def _compared(view: View) -> tuple[int, int]:
-    """The size at which what is shown is compared."""
-    (u1, v1, u2, v2) = view.shown
-    return _at_least_two(min(COMPARE_SIDE, u2 - u1), min(COMPARE_SIDE, v2 - v1))
+    """The size at which what is shown is compared; the parent is magnified twice at most."""
+    (x1, y1, x2, y2), (u1, v1, u2, v2) = view.box, view.shown
+    wide, high = map_size(view.net, _at_least_two(2 * (x2 - x1), 2 * (y2 - y1)))
+    return _at_least_two(min(COMPARE_SIDE, u2 - u1, wide), min(COMPARE_SIDE, v2 - v1, high))
 
 
 def _at_least_two(width: float, height: float) -> tuple[int, int]:
@@ -256,10 +295,13 @@ def _same_colours(parent: Image.Image, made: Image.Image, view: View) -> bool:
     return bool(np.abs(one - other).mean(axis=0).max() <= NEAR / 2)
 
 
-def _greys(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool) -> tuple[Floats, Floats]:
+def _greys(
+    parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool, toned: bool = True
+) -> tuple[Floats, Floats]:
     """The predicted and the actual picture, small and grey.
 
-    Where colours changed, the predicted one is the mixture of red, green and blue that is nearest to the actual one.
+    Where colours changed, the predicted one is the mixture of red, green and blue that is nearest to the actual one,
+    and with `toned` each of its levels the mean of what is there.
     """
     size = _compared(view)
     actual = made.resize(size, Image.Resampling.BILINEAR, box=view.shown, reducing_gap=2.0)
@@ -269,7 +311,15 @@ def _greys(parent: Image.Image, made: Image.Image, view: View, *, recoloured: bo
         return np.asarray(cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY), dtype=np.float32), target
     parts = np.column_stack([colours.reshape(-1, 3), np.ones(target.size, np.float32)])
     weights = np.linalg.lstsq(parts, target.ravel(), rcond=None)[0]
-    return (parts @ weights).reshape(target.shape).astype(np.float32), target
+    grey = parts @ weights
+    if not toned:
+        return grey.reshape(target.shape).astype(np.float32), target
+    levels = np.quantile(grey, np.linspace(0, 1, LEVELS + 1))
+    at = np.clip(np.searchsorted(levels, grey, side="right") - 1, 0, LEVELS - 1)
+    there = np.maximum(np.bincount(at, minlength=LEVELS), 1)
+    middles, tone = (np.bincount(at, side.ravel(), minlength=LEVELS) / there for side in (grey, target))
+    known = np.unique(at)
+    return np.interp(grey, middles[known], tone[known]).reshape(target.shape).astype(np.float32), target
 
 
 def _likenesses(source: Floats, target: Floats, *, recoloured: bool) -> list[_Likeness]:

@@ -149,6 +149,15 @@ def _end(value: float, limit: int, *, snap: bool) -> float:
     return 0.0 if value < near else float(limit) if value > limit - near else _whole(value)
 
 
+def ends_of(corners: Array, size: tuple[int, int]) -> Box:
+    """The box between two corners, shape (2, 2), in a picture of `size`; its edges and whole pixels where near."""
+    (x1, y1), (x2, y2) = (
+        [_end(float(at), side, snap=True) for at, side in zip(corner, size, strict=True)]
+        for corner in (corners.min(axis=0), corners.max(axis=0))
+    )
+    return Box(x1, y1, x2, y2)
+
+
 def _whole(value: float) -> float:
     return float(round(value) if abs(value - round(value)) < WHOLE else value)
 
