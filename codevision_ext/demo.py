@@ -40,7 +40,7 @@ DISK_GB = 2.0
 MARK = "CODEVISION_DEMO"
 """Environment variable of every process of a run: its folder."""
 _POLL_S, _MEMORY_S, _SAVE_S = 0.1, 5.0, 10.0
-"""Between two looks at the command, at its memory (a look takes a tenth of a second and more), and two notes of its cost."""
+"""Between two looks at the command, at its memory (a look takes 0.1 s and more), and two notes of its cost."""
 _TAIL_BYTES = 65_536
 """Of a log: enough to find the last step and the last error."""
 

@@ -11,7 +11,7 @@ CPU_ENVIRONMENT = {
     "TORCHDYNAMO_DISABLE": "1",
     "TQ_NUM_THREADS": "1",  # TransferQueue's own is 8, with a warning at each of its calls where there are fewer cores
 }
-"""Read by verl, SGLang, TransferQueue and torch, here and in every process started from here; what is already set stays."""
+"""Read by verl, SGLang, TransferQueue and torch, here and in every process below; what is already set stays."""
 
 CPU_ENGINE = {
     "device": "cpu",
