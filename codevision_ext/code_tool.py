@@ -22,7 +22,7 @@ from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE
 from codevision_ext.sandbox.http import HttpSandbox
 from codevision_ext.sandbox.pool import Sandbox
-from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult, Isolation, Limits
+from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult, Isolation, Limits, check_whole
 from codevision_ext.sandbox.provenance import Provenance, into_input, trace_by_probes, trace_exact
 from codevision_ext.types import Box, ExecStatus, Frame, Orientation, Step, ToolCall
 
@@ -192,7 +192,7 @@ def read_tool_settings(config: Mapping[str, Any], where: str) -> ToolSettings:
     """Checks the settings of a tool config; `where` names it, and `type` is verl's own.
 
     Raises:
-        InputError: a setting is unknown (the known ones are listed), of the wrong kind or too small.
+        InputError: a setting is unknown (the known ones are listed), of the wrong kind, too small or too large.
     """
     limits, own = {limit.name for limit in fields(Limits)}, {own.name for own in fields(ToolSettings)} - {"limits"}
     given = {name: value for name, value in config.items() if name != "type"}
@@ -212,13 +212,19 @@ def read_tool_settings(config: Mapping[str, Any], where: str) -> ToolSettings:
                 raise InputError(f"{where}: setting keep_variables is {value!r}, not true or false")
         elif isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{where}: setting {name} is {value!r}, not a number")
+        elif name in own:
+            check_whole(f"{where}: setting {name}", value, least=int(name != "max_text_chars"))
     for name, kind in (("url", BackendKind.HTTP), ("actors", BackendKind.RAY)):
         if name in given and given.get("backend") is not kind:
             raise InputError(f"{where}: setting {name} is read with backend: {kind} only")
     if given.get("backend") is BackendKind.HTTP and "url" not in given:
         raise InputError(f"{where}: setting url is missing, backend: http needs it")
+    try:
+        bounds = Limits(**{name: value for name, value in given.items() if name in limits})
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     return ToolSettings(
-        limits=Limits(**{name: value for name, value in given.items() if name in limits}),
+        limits=bounds,
         **{name: value for name, value in given.items() if name in own},
     )
 

@@ -176,7 +176,7 @@ def _open(path: Path, where: str, *, whole: bool = True) -> Image.Image:
             return picture.convert("RGB") if whole else picture
     except UnidentifiedImageError as error:
         raise InputError(f"{where}: {path}: isn't a picture") from error
-    except (OSError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged picture makes a decoder raise anything
         raise InputError(f"{where}: {path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
 
 

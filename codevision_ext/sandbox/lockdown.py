@@ -52,6 +52,8 @@ LANDLOCK_RIGHTS = {1: (13, 0, 0), 2: (14, 0, 0), 3: (15, 0, 0), 4: (15, 2, 0), 5
 WHOLE = 0xFFFF_FFFF
 _NO_EXEC: Rules = ((2, 4, 0),)
 """Protection without PROT_EXEC."""
+_OWN_CLOCKS: Rules = ((0, WHOLE & ~0xF, 0),)
+"""The machine's time and what this process used; any other number names another process by its id."""
 _FORK: Rules = ((0, WHOLE & ~(0xFF | 0x0020_0000 | 0x0100_0000), 0),)
 """Nothing shared and no new namespace: a signal number, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID."""
 
@@ -68,13 +70,14 @@ CHILD_CALLS: dict[str, Rules] = {
     **_always("read write close close_range lseek fstat dup dup2 dup3 getcwd"),
     **_always("munmap mremap brk futex getrandom"),
     **_always("rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall exit exit_group"),
-    **_always("nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage"),
+    **_always("nanosleep gettimeofday time times getrusage"),
     **_always("poll ppoll select pselect6 sched_yield getpid gettid getuid geteuid getgid getegid"),
     "mmap": _NO_EXEC,
     "mprotect": _NO_EXEC,
     "madvise": _one_of(2, 0, 3, 4, 8, 14, 15),  # normal, willneed, dontneed, free, (no)hugepage
     "fcntl": _one_of(1, 0, 1, 2, 3, 1030),  # dupfd, getfd, setfd, getfl, dupfd_cloexec
     "sched_getaffinity": ((0, WHOLE, 0),),  # its own
+    **dict.fromkeys(("clock_gettime", "clock_getres", "clock_nanosleep"), _OWN_CLOCKS),
 }
 """What the model's code may ask for; where a call has rules, one of them must hold for its arguments."""
 

@@ -183,8 +183,11 @@ class _Zygote:
         self._log.close()
 
     def _last_words(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read()[-4096:].decode("utf-8", "replace").strip().splitlines()
+        try:
+            self._log.seek(0)
+            lines = self._log.read()[-4096:].decode("utf-8", "replace").strip().splitlines()
+        except ValueError:  # closed by another call, that found the zygote dead before this one
+            lines = []
         return lines[-1] if lines else "it said nothing"
 
 

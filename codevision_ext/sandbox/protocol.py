@@ -6,6 +6,7 @@ before a pixel is touched, and nothing is ever unpickled. `wire.py` holds the st
 
 import ctypes
 import fcntl
+import math
 import mmap
 import os
 import weakref
@@ -22,6 +23,9 @@ from codevision_ext.types import ExecStatus
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 MAPPED_BYTES = 2**20
 """From here on the pictures of a result stay in the memory in which they came; fewer bytes are copied out of it."""
+DAY_S = 86_400
+MOST = 2**28
+"""Of a limit that is a whole number: up to here every length fits its field of `wire`."""
 PUNCH_HOLE_KEEP_SIZE = 3
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -72,11 +76,18 @@ class Limits:
     code_chars: int = 20_000
 
     def __post_init__(self) -> None:
-        for name in ("wall_s", "memory_mb", "max_side", "max_pixels", "max_aspect", "code_chars"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"the sandbox limit {name} must be greater than 0, it is {getattr(self, name)}")
-        if self.stdout_chars < 0:
-            raise InputError(f"the sandbox limit stdout_chars must be at least 0, it is {self.stdout_chars}")
+        for name, most in (("wall_s", DAY_S), ("max_aspect", math.inf)):
+            value = getattr(self, name)
+            if not 0 < value <= most:
+                raise InputError(f"the sandbox limit {name} must be greater than 0 and at most {most}, it is {value}")
+        for name in ("memory_mb", "max_side", "max_pixels", "stdout_chars", "code_chars"):
+            check_whole(f"the sandbox limit {name}", getattr(self, name), least=int(name != "stdout_chars"))
+
+
+def check_whole(what: str, value: object, *, least: int, most: int = MOST) -> None:
+    """Raises InputError unless the value is a whole number from `least` to `most`."""
+    if not (isinstance(value, int) and least <= value <= most):
+        raise InputError(f"{what} must be a whole number from {least} to {most}, it is {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -220,6 +220,11 @@ def test_the_host_is_who_it_should_be_and_its_sandbox_is_strict(host: Host, requ
     assert host.start["honest"]
 
 
+def test_an_attack_reaches_the_result_that_it_forges(host: Host) -> None:
+    answer = host.attack("forge(b'error', 0, 2, 6, b'so' + b'forged')")
+    assert (answer["status"], answer["stdout"], answer["detail"]) == ("error", "so", "forged")
+
+
 @pytest.mark.parametrize("name", CORPUS)
 def test_an_attack_achieves_nothing(host: Host, name: str) -> None:
     if "sc(" in CORPUS[name] and platform.machine() != "x86_64":

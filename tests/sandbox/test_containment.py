@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -172,6 +173,16 @@ def test_a_dead_zygote_is_replaced_and_the_call_repeated() -> None:
         (zygote,) = zygotes().keys() - before.keys()
         os.kill(zygote, signal.SIGKILL)
         assert attack(sandbox, "pass").status is ExecStatus.OK
+
+
+def test_calls_that_a_dead_zygote_took_with_it_are_all_repeated() -> None:
+    with Sandbox(Limits(wall_s=60.0), live=8) as sandbox, ThreadPoolExecutor(8) as threads:
+        ((zygote, waiting),) = zygotes().items()
+        calls = [threads.submit(attack, sandbox, "import time\ntime.sleep(0.8)") for _ in range(8)]
+        while zygotes()[zygote] < waiting + 8:
+            time.sleep(0.01)
+        os.kill(zygote, signal.SIGKILL)
+        assert [call.result().status for call in calls] == [ExecStatus.OK] * 8
 
 
 def test_a_waiting_child_that_was_killed_is_replaced_and_no_call_sees_it() -> None:

@@ -131,6 +131,14 @@ def test_one_snippet_is_answered_and_its_pictures_are_kept(sandbox: Sandbox, tmp
         run_one(tmp_path / "code.py", [picture, picture], sandbox, tmp_path / "no" / "o.png")
 
 
+def test_a_damaged_picture_is_named_whatever_its_decoder_raises(tmp_path: Path, sandbox: Sandbox) -> None:
+    (tmp_path / "code.py").write_text("pass")
+    broken = tmp_path / "broken.ppm"
+    broken.write_bytes(b"P6\n20 2x\n255\n")
+    with pytest.raises(InputError, match=r"broken\.ppm: can't be read: invalid literal"):
+        run_one(tmp_path / "code.py", [broken], sandbox)
+
+
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "codevision_ext.cli", "exec", *words]
     return subprocess.run(line, cwd=folder, env=os.environ, capture_output=True, text=True, check=False, timeout=120)

@@ -1,6 +1,7 @@
 """What honest code may expect: names, results of every usual kind, output, short errors."""
 
 import asyncio
+import math
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -195,8 +196,17 @@ def test_code_of_every_length_and_its_picture_pass_unharmed(run: Run) -> None:
 
 
 def test_a_wrong_limit_or_index_is_refused_in_one_sentence() -> None:
-    with pytest.raises(InputError, match="wall_s must be greater than 0"):
-        Limits(wall_s=0)
+    for wrong in (0, -1, math.nan, math.inf, 1e300):
+        with pytest.raises(InputError, match="wall_s must be greater than 0"):
+            Limits(wall_s=wrong)
+    for name, wrongs in {
+        "memory_mb": (0, 1.5, 10**14),
+        "stdout_chars": (-1, 10**12),
+        "max_pixels": (1e6, 10**15),
+    }.items():
+        for wrong in wrongs:
+            with pytest.raises(InputError, match=f"{name} must be a whole number from . to 268435456, it is {wrong}"):
+                Limits(**{name: wrong})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="image_index is 1, but there are 1 pictures"):
         ExecRequest(code="", images=(PICTURE,), image_index=1)
 

@@ -150,6 +150,9 @@ def test_isolation_and_variables_are_settings_of_the_tool() -> None:
         read_tool_settings({"isolation": "none"}, "tool.yaml")
     with pytest.raises(InputError, match=r"tool.yaml: setting keep_variables is 1, not true or false"):
         read_tool_settings({"keep_variables": 1}, "tool.yaml")
+    for name, wrong in (("live", 0), ("live", 1.5), ("max_text_chars", -1), ("memory_mb", 512.5), ("wall_s", 1e300)):
+        with pytest.raises(InputError, match=rf"^tool.yaml: .*{name} must be .*, it is {wrong}".replace("+", r"\+")):
+            read_tool_settings({name: wrong}, "tool.yaml")
 
 
 def test_variables_of_earlier_calls_are_there_when_they_are_kept(sandbox: Sandbox) -> None:
