@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from codevision_ext.config import Settings
 from codevision_ext.rewards.composite import ALIASES, PRESETS
 from codevision_ext.verl_adapter import check_recipe
+from data_prep import __main__ as data_prep
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -117,17 +118,27 @@ def test_the_function_of_the_docs_can_be_called_by_the_model_s_code_and_is_trace
     assert step["region"] == pytest.approx([40, 30, 200, 150], abs=1)
 
 
-def test_the_table_of_the_docs_becomes_rows_without_a_fault(tmp_path: Path) -> None:
+def test_the_table_of_the_docs_becomes_rows_and_their_commands_do_with_them_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = "own_data.md"
     (tmp_path / "scans.jsonl").write_text(block(page, "json", "scans.jsonl"))
     (tmp_path / "scans").mkdir()
     for name in "abc":
         Image.effect_noise((120, 80), 90).convert("RGB").save(tmp_path / "scans" / f"{name}.png")
-    told = [
-        json.loads(run(tmp_path, "-m", "data_prep", *command(page, f"codevision data {name}")[2:]))
-        for name in ("convert scans", "check rl")
-    ]
-    assert told == []
+    monkeypatch.chdir(tmp_path)
+    told = {}
+    for name in ("convert scans", "check", "inspect", "split", "transform"):
+        monkeypatch.setattr(sys, "argv", command(page, f"codevision data {name}")[1:])
+        with pytest.raises(SystemExit) as ended:
+            data_prep.main()
+        assert not ended.value.code, name
+        told[name] = json.loads(capsys.readouterr().out)
+    assert told["convert scans"]["rows"] == {"read": 3, "written": 3, "rejected": 0}
+    assert told["check"]["rows"] == {"read": 3, "bad": 0}
+    assert (tmp_path / "rl.html").exists()
+    assert (tmp_path / "parts" / "val.parquet").exists()
+    assert told["transform"]["rows"]["written"] == 3
 
 
 def settings_named() -> list[str]:
