@@ -72,7 +72,7 @@ def run(home: Path, *words: str, **given: Any) -> str:
 
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="mkdocs isn't installed: make docs")
 def test_the_site_is_built_without_a_warning_and_names_no_place_to_load_from(tmp_path: Path) -> None:
-    run(ROOT, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path))
+    run(ROOT, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path))
     for page in ("index.html", "reference/commands/index.html", "recipe/demo/index.html"):
         html = (tmp_path / page).read_text()
         assert not re.findall(r'<(?:script|link rel="stylesheet"|img)[^>]*(?:src|href)="(?:https?:)?//[^"]*"', html), (
