@@ -3,6 +3,7 @@
 # make check     linters, types, import layers, then the tests
 # make smoke     two steps of SFT and of GRPO of a production recipe, with a tiny model on the CPU; RECIPE=qwen2_5_vl_7b
 # make install   .venv with the `codevision` command; the targets above do it when something changed
+# make docs      builds the documentation into site/
 # make clean     removes what can be made again: .venv, caches, build folders; never runs/
 
 PYTHON ?= python3.11
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report galleries soak test lint check clean
+.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report galleries soak docs test lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -62,6 +63,14 @@ bench-report: install
 soak: install
 	$(BIN)/python benchmarks/sandbox.py --soak $(or $(N),50000)
 
+# Any warning is an error
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build
+
+$(VENV)/.docs: $(INSTALLED)
+	$(PIP) -c requirements-lock.txt -r requirements-docs.txt
+	@touch $@
+
 test: install
 	$(BIN)/python -m pytest
 
@@ -74,5 +83,5 @@ lint: install
 check: lint test
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import subprocess
-from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -261,27 +260,31 @@ def test_run_sh_without_a_stage_or_with_an_unknown_one_says_which_there_are(name
         assert len(done.stderr.splitlines()) == 1
 
 
-def launches(name: str) -> list[list[str]]:
-    """The words behind run.sh in the commands of a recipe's README."""
-    text = (RECIPES / name / "README.md").read_text()
-    lines = re.findall(r"^    (.*recipe/\w+/run\.sh.*)$|`([^`]*recipe/\w+/run\.sh[^`]*)`", text, re.MULTILINE)
-    words = [shlex.split(indented or inline) for indented, inline in lines]
+def launches(page: Path) -> list[list[str]]:
+    """The words behind `bash` in the commands of a page that start a recipe's run.sh."""
+    lines = re.findall(
+        r"^    (.*recipe/\w+/run\.sh.*)$|`([^`\n]*bash recipe/\w+/run\.sh[^`\n]*)`", page.read_text(), re.MULTILINE
+    )
+    words = [shlex.split(indented or inline, comments=True) for indented, inline in lines]
     return [line[line.index("bash") + 1 :] for line in words]
 
 
-@pytest.mark.parametrize("name", [*ALL, "base"])
-def test_the_commands_of_a_readme_are_understood_and_none_is_said_to_have_run(name: str) -> None:
-    assert "not run" in (RECIPES / name / "README.md").read_text().lower()
-    found = launches(name)
+PAGES = [RECIPES.parent / "README.md", *RECIPES.parent.glob("docs/*.md"), *RECIPES.glob("*/README.md")]
+LAUNCHES = [(Path(script).parent.name, words) for page in PAGES for script, *words in launches(page)]
+
+
+@pytest.mark.parametrize("name", [*ALL, "demo"])
+def test_what_the_pages_launch_are_stages_that_there_are_with_settings_that_are_read(name: str) -> None:
+    found = [words for recipe, words in LAUNCHES if recipe == name]
     assert found
-    settings: dict[str, list[str]] = defaultdict(list)
-    for script, *words in found:
-        recipe = Path(script).parent.name
-        settings[recipe] += [word for word in words if "=" in word]
-        if recipe in STAGED:
-            stage = words[0]
-            assert re.search(
-                rf"^  {stage}\)", Path(script.replace("/shared/codevision_ext/", "")).read_text() + STAGES, re.M
-            )
-    for recipe, said in settings.items():
-        load(RECIPES / recipe, "grpo", *dict.fromkeys(said))
+    stages = (RECIPES / name / "run.sh").read_text() + (STAGES if name in STAGED else "")
+    for words in found:
+        assert name == "gpu_smoke" or re.search(rf"^  {words[0]}\)", stages, re.MULTILINE), words
+    load(RECIPES / name, "grpo", *dict.fromkeys(word for words in found for word in words if "=" in word))
+
+
+@pytest.mark.parametrize("name", [*ALL, "base"])
+def test_a_recipe_launches_something_and_says_what_has_not_run(name: str) -> None:
+    page = RECIPES / name / "README.md"
+    assert launches(page)
+    assert "not run" in page.read_text().lower()

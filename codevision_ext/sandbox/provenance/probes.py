@@ -143,8 +143,8 @@ class Corners:
         """The `count` clearest ones of a picture, shape (H, W)."""
         keys, looks = cv2.SIFT.create(nfeatures=count).detectAndCompute(grey, None)
         rows = np.array([(*key.pt, key.size, key.angle) for key in keys], dtype=np.float64).reshape(-1, 4)
-        looks = np.asarray(looks, np.float32) if len(keys) else np.empty((0, 128), np.float32)
-        return cls(points=rows[:, :2] + 0.5, sizes=rows[:, 2], angles=rows[:, 3], looks=looks)
+        seen = np.array(looks if len(keys) else np.empty((0, 128)), dtype=np.float32)
+        return cls(points=rows[:, :2] + 0.5, sizes=rows[:, 2], angles=rows[:, 3], looks=seen)
 
     def changed(self, *, inverted: bool, mirrored: bool) -> "Corners":
         """What they look like in the negative and in the mirror; the points stay."""
