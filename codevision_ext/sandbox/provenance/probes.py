@@ -141,10 +141,10 @@ class Corners:
     @classmethod
     def of(cls, grey: Pixels, count: int) -> "Corners":
         """The `count` clearest ones of a picture, shape (H, W)."""
-        keys, looks = cv2.SIFT.create(nfeatures=count).detectAndCompute(grey, None)
+        keys, found = cv2.SIFT.create(nfeatures=count).detectAndCompute(grey, None)
         rows = np.array([(*key.pt, key.size, key.angle) for key in keys], dtype=np.float64).reshape(-1, 4)
-        seen = np.array(looks if len(keys) else np.empty((0, 128)), dtype=np.float32)
-        return cls(points=rows[:, :2] + 0.5, sizes=rows[:, 2], angles=rows[:, 3], looks=seen)
+        looks: Floats = np.asarray(found, np.float32) if len(keys) else np.empty((0, 128), np.float32)
+        return cls(points=rows[:, :2] + 0.5, sizes=rows[:, 2], angles=rows[:, 3], looks=looks)
 
     def changed(self, *, inverted: bool, mirrored: bool) -> "Corners":
         """What they look like in the negative and in the mirror; the points stay."""
