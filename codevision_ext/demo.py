@@ -361,7 +361,11 @@ def _read_note(out: Path, name: str) -> Note | None:
 
 
 def _write_note(out: Path, name: str, note: Note) -> None:
-    write_whole(_note_path(out, name), _NOTES.dump(note) + b"\n")
+    path = _note_path(out, name)
+    try:
+        write_whole(path, _NOTES.dump(note) + b"\n")
+    except OSError as error:
+        raise InfraError(f"{path}: can't be written: {error.strerror}") from error
 
 
 def _environment(out: Path, seed: int, tmp: Path) -> dict[str, str]:
@@ -411,3 +415,5 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror}; --recipe is a folder like recipe/demo") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: isn't UTF-8") from error

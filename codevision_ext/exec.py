@@ -135,7 +135,7 @@ def run_batch(source: Path, out: Path, sandbox: Backend, images_dir: Path | None
                 path.replace((images_dir or out.parent) / path.name)
         write_whole(out, answers)
     except OSError as error:
-        raise InputError(f"{error.filename or out}: can't be written: {error.strerror}") from error
+        raise InputError(f"{error.filename2 or error.filename or out}: can't be written: {error.strerror}") from error
     return len(snippets)
 
 

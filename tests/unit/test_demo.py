@@ -310,3 +310,15 @@ def test_the_step_time_is_the_median_without_the_first(tmp_path: Path) -> None:
     path.write_text('{"step":1,"data":{"timing_s/step":60}}\n')
     with pytest.raises(InfraError, match="1 steps were timed"):
         median_step_s(path)
+
+
+def test_a_run_folder_that_can_no_longer_be_written_is_told_in_one_sentence(tmp_path: Path) -> None:
+    make_recipe(tmp_path / "recipe", model="mv stages gone")
+    with pytest.raises(InfraError, match=r"stages/model\.json: can't be written: No such file"):
+        run(tmp_path)
+
+
+def test_a_script_that_is_no_text_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (make_recipe(tmp_path / "recipe") / "run.sh").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"run\.sh: isn't UTF-8"):
+        run(tmp_path)
