@@ -83,8 +83,10 @@ def serve(control: socket.socket, warm: Warm) -> None:
             if fd == control.fileno():
                 message, fds, _, _ = socket.recv_fds(control, START.size, 3)
                 if not message:
-                    for pidfd in (spare.pidfd, *live):
+                    left = {spare.pidfd: spare.pid} | {pidfd: call.pid for pidfd, call in live.items()}
+                    for pidfd, pid in left.items():
                         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                        os.waitpid(pid, 0)  # who inherits them may not reap
                     return
                 while not (call := hand_over(spare, message, fds)):
                     spare = fork(warm)

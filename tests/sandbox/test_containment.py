@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from codevision_ext.errors import SandboxError
 from codevision_ext.sandbox import ExecRequest, ExecResult, Limits, Sandbox, wire
+from codevision_ext.sandbox.lockdown import LIBC
 from codevision_ext.sandbox.pixels import view_picture
 from codevision_ext.sandbox.protocol import new_result, read_result
 from codevision_ext.types import ExecStatus
 
 PICTURE = noise(40, 30)
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def attack(sandbox: Sandbox, code: str) -> ExecResult:
@@ -227,6 +229,17 @@ def test_a_closed_sandbox_says_so_and_leaves_no_process() -> None:
     assert children() - before == set()
     with pytest.raises(SandboxError, match="closed"):
         attack(sandbox, "pass")
+
+
+def test_a_closed_sandbox_leaves_no_dead_child_for_others_to_reap() -> None:
+    before = children()
+    assert LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0  # what it leaves comes to us, not to process 1
+    try:
+        with Sandbox() as sandbox:
+            attack(sandbox, "pass")
+        assert children() - before == set()
+    finally:
+        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def test_an_interpreter_that_cant_load_the_libraries_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
