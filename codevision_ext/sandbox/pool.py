@@ -27,6 +27,7 @@ from codevision_ext.sandbox.protocol import (
     ExecResult,
     Isolation,
     Limits,
+    check_whole,
     new_result,
     pack_request,
     read_result,
@@ -47,6 +48,8 @@ ENVIRONMENT = {
 }
 
 
+MOST_LIVE = 256
+"""Executions at once: a zygote holds two descriptors for each, of `lockdown.MAX_FILES`."""
 PLOTTING = "matplotlib"
 """Code that mentions it runs in a zygote of its own: what matplotlib maps makes every fork twice as dear."""
 NOT_SAFE = "the sandbox can't be"
@@ -229,8 +232,14 @@ class Sandbox(Backend):
     def __init__(
         self, limits: Limits | None = None, live: int | None = None, isolation: Isolation = Isolation.STRICT
     ) -> None:
-        """`isolation` is the least that it may run behind; what it does run behind is in every result."""
-        super().__init__(limits, live or len(os.sched_getaffinity(0)))
+        """`isolation` is the least that it may run behind; what it does run behind is in every result.
+
+        Raises:
+            InputError: `live` is no whole number from 1 to `MOST_LIVE`.
+        """
+        live = len(os.sched_getaffinity(0)) if live is None else live
+        check_whole("the sandbox setting live", live, least=1, most=MOST_LIVE)
+        super().__init__(limits, live)
         self._least = isolation
         self._slots = threading.BoundedSemaphore(self.live)
         self._locks = {False: threading.Lock(), True: threading.Lock()}

@@ -340,3 +340,9 @@ def test_what_is_refused_is_named_so_whatever_library_tells_it(run: Run, code: s
 def test_an_error_of_the_codes_own_after_a_refusal_is_an_error(run: Run) -> None:
     assert run("try: open('/etc/passwd')\nexcept OSError: foo(image)").status is ExecStatus.ERROR
     assert run("image.convert('RGBA').save('a.xyz')").status is ExecStatus.ERROR
+
+
+@pytest.mark.parametrize("live", [0, 257, 1.5])
+def test_more_executions_at_once_than_a_zygote_can_hold_are_refused(live: int) -> None:
+    with pytest.raises(InputError, match="live must be a whole number from 1 to 256"):
+        Sandbox(live=live)
