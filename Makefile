@@ -64,12 +64,8 @@ soak: install
 	$(BIN)/python benchmarks/sandbox.py --soak $(or $(N),50000)
 
 # Any warning is an error
-docs: $(VENV)/.docs
+docs: install
 	$(BIN)/python -m mkdocs build
-
-$(VENV)/.docs: $(INSTALLED)
-	$(PIP) -c requirements-lock.txt -r requirements-docs.txt
-	@touch $@
 
 test: install
 	$(BIN)/python -m pytest
