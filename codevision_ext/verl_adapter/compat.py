@@ -6,6 +6,7 @@ refuses (`CompatError`), so that another verl fails at start and not in a metric
 """
 
 import inspect
+import os
 from collections.abc import Callable
 from functools import wraps
 from types import ModuleType, SimpleNamespace
@@ -50,6 +51,23 @@ def unpinned_reference(transformer_impl: ModuleType) -> None:
     _expect(transformer_impl.FSDPEngine, "_build_fsdp_module", "CPUOffloadPolicy(pin_memory=True)")
     stock = transformer_impl.CPUOffloadPolicy
     transformer_impl.CPUOffloadPolicy = lambda pin_memory: stock(pin_memory=False)  # noqa: ARG005
+
+
+def cores_for_ranks(common: ModuleType) -> None:
+    """transfer_queue/utils/common.py:118 puts a process back to the threads it had at import, which is one here.
+
+    While a rank of verl's trainer computes the engine waits, so the ranks of a machine share its cores (speed only).
+    """
+    _expect(
+        common,
+        "limit_pytorch_auto_parallel_threads",
+        "torch.set_num_threads(DEFAULT_TORCH_NUM_THREADS)",
+        of="TransferQueue 0.1.11",
+    )
+    ranks = int(os.environ.get("RAY_LOCAL_WORLD_SIZE", "0"))  # verl's, in its workers only
+    if ranks:
+        common.DEFAULT_TORCH_NUM_THREADS = max(1, len(os.sched_getaffinity(0)) // ranks)
+        common.torch.set_num_threads(common.DEFAULT_TORCH_NUM_THREADS)
 
 
 def typed_dicts_once(processing_utils: ModuleType) -> None:

@@ -61,6 +61,13 @@ def _fsdp(module: ModuleType) -> None:
     compat.unpinned_reference(module)
 
 
+@_when("transfer_queue.utils.common", cpu_only=True)
+def _transfer_queue(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.cores_for_ranks(module)
+
+
 @_when("transformers.processing_utils", cpu_only=True)
 def _processing_utils(module: ModuleType) -> None:
     from codevision_ext.verl_adapter import compat  # noqa: PLC0415
