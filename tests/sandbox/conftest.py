@@ -1,24 +1,12 @@
-"""What the sandbox tests share: one real sandbox, an impatient one, and pictures on which every pixel counts."""
+"""What the sandbox tests share: one real sandbox, and an impatient one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from PIL import Image
+from scenes import Run, noise
 
 from codevision_ext.sandbox import ExecRequest, ExecResult, Limits, Sandbox
-
-Run = Callable[..., ExecResult]
-
-
-def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture without any symmetry."""
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
-
-
-def scene(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A smooth picture without symmetry: survives resizing and recolouring."""
-    return noise(width // 8, height // 8, seed).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from conftest import noise, scene
+from scenes import noise, scene
 
 from codevision_ext.code_tool import OBSERVATIONS, TOOL_SCHEMA, CodeTool, Observation, PictureDesk
 from codevision_ext.errors import InputError

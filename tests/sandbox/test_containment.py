@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Run, noise
 from hypothesis import given
 from hypothesis import strategies as st
+from scenes import Run, noise
 
 from codevision_ext.errors import SandboxError
 from codevision_ext.sandbox import ExecRequest, ExecResult, Limits, Sandbox, wire

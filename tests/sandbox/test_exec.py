@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import noise
 from PIL import Image
+from scenes import noise
 
 from codevision_ext.errors import InputError
 from codevision_ext.exec import run_batch, run_one

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import Run, noise
 from PIL import Image
+from scenes import Run, noise
 
 from codevision_ext.errors import InputError
 from codevision_ext.sandbox import ExecRequest, Limits, Sandbox

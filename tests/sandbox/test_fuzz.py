@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from conftest import noise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
+from scenes import noise
 
 from codevision_ext.sandbox import ExecRequest, Limits, Sandbox
 from codevision_ext.types import ExecStatus

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import fusion_server
 import pytest
-from conftest import noise
 from fusion_server import bare, sandboxed, serving
+from scenes import noise
 
 from codevision_ext.code_tool import open_local_or_http, read_tool_settings
 from codevision_ext.errors import InputError, SandboxError

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run, noise
+from scenes import Run, noise
 
 from codevision_ext.code_tool import CodeTool, PictureDesk, ToolSettings, read_tool_settings
 from codevision_ext.errors import InputError

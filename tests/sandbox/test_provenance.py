@@ -3,10 +3,10 @@
 import itertools
 
 import pytest
-from conftest import noise, scene
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scenes import noise, scene
 
 from codevision_ext.geometry import ORIENTATION_OPS, apply, compose, compose_all, iou, map_box, map_size
 from codevision_ext.sandbox import ExecRequest, Sandbox
