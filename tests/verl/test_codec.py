@@ -82,9 +82,7 @@ def test_every_picture_has_as_many_tokens_as_the_processor_makes_features(codec:
 
 @given(width=st.integers(1, 6000), height=st.integers(1, 6000))
 @example(width=2000, height=28)
-def test_a_fitted_picture_is_left_as_it_is_by_the_engine_that_fits_it_again(
-    codec: Any, width: int, height: int
-) -> None:
+def test_a_fitted_picture_stays_as_it_is_in_an_engine_that_fits_it_again(codec: Any, width: int, height: int) -> None:
     assume(max(width, height) <= 200 * min(width, height))
     wide, high = codec.fitted_size(width, height)
     again = codec.processor._get_num_multimodal_tokens(image_sizes=[(high, wide)]).num_image_tokens
