@@ -306,6 +306,8 @@ def _register(
 
 def _evening(grey: Pixels) -> Array:
     """How much to shrink each axis, shape (2,), for what is seen to vary as much along both."""
+    if min(grey.shape) < 2:  # a line varies along one axis only
+        return np.ones(2)
     varying = np.array([np.abs(np.diff(grey.astype(np.int16), axis=axis)).mean() for axis in (1, 0)]) + 1e-6
     return np.asarray(np.maximum(varying / varying.max(), 1 / UNEVEN))
 
