@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,6 @@ def run(home: Path, *words: str, **given: Any) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(find_spec("mkdocs") is None, reason="mkdocs isn't installed: make docs")
 def test_the_site_is_built_without_a_warning_and_names_no_place_to_load_from(tmp_path: Path) -> None:
     run(ROOT, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path))
     for page in ("index.html", "reference/commands/index.html", "recipe/demo/index.html"):
