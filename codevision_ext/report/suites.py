@@ -8,8 +8,7 @@ from typing import Any
 
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import Score
-
-_FORMAT = "codevision-eval-1"
+from codevision_ext.evaluate.summary import FORMAT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +34,8 @@ def read_suites(path: Path) -> list[SuiteRow] | None:
         raise InputError(f"{path}: can't be read: {error}") from error
     if not isinstance(results, dict) or "format" not in results:
         return None
-    if results["format"] != _FORMAT:
-        raise InputError(f"{path}: field format: {results['format']!r} isn't {_FORMAT!r}")
+    if results["format"] != FORMAT:
+        raise InputError(f"{path}: field format: {results['format']!r} isn't {FORMAT!r}")
     rows = []
     try:
         for suite, result in results["suites"].items():
