@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,10 @@ from codevision_ext.files import whole_folder, write_whole
 from codevision_ext.sandbox import Sandbox
 from data_prep import commands
 from data_prep import corpus as tokenizer_corpus
-from data_prep.console import stoppable, watched
+from data_prep.console import Workers, stoppable, watched
 from data_prep.files import write_parquet, write_trajectories
 from data_prep.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
+from data_prep.pipeline import cores, spread
 from data_prep.schema import RL_SCHEMA, SFT_SCHEMA, rl_record, sft_record
 from data_prep.trajectories import draw_trajectories, read_aloud
 
@@ -52,6 +54,7 @@ def glyphs(
     source_share: Annotated[float, typer.Option(help="Share of rows that need no tool; in [0, 1].")] = 1 / 6,
     crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop; in [0, 1].")] = 0.15,
     sizes: Annotated[str, typer.Option(help="Sizes of upright pictures, pixels.")] = "84x28,90x30,96x32",
+    workers: Workers = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
 ) -> None:
     """Draw the small reading task: characters to read in pictures that are turned, mirrored or too large."""
@@ -63,13 +66,14 @@ def glyphs(
         crop_share=crop_share,
     )
     wanted = parse_parts(parts)
+    workers = workers or cores()
     read_rows, sft_rows = read_rows or 4 * rows, sft_rows or max(1, rows // 2)
     counts: dict[str, int] = {}
     types: dict[str, dict[str, int]] = {}
     with whole_folder(out, force=force) as folder:
         if "rl" in wanted:
             for name, count, drawn in (
-                ("train", rows, draw_rows(mix, rows, "train", "train")),
+                ("train", rows, spread(partial(draw_rows, mix, split="train", stream="train"), rows, workers)),
                 ("val", _held_out(rows), draw_rows(mix, _held_out(rows), "val", "val")),
                 ("test", test_items * len(COLUMNS), draw_test_rows(mix, test_items)),
             ):
@@ -77,7 +81,8 @@ def glyphs(
                 counts[name] = write_parquet(folder / f"{name}.parquet", RL_SCHEMA, shown)
         if "read" in wanted:
             for name, count in (("letters", read_rows), ("read", read_rows), ("read_val", _held_out(read_rows))):
-                shown = watched(map(sft_record, map(read_aloud, draw_reading_rows(mix, count, name))), count, name)
+                drawn = spread(partial(draw_reading_rows, mix, stream=name), count, workers)
+                shown = watched(map(sft_record, map(read_aloud, drawn)), count, name)
                 counts[name] = write_parquet(folder / f"{name}.parquet", SFT_SCHEMA, shown)
         if "sft" in wanted:
             with Sandbox() as sandbox:

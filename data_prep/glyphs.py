@@ -88,9 +88,9 @@ class Label:
     font: str
 
 
-def draw_rows(mix: Mix, count: int, split: str, stream: str) -> Iterator[Row]:
-    """The task as it is trained: upright, turned or mirrored, and pages, in the shares of `mix`."""
-    for index in range(count):
+def draw_rows(mix: Mix, count: int, split: str, stream: str, start: int = 0) -> Iterator[Row]:
+    """The task as it is trained: upright, turned or mirrored, and pages, in the shares of `mix`; row `start` first."""
+    for index in range(start, start + count):
         rng = rng_of(mix, stream, index)
         label = draw_label(rng, mix, split)
         draw = rng.random()
@@ -122,14 +122,14 @@ LENGTHS = {"letters": (1.0, 0.0, 0.0), "read": (0.2, 0.2, 0.6), "read_val": (0.0
 """Shares of the texts that are cut to one character, to two, and not at all, by file."""
 
 
-def draw_reading_rows(mix: Mix, count: int, stream: str) -> Iterator[Row]:
+def draw_reading_rows(mix: Mix, count: int, stream: str, start: int = 0) -> Iterator[Row]:
     """Reading, and what can't be read, for a file of LENGTHS; half of the words are letters in no dictionary.
 
     What is to be read is upright: a model that learns from these rows alone can't read a turned picture.
     Who has learned the characters one by one learns to read a row of them much sooner: hence `letters` first.
     """
     split = "val" if stream == "read_val" else "train"
-    for index in range(count):
+    for index in range(start, start + count):
         rng = rng_of(mix, stream, index)
         label = draw_label(rng, mix, split, with_letter_strings=split == "train")
         if stream == "read" and rng.random() < UNREADABLE_SHARE:

@@ -7,17 +7,23 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from codevision_ext.errors import InfraError, InputError
 from data_prep.parcel import Parcel, pack, shared_memory, unpack
 
 T = TypeVar("T")
 R = TypeVar("R")
+Drawn_co = TypeVar("Drawn_co", covariant=True)
 AHEAD: Final = 2
 """Items under way beyond one a worker, so that none waits for the writer."""
+
+SPAN: Final = 500
+"""Rows that `spread` draws at a time."""
 
 
 def cores() -> int:
@@ -68,6 +74,23 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterat
             memory.close()
 
 
+class Draw(Protocol[Drawn_co]):
+    """Draws `count` rows, the first of them number `start`; picklable, and no row depends on another."""
+
+    def __call__(self, *, count: int, start: int) -> Iterable[Drawn_co]: ...
+
+
+def spread(draw: Draw[R], count: int, workers: int) -> Iterator[R]:
+    """The rows 0 to `count` in order, drawn by `workers` processes where they are many.
+
+    Raises:
+        InfraError: A worker died.
+    """
+    spans = [range(start, min(start + SPAN, count)) for start in range(0, count, SPAN)]
+    workers = workers if len(spans) > workers else 1  # a process takes a second to start
+    return chain.from_iterable(rows for _, rows in in_order(partial(_draw_span, draw), spans, workers))
+
+
 def on_ray(work: Callable[[T], Iterable[R]], items: Iterable[T], workers: int) -> Iterator[R]:
     """What `work` gives of each item, in order, computed by tasks on a Ray cluster, through Ray Data.
 
@@ -84,6 +107,10 @@ def on_ray(work: Callable[[T], Iterable[R]], items: Iterable[T], workers: int) -
     except ImportError as error:
         raise InputError(f"--ray wants Ray Data, which can't be imported: {error}; pip install 'ray[data]'") from error
     yield from flat_map(work, items, workers)
+
+
+def _draw_span(draw: Draw[R], span: range) -> list[R]:
+    return list(draw(count=len(span), start=span.start))
 
 
 def _work_on(work: Callable[[T], R], parcel: Parcel) -> Parcel:

@@ -6,6 +6,7 @@ tokenizes to inside the whole: what was sampled is never rendered again.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from threading import Lock
 from typing import Any
@@ -151,7 +152,7 @@ class QwenCodec:
         """The ids of an assistant turn that says `text`, as a policy would sample them: behind what the template opens
         the turn with (`<think>` on thinking models), up to `<|im_end|>`.
         """
-        opening = self._later((), generate=True).rpartition("<|im_start|>assistant\n")[2]
+        opening = self._turn_opening
         said = text.removeprefix(opening) if text.startswith(opening) else text.removeprefix(opening.strip())
         return [*self._ids(said, ()), self.end_id]
 
@@ -218,11 +219,20 @@ class QwenCodec:
 
     def _later(self, messages: Sequence[Mapping[str, Any]], *, generate: bool) -> str:
         """Messages, none of them an assistant's, as they stand behind others: what opens a conversation isn't there."""
-        before = self._render(_OPENING, ())
         whole = self._render([*_OPENING, *messages], (), generate=generate)
-        if not whole.startswith(before):
+        if not whole.startswith(self._opened):
             raise InputError("the chat template renders a message otherwise when others follow it")
-        return whole.removeprefix(before)
+        return whole.removeprefix(self._opened)
+
+    @cached_property
+    def _opened(self) -> str:
+        """What stands before every message of `_later`."""
+        return self._render(_OPENING, ())
+
+    @cached_property
+    def _turn_opening(self) -> str:
+        """What the template opens an assistant's turn with, behind its role."""
+        return self._later((), generate=True).rpartition("<|im_start|>assistant\n")[2]
 
     def _ids(self, text: str, fitted: Sequence[Image.Image]) -> list[int]:
         """Tokenizes and widens the i-th `<|image_pad|>` to the i-th picture's number of tokens."""
