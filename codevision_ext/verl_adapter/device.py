@@ -9,8 +9,10 @@ CPU_ENVIRONMENT = {
     "VERL_ENGINE_DEVICE": "cuda",  # verl's FSDP engines are registered for cuda and npu only
     "SGLANG_USE_CPU_ENGINE": "1",
     "TORCHDYNAMO_DISABLE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-"""Read by verl, SGLang and torch, here and in every process started from here; what is already set stays."""
+"""Read by verl, the engines and torch, here and in every process started from here; what is already set stays."""
 
 CPU_ENGINE = {
     "device": "cpu",

@@ -24,7 +24,7 @@ class _Listening:
     async def generate(self, request_id: str, **asked: Any) -> Any:
         output = await self.client.generate(request_id, **asked)
         turn = {"asked": list(asked["prompt_ids"]), "ids": list(output.token_ids), "log_probs": list(output.log_probs)}
-        turn["version"] = output.extra_fields["global_steps"]
+        turn |= {"version": output.extra_fields["global_steps"], "reason": output.stop_reason}
         self.turns.setdefault(request_id, []).append(turn)
         return output
 
