@@ -88,6 +88,12 @@ def typed_dicts_once(processing_utils: ModuleType) -> None:
     processing_utils.TypedDict = once
 
 
+def plain_linears(layers: ModuleType) -> None:
+    """vllm/model_executor/layers/utils.py packs weights for oneDNN on a CPU and drops them: no others can be loaded."""
+    _expect(layers, "dispatch_cpu_unquantized_gemm", "ops._supports_onednn", "if remove_weight:", of="vLLM 0.28")
+    layers.ops._supports_onednn = False
+
+
 def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:
     """verl/utils/tensordict_utils.py:910-915 takes every batch of (4, tokens) positions as ragged in the last one.
 
