@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report galleries soak docs test lint check clean
+.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report ablations galleries soak docs test lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -54,6 +54,11 @@ bench-loop: install
 # Items per second of an evaluation beside the bare engine; the figures of docs/evaluation.md
 bench-eval: install
 	$(BIN)/python benchmarks/evaluate.py
+
+# Which part of the training does the gain come from? On the demo's model, from its SFT checkpoint
+ablations: install
+	$(BIN)/codevision demo --until sft
+	$(BIN)/codevision study ablations
 
 # A page of 2,000 rollouts: written, painted, walked through; wants chromium; the table of docs/report.md
 bench-report: install

@@ -209,6 +209,46 @@ def compare(
 
 
 @app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="Of a file in --studies: ablations, emergent, crop, beta or benefit.")],
+    run: Annotated[Path, typer.Option(help="Run of the demo whose rows and checkpoints are used.")] = Path("runs/demo"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the study, else runs/studies/NAME; goes on in it.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of every training, in place of the study's.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2, in place of the study's.")] = None,
+    at_once: Annotated[int | None, typer.Option(min=1, help="Trainings side by side; else two, memory allowing.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of verl's, for all trainings.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Only what needs no training.")] = False,
+    recipe: Annotated[Path, typer.Option(help="Folder with run.sh and its settings.")] = Path("recipe/demo"),
+    studies: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("recipe/studies"),
+) -> None:
+    """Train variants that differ in one setting, side by side, and tell which is better: a table, curves, JSON.
+
+    Before, what the rollouts of --run answer without training. A stopped study goes on where it was.
+    """
+    from codevision_ext.study.command import study as run_study  # noqa: PLC0415  other commands start without it
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        table = run_study(
+            name,
+            run=run,
+            out=out or Path("runs/studies") / name,
+            recipe=recipe,
+            studies=studies,
+            steps=steps,
+            seeds=seeds,
+            at_once=at_once,
+            settings=setting or (),
+            offline=offline,
+        )
+    except KeyboardInterrupt:
+        sys.stderr.write("codevision: stopped, nothing runs any more; the same command goes on from here\n")
+        sys.exit(130)
+    typer.echo(table)
+
+
+@app.command()
 def judge_check(
     labels: Annotated[Path, typer.Argument(help="JSON lines: question, answer, prediction, label, perhaps source.")],
     base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, such as http://localhost:8000/v1.")],

@@ -1,0 +1,59 @@
+"""How is a study shown? As a table, and as curves of its trainings."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from codevision_ext.evaluate.metrics import COLUMNS
+from codevision_ext.files import write_whole
+from codevision_ext.study.outcome import Findings, Outcome, curve
+from codevision_ext.study.plan import Plan
+from codevision_ext.study.train import Job
+
+CURVES = ("rollout/accuracy", "reward/must/mean", "rollout/tool_rate", "rollout/invalid_call_rate")
+_CAPTION = (
+    "% right; `transformed`: mean of the five transformed columns, and its least and most over the seeds; "
+    "`difference`: from the first line, with its 95 % interval and p (paired bootstrap); `must`: required operations done"
+)
+
+
+def markdown(findings: Findings) -> str:
+    """The table, with its question above and what its numbers are below."""
+    names = ("training", *COLUMNS, "transformed", "difference", "must", "tool", "calls that fail", "optional ops")
+    lines = [f"**{findings.question}** ({findings.steps} steps)", "", f"| {' | '.join(names)} |"]
+    lines.append("| --- |" + " ---: |" * (len(names) - 1))
+    for name, outcome in findings.outcomes.items():
+        lines.append(f"| {' | '.join([name, *_cells(outcome)])} |")
+    return "\n".join([*lines, "", _CAPTION, ""])
+
+
+def _cells(outcome: Outcome) -> list[str]:
+    shares = (outcome.must, outcome.tool_rate, outcome.failed_calls, outcome.optional_ops)
+    seeds = outcome.by_seed.values()
+    spread = f" ({100 * min(seeds):.1f} to {100 * max(seeds):.1f})" if len(seeds) > 1 else ""
+    told = outcome.difference
+    difference = f"{100 * told.value:+.1f} ({100 * told.low:+.1f} to {100 * told.high:+.1f}), p {told.p:.2g}" if told else ""
+    return [
+        *[f"{100 * outcome.columns[column].accuracy:.1f}" for column in COLUMNS],
+        f"{100 * outcome.transformed:.1f}{spread}",
+        difference,
+        *[f"{100 * share:.0f}" for share in shares],
+    ]
+
+
+def write(plan: Plan, findings: Findings, jobs: Sequence[Job], out: Path) -> str:
+    """Writes OUT/table.md and OUT/curves.png, and gives the table."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  slow to import
+
+    table = markdown(findings)
+    write_whole(out / "table.md", table.encode())
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 2).flat, CURVES, strict=True):
+        for training in plan.trainings:
+            points = curve([job for job in jobs if job.name == training], name)
+            if points:
+                axes.plot(points.keys(), points.values(), label=training, linewidth=1)
+        axes.set(title=name, xlabel="step")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+    figure.savefig(out / "curves.png", dpi=120)
+    return table
