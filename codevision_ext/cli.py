@@ -212,10 +212,10 @@ def compare(
 def study(
     name: Annotated[str, typer.Argument(help="Of a file in --studies: ablations, emergent, crop, beta or benefit.")],
     run: Annotated[Path, typer.Option(help="Run of the demo whose rows and checkpoints are used.")] = Path("runs/demo"),
-    out: Annotated[Path | None, typer.Option(help="Folder of the study, else runs/studies/NAME; goes on in it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write, else runs/studies/NAME; goes on in it.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of every training, in place of the study's.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2, in place of the study's.")] = None,
-    at_once: Annotated[int | None, typer.Option(min=1, help="Trainings side by side; else two, memory allowing.")] = None,
+    at_once: Annotated[int | None, typer.Option(min=1, help="Trainings side by side; else two, or one.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of verl's, for all trainings.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Only what needs no training.")] = False,
     recipe: Annotated[Path, typer.Option(help="Folder with run.sh and its settings.")] = Path("recipe/demo"),

@@ -5,4 +5,6 @@
     outcome.py   what came of each training, and how sure that is
     show.py      the table and the drawing
     records.py   questions that the rollouts of a run answer without training
+
+`command.py` does all of it in turn, for `codevision study`.
 """

@@ -69,7 +69,7 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _emergent(run: Path) -> str:
     header, rows = records.emergent(read_records(run / ROLLOUTS))
-    return _markdown(header, rows) if rows else f"No rollout of {run / ROLLOUTS} has an operation that no task requires.\n"
+    return _markdown(header, rows) if rows else f"{run / ROLLOUTS}: no operation that no task requires was done.\n"
 
 
 def _benefit(run: Path) -> str:

@@ -55,7 +55,7 @@ def read_plan(path: Path) -> Plan:
         return Plan.model_validate(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
     except OSError as error:
         known = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml")))
-        raise InputError(f"{path}: can't be read: {error.strerror}; studies are {known or 'not to be found'}") from error
+        raise InputError(f"{path}: can't be read: {error.strerror}; studies there: {known or 'none'}") from error
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: isn't YAML: {str(error).splitlines()[0]}") from error
     except ValidationError as error:

@@ -112,7 +112,8 @@ def crop() -> tuple[Row, list[Row]]:
         for errors in (np.zeros_like(slips), slips):
             regions = [_written(box, error, size) for box, error in zip(boxes, errors, strict=True)]
             for measure in SIMILARITIES.values():
-                cells.append(f"{fmean(measure(r, box) if r else 0.0 for r, box in zip(regions, boxes, strict=True)):.2f}")
+                pairs = zip(regions, boxes, strict=True)
+                cells.append(f"{fmean(measure(region, box) if region else 0.0 for region, box in pairs):.2f}")
         rows.append((f"{100 * target:g} %", str(frame), *cells))
     kinds = [f"{name}, {way}" for way in ("exact", "slips") for name in SIMILARITIES]
     return ("target's side", "frame", *kinds), rows

@@ -12,7 +12,8 @@ from codevision_ext.study.train import Job
 CURVES = ("rollout/accuracy", "reward/must/mean", "rollout/tool_rate", "rollout/invalid_call_rate")
 _CAPTION = (
     "% right; `transformed`: mean of the five transformed columns, and its least and most over the seeds; "
-    "`difference`: from the first line, with its 95 % interval and p (paired bootstrap); `must`: required operations done"
+    "`difference`: from the first line, with its 95 % interval and p (paired bootstrap); "
+    "`must`: required operations done"
 )
 
 
@@ -31,7 +32,8 @@ def _cells(outcome: Outcome) -> list[str]:
     seeds = outcome.by_seed.values()
     spread = f" ({100 * min(seeds):.1f} to {100 * max(seeds):.1f})" if len(seeds) > 1 else ""
     told = outcome.difference
-    difference = f"{100 * told.value:+.1f} ({100 * told.low:+.1f} to {100 * told.high:+.1f}), p {told.p:.2g}" if told else ""
+    low, high = (f"{100 * bound:+.1f}" for bound in (told.low, told.high)) if told else ("", "")
+    difference = f"{100 * told.value:+.1f} ({low} to {high}), p {told.p:.2g}" if told else ""
     return [
         *[f"{100 * outcome.columns[column].accuracy:.1f}" for column in COLUMNS],
         f"{100 * outcome.transformed:.1f}{spread}",

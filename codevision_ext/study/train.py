@@ -3,6 +3,8 @@
     OUT/NAME-SEED/launch.sh   the training, as a person would launch it
     OUT/NAME-SEED/done        the hash of the script that it was finished with
     OUT/NAME-SEED/...         what it leaves, as a run of the demo does: metrics.jsonl, rollouts/, log
+
+A training that was stopped begins anew: it takes minutes.
 """
 
 import hashlib

@@ -35,7 +35,7 @@ grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkp
 
 case $stage in
   data)
-    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 8000 --sft-rows 1900 --test-items 100 \
+    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 7500 --sft-rows 1900 --test-items 100 \
       --seed "$seed" --force "$@"
     ;;
   model)

@@ -12,18 +12,20 @@ from codevision_ext.study import records, show
 from codevision_ext.study.outcome import find
 from codevision_ext.study.plan import Plan, Training, read_plan
 from codevision_ext.study.train import Job, jobs_of, train
-from codevision_ext.types import Observed, Step, Task, TermScore
+from codevision_ext.types import EndReason, Observed, Step, Task, TermScore
 
 STUDIES = Path(__file__).parents[2] / "recipe" / "studies"
 
 
-def rollout(column: str, item: int, *, right: bool, ops: tuple[str, ...] = (), group: str = "g", step: int = 1) -> Record:
+def rollout(
+    column: str, item: int, *, right: bool, ops: tuple[str, ...] = (), group: str = "g", step: int = 1
+) -> Record:
     steps = (Step(ok=True, ops=ops),) if ops else ()
     return Record(
         group=group,
         id=f"{group}-{column}-{item}-{right}-{step}",
         task=Task(applied=()),
-        observed=Observed(correct=right, format=1.0, valid=True, end_reason="answer", steps=steps),
+        observed=Observed(correct=right, format=1.0, valid=True, end_reason=EndReason.ANSWER, steps=steps),
         column=column,
         step=step,
         references=(f"text {item}",),
@@ -84,7 +86,7 @@ def test_a_training_that_fails_is_named_with_its_error_and_its_neighbour_stays(r
 
 
 def test_a_run_without_the_checkpoint_says_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="sft: holds no checkpoint; `codevision demo --out .* --until sft` makes it"):
+    with pytest.raises(InputError, match=r"sft: holds no checkpoint; `codevision demo --out .* --until sft` makes it"):
         jobs_of(plan_of(full=Training()), tmp_path, tmp_path, tmp_path / "out")
 
 
@@ -94,7 +96,7 @@ def test_every_study_of_the_recipe_can_be_read(path: Path) -> None:
 
 
 def test_an_unknown_study_and_an_unknown_field_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing\.yaml: can't be read: .*; studies are ablations, "):
+    with pytest.raises(InputError, match=r"nothing\.yaml: can't be read: .*; studies there: ablations, "):
         read_plan(STUDIES / "nothing.yaml")
     (tmp_path / "x.yaml").write_text("question: q\nsteps: 1\ntrainings: {a: {begin: sft}}\n")
     with pytest.raises(InputError, match=r"x\.yaml: trainings\.a\.begin: "):
