@@ -81,10 +81,10 @@ def _crop(run: Path) -> str:  # noqa: ARG001  the same for every run
 
 
 def _beta(run: Path) -> str:
-    grid = compare(run / ROLLOUTS, RewardSettings(group_split="any"), {"beta": BETAS})
+    grid = compare(run / ROLLOUTS, RewardSettings(preset="upstream"), {"beta": BETAS})
     rows = [
         (
-            f"{effect.weights['beta']:g}" if effect.weights else "as published",
+            f"{effect.weights['beta']:g}" if effect.weights else "as released",
             "-" if effect.spearman is None else f"{effect.spearman:.4f}",
             str(effect.sign_flips),
             str(effect.wrong_above_right),
