@@ -4,6 +4,8 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -31,13 +33,8 @@ def demo(
     """Draw data, build a tiny model, train and evaluate it, and write a page about it; goes on where it was stopped."""
     from codevision_ext.demo import run_demo  # noqa: PLC0415  other commands start without it
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    try:
+    with _stoppable():
         run_demo(out, recipe=recipe, seed=seed, until=until)
-    except KeyboardInterrupt:
-        sys.stderr.write("codevision: stopped, nothing runs any more; the same command goes on from here\n")
-        sys.exit(130)
     typer.echo(out / "report.html" if until == "report" else out)
 
 
@@ -227,9 +224,7 @@ def study(
     """
     from codevision_ext.study.command import study as run_study  # noqa: PLC0415  other commands start without it
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    try:
+    with _stoppable():
         table = run_study(
             name,
             run=run,
@@ -242,9 +237,6 @@ def study(
             settings=setting or (),
             offline=offline,
         )
-    except KeyboardInterrupt:
-        sys.stderr.write("codevision: stopped, nothing runs any more; the same command goes on from here\n")
-        sys.exit(130)
     typer.echo(table)
 
 
@@ -431,6 +423,18 @@ def data(words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND ..."
     """Make, convert, check and measure data: the commands of `python -m data_prep`; `codevision data --help`."""
     sys.argv = ["codevision data", *(words or ())]
     import_module("data_prep.__main__").main()  # by name: the package itself doesn't know how its data is made
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP end the block, which leaves no process, and the command, with one sentence."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("codevision: stopped, nothing runs any more; the same command goes on from here\n")
+        sys.exit(130)
 
 
 def main() -> None:

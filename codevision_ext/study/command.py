@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from codevision_ext.errors import InputError
+from codevision_ext.evaluate.tables import markdown_table
 from codevision_ext.files import write_whole
 from codevision_ext.lab.grid import compare
 from codevision_ext.records import read_records
@@ -62,22 +63,21 @@ def _changed(plan: Plan, steps: int | None, seeds: str | None) -> Plan:
     return plan.model_copy(update=changes)
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return markdown_table(header, rows) + "\n"
 
 
 def _emergent(run: Path) -> str:
     header, rows = records.emergent(read_records(run / ROLLOUTS))
-    return _markdown(header, rows) if rows else f"{run / ROLLOUTS}: no operation that no task requires was done.\n"
+    return _table(header, rows) if rows else f"{run / ROLLOUTS}: no operation that no task requires was done.\n"
 
 
 def _benefit(run: Path) -> str:
-    return _markdown(*records.benefit(read_records(run / ROLLOUTS)))
+    return _table(*records.benefit(read_records(run / ROLLOUTS)))
 
 
 def _crop(run: Path) -> str:  # noqa: ARG001  the same for every run
-    return _markdown(*records.crop())
+    return _table(*records.crop())
 
 
 def _beta(run: Path) -> str:
@@ -92,7 +92,7 @@ def _beta(run: Path) -> str:
         for effect in grid.effects
     ]
     names = ("beta", "rank correlation of advantages", "sign flips", "groups with a wrong answer above a right one")
-    return f"{grid.rollouts:,} rollouts in {grid.groups:,} groups\n\n{_markdown(names, rows)}"
+    return f"{grid.rollouts:,} rollouts in {grid.groups:,} groups\n\n{_table(names, rows)}"
 
 
 _OFFLINE: dict[str, Callable[[Path], str]] = {

@@ -1,6 +1,5 @@
 """What came of each training, over its seeds, and is it more than chance? From the rollouts at its end."""
 
-import json
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,18 +72,6 @@ def find(plan: Plan, jobs: Sequence[Job], out: Path) -> Findings:
     findings = Findings(question=plan.question, steps=plan.steps, outcomes=outcomes)
     write_whole(out / "findings.json", _CODEC.dump(findings, indent=2) + b"\n")
     return findings
-
-
-def curve(jobs: Sequence[Job], name: str) -> dict[int, float]:
-    """A logged number by step, the mean over the jobs; empty where nothing was trained."""
-    values: dict[int, list[float]] = defaultdict(list)
-    for job in jobs:
-        path = job.folder / "metrics.jsonl"
-        for line in path.read_text().splitlines() if path.exists() else []:
-            logged = json.loads(line)
-            if name in logged["data"]:
-                values[logged["step"]].append(logged["data"][name])
-    return {step: fmean(them) for step, them in sorted(values.items())}
 
 
 def _outcome(name: str, played: Mapping[int, Sequence[Record]], first: Mapping[Item, float] | None) -> Outcome:

@@ -12,7 +12,8 @@ from codevision_ext.geometry import ORIENTATION_OPS
 from codevision_ext.ops import CORE_OPS, CROP, required
 from codevision_ext.records import Record
 from codevision_ext.rewards.similarity import SIMILARITIES
-from codevision_ext.rewards.terms import tool_benefit, used_any
+from codevision_ext.rewards.terms import benefit as measured_benefit
+from codevision_ext.rewards.terms import used_any
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, Size, box_in_pixels, scaled
 from codevision_ext.types import Box, Frame
 
@@ -72,7 +73,7 @@ def benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
     rows = []
     for kind, them in sorted(kinds.items()):
         both = [g for g in them if any(map(used_any, g)) and not all(map(used_any, g))]
-        gains = [tool_benefit(g, used_any) - tool_benefit(g, lambda r: not used_any(r)) for g in both]
+        gains = [max(measured_benefit(group), key=abs) for group in both]  # the same to every caller, 0 to the others
         every = [record for group in them for record in group]
         shares = [sum(gain > 0 for gain in gains), sum(gain == 0 for gain in gains), sum(gain < 0 for gain in gains)]
         rows.append(

@@ -1,11 +1,15 @@
 """How is a study shown? As a table, and as curves of its trainings."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from codevision_ext.evaluate.metrics import COLUMNS
+from codevision_ext.evaluate.tables import markdown_table
 from codevision_ext.files import write_whole
-from codevision_ext.study.outcome import Findings, Outcome, curve
+from codevision_ext.report.curves import Points, read_metrics
+from codevision_ext.study.outcome import Findings, Outcome
 from codevision_ext.study.plan import Plan
 from codevision_ext.study.train import Job
 
@@ -20,11 +24,8 @@ _CAPTION = (
 def markdown(findings: Findings) -> str:
     """The table, with its question above and what its numbers are below."""
     names = ("training", *COLUMNS, "transformed", "difference", "must", "tool", "calls that fail", "optional ops")
-    lines = [f"**{findings.question}** ({findings.steps} steps)", "", f"| {' | '.join(names)} |"]
-    lines.append("| --- |" + " ---: |" * (len(names) - 1))
-    for name, outcome in findings.outcomes.items():
-        lines.append(f"| {' | '.join([name, *_cells(outcome)])} |")
-    return "\n".join([*lines, "", _CAPTION, ""])
+    rows = [(name, *_cells(outcome)) for name, outcome in findings.outcomes.items()]
+    return f"**{findings.question}** ({findings.steps} steps)\n\n{markdown_table(names, rows)}\n\n{_CAPTION}\n"
 
 
 def _cells(outcome: Outcome) -> list[str]:
@@ -48,14 +49,23 @@ def write(plan: Plan, findings: Findings, jobs: Sequence[Job], out: Path) -> str
 
     table = markdown(findings)
     write_whole(out / "table.md", table.encode())
+    logged: dict[str, list[dict[str, Points]]] = defaultdict(list)
+    for job in jobs:
+        path = job.folder / "metrics.jsonl"
+        logged[job.name] += [read_metrics(path)] if path.exists() else []  # what is only measured logs nothing
     figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, name in zip(figure.subplots(2, 2).flat, CURVES, strict=True):
         for training in plan.trainings:
-            points = curve([job for job in jobs if job.name == training], name)
-            if points:
+            if points := _mean([series[name] for series in logged[training] if name in series]):
                 axes.plot(points.keys(), points.values(), label=training, linewidth=1)
         axes.set(title=name, xlabel="step")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
     figure.savefig(out / "curves.png", dpi=120)
     return table
+
+
+def _mean(seeds: Sequence[Points]) -> Points:
+    """Step by step, over the seeds that logged the step."""
+    steps = sorted({step for points in seeds for step in points})
+    return {step: fmean(points[step] for points in seeds if step in points) for step in steps}

@@ -1,13 +1,12 @@
 """How are the trainings of a study run? Each from a script of its own, some side by side, none twice.
 
     OUT/NAME-SEED/launch.sh   the training, as a person would launch it
-    OUT/NAME-SEED/done        the hash of the script that it was finished with
+    OUT/NAME-SEED/done        its last command: the script came to its end
     OUT/NAME-SEED/...         what it leaves, as a run of the demo does: metrics.jsonl, rollouts/, log
 
 A training that was stopped begins anew: it takes minutes.
 """
 
-import hashlib
 import shlex
 import shutil
 import time
@@ -19,7 +18,6 @@ from pathlib import Path
 from codevision_ext.demo import MEMORY_GB, claimed, environment, last_error, private_tmp
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
-from codevision_ext.files import write_whole
 from codevision_ext.processes import Command, available_bytes
 from codevision_ext.progress import Stages
 from codevision_ext.study.plan import Plan, Training
@@ -43,15 +41,10 @@ class Job:
     script: str
 
     @property
-    def key(self) -> str:
-        """Changes with whatever the training is launched with."""
-        return hashlib.sha256(self.script.encode()).hexdigest()[:16]
-
-    @property
     def done(self) -> bool:
         """Whether it was finished with this very script."""
-        note = self.folder / "done"
-        return note.is_file() and note.read_text() == self.key
+        launched = self.folder / "launch.sh"
+        return (self.folder / "done").exists() and launched.read_text(encoding="utf-8") == self.script
 
 
 def jobs_of(plan: Plan, run: Path, recipe: Path, out: Path, *, settings: Sequence[str] = ()) -> list[Job]:
@@ -113,9 +106,6 @@ def _run(jobs: Sequence[Job], out: Path, tmp: Path) -> None:
     with Command(words, env=environment(out, jobs[0].seed, tmp), log=out / "log") as command:
         while (status := command.poll()) is None:
             time.sleep(_POLL_S)
-    for job in jobs:
-        if (job.folder / "whole").exists():
-            write_whole(job.folder / "done", job.key.encode())
     broken = next((job for job in jobs if not job.done), None)
     if status or broken:
         log = (broken or jobs[0]).folder / "log"
@@ -133,7 +123,7 @@ def _script(
     start: Path,
     settings: Sequence[str],
 ) -> str:
-    """Only what the training depends on: its hash decides whether it is run again."""
+    """Only what the training depends on: with another script it is run again."""
     values = {"RUN": run, "FROM": start, "OUT": folder, "BY": training.by, "STEPS": plan.steps, "SEED": seed}
     words = [*plan.settings, *training.settings, f"data.val_max_samples={plan.items * len(COLUMNS)}", *settings]
     return "\n".join(
@@ -143,7 +133,7 @@ def _script(
             *[f"export {name}={shlex.quote(str(value))}" for name, value in values.items()],
             'export TMPDIR=${TMPDIR:-/tmp}/$$ && mkdir -p "$TMPDIR" && export RAY_TMPDIR=$TMPDIR',
             shlex.join(["bash", str(recipe / "run.sh"), "vary", *words]),
-            'touch "$OUT/whole"',
+            'touch "$OUT/done"',
             "",
         ]
     )
