@@ -72,8 +72,9 @@ soak: install
 docs: install
 	$(BIN)/python -m mkdocs build
 
+# Two files at a time: their processes' imports keep one core busy each
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check
