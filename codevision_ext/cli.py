@@ -4,6 +4,8 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -31,13 +33,8 @@ def demo(
     """Draw data, build a tiny model, train and evaluate it, and write a page about it; goes on where it was stopped."""
     from codevision_ext.demo import run_demo  # noqa: PLC0415  other commands start without it
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    try:
+    with _stoppable():
         run_demo(out, recipe=recipe, seed=seed, until=until)
-    except KeyboardInterrupt:
-        sys.stderr.write("codevision: stopped, nothing runs any more; the same command goes on from here\n")
-        sys.exit(130)
     typer.echo(out / "report.html" if until == "report" else out)
 
 
@@ -206,6 +203,41 @@ def compare(
     if plot is not None:
         comparing.draw(found, plot)
         sys.stderr.write(f"codevision: {plot} is written\n")
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="Of a file in --studies: ablations, emergent, crop, beta or benefit.")],
+    run: Annotated[Path, typer.Option(help="Run of the demo whose rows and checkpoints are used.")] = Path("runs/demo"),
+    out: Annotated[Path | None, typer.Option(help="Folder to write, else runs/studies/NAME; goes on in it.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of every training, in place of the study's.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2, in place of the study's.")] = None,
+    at_once: Annotated[int | None, typer.Option(min=1, help="Trainings side by side; else two, or one.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of verl's, for all trainings.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Only what needs no training.")] = False,
+    recipe: Annotated[Path, typer.Option(help="Folder with run.sh and its settings.")] = Path("recipe/demo"),
+    studies: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("recipe/studies"),
+) -> None:
+    """Train variants that differ in one setting, side by side, and tell which is better: a table, curves, JSON.
+
+    Before, what the rollouts of --run answer without training. A stopped study goes on where it was.
+    """
+    from codevision_ext.study.command import study as run_study  # noqa: PLC0415  other commands start without it
+
+    with _stoppable():
+        table = run_study(
+            name,
+            run=run,
+            out=out or Path("runs/studies") / name,
+            recipe=recipe,
+            studies=studies,
+            steps=steps,
+            seeds=seeds,
+            at_once=at_once,
+            settings=setting or (),
+            offline=offline,
+        )
+    typer.echo(table)
 
 
 @app.command()
@@ -391,6 +423,18 @@ def data(words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND ..."
     """Make, convert, check and measure data: the commands of `python -m data_prep`; `codevision data --help`."""
     sys.argv = ["codevision data", *(words or ())]
     import_module("data_prep.__main__").main()  # by name: the package itself doesn't know how its data is made
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP end the block, which leaves no process, and the command, with one sentence."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("codevision: stopped, nothing runs any more; the same command goes on from here\n")
+        sys.exit(130)
 
 
 def main() -> None:

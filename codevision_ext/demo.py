@@ -124,7 +124,7 @@ def run_demo(
     out = out.absolute()
     with claimed(out):
         pending = [stage for stage in stages if not _finished(out, stage, keys)]
-        with Stages(["check", *(stage.name for stage in stages)]) as shown, _private_tmp(out) as tmp:
+        with Stages(["check", *(stage.name for stage in stages)]) as shown, private_tmp(out) as tmp:
             if pending:
                 shown.start("check")
                 (check or preflight)(out, recipe, tmp)
@@ -181,7 +181,7 @@ def preflight(out: Path, recipe: Path, tmp: Path) -> None:
     if free < DISK_GB:
         raise InputError(f"{out}: {free:.1f} GB are free on this disk, the demo needs {DISK_GB:.0f}")
     words = [sys.executable, "-m", "codevision_ext.verl_adapter.check_recipe", str(recipe)]
-    checked = subprocess.run(words, capture_output=True, text=True, check=False, env=_environment(out, 0, tmp))
+    checked = subprocess.run(words, capture_output=True, text=True, check=False, env=environment(out, 0, tmp))
     if checked.returncode:
         raise InputError(last_error(checked.stderr) or f"{recipe}: its settings can't be read")
 
@@ -256,7 +256,7 @@ def _run(stage: Stage, out: Path, recipe: Path, seed: int, key: str, tmp: Path, 
     words = ["bash", str(recipe / "run.sh"), stage.name]
     _write_note(out, stage.name, note)
     began, looked, saved, where = time.monotonic(), -_MEMORY_S, 0.0, None
-    with Command(words, env=_environment(out, seed, tmp), log=log) as command:
+    with Command(words, env=environment(out, seed, tmp), log=log) as command:
         while True:
             status = command.poll()
             now = time.monotonic() - began
@@ -368,7 +368,7 @@ def _write_note(out: Path, name: str, note: Note) -> None:
         raise InfraError(f"{path}: can't be written: {error.strerror}") from error
 
 
-def _environment(out: Path, seed: int, tmp: Path) -> dict[str, str]:
+def environment(out: Path, seed: int, tmp: Path) -> dict[str, str]:
     """What the commands see: this interpreter's programs first, temporary files in `tmp`, no foreign Ray cluster."""
     ours = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -386,7 +386,7 @@ def _environment(out: Path, seed: int, tmp: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _private_tmp(out: Path) -> Iterator[Path]:
+def private_tmp(out: Path) -> Iterator[Path]:
     """A folder for temporary files that goes with the run; its path is short: a socket's may have 107 characters."""
     name = f"codevision-{os.getuid()}-{hashlib.sha256(str(out).encode()).hexdigest()[:8]}"
     tmp = Path(tempfile.gettempdir()) / name

@@ -14,6 +14,7 @@ from codevision_ext.evaluate.statistics import Difference, holm
 from codevision_ext.evaluate.suites import SUITES
 from codevision_ext.evaluate.suites.base import Suite, held_out
 from codevision_ext.evaluate.summary import Evaluation, ModeResult, differences, read_evaluation
+from codevision_ext.evaluate.tables import markdown_table
 from codevision_ext.records import Record, read_records
 
 SIGNIFICANT: Final = 0.05
@@ -151,15 +152,9 @@ def _rich(cell: Cell) -> Text:
 
 def markdown(comparison: Comparison) -> str:
     """A table for a README."""
-    lines = [
-        f"**{comparison.title}**",
-        "",
-        "| run | " + " | ".join(comparison.columns) + " |",
-        "| --- |" + " ---: |" * len(comparison.columns),
-    ]
-    for name, cells in zip(comparison.runs, comparison.cells, strict=True):
-        lines.append(f"| {name} | " + " | ".join(_plain(cell) for cell in cells) + " |")
-    return "\n".join([*lines, "", CAPTION])
+    named = zip(comparison.runs, comparison.cells, strict=True)
+    rows = [(name, *map(_plain, cells)) for name, cells in named]
+    return f"**{comparison.title}**\n\n{markdown_table(('run', *comparison.columns), rows)}\n\n{CAPTION}"
 
 
 def latex(comparison: Comparison) -> str:

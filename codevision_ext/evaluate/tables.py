@@ -1,5 +1,6 @@
 """What a person sees at the end of an evaluation: accuracies by column, and how the rollouts went."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from rich.console import Console
@@ -9,6 +10,12 @@ from codevision_ext.evaluate.metrics import Score
 from codevision_ext.evaluate.summary import ColumnResult, Evaluation
 
 _SHARES = ("invalid_share", "tool_rate", "call_success", "recovery", "faithful_crop", "truncated", "format")
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown, its first column to the left and the others to the right; no line break at its end."""
+    lines = (header, ("---", *["---:"] * (len(header) - 1)), *rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def show(evaluation: Evaluation, console: Console) -> None:

@@ -108,7 +108,6 @@ def build(
         raise InputError(f"--family {family}: unknown model family; known are {', '.join(FAMILIES)}")
     if hidden % 32 or vision_hidden % 32:
         raise InputError(f"widths {hidden} and {vision_hidden} must be multiples of 32")
-    heads = hidden // 32
     tokenizer = _train_tokenizer(texts, vocab_size)
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
     text_config = {
@@ -116,8 +115,8 @@ def build(
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
         "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads // 2 if heads % 2 == 0 else heads,  # shared, as in the models it stands for
+        "num_attention_heads": hidden // 32,
+        "num_key_value_heads": hidden // 32,
         "head_dim": 32,
         "max_position_embeddings": 8192,
         "initializer_range": 0.08,

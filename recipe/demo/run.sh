@@ -4,7 +4,7 @@
 # `codevision demo` runs the stages below in this order, each by this file. OUT holds what they make; DEVICE is cpu or gpu.
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-stage=${1:?which stage? data, model, letters, read, sft, grpo, eval or report}
+stage=${1:?which stage? data, model, letters, read, sft, grpo, eval, report or vary}
 shift
 seed=${SEED:-0} device=${DEVICE:-cpu}
 mkdir -p "${OUT:=runs/demo}/logs"
@@ -35,7 +35,7 @@ grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkp
 
 case $stage in
   data)
-    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 8000 --sft-rows 2200 --test-items 100 \
+    exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 7500 --sft-rows 1900 --test-items 100 \
       --seed "$seed" --force "$@"
     ;;
   model)
@@ -64,6 +64,16 @@ case $stage in
       --checkpoint base="$(last "$OUT/read")/huggingface" \
       --checkpoint sft="$(last "$OUT/sft")/huggingface" \
       --checkpoint rl="$(last "$OUT/grpo")/actor/huggingface" "$@"
+    ;;
+  vary) # one training of a study, in OUT: from the checkpoint FROM of the run RUN, STEPS steps BY grpo, sft or nothing
+    if [ "$BY" = sft ]; then
+      (sft "$RUN/data/sft.parquet" "$FROM" "$OUT/sft" data.train_batch_size=32 trainer.total_training_steps="$STEPS" trainer.total_epochs=1000)
+      FROM=$(last "$OUT/sft")/huggingface
+    fi
+    [ "$BY" = grpo ] || set -- "$@" trainer.val_only=true trainer.val_before_train=true
+    MODEL=$FROM grpo "$OUT/grpo" "$OUT/metrics.jsonl" codevision.records="$OUT/rollouts" \
+      data.train_files="$RUN/data/train.parquet" data.val_files="$RUN/data/test.parquet" \
+      trainer.total_training_steps="$STEPS" trainer.test_freq="$STEPS" trainer.save_freq=-1 "$@"
     ;;
   report)
     exec codevision report --inline "$OUT" "$@"

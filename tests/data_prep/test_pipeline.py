@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -13,7 +15,7 @@ from sets import wait_for
 
 from codevision_ext.errors import InfraError
 from data_prep.parcel import pack, shared_memory, unpack
-from data_prep.pipeline import in_order
+from data_prep.pipeline import SPAN, in_order, spread
 
 PICTURES = [os.urandom(70_001 * number) for number in range(4)]
 
@@ -56,7 +58,7 @@ def test_what_ends_a_worker_ends_the_run(item: str, error: type[Exception]) -> N
 
 ENDLESS = """
 import itertools
-from data_prep.pipeline import in_order
+from data_prep.pipeline import SPAN, in_order, spread
 
 if __name__ == "__main__":
     for item, _ in in_order(abs, itertools.count(), workers=2):
@@ -83,3 +85,18 @@ def _lives(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def draw(kind: str, *, count: int, start: int) -> Iterator[tuple[str, int, int]]:
+    yield from ((kind, row, os.getpid()) for row in range(start, start + count))
+
+
+def test_rows_that_several_processes_draw_are_those_of_one_in_order() -> None:
+    count = 3 * SPAN + 7
+    made = list(spread(partial(draw, "x"), count, workers=2))
+    assert [row[:2] for row in made] == [("x", row) for row in range(count)]
+    assert os.getpid() not in {pid for *_, pid in made}
+
+
+def test_a_few_rows_are_drawn_here_where_no_process_has_to_start() -> None:
+    assert {pid for *_, pid in spread(partial(draw, "x"), 7, workers=2)} == {os.getpid()}

@@ -99,6 +99,7 @@ def run(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.Tem
         *(f"data.train_files={data / 'train.parquet'}", f"data.val_files={data / 'val.parquet'}"),
         *(f"actor_rollout_ref.model.path={made.checkpoint(0)}", f"data.train_batch_size={PROMPTS}"),
         *(f"actor_rollout_ref.rollout.n={ROLLOUTS}", f"actor_rollout_ref.actor.ppo_mini_batch_size={PROMPTS}"),
+        "algorithm.rollout_correction.bypass_mode=false",  # so that the trainer says how far the engine is from it
         *("actor_rollout_ref.actor.optim.lr=1e-3", "actor_rollout_ref.actor.optim.lr_warmup_steps=0"),
         f"actor_rollout_ref.rollout.multi_turn.tool_config_path={DEMO / 'tool.yaml'}",
         "actor_rollout_ref.rollout.agent.agent_loop_manager_class=spy.SpyManager",

@@ -1,0 +1,104 @@
+"""What does `codevision study` do? Asks the records first, then trains, then compares."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from codevision_ext.errors import InputError
+from codevision_ext.evaluate.tables import markdown_table
+from codevision_ext.files import write_whole
+from codevision_ext.lab.grid import compare
+from codevision_ext.records import read_records
+from codevision_ext.rewards.settings import RewardSettings
+from codevision_ext.study import records
+from codevision_ext.study.outcome import find
+from codevision_ext.study.plan import Plan, read_plan
+from codevision_ext.study.show import write
+from codevision_ext.study.train import jobs_of, train
+
+BETAS = (0.0, 0.2, 0.5, 1.0, 2.0)
+ROLLOUTS = Path("rollouts") / "train.jsonl"
+
+
+def study(
+    name: str,
+    *,
+    run: Path,
+    out: Path,
+    recipe: Path,
+    studies: Path,
+    steps: int | None = None,
+    seeds: str | None = None,
+    at_once: int | None = None,
+    settings: Sequence[str] = (),
+    offline: bool = False,
+) -> str:
+    """Runs a study, or goes on with it, and gives its tables in Markdown; they are written to OUT/ as well.
+
+    Raises:
+        InputError: there is no such study, it or an option is wrong, or the run lacks what the study begins with.
+        InfraError: a training failed; those that were finished stay.
+    """
+    plan = _changed(read_plan(studies / f"{name}.yaml"), steps, seeds)
+    run, out, recipe = run.absolute(), out.absolute(), recipe.absolute()
+    told = _OFFLINE[name](run) if name in _OFFLINE else ""
+    if offline:
+        return told
+    jobs = jobs_of(plan, run, recipe, out, settings=settings)
+    train(jobs, out, at_once=at_once)
+    table = write(plan, find(plan, jobs, out), jobs, out)
+    if told:
+        write_whole(out / "offline.md", told.encode())
+    return f"{told}\n{table}" if told else table
+
+
+def _changed(plan: Plan, steps: int | None, seeds: str | None) -> Plan:
+    changes: dict[str, object] = {}
+    if steps is not None:
+        changes["steps"] = steps
+    if seeds is not None:
+        try:
+            changes["seeds"] = tuple(int(seed) for seed in seeds.split(","))
+        except ValueError:
+            raise InputError(f"--seeds {seeds}: must be whole numbers, separated by commas") from None
+    return plan.model_copy(update=changes)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return markdown_table(header, rows) + "\n"
+
+
+def _emergent(run: Path) -> str:
+    header, rows = records.emergent(read_records(run / ROLLOUTS))
+    return _table(header, rows) if rows else f"{run / ROLLOUTS}: no operation that no task requires was done.\n"
+
+
+def _benefit(run: Path) -> str:
+    return _table(*records.benefit(read_records(run / ROLLOUTS)))
+
+
+def _crop(run: Path) -> str:  # noqa: ARG001  the same for every run
+    return _table(*records.crop())
+
+
+def _beta(run: Path) -> str:
+    grid = compare(run / ROLLOUTS, RewardSettings(preset="upstream"), {"beta": BETAS})
+    rows = [
+        (
+            f"{effect.weights['beta']:g}" if effect.weights else "as released",
+            "-" if effect.spearman is None else f"{effect.spearman:.4f}",
+            str(effect.sign_flips),
+            str(effect.wrong_above_right),
+        )
+        for effect in grid.effects
+    ]
+    names = ("beta", "rank correlation of advantages", "sign flips", "groups with a wrong answer above a right one")
+    return f"{grid.rollouts:,} rollouts in {grid.groups:,} groups\n\n{_table(names, rows)}"
+
+
+_OFFLINE: dict[str, Callable[[Path], str]] = {
+    "emergent": _emergent,
+    "crop": _crop,
+    "beta": _beta,
+    "benefit": _benefit,
+}
+"""By study: what needs no training."""

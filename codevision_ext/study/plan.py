@@ -1,0 +1,63 @@
+"""What is a study? A question, and trainings of one length that differ in a setting or two."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yaml import YAMLError
+
+from codevision_ext.errors import InputError
+
+Name = Annotated[str, Field(pattern=r"^[\w ,.=+-]+$", max_length=40)]
+
+
+class Training(BaseModel):
+    """One of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: Literal["read", "sft"] = "sft"
+    """The checkpoint that it begins with: reads but has never seen the tool, or has learned how it is used."""
+    by: Literal["grpo", "sft", "nothing"] = "grpo"
+    """`sft`: as many steps of as many rows on the demonstrations. `nothing`: only measured."""
+    settings: tuple[str, ...] = ()
+    """verl's, as on its command line."""
+
+
+class Plan(BaseModel):
+    """The content of recipe/studies/NAME.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    question: str
+    steps: Annotated[int, Field(ge=1)]
+    """Of every training: all have seen as many rollouts at the end."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    """Of the order of the rows and of the sampling; the checkpoint that they start with is the same."""
+    items: Annotated[int, Field(ge=1)] = 50
+    """Items of the transformed benchmark that every training is measured on at its end, in all six columns."""
+    settings: tuple[str, ...] = ()
+    """verl's, of all trainings."""
+    trainings: Annotated[Mapping[Name, Training], Field(min_length=1)]
+    """By name; the others are compared with the first."""
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a YAML file.
+
+    Raises:
+        InputError: it can't be read, or a field is missing, unknown or wrong; names file and field.
+    """
+    try:
+        return Plan.model_validate(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
+    except OSError as error:
+        known = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml")))
+        raise InputError(f"{path}: can't be read: {error.strerror}; studies there: {known or 'none'}") from error
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: isn't YAML: {str(error).splitlines()[0]}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
