@@ -65,15 +65,22 @@ case $stage in
       --checkpoint sft="$(last "$OUT/sft")/huggingface" \
       --checkpoint rl="$(last "$OUT/grpo")/actor/huggingface" "$@"
     ;;
-  vary) # one training of a study, in OUT: from the checkpoint FROM of the run RUN, STEPS steps BY grpo, sft or nothing
-    if [ "$BY" = sft ]; then
-      (sft "$RUN/data/sft.parquet" "$FROM" "$OUT/sft" data.train_batch_size=32 trainer.total_training_steps="$STEPS" trainer.total_epochs=1000)
-      FROM=$(last "$OUT/sft")/huggingface
-    fi
-    [ "$BY" = grpo ] || set -- "$@" trainer.val_only=true trainer.val_before_train=true
-    MODEL=$FROM grpo "$OUT/grpo" "$OUT/metrics.jsonl" codevision.records="$OUT/rollouts" \
-      data.train_files="$RUN/data/train.parquet" data.val_files="$RUN/data/test.parquet" \
-      trainer.total_training_steps="$STEPS" trainer.test_freq="$STEPS" trainer.save_freq=-1 "$@"
+  vary) # one training of a study: STEPS steps BY grpo, sft or nothing from the checkpoint FROM, on the rows of the run RUN
+    case $BY in
+      grpo)
+        MODEL=$FROM grpo "$OUT/grpo" "$OUT/metrics.jsonl" codevision.records="$OUT/rollouts" \
+          data.train_files="$RUN/data/train.parquet" data.val_files="$RUN/data/test.parquet" \
+          trainer.total_training_steps="$STEPS" trainer.save_freq="$STEPS" trainer.test_freq=-1 "$@"
+        end=$(last "$OUT/grpo")/actor/huggingface
+        ;;
+      sft)
+        (sft "$RUN/data/sft.parquet" "$FROM" "$OUT/sft" data.train_batch_size=32 \
+          trainer.total_training_steps="$STEPS" trainer.total_epochs=1000)
+        end=$(last "$OUT/sft")/huggingface
+        ;;
+      nothing) end=$FROM ;;
+    esac
+    ln -s "$end" "$OUT/checkpoint"
     ;;
   report)
     exec codevision report --inline "$OUT" "$@"
