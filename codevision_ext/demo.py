@@ -33,6 +33,7 @@ from codevision_ext.evaluate.metrics import read_results, write_results
 from codevision_ext.files import write_whole
 from codevision_ext.processes import Command, available_bytes, end_marked
 from codevision_ext.progress import Stages
+from codevision_ext.report.curves import read_metrics
 
 MEMORY_GB = 9.0
 """Free memory that the demo wants before it starts, 10^9 bytes."""
@@ -121,7 +122,7 @@ def run_demo(
         raise InputError(f"--until {until}: no such stage; there are {', '.join(names)}")
     stages = STAGES[: names.index(until) + 1]
     keys = stage_keys(recipe, seed)
-    out = out.absolute()
+    out = out.resolve()  # by one name: what a killed run left is found by it
     with claimed(out):
         pending = [stage for stage in stages if not _finished(out, stage, keys)]
         with Stages(["check", *(stage.name for stage in stages)]) as shown, private_tmp(out) as tmp:
@@ -212,9 +213,9 @@ def claimed(out: Path) -> Iterator[None]:
 
 
 def last_error(log: str) -> str:
-    """The last line of a log that says what went wrong, one of ours before any other; empty when there is none."""
+    """The last line of a log that says what went wrong, ours before Python's before Ray's; empty when there is none."""
     lines = [_PREFIX.sub("", line).strip() for line in _COLOUR.sub("", log).splitlines()]
-    for pattern in (_OURS, _ANY):
+    for pattern in (_OURS, _ANY, _RAYS):
         for line in reversed(lines):
             if found := pattern.search(line):
                 return found["said"].strip()
@@ -226,6 +227,8 @@ _PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) |^\[rank\d+\]: ")
 """Written before a line by Ray and by torchrun."""
 _OURS = re.compile(r"(?:codevision_ext\.errors\.\w+|^codevision|^data_prep): (?P<said>.+)")
 _ANY = re.compile(r"^(?P<said>[\w.]*(?:Error|Exception|Exit|Killed)\w*: .+)")
+_RAYS = re.compile(r"^\[[\d-]+ [\d:,]+ [EF] \d+ \d+\] (?:\([^)]*\) )?\S+: (?P<said>.+)")
+"""What Ray's own processes say at ERROR and FATAL."""
 
 
 def steps_done(log: str) -> tuple[int, int] | None:
@@ -279,9 +282,11 @@ def _run(stage: Stage, out: Path, recipe: Path, seed: int, key: str, tmp: Path, 
 
 
 def _reason(log: str, status: int) -> str:
-    if status < 0:
-        return f"it was ended by signal {-status}" + (", perhaps for want of memory" if status == -9 else "")
-    return (last_error(log) or f"exit status {status}").rstrip(".")
+    said = last_error(log) if status > 0 else ""
+    signal = -status if status < 0 else status - 128  # as bash tells it
+    if not said and signal > 0:
+        return f"it was ended by signal {signal}" + (", perhaps for want of memory" if signal == 9 else "")
+    return (said or f"exit status {status}").rstrip(".")
 
 
 def _where(stage: Stage, out: Path, log: str) -> tuple[int, int, str] | None:
@@ -304,10 +309,11 @@ def median_step_s(path: Path) -> float:
     """Median seconds of a training step, the first, which warms up, left out.
 
     Raises:
-        InfraError: fewer than two steps were logged.
+        InfraError: fewer than two steps were timed.
+        InputError: a line isn't one of verl's file logger; names it.
     """
-    steps = [json.loads(line)["data"] for line in path.read_text().splitlines()] if path.exists() else []
-    times = [step["timing_s/step"] for step in steps if "timing_s/step" in step]
+    steps = read_metrics(path).get("timing_s/step", {}) if path.exists() else {}
+    times = [steps[step] for step in sorted(steps)]
     if len(times) < 2:
         raise InfraError(f"{path}: {len(times)} steps were timed, at least two are needed")
     return float(statistics.median(times[1:]))
@@ -387,13 +393,20 @@ def environment(out: Path, seed: int, tmp: Path) -> dict[str, str]:
 
 @contextmanager
 def private_tmp(out: Path) -> Iterator[Path]:
-    """A folder for temporary files that goes with the run; its path is short: a socket's may have 107 characters."""
+    """A folder for temporary files that goes with the run; its path is short: a socket's may have 107 characters.
+
+    Raises:
+        InputError: it can't be made.
+    """
     name = f"codevision-{os.getuid()}-{hashlib.sha256(str(out).encode()).hexdigest()[:8]}"
     tmp = Path(tempfile.gettempdir()) / name
     if len(str(tmp)) > 40:
         tmp = Path("/tmp") / name
     shutil.rmtree(tmp, ignore_errors=True)  # of a run that was killed
-    tmp.mkdir(mode=0o700)
+    try:
+        tmp.mkdir(mode=0o700)
+    except OSError as error:
+        raise InputError(f"{tmp}: can't be made for temporary files: {error.strerror}") from error
     try:
         yield tmp
     finally:

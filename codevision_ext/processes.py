@@ -19,6 +19,8 @@ from typing import Self
 
 import psutil
 
+from codevision_ext.errors import InfraError
+
 _PR_SET_CHILD_SUBREAPER = 36
 _GRACE_S = 10.0
 """Between asking a process to end and killing it."""
@@ -28,16 +30,25 @@ _POLL_S = 0.1
 class Command:
     """One running command: `with Command(words, env=..., log=...) as command: command.poll()`.
 
-    Leaving the block ends whatever of the tree still runs. Children that this process had before aren't touched.
+    Leaving the block ends whatever of the tree still runs. Children that this process had before aren't touched. Raises
+    InfraError where it can't be started.
     """
 
     def __init__(self, words: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._others = set(_descendants())
-        with log.open("ab") as out:
-            self._child = subprocess.Popen(  # its own session: Ctrl-C reaches this process, which ends the tree
-                words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        try:
+            with log.open("ab") as out:
+                self._child = subprocess.Popen(  # its own session: Ctrl-C reaches this process, which ends the tree
+                    words,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise InfraError(f"{words[0]}, with its log in {log}, can't be started: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         return self

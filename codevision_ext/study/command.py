@@ -4,16 +4,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from codevision_ext.errors import InputError
+from codevision_ext.evaluate.run import finished, read_cases
 from codevision_ext.evaluate.tables import markdown_table
 from codevision_ext.files import write_whole
 from codevision_ext.lab.grid import compare
-from codevision_ext.records import read_records
+from codevision_ext.records import Record, RecordWriter, read_records
 from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.study import records
 from codevision_ext.study.outcome import find
 from codevision_ext.study.plan import Plan, read_plan
 from codevision_ext.study.show import write
-from codevision_ext.study.train import jobs_of, train
+from codevision_ext.study.train import Job, jobs_of, train
+from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
 
 BETAS = (0.0, 0.2, 0.5, 1.0, 2.0)
 ROLLOUTS = Path("rollouts") / "train.jsonl"
@@ -41,14 +43,39 @@ def study(
     plan = _changed(read_plan(studies / f"{name}.yaml"), steps, seeds)
     run, out, recipe = run.absolute(), out.absolute(), recipe.absolute()
     told = _OFFLINE[name](run) if name in _OFFLINE else ""
+    if offline and not told:
+        raise InputError(f"--offline: {name} has nothing to tell without training; {', '.join(_OFFLINE)} have")
     if offline:
         return told
     jobs = jobs_of(plan, run, recipe, out, settings=settings)
     train(jobs, out, at_once=at_once)
-    table = write(plan, find(plan, jobs, out), jobs, out)
+    table = write(plan, find(plan, jobs, _measure(plan, jobs, run, recipe), out), jobs, out)
     if told:
         write_whole(out / "offline.md", told.encode())
     return f"{told}\n{table}" if told else table
+
+
+def _measure(plan: Plan, jobs: Sequence[Job], run: Path, recipe: Path) -> list[list[Record]]:
+    """Rollouts of every checkpoint on the same items, all scored as the recipe has it; none is played twice."""
+    use_cpu_if_no_cuda()
+    from codevision_ext.verl_adapter.evaluation import Sitting, play  # noqa: PLC0415  after the device is settled
+    from codevision_ext.verl_adapter.recipe import read_rules  # noqa: PLC0415
+
+    cases = read_cases(run / "data" / "test.parquet", plan.items)
+    sittings = [
+        Sitting(
+            name=job.folder.name,
+            checkpoint=job.checkpoint.resolve(),
+            mode="tool_on",
+            seed=job.seed,
+            out=RecordWriter(job.folder / "rollouts", "val"),
+        )
+        for job in jobs
+    ]
+    left = [sitting for sitting in sittings if len(finished(sitting.out.path, rollouts=1)) < len(cases)]
+    if left:
+        play(left, cases, read_rules(recipe / "grpo.yaml"), resume=True)
+    return [list(read_records(sitting.out.path)) for sitting in sittings]
 
 
 def _changed(plan: Plan, steps: int | None, seeds: str | None) -> Plan:

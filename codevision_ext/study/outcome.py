@@ -1,4 +1,4 @@
-"""What came of each training, over its seeds, and is it more than chance? From the rollouts at its end."""
+"""What came of each training, over its seeds, and is it more than chance? From the rollouts of its checkpoint."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -11,7 +11,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import COLUMNS, TRANSFORMED, Column, Score
 from codevision_ext.evaluate.statistics import Difference, paired
 from codevision_ext.files import write_whole
-from codevision_ext.records import Record, read_records
+from codevision_ext.records import Record
 from codevision_ext.rewards.terms import used_optional
 from codevision_ext.study.plan import Plan
 from codevision_ext.study.train import Job
@@ -56,15 +56,21 @@ class Findings:
 _CODEC: Codec[Findings] = Codec(Findings)
 
 
-def find(plan: Plan, jobs: Sequence[Job], out: Path) -> Findings:
-    """Reads what the trainings left, and writes OUT/findings.json.
+def find(plan: Plan, jobs: Sequence[Job], measured: Sequence[Sequence[Record]], out: Path) -> Findings:
+    """Compares them, and writes OUT/findings.json.
+
+    Args:
+        plan: What was trained.
+        jobs: Every training with every seed.
+        measured: The rollouts of each one's checkpoint.
+        out: The study's folder.
 
     Raises:
-        InputError: a training left no rollouts, or a column has none.
+        InputError: a column has no valid rollout.
     """
-    played: dict[str, dict[int, list[Record]]] = defaultdict(dict)
-    for job in jobs:
-        played[job.name][job.seed] = list(read_records(job.folder / "rollouts" / "val.jsonl"))
+    played: dict[str, dict[int, Sequence[Record]]] = defaultdict(dict)
+    for job, records in zip(jobs, measured, strict=True):
+        played[job.name][job.seed] = records
     first = _items([r for records in played[next(iter(plan.trainings))].values() for r in records])
     outcomes = {}
     for number, name in enumerate(plan.trainings):

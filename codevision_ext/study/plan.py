@@ -24,7 +24,7 @@ class Training(BaseModel):
     by: Literal["grpo", "sft", "nothing"] = "grpo"
     """`sft`: as many steps of as many rows on the demonstrations. `nothing`: only measured."""
     settings: tuple[str, ...] = ()
-    """verl's, as on its command line."""
+    """verl's, as on the command line of GRPO."""
 
 
 class Plan(BaseModel):

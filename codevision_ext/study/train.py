@@ -1,8 +1,8 @@
 """How are the trainings of a study run? Each from a script of its own, some side by side, none twice.
 
-    OUT/NAME-SEED/launch.sh   the training, as a person would launch it
-    OUT/NAME-SEED/done        its last command: the script came to its end
-    OUT/NAME-SEED/...         what it leaves, as a run of the demo does: metrics.jsonl, rollouts/, log
+    OUT/NAME-SEED/launch.sh    the training, as a person would launch it
+    OUT/NAME-SEED/checkpoint   its end, a link
+    OUT/NAME-SEED/...          what else it leaves, as a run of the demo does: metrics.jsonl, rollouts/, log
 
 A training that was stopped begins anew: it takes minutes.
 """
@@ -17,18 +17,20 @@ from pathlib import Path
 
 from codevision_ext.demo import MEMORY_GB, claimed, environment, last_error, private_tmp
 from codevision_ext.errors import InfraError, InputError
-from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.processes import Command, available_bytes
 from codevision_ext.progress import Stages
 from codevision_ext.study.plan import Plan, Training
 
 _POLL_S = 0.2
 _SIDE_BY_SIDE = """
-started=() status=0
-for script in "$@"; do bash "$script" >"${script%/*}/log" 2>&1 & started+=($!); done
-for one in "${started[@]}"; do wait "$one" || status=$?; done
-exit $status
+for script in "${@:2}"; do
+  while [ "$(jobs -rp | wc -l)" -ge "$1" ]; do wait -n || break 2; done
+  bash "$script" >"${script%/*}/log" 2>&1 &
+done
+wait
 """
+"""$1 of the scripts at a time; behind one that failed no other is begun. In bash, since `Command` ends all that its own
+process started: two of them would end each other's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +43,15 @@ class Job:
     script: str
 
     @property
+    def checkpoint(self) -> Path:
+        """Where its end is, once it is done."""
+        return self.folder / "checkpoint"
+
+    @property
     def done(self) -> bool:
         """Whether it was finished with this very script."""
         launched = self.folder / "launch.sh"
-        return (self.folder / "done").exists() and launched.read_text(encoding="utf-8") == self.script
+        return self.checkpoint.exists() and launched.read_text(encoding="utf-8") == self.script
 
 
 def jobs_of(plan: Plan, run: Path, recipe: Path, out: Path, *, settings: Sequence[str] = ()) -> list[Job]:
@@ -88,29 +95,23 @@ def train(jobs: Sequence[Job], out: Path, *, at_once: int | None = None) -> None
             shown.skip("train", "done before")
             return
         shown.start("train")
-        shown.advance(len(jobs) - len(left), len(jobs))
-        for start in range(0, len(left), at_once):
-            some = left[start : start + at_once]
-            _run(some, out, tmp)
-            shown.advance(len(jobs) - len(left) + start + len(some), len(jobs), some[-1].folder.name)
-
-
-def _run(jobs: Sequence[Job], out: Path, tmp: Path) -> None:
-    for job in jobs:
-        if job.folder.exists():
-            shutil.rmtree(job.folder)
-        job.folder.mkdir(parents=True)
-        (job.folder / "launch.sh").write_text(job.script, encoding="utf-8")
-    scripts = [str(job.folder / "launch.sh") for job in jobs]
-    words = ["bash", "-c", _SIDE_BY_SIDE, "side_by_side", *scripts]
-    with Command(words, env=environment(out, jobs[0].seed, tmp), log=out / "log") as command:
-        while (status := command.poll()) is None:
-            time.sleep(_POLL_S)
-    broken = next((job for job in jobs if not job.done), None)
-    if status or broken:
-        log = (broken or jobs[0]).folder / "log"
-        said = last_error(log.read_text(errors="replace")) if log.exists() else ""
-        raise InfraError(f"{log.parent.name} failed: {said or f'exit status {status}'}; the log is {log}")
+        scripts = []
+        for job in left:
+            if job.folder.exists():
+                shutil.rmtree(job.folder)
+            job.folder.mkdir(parents=True)
+            (job.folder / "launch.sh").write_text(job.script, encoding="utf-8")
+            scripts.append(str(job.folder / "launch.sh"))
+        words = ["bash", "-c", _SIDE_BY_SIDE, "side_by_side", str(at_once), *scripts]
+        with Command(words, env=environment(out, left[0].seed, tmp), log=out / "log") as command:
+            while command.poll() is None:
+                shown.advance(sum(job.done for job in jobs), len(jobs))
+                time.sleep(_POLL_S)
+        logs = [job.folder / "log" for job in left if not job.done]
+        if logs:
+            log = next((log for log in logs if log.exists()), out / "log")
+            said = last_error(log.read_text(errors="replace"))
+            raise InfraError(f"{log.parent.name} failed: {said or 'it says no error'}; the log is {log}")
 
 
 def _script(
@@ -125,15 +126,13 @@ def _script(
 ) -> str:
     """Only what the training depends on: with another script it is run again."""
     values = {"RUN": run, "FROM": start, "OUT": folder, "BY": training.by, "STEPS": plan.steps, "SEED": seed}
-    words = [*plan.settings, *training.settings, f"data.val_max_samples={plan.items * len(COLUMNS)}", *settings]
     return "\n".join(
         [
             "#!/usr/bin/env bash",
             "set -euo pipefail",
             *[f"export {name}={shlex.quote(str(value))}" for name, value in values.items()],
             'export TMPDIR=${TMPDIR:-/tmp}/$$ && mkdir -p "$TMPDIR" && export RAY_TMPDIR=$TMPDIR',
-            shlex.join(["bash", str(recipe / "run.sh"), "vary", *words]),
-            'touch "$OUT/done"',
+            shlex.join(["bash", str(recipe / "run.sh"), "vary", *plan.settings, *training.settings, *settings]),
             "",
         ]
     )

@@ -90,10 +90,14 @@ def unknown(ours: Mapping[str, Any], known: Mapping[str, Any], above: str = "") 
 
 
 def main() -> None:
-    """Checks every config of the recipe; what is wrong is one sentence on stderr and exit code 2."""
+    """Checks every config of the recipe and its tool; what is wrong is one sentence on stderr and exit code 2."""
+    from codevision_ext.verl_adapter.recipe import read_tool_config  # noqa: PLC0415  it composes with this module
+
+    folder = Path(sys.argv[1])
     try:
         for name in BASES:
-            load(Path(sys.argv[1]), name)
+            load(folder, name)
+        read_tool_config(folder / "tool.yaml")
     except CodeVisionError as error:
         sys.stderr.write(f"codevision: {error}\n")
         sys.exit(2)

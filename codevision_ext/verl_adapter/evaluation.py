@@ -1,7 +1,8 @@
 """Measures checkpoints on a real engine: the stages behind `codevision eval`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,15 +20,28 @@ from codevision_ext.evaluate.metrics import (
     merge_results,
     read_results,
 )
-from codevision_ext.evaluate.run import evaluate, read_cases
+from codevision_ext.evaluate.run import Case, Rules, evaluate, read_cases
 from codevision_ext.progress import Stages
-from codevision_ext.records import RecordWriter
+from codevision_ext.records import Record, RecordWriter
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.verl_adapter.checkpoint import check_alike
 from codevision_ext.verl_adapter.recipe import read_rules
 from codevision_ext.verl_adapter.sandbox_pool import open_sandbox
 
 PACKAGES = ("codevision_ext", "verl", "torch", "transformers", "sglang")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sitting:
+    """One checkpoint that plays every case once, with the tool or without."""
+
+    name: str
+    """As progress shows it."""
+    checkpoint: Path
+    mode: ToolMode
+    seed: int
+    """Of the sampling; see `engine.Engine` for what it can't promise."""
+    out: RecordWriter
 
 
 def measure(
@@ -63,50 +77,87 @@ def measure(
     modes = read_modes(tools)
     rules = read_rules(recipe)
     cases = read_cases(data, limit)
-    first = next(iter(folders.values()))
-    for folder in folders.values():
-        check_alike(first, folder)
     path = out / "results.json"
     if path.exists():
         read_results(path)  # a file that can't be merged is said before the work, not behind it
-    scores: dict[Checkpoint, dict[ToolMode, dict[Column, Score]]] = {name: {} for name in folders}
-    names = [f"{name} {mode}" for name in folders for mode in modes]
-
-    from codevision_ext.verl_adapter.engine import Engine  # noqa: PLC0415  # SGLang takes long to import
-
-    async def play_all(engine: Engine, sandbox: Backend, stages: Stages) -> None:
-        tool = CodeTool(sandbox, rules.tool.max_text_chars, rules.tool.keep_variables)
-        for name, folder in folders.items():
-            for at, mode in enumerate(modes):
-                stages.start(f"{name} {mode}")
-                if at == 0:
-                    await engine.load(folder)
-                records = await evaluate(
-                    cases,
-                    policy=lambda seed: engine.policy(seed, temperature=temperature),
-                    codec=engine.codec,
-                    tool=tool if mode == "tool_on" else None,
-                    limits=rules.limits,
-                    settings=rules.settings,
-                    out=RecordWriter(out / "eval", f"{name}_{mode}"),
-                    seed=seed,
-                    progress=stages.advance,
-                )
-                scores[name][mode] = by_column(records)
-                stages.done(_note(scores[name][mode]))
-
-    with Stages(["engine", *names]) as stages:
-        stages.start("engine")
-        with (
-            open_sandbox(rules.tool) as sandbox,
-            Engine(first, context=rules.context, seed=seed) as engine,
-        ):
-            asyncio.run(play_all(engine, sandbox, stages))
+    sittings = [
+        Sitting(
+            name=f"{name} {mode}",
+            checkpoint=folder,
+            mode=mode,
+            seed=seed,
+            out=RecordWriter(out / "eval", f"{name}_{mode}"),
+        )
+        for name, folder in folders.items()
+        for mode in modes
+    ]
+    played = iter(play(sittings, cases, rules, temperature=temperature))
+    scores = {name: {mode: by_column(next(played)) for mode in modes} for name in folders}
     merge_results(path, scores, seed, {package: version(package) for package in PACKAGES})
     return path
 
 
-def _note(scores: dict[Column, Score]) -> str:
+def play(
+    sittings: Sequence[Sitting],
+    cases: Sequence[Case],
+    rules: Rules,
+    *,
+    temperature: float = 1.0,
+    resume: bool = False,
+) -> list[list[Record]]:
+    """Plays them in turn in one engine; each one's records are written as soon as it is done, and given in order.
+
+    Args:
+        sittings: One at least, their checkpoints of one architecture and tokenizer.
+        cases: Rows of the transformed benchmark.
+        rules: How they are played.
+        temperature: Of the sampling; 0: greedy.
+        resume: As `evaluate` has it.
+
+    Raises:
+        InputError: the checkpoints differ, or a column has no valid rollout.
+        InfraError: the engine or the sandbox broke.
+    """
+    first = sittings[0].checkpoint
+    for sitting in sittings:
+        check_alike(first, sitting.checkpoint)
+
+    from codevision_ext.verl_adapter.engine import Engine  # noqa: PLC0415  # SGLang takes long to import
+
+    async def play_all(engine: Engine, sandbox: Backend, stages: Stages) -> list[list[Record]]:
+        tool = CodeTool(sandbox, rules.tool.max_text_chars, rules.tool.keep_variables)
+        played, loaded = [], None
+        for sitting in sittings:
+            stages.start(sitting.name)
+            if sitting.checkpoint != loaded:
+                await engine.load(sitting.checkpoint)
+                loaded = sitting.checkpoint
+            records = await evaluate(
+                cases,
+                policy=lambda seed: engine.policy(seed, temperature=temperature),
+                codec=engine.codec,
+                tool=tool if sitting.mode == "tool_on" else None,
+                limits=rules.limits,
+                settings=rules.settings,
+                out=sitting.out,
+                seed=sitting.seed,
+                resume=resume,
+                progress=stages.advance,
+            )
+            played.append(records)
+            stages.done(_note(by_column(records)))
+        return played
+
+    with Stages(["engine", *[sitting.name for sitting in sittings]]) as stages:
+        stages.start("engine")
+        with (
+            open_sandbox(rules.tool) as sandbox,
+            Engine(first, context=rules.context, seed=sittings[0].seed) as engine,
+        ):
+            return asyncio.run(play_all(engine, sandbox, stages))
+
+
+def _note(scores: Mapping[Column, Score]) -> str:
     turned = Score.mean(scores[column] for column in TRANSFORMED)
     return f"source {scores['source'].accuracy:.0%}, transformed {turned.accuracy:.0%}"
 

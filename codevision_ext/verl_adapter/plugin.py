@@ -5,6 +5,8 @@ below runs when verl imports the module that owns a registry, and a process that
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable
 from types import ModuleType
 
@@ -14,6 +16,11 @@ from codevision_ext.verl_adapter import torchvision_cpu
 from codevision_ext.verl_adapter.device import CPU_ENVIRONMENT
 
 PACKAGE = "codevision_ext.verl_adapter"
+# SGLang ends its server by SIGQUIT when its scheduler has died; what a script starts in the background has that
+# ignored and would wait for ever. Only a main thread may set it; a run's other processes inherit it from the first.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
 ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 

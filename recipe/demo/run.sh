@@ -19,18 +19,22 @@ if [ "$device" = cpu ] && [ "$(env -u OMP_NUM_THREADS nproc)" -gt 1 ]; then rank
 last() { # FOLDER: the last step that verl saved there
   echo "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")"
 }
+q() { # PATH: as Hydra reads it, whatever characters are in it
+  local quote="'"
+  echo "'${1//$quote/\\$quote}'"
+}
 sft() { # FILE MODEL FOLDER [settings]: supervised fine-tuning; resumes from the last checkpoint in FOLDER
   VERL_FILE_LOGGER_PATH=$OUT/logs/$stage.jsonl exec torchrun --standalone --nproc-per-node "$ranks" \
     -m verl.trainer.sft_trainer --config-path "$recipe" --config-name sft \
-    data.train_files="$1" model.path="$2" trainer.default_local_dir="$3" "${@:4}"
+    data.train_files="$(q "$1")" model.path="$(q "$2")" trainer.default_local_dir="$(q "$3")" "${@:4}"
 }
 grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkpoint
   VERL_FILE_LOGGER_PATH=$2 TENSORBOARD_DIR=$OUT/tensorboard python -m verl.trainer.main_ppo \
     --config-path "$recipe" --config-name grpo device="$device" \
-    actor_rollout_ref.model.path="${MODEL:-$(last "$OUT/sft")/huggingface}" \
-    actor_rollout_ref.rollout.multi_turn.tool_config_path="$recipe/tool.yaml" \
-    data.train_files="$OUT/data/train.parquet" data.val_files="$OUT/data/val.parquet" data.seed="$seed" \
-    trainer.default_local_dir="$1" "${@:3}"
+    actor_rollout_ref.model.path="$(q "${MODEL:-$(last "$OUT/sft")/huggingface}")" \
+    actor_rollout_ref.rollout.multi_turn.tool_config_path="$(q "$recipe/tool.yaml")" \
+    data.train_files="$(q "$OUT/data/train.parquet")" data.val_files="$(q "$OUT/data/val.parquet")" data.seed="$seed" \
+    trainer.default_local_dir="$(q "$1")" "${@:3}"
 }
 
 case $stage in
@@ -42,8 +46,8 @@ case $stage in
     exec codevision tiny-model --family qwen2_5_vl --hidden 128 --layers 2 --vision-hidden 64 --vision-layers 2 \
       --max-pixels 7056 --out "$OUT/model" --seed "$seed" --force "$@"
     ;;
-  letters) # what characters look like, one by one
-    sft "$OUT/data/letters.parquet" "$OUT/model" "$OUT/letters" data.train_batch_size=32 "$@"
+  letters) # what characters look like, one by one; at twice this rate one seed in three never begins to look
+    sft "$OUT/data/letters.parquet" "$OUT/model" "$OUT/letters" data.train_batch_size=32 optim.lr=1e-3 "$@"
     ;;
   read) # a row of them, upright; the evaluation's `base`
     sft "$OUT/data/read.parquet" "$(last "$OUT/letters")/huggingface" "$OUT/read" \
@@ -56,7 +60,7 @@ case $stage in
     # verl's file logger empties its file when a run resumes; the report reads the last line of a step.
     metrics=$OUT/metrics.jsonl earlier=$OUT/metrics_earlier.jsonl
     [ ! -s "$metrics" ] || cat "$metrics" >>"$earlier"
-    grpo "$OUT/grpo" "$metrics" codevision.records="$OUT/rollouts" "$@"
+    grpo "$OUT/grpo" "$metrics" codevision.records="$(q "$OUT/rollouts")" "$@"
     [ ! -s "$earlier" ] || { cat "$metrics" >>"$earlier" && mv "$earlier" "$metrics"; }
     ;;
   eval)
@@ -65,15 +69,22 @@ case $stage in
       --checkpoint sft="$(last "$OUT/sft")/huggingface" \
       --checkpoint rl="$(last "$OUT/grpo")/actor/huggingface" "$@"
     ;;
-  vary) # one training of a study, in OUT: from the checkpoint FROM of the run RUN, STEPS steps BY grpo, sft or nothing
-    if [ "$BY" = sft ]; then
-      (sft "$RUN/data/sft.parquet" "$FROM" "$OUT/sft" data.train_batch_size=32 trainer.total_training_steps="$STEPS" trainer.total_epochs=1000)
-      FROM=$(last "$OUT/sft")/huggingface
-    fi
-    [ "$BY" = grpo ] || set -- "$@" trainer.val_only=true trainer.val_before_train=true
-    MODEL=$FROM grpo "$OUT/grpo" "$OUT/metrics.jsonl" codevision.records="$OUT/rollouts" \
-      data.train_files="$RUN/data/train.parquet" data.val_files="$RUN/data/test.parquet" \
-      trainer.total_training_steps="$STEPS" trainer.test_freq="$STEPS" trainer.save_freq=-1 "$@"
+  vary) # one training of a study: STEPS steps BY grpo, sft or nothing from the checkpoint FROM, on the rows of the run RUN
+    case $BY in
+      grpo)
+        MODEL=$FROM grpo "$OUT/grpo" "$OUT/metrics.jsonl" codevision.records="$(q "$OUT/rollouts")" \
+          data.train_files="$(q "$RUN/data/train.parquet")" data.val_files="$(q "$RUN/data/test.parquet")" \
+          trainer.total_training_steps="$STEPS" trainer.save_freq="$STEPS" trainer.test_freq=-1 "$@"
+        end=$(last "$OUT/grpo")/actor/huggingface
+        ;;
+      sft)
+        (sft "$RUN/data/sft.parquet" "$FROM" "$OUT/sft" data.train_batch_size=32 \
+          trainer.total_training_steps="$STEPS" trainer.total_epochs=1000)
+        end=$(last "$OUT/sft")/huggingface
+        ;;
+      nothing) end=$FROM ;;
+    esac
+    ln -s "$end" "$OUT/checkpoint"
     ;;
   report)
     exec codevision report --inline "$OUT" "$@"

@@ -67,6 +67,13 @@ def test_the_check_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == f"codevision: {tmp_path / 'grpo.yaml'}: no such file"
 
 
+def test_a_tool_config_with_a_setting_that_nobody_reads_is_refused_before_the_first_stage(recipe: Path) -> None:
+    append(recipe / "tool.yaml", "      wal_s: 3\n")
+    words = [sys.executable, "-m", "codevision_ext.verl_adapter.check_recipe", str(recipe)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, "wal_s" in done.stderr.splitlines()[-1]) == (2, True), done.stderr
+
+
 def test_names_below_an_open_section_and_fields_of_a_dataclass_are_known() -> None:
     known = {"ray_kwargs": {"ray_init": {"num_cpus": None}}, "open": {}, "none": None, "closed": {"a": 1}}
     ours = {"ray_kwargs": {"ray_init": {"x": 1}}, "open": {"x": 1}, "none": {"x": 1}, "closed": {"a": 1, "x": 1}}

@@ -1,9 +1,12 @@
-"""Does a stage launched by hand keep the numbers that an earlier, interrupted launch had logged?"""
+"""Does a stage launched by hand keep what an interrupted launch had logged, and does it say what it was told?"""
 
 import json
 import os
 import subprocess
 from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 RUN = Path(__file__).parents[2] / "recipe" / "demo" / "run.sh"
 TRAINER = """#!/usr/bin/env bash
@@ -31,3 +34,20 @@ def test_the_log_of_a_run_that_was_resumed_begins_with_its_first_step(tmp_path: 
     assert train(tmp_path, 3, status=3)[-1] == 3
     assert train(tmp_path, 4) == [1, 2, 3, 4]
     assert train(tmp_path, 5) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["plain", "with a space", "ünï", "a,b=c", "it's [one] {two}", "#1 & (more)!"])
+@pytest.mark.parametrize("stage", ["letters", "grpo"])
+def test_a_folder_of_any_name_reaches_hydra_as_it_is(tmp_path: Path, stage: str, name: str) -> None:
+    out, programs = tmp_path / name, tmp_path / "bin"
+    programs.mkdir()
+    for program in ("python", "torchrun"):
+        (programs / program).write_text('#!/usr/bin/env bash\nprintf \'%s\\n\' "$@" >"$OUT/words"\n')
+        (programs / program).chmod(0o755)
+    env = {"PATH": f"{programs}:{os.environ['PATH']}", "OUT": str(out), "MODEL": str(out / "m")}
+    subprocess.run(["bash", RUN, stage], env=env, check=True, capture_output=True)
+    words = [word for word in (out / "words").read_text().splitlines() if "=" in word and not word.startswith("-")]
+    values = {each.key_or_group: each.value() for each in OverridesParser.create().parse_overrides(words)}
+    paths = {key: value for key, value in values.items() if str(tmp_path) in str(value)}
+    assert len(paths) >= 3
+    assert all(str(value).startswith(str(out)) for value in paths.values()), paths

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from gallery import pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -113,6 +114,20 @@ def test_a_change_of_colours_does_not_hide_the_orientation(sandbox: Sandbox, cod
 def test_a_picture_equal_to_its_parent_is_a_noop(sandbox: Sandbox, code: str) -> None:
     seen = traced(sandbox, code, noise(40, 30))
     assert (seen.noop, seen.ops, seen.net) == (True, (), Orientation.ID)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "result = cv2.Canny(np.array(image.rotate(90, expand=True).convert('L')), 60, 160)",
+        "image = image.rotate(90, expand=True).filter(ImageFilter.EMBOSS)",
+        "result = np.abs(cv2.Laplacian(np.rot90(np.array(image.convert('L'))).copy(), cv2.CV_32F)).clip(0, 255)",
+        "image = image.rotate(90, expand=True).filter(ImageFilter.FIND_EDGES)",
+    ],
+)
+def test_a_filter_that_leaves_only_edges_does_not_hide_the_orientation(sandbox: Sandbox, code: str) -> None:
+    seen = traced(sandbox, code, pictures()["scene"])
+    assert (seen.net, seen.box) == (Orientation.R90, Box(0, 0, 640, 480))
 
 
 def test_a_symmetric_picture_is_resolved_by_the_map(sandbox: Sandbox) -> None:

@@ -3,6 +3,7 @@
 The recipes here are real run.sh files whose stages are a line of shell; the driver and its processes are the real ones.
 """
 
+import json
 import re
 import signal
 import subprocess
@@ -129,6 +130,33 @@ def test_a_failed_stage_is_one_sentence_with_the_last_error_of_this_attempt_and_
         run(tmp_path)
 
 
+def test_a_dead_ray_is_told_in_ray_s_words(tmp_path: Path) -> None:
+    said = "[2026-11-22 02:40:58,173 E 27225 28118] rpc_client.h:204: Failed to connect to GCS within 60 seconds."
+    make_recipe(tmp_path / "recipe", data=f"echo '{said}'; echo 'INFO: bye'; false")
+    with pytest.raises(InfraError, match=r"data failed: Failed to connect to GCS within 60 seconds; the log is"):
+        run(tmp_path)
+
+
+def test_a_child_that_was_killed_is_told_as_such(tmp_path: Path) -> None:
+    make_recipe(tmp_path / "recipe", data="bash -c 'kill -9 $$'; exit $?")
+    with pytest.raises(InfraError, match=r"data failed: it was ended by signal 9, perhaps for want of memory; the log"):
+        run(tmp_path)
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    make_recipe(tmp_path / "recipe")
+    (tmp_path / "run/logs/data.log").mkdir(parents=True)
+    (tmp_path / "run/stages").mkdir()
+    with pytest.raises(InfraError, match=r"bash, with its log in .*data\.log, can't be started: Is a directory"):
+        run(tmp_path)
+
+
+def test_a_line_of_the_metrics_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    lines = [json.dumps({"step": step, "data": {"timing_s/step": seconds}}) for step, seconds in enumerate((9, 1, 3))]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 3, "da']))
+    assert median_step_s(tmp_path / "metrics.jsonl") == 2.0
+
+
 def test_what_a_stage_leaves_running_ends_with_it(tmp_path: Path) -> None:
     make_recipe(tmp_path / "recipe", data='setsid tail -f "$OUT/calls" & true')
     run(tmp_path, until="data")
@@ -166,6 +194,18 @@ def _text(path: Path) -> str:
 
 SLOW = 'mkdir -p sft; echo step >> sft/steps; setsid tail -f "$OUT/calls" & echo ready; [ -f "$OUT/go" ] || wait'
 """Resumes; has a detached child; ends only when OUT/go is there."""
+
+
+def test_what_a_killed_run_left_is_ended_under_another_name_of_its_folder_too(tmp_path: Path, start: Start) -> None:
+    make_recipe(tmp_path / "recipe", sft=SLOW)
+    driver = start("sft")
+    driver.kill()
+    driver.wait(timeout=30)
+    assert tails(tmp_path) == 1
+    (tmp_path / "run" / "go").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    run_demo(tmp_path / "link", recipe=tmp_path / "recipe", until="sft", check=lambda *_: None)
+    assert tails(tmp_path) == 0
 
 
 def test_ctrl_c_leaves_no_process_and_the_same_command_goes_on(tmp_path: Path, start: Start) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
-from codevision_ext.records import Record, RecordWriter
+from codevision_ext.records import Record
 from codevision_ext.study import records, show
 from codevision_ext.study.outcome import find
 from codevision_ext.study.plan import Plan, Training, read_plan
@@ -44,9 +44,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def recipe_of(folder: Path, body: str) -> Path:
-    """A recipe whose trainings do what `body` says."""
+    """A recipe whose trainings do what `body` says, and leave a checkpoint."""
     folder.mkdir(exist_ok=True)
-    (folder / "run.sh").write_text(f"set -eu\n{body}\n")
+    (folder / "run.sh").write_text(f'set -eu\n{body}\nmkdir "$OUT/checkpoint"\n')
     return folder
 
 
@@ -62,7 +62,7 @@ def test_a_training_is_launched_with_its_settings_and_never_twice(run: Path, tmp
     train(jobs, tmp_path / "out", at_once=2)
     called = (tmp_path / "out" / "calls").read_text().splitlines()
     assert sorted(called) == sorted(
-        f"vary {run / start}/global_step_7/huggingface {by} 3 {seed} {own}data.val_max_samples=12 c=2"
+        f"vary {run / start}/global_step_7/huggingface {by} 3 {seed} {own}c=2"
         for seed in (0, 1)
         for start, by, own in (("sft", "grpo", ""), ("read", "sft", "a={b: 1} "))
     )
@@ -104,14 +104,12 @@ def test_an_unknown_study_and_an_unknown_field_are_named(tmp_path: Path) -> None
 
 
 def test_outcomes_are_means_over_items_and_the_difference_is_told_from_the_first(tmp_path: Path) -> None:
-    plan, jobs = plan_of(full=Training(), other=Training()), []
+    plan, jobs, measured = plan_of(full=Training(), other=Training()), [], []
     for name, good in (("full", 4), ("other", 2)):
         for seed in (0, 1):
-            folder = tmp_path / f"{name}-{seed}"
-            writer = RecordWriter(folder / "rollouts", "val")
-            writer.write(*[rollout(column, item, right=item < good) for column in COLUMNS for item in range(8)])
-            jobs.append(Job(name=name, seed=seed, folder=folder, script=""))
-    findings = find(plan, jobs, tmp_path)
+            jobs.append(Job(name=name, seed=seed, folder=tmp_path / f"{name}-{seed}", script=""))
+            measured.append([rollout(column, item, right=item < good) for column in COLUMNS for item in range(8)])
+    findings = find(plan, jobs, measured, tmp_path)
     full, other = findings.outcomes["full"], findings.outcomes["other"]
     assert (full.transformed, other.transformed, full.must) == (0.5, 0.25, 0.5)
     assert full.by_seed == {0: 0.5, 1: 0.5}

@@ -1,5 +1,6 @@
 """Whether two pictures bear out what a view says of them, and nothing else as well."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -16,6 +17,8 @@ Pixels = NDArray[np.uint8]
 
 COMPARE_SIDE = 144
 """Pictures are compared at this many pixels per axis at most."""
+WHOLE_SIDE = 512
+"""What was recoloured and not resized is also compared at this many: fine texture may be all that is left."""
 BLOCK_SIDE = 16
 """Side of a block when pictures are compared, pixels."""
 LEVELS = 24
@@ -34,6 +37,8 @@ TELLING = 0.8
 """Median correlation from which marks tell of every block, and not only of the whole."""
 MIXED = 0.4
 """Share of the correlation with marks from which turned marks are there as well."""
+CHANCE = 0.08
+"""|Correlation| with marks up to which it may be chance: some hundred spots are seen."""
 LARGE = 96
 """On a smaller part, turned marks may look alike by chance; pixels."""
 KEPT = 0.8
@@ -62,6 +67,8 @@ MIDDLE_SIDE = 128
 """Side of the part of it that is looked for, pixels of that parent."""
 FOUND = 0.8
 """How well it must correlate."""
+FOUND_EDGES = 0.7
+"""How well it must correlate with edges, where a filter left nothing else."""
 NUDGE = 2
 """How far a box may be moved to where it fits better, pixels."""
 NUDGE_SIDE = 256
@@ -88,7 +95,11 @@ def borne_out(parent: Image.Image, made: Image.Image, view: View, *, recoloured:
         if exact.tobytes() == made.tobytes():
             return 1.0
     recoloured = recoloured and not _same_colours(parent, made, view)
-    tried = (_greys(parent, made, view, recoloured=recoloured, toned=toned) for toned in {False, recoloured})
+    tried = (
+        _greys(parent, made, view, recoloured=recoloured, toned=toned, most=most)
+        for most in (COMPARE_SIDE, *([WHOLE_SIDE] if recoloured and view.is_exact else []))
+        for toned in {False, recoloured}
+    )
     return max(_agreeing(*pair, recoloured=recoloured) for pair in tried)
 
 
@@ -98,7 +109,8 @@ def _agreeing(source: Floats, target: Floats, *, recoloured: bool) -> float:
     )
     if likeness.correlation < SAME or likeness.share < (SAME if recoloured else KEPT):
         return 0.0
-    return likeness.correlation if likeness.plain or _aligned(_edges(source), _edges(target)) else 0.0
+    outlines = (_edges(target), *([_standing_out(target)] if recoloured else []))
+    return likeness.correlation if likeness.plain or any(_aligned(_edges(source), o) for o in outlines) else 0.0
 
 
 def shared(parent: Image.Image, made: Image.Image, view: View) -> float:
@@ -109,7 +121,7 @@ def shared(parent: Image.Image, made: Image.Image, view: View) -> float:
     """
     source, target = _greys(parent, made, view, recoloured=True)
     share = 0.0
-    for pair in ((source, target), (_edges(source), _edges(target)), (_edges(source), target)):
+    for pair in ((source, target), (_edges(source), _edges(target)), (_edges(source), _standing_out(target))):
         correlation, power, _ = _correlations(*pair)
         known = correlation[power > TEXTURE**2]
         if len(known):
@@ -127,7 +139,7 @@ def rivalled(parent: Image.Image, made: Image.Image, view: View, *, recoloured: 
     part = made.convert("L").resize(size, Image.Resampling.BILINEAR, box=view.shown)
     rows, columns = (slice(max(0, round(at) - NEAR_BY), round(at) + NEAR_BY + 1) for at in (y1, x1))
     best, rival = 0.0, 0.0
-    for of_parent, of_part in ((_fine, _fine), *(((_outlines, _outlines), (_outlines, _fine)) if recoloured else ())):
+    for of_parent, of_part in ((_fine, _fine), *(((_outlines, _outlines), (_outlines, _traced)) if recoloured else ())):
         fits = {
             net: _fits(of_parent(ground), of_part(np.asarray(apply(inverse(net), part), dtype=np.float32)))
             for net in Orientation
@@ -156,21 +168,34 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
     tone = np.bincount(levels.ravel(), change.ravel(), minlength=256) / np.maximum(there, 1)
     change -= tone[levels].astype(np.float32)  # what the whole picture's colours changed, not the marks in place
     size = _compared(view)
-    source = np.asarray(predicted(marks, view, size, Image.Resampling.BILINEAR), dtype=np.float32)
-    target = np.asarray(Image.fromarray(change).resize(size, Image.Resampling.BILINEAR, box=view.shown))
-    if not np.ptp(source) or not np.ptp(target):
+    laid = [predicted(marks, each, size, Image.Resampling.BILINEAR) for each in (view, *view.others(marks.size))]
+    grey = [np.asarray(each, dtype=np.float32) for each in laid]
+    filtered = np.asarray(Image.fromarray(np.abs(change)).resize(size, Image.Resampling.BILINEAR, box=view.shown))
+    kept = np.asarray(Image.fromarray(change).resize(size, Image.Resampling.BILINEAR, box=view.shown))
+    if not np.ptp(grey[0]) or not np.ptp(kept):
         return None
+    source, target = grey[0], kept
     if min(size) >= SMALL:
-        turned = [predicted(marks, other, size, Image.Resampling.BILINEAR) for other in view.others(marks.size)]
-        shown = [target, source, *map(np.asarray, turned)]
-        own, *others = np.abs(np.corrcoef([picture.ravel() for picture in shown])[0, 1:])
-        if max(others) >= MIXED * own:
+        heard = [_heard(*pair) for pair in ((grey, kept), ([_edges(each) for each in grey], filtered))]
+        if any(rival > max(CHANCE, MIXED * own) for own, rival in {heard[0], max(heard)}):
             return False
+        if max(heard)[0] <= CHANCE:
+            return None
+        if heard[1] > heard[0]:
+            source, target = _edges(grey[0]), filtered
     correlation, mixed, moved = _correlations(source, target)
     speaking = correlation[(mixed > mixed.max() / 4) & (moved > 0)]
     if len(speaking) and np.median(speaking) >= TELLING:
         return bool((speaking >= SAME).mean() >= KEPT)
     return True if min(size) >= SMALL and _aligned(source, target) else None
+
+
+def _heard(marks: Sequence[Floats], change: Floats) -> tuple[float, float]:
+    """|Correlation| of the change with the first of the marks, and with the others at most."""
+    if not np.ptp(change):
+        return 0.0, 0.0
+    own, *others = np.abs(np.corrcoef([each.ravel() for each in (change, *marks)])[0, 1:])
+    return float(own), float(max(others))
 
 
 def unscaled(parent: Image.Image, seen: Image.Image, content: Box) -> View | None:
@@ -186,13 +211,16 @@ def unscaled(parent: Image.Image, seen: Image.Image, content: Box) -> View | Non
     if min(part.size) * zoom < SMALL:
         return None
     room = _at_least_two(parent.width * zoom, parent.height * zoom)
-    ground = _fine(np.asarray(parent.convert("L").resize(room, Image.Resampling.BOX), dtype=np.float32))
-    best, view = FOUND, None
+    whole = np.asarray(parent.convert("L").resize(room, Image.Resampling.BOX), dtype=np.float32)
+    ground, edges = _fine(whole), _outlines(whole)
+    best, view = 1.0, None
     for net in Orientation:
         turned = apply(inverse(net), part)
         small = turned.resize(_at_least_two(turned.width * zoom, turned.height * zoom), Image.Resampling.BOX)
-        fits = _fits(ground, _fine(np.asarray(small, dtype=np.float32)))
-        if fits.max(initial=0.0) > best:
+        shown = np.asarray(small, dtype=np.float32)
+        for fits in (_fits(ground, _fine(shown)) / FOUND, _fits(edges, _traced(shown)) / FOUND_EDGES):
+            if fits.max(initial=0.0) <= best:
+                continue
             best = float(fits.max())
             y, x = (round(float(at) / zoom) for at in np.unravel_index(np.argmax(fits), fits.shape))
             x, y = max(0, min(x, parent.width - turned.width)), max(0, min(y, parent.height - turned.height))
@@ -200,9 +228,9 @@ def unscaled(parent: Image.Image, seen: Image.Image, content: Box) -> View | Non
     if view is None:
         return None
     view = nudged(parent, seen, view)
-    whole = view.extended(Box(0, 0, *seen.size), parent.size)
-    bare = whole.shown == (0, 0, *seen.size) and content_of(apply(view.net, parent.crop(whole.corners))) == content
-    return whole if bare else view.extended(content, parent.size)
+    most = view.extended(Box(0, 0, *seen.size), parent.size)
+    bare = most.shown == (0, 0, *seen.size) and content_of(apply(view.net, parent.crop(most.corners))) == content
+    return most if bare else view.extended(content, parent.size)
 
 
 def nudged(parent: Image.Image, made: Image.Image, view: View) -> View:
@@ -278,11 +306,11 @@ class _Likeness:
     """Neither has texture; then both numbers tell whether their grey values are near."""
 
 
-def _compared(view: View) -> tuple[int, int]:
+def _compared(view: View, most: int = COMPARE_SIDE) -> tuple[int, int]:
     """The size at which what is shown is compared; the parent is magnified twice at most."""
     (x1, y1, x2, y2), (u1, v1, u2, v2) = view.box, view.shown
     wide, high = map_size(view.net, _at_least_two(2 * (x2 - x1), 2 * (y2 - y1)))
-    return _at_least_two(min(COMPARE_SIDE, u2 - u1, wide), min(COMPARE_SIDE, v2 - v1, high))
+    return _at_least_two(min(most, u2 - u1, wide), min(most, v2 - v1, high))
 
 
 def _at_least_two(width: float, height: float) -> tuple[int, int]:
@@ -296,14 +324,20 @@ def _same_colours(parent: Image.Image, made: Image.Image, view: View) -> bool:
 
 
 def _greys(
-    parent: Image.Image, made: Image.Image, view: View, *, recoloured: bool, toned: bool = True
+    parent: Image.Image,
+    made: Image.Image,
+    view: View,
+    *,
+    recoloured: bool,
+    toned: bool = True,
+    most: int = COMPARE_SIDE,
 ) -> tuple[Floats, Floats]:
     """The predicted and the actual picture, small and grey.
 
     Where colours changed, the predicted one is the mixture of red, green and blue that is nearest to the actual one,
     and with `toned` each of its levels the mean of what is there.
     """
-    size = _compared(view)
+    size = _compared(view, most)
     actual = made.resize(size, Image.Resampling.BILINEAR, box=view.shown, reducing_gap=2.0)
     target = np.asarray(actual.convert("L"), dtype=np.float32)
     colours = np.asarray(predicted(parent, view, size, Image.Resampling.BILINEAR), dtype=np.float32)
@@ -330,7 +364,7 @@ def _likenesses(source: Floats, target: Floats, *, recoloured: bool) -> list[_Li
     """
     pairs = [(source, target)]
     if recoloured:
-        pairs += [(_edges(source), _edges(target)), (_edges(source), target)]
+        pairs += [(_edges(source), _edges(target)), (_edges(source), _standing_out(target))]
     return [_alike(*pair, recoloured=recoloured) for pair in pairs]
 
 
@@ -372,8 +406,17 @@ def _edges(grey: Floats) -> Floats:
     return np.asarray(cv2.GaussianBlur(strength, (0, 0), 1.0), dtype=np.float32)
 
 
+def _standing_out(grey: Floats) -> Floats:
+    """How far from what most of it is: what filters that look for edges leave shows them bright, dark or both."""
+    return np.asarray(cv2.GaussianBlur(np.abs(grey - np.median(grey)), (0, 0), 1.0), dtype=np.float32)
+
+
 def _outlines(grey: Floats) -> Floats:
     return _fine(_edges(grey))
+
+
+def _traced(grey: Floats) -> Floats:
+    return _fine(_standing_out(grey))
 
 
 def _fine(grey: Floats) -> Floats:
