@@ -8,7 +8,7 @@ from codevision_ext.evaluate.run import finished, read_cases
 from codevision_ext.evaluate.tables import markdown_table
 from codevision_ext.files import write_whole
 from codevision_ext.lab.grid import compare
-from codevision_ext.records import Record, RecordWriter, read_records
+from codevision_ext.records import Record, read_records
 from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.study import records
 from codevision_ext.study.outcome import find
@@ -68,14 +68,14 @@ def _measure(plan: Plan, jobs: Sequence[Job], run: Path, recipe: Path) -> list[l
             checkpoint=job.checkpoint.resolve(),
             mode="tool_on",
             seed=job.seed,
-            out=RecordWriter(job.folder / "rollouts", "val"),
+            records=job.folder / "rollouts" / "val.jsonl",
         )
         for job in jobs
     ]
-    left = [sitting for sitting in sittings if len(finished(sitting.out.path, rollouts=1)) < len(cases)]
+    left = [sitting for sitting in sittings if len(finished(sitting.records, rollouts=1)) < len(cases)]
     if left:
         play(left, cases, read_rules(recipe / "grpo.yaml"), resume=True)
-    return [list(read_records(sitting.out.path)) for sitting in sittings]
+    return [list(read_records(sitting.records)) for sitting in sittings]
 
 
 def _changed(plan: Plan, steps: int | None, seeds: str | None) -> Plan:

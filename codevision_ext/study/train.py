@@ -22,15 +22,8 @@ from codevision_ext.progress import Stages
 from codevision_ext.study.plan import Plan, Training
 
 _POLL_S = 0.2
-_SIDE_BY_SIDE = """
-for script in "${@:2}"; do
-  while [ "$(jobs -rp | wc -l)" -ge "$1" ]; do wait -n || break 2; done
-  bash "$script" >"${script%/*}/log" 2>&1 &
-done
-wait
-"""
-"""$1 of the scripts at a time; behind one that failed no other is begun. In bash, since `Command` ends all that its own
-process started: two of them would end each other's."""
+_ONE = 'bash "$0" >"${0%/*}/log" 2>&1 || exit 255'
+"""What xargs runs of each script; behind 255 it begins no other. Not several `Command`: they would end each other's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +95,8 @@ def train(jobs: Sequence[Job], out: Path, *, at_once: int | None = None) -> None
             job.folder.mkdir(parents=True)
             (job.folder / "launch.sh").write_text(job.script, encoding="utf-8")
             scripts.append(str(job.folder / "launch.sh"))
-        words = ["bash", "-c", _SIDE_BY_SIDE, "side_by_side", str(at_once), *scripts]
+        (out / "left").write_text("".join(f"{script}\0" for script in scripts), encoding="utf-8")
+        words = ["xargs", "-0", "-a", str(out / "left"), "-P", str(at_once), "-n", "1", "bash", "-c", _ONE]
         with Command(words, env=environment(out, left[0].seed, tmp), log=out / "log") as command:
             while command.poll() is None:
                 shown.advance(sum(job.done for job in jobs), len(jobs))

@@ -41,7 +41,8 @@ class Sitting:
     mode: ToolMode
     seed: int
     """Of the sampling; see `engine.Engine` for what it can't promise."""
-    out: RecordWriter
+    records: Path
+    """File that its records go to, FOLDER/NAME.jsonl; pictures beside it."""
 
 
 def measure(
@@ -86,7 +87,7 @@ def measure(
             checkpoint=folder,
             mode=mode,
             seed=seed,
-            out=RecordWriter(out / "eval", f"{name}_{mode}"),
+            records=out / "eval" / f"{name}_{mode}.jsonl",
         )
         for name, folder in folders.items()
         for mode in modes
@@ -139,7 +140,7 @@ def play(
                 tool=tool if sitting.mode == "tool_on" else None,
                 limits=rules.limits,
                 settings=rules.settings,
-                out=sitting.out,
+                out=RecordWriter(sitting.records.parent, sitting.records.stem),
                 seed=sitting.seed,
                 resume=resume,
                 progress=stages.advance,

@@ -426,7 +426,7 @@ def test_a_run_that_is_stopped_leaves_nothing_or_nothing_after_the_next(tmp_path
         data_prep("convert", source, "--out", tmp_path / "out.parquet", "--workers", 1)
         (tmp_path / "out.parquet").unlink()
     else:
-        assert running.returncode == 130
+        assert running.returncode == 130, told
         assert said == b""
         assert b"Traceback" not in told
     assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl", "0.png"}

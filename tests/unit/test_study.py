@@ -77,7 +77,7 @@ def test_another_setting_trains_that_training_again_and_no_other(run: Path, tmp_
 
 
 def test_a_training_that_fails_is_named_with_its_error_and_its_neighbour_stays(run: Path, tmp_path: Path) -> None:
-    body = 'case $OUT in *other-0) echo "codevision_ext.errors.EngineError: no engine"; exit 3 ;; esac'
+    body = 'case $OUT in *other-0) echo "codevision_ext.errors.EngineError: no engine"; exit 3 ;; *) sleep 1 ;; esac'
     recipe, out = recipe_of(tmp_path / "recipe", body), tmp_path / "out"
     jobs = jobs_of(plan_of(full=Training(), other=Training()), run, recipe, out)
     with pytest.raises(InfraError, match=r"^other-0 failed: no engine; the log is .*other-0/log$"):
