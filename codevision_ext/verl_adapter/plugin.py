@@ -16,12 +16,12 @@ from codevision_ext.verl_adapter import torchvision_cpu
 from codevision_ext.verl_adapter.device import CPU_ENVIRONMENT
 
 PACKAGE = "codevision_ext.verl_adapter"
+ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+
 # SGLang ends its server by SIGQUIT when its scheduler has died; what a script starts in the background has that
 # ignored and would wait for ever. Only a main thread may set it; a run's other processes inherit it from the first.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-
-ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
 def _when(module: str, *, cpu_only: bool = False) -> Callable[[Callable[[ModuleType], None]], None]:
