@@ -19,16 +19,25 @@ if [ "$device" = cpu ] && [ "$(env -u OMP_NUM_THREADS nproc)" -gt 1 ]; then rank
 last() { # FOLDER: the last step that verl saved there
   echo "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")"
 }
+mend() { # FOLDER: verl can't start from a note of its last step that a full disk or a kill left empty
+  local note=$1/latest_checkpointed_iteration.txt
+  if [ -f "$note" ] && [ ! -s "$note" ]; then
+    find "$1" -maxdepth 1 -name 'global_step_*' | sed 's/.*_//' | sort -n | tail -n 1 >"$note"
+    [ -s "$note" ] || rm "$note"
+  fi
+}
 q() { # PATH: as Hydra reads it, whatever characters are in it
   local quote="'"
   echo "'${1//$quote/\\$quote}'"
 }
 sft() { # FILE MODEL FOLDER [settings]: supervised fine-tuning; resumes from the last checkpoint in FOLDER
+  mend "$3"
   VERL_FILE_LOGGER_PATH=$OUT/logs/$stage.jsonl exec torchrun --standalone --nproc-per-node "$ranks" \
     -m verl.trainer.sft_trainer --config-path "$recipe" --config-name sft \
     data.train_files="$(q "$1")" model.path="$(q "$2")" trainer.default_local_dir="$(q "$3")" "${@:4}"
 }
 grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkpoint
+  mend "$1"
   VERL_FILE_LOGGER_PATH=$2 TENSORBOARD_DIR=$OUT/tensorboard python -m verl.trainer.main_ppo \
     --config-path "$recipe" --config-name grpo device="$device" \
     actor_rollout_ref.model.path="$(q "${MODEL:-$(last "$OUT/sft")/huggingface}")" \

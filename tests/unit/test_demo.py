@@ -143,6 +143,19 @@ def test_a_child_that_was_killed_is_told_as_such(tmp_path: Path) -> None:
         run(tmp_path)
 
 
+@pytest.mark.parametrize(("loss", "reads"), [(0.02, True), (1.5, False)])
+def test_a_model_that_did_not_learn_to_read_ends_the_run_there(tmp_path: Path, loss: float, reads: bool) -> None:
+    line = json.dumps({"step": 9, "data": {"train/loss": loss}})
+    make_recipe(tmp_path / "recipe", read=f"touch read; echo '{line}' > logs/read.jsonl")
+    if reads:
+        assert "sft" in run(tmp_path)
+        return
+    for _ in range(2):
+        with pytest.raises(InfraError, match="read failed: it learned nothing: train/loss is 1.50 in the end"):
+            run(tmp_path)
+        assert not (tmp_path / "run" / "read").exists()
+
+
 def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     make_recipe(tmp_path / "recipe")
     (tmp_path / "run/logs/data.log").mkdir(parents=True)
