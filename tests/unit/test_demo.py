@@ -151,7 +151,7 @@ def test_a_model_that_did_not_learn_to_read_ends_the_run_there(tmp_path: Path, l
         assert "sft" in run(tmp_path)
         return
     for _ in range(2):
-        with pytest.raises(InfraError, match="read failed: it learned nothing: train/loss is 1.50 in the end"):
+        with pytest.raises(InfraError, match="read failed: it learned nothing: train/loss is"):
             run(tmp_path)
         assert not (tmp_path / "run" / "read").exists()
 
