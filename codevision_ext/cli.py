@@ -1,7 +1,9 @@
 """What can be asked for from a shell? The `codevision` command; each command imports what it needs when it runs."""
 
 import asyncio
+import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -443,6 +445,12 @@ def main() -> None:
         app()
     except CodeVisionError as error:
         sys.stderr.write(f"codevision: {error}\n")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to say would fail at the exit
+        sys.stderr.write("codevision: stdout can't be written: the disk behind it is full\n")
         sys.exit(2)
 
 

@@ -304,7 +304,15 @@ def _reason(log: str, status: int) -> str:
     signal = -status if status < 0 else status - 128  # as bash tells it
     if not said and signal > 0:
         return f"it was ended by signal {signal}" + (", perhaps for want of memory" if signal == 9 else "")
-    return (said or f"exit status {status}").rstrip(".")
+    hint = next((f" ({hint})" for known, hint in _HINTS.items() if re.search(known, said)), "")
+    return (said or f"exit status {status}").rstrip(".") + hint
+
+
+_HINTS = {
+    "timed out during startup": "Ray has 30 s to start, and the machine was too busy; the same command goes on",
+    "ActorUnavailableError|ActorDiedError|RaySystemError|connect to GCS": "Ray died; the same command goes on",
+}
+"""By what was said: what it means."""
 
 
 def _where(stage: Stage, out: Path, log: str) -> tuple[int, int, str] | None:

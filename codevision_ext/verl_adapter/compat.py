@@ -1,8 +1,8 @@
 """Every place where verl 0.9.1 can't be satisfied through a registry, with the lines worked around.
 
 Each patch names the function it replaces or wraps and a fragment of its source. When the fragment is gone the patch
-refuses (`CompatError`), so that another verl fails at start and not in a metric. `position_ids_of_equal_length` and
-`text_only_batches` are for every device, the others for the CPU only.
+refuses (`CompatError`), so that another verl fails at start and not in a metric. `position_ids_of_equal_length`,
+`text_only_batches` and `no_epoch_left_out` are for every device, the others for the CPU only.
 """
 
 import inspect
@@ -139,3 +139,20 @@ def text_only_batches(qwen2_vl: ModuleType) -> None:
         return stock(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids)
 
     qwen2_vl._get_input_embeds = _get_input_embeds
+
+
+def no_epoch_left_out(checkpoint_handler: ModuleType) -> None:
+    """verl/utils/checkpoint/checkpoint_handler.py:170-178 puts a data loader back to the end of an epoch.
+
+    Its next epoch has no batch then: SFT that goes on from a checkpoint of `save_freq: after_each_epoch` leaves out a
+    whole epoch and ends as if it were done.
+    """
+    handler = checkpoint_handler.CheckpointHandler
+    stock = _expect(handler, "_load_dataloader_state", "self.train_dataloader.load_state_dict(dataloader_state_dict)")
+
+    @wraps(stock)
+    def _load_dataloader_state(self: Any, checkpoint_path: str) -> None:
+        if self.resume_global_step % len(self.train_dataloader):
+            stock(self, checkpoint_path)
+
+    handler._load_dataloader_state = _load_dataloader_state

@@ -96,6 +96,13 @@ def _qwen2_vl(module: ModuleType) -> None:
     compat.text_only_batches(module)
 
 
+@_when("verl.utils.checkpoint.checkpoint_handler")
+def _checkpoint_handler(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.no_epoch_left_out(module)
+
+
 @_when("verl.workers.rollout.replica")
 def _replica(module: ModuleType) -> None:
     def load() -> type:

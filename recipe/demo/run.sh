@@ -68,9 +68,9 @@ case $stage in
   grpo)
     # verl's file logger empties its file when a run resumes; the report reads the last line of a step.
     metrics=$OUT/metrics.jsonl earlier=$OUT/metrics_earlier.jsonl
-    [ ! -s "$metrics" ] || cat "$metrics" >>"$earlier"
+    [ ! -s "$metrics" ] || { cat "$metrics" >>"$earlier" && rm "$metrics"; }
     grpo "$OUT/grpo" "$metrics" codevision.records="$(q "$OUT/rollouts")" "$@"
-    [ ! -s "$earlier" ] || { cat "$metrics" >>"$earlier" && mv "$earlier" "$metrics"; }
+    [ ! -s "$earlier" ] || { touch "$metrics" && cat "$metrics" >>"$earlier" && mv "$earlier" "$metrics"; }
     ;;
   eval)
     exec codevision eval --data "$OUT/data/test.parquet" --tools on,off --seed "$seed" --out "$OUT" --recipe "$recipe/grpo.yaml" \
