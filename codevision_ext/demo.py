@@ -255,7 +255,7 @@ def steps_done(log: str) -> tuple[int, int] | None:
 
 
 _STEPS = re.compile(
-    r"(?:Training Progress|Epoch (\d+)/(\d+)):[^\r\n]*?\| (\d+)/(\d+) \[" r"|^\[(\d+)/(\d+)\] \S+: (\d+)/(\d+)",
+    r"(?:Training Progress|Epoch (\d+)/(\d+)):[^\r\n]*?\| (\d+)/(\d+) \[" r"|^\[(\d+)/(\d+)\] [^:\n]+: (\d+)/(\d+)",
     re.MULTILINE,
 )
 """verl's progress bars, and the lines of `progress.Stages`."""

@@ -346,7 +346,7 @@ def test_steps_are_read_from_progress_bars_and_from_lines() -> None:
         "\x1b[36m(T pid=1)\x1b[0m Training Progress: 4%|▍| 1/24 [..]\rTraining Progress: 8%|▍| 2/24 ["
     ) == (2, 24)
     assert steps_done("Epoch 1/4: 100%|█████| 6/6 [00:01]\rEpoch 3/4:  50%|█████     | 3/6 [00:10<00:09]") == (15, 24)
-    assert steps_done("[2/6] base_tool_off: 10/720, 0:31 left") == (730, 4320)
+    assert steps_done("[2/6] base tool_off: 10/720, 0:31 left") == (730, 4320)
 
 
 def test_numbers_of_the_last_whole_line_count(tmp_path: Path) -> None:
