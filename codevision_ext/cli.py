@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -447,10 +447,12 @@ def main() -> None:
         sys.stderr.write(f"codevision: {error}\n")
         sys.exit(2)
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if error.errno != errno.ENOSPC:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to say would fail at the exit
-        sys.stderr.write("codevision: stdout can't be written: the disk behind it is full\n")
+        sys.stderr.write(f"codevision: can't write: {error}\n")
+        with suppress(OSError):  # it may be stdout that has no room: what is left to say would fail at the exit again
+            sys.stdout.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
 
 

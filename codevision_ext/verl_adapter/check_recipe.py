@@ -61,10 +61,11 @@ def load(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
     config = composed(folder, name, settings)
     with initialize_config_dir(str(verl_configs()), version_base=None):
         stock = compose(BASES[name])
+    ours, known = OmegaConf.to_container(config), OmegaConf.to_container(stock)
     read_settings(OmegaConf.to_container(config.get("codevision", OmegaConf.create({})), resolve=False))
-    for setting in unknown(OmegaConf.to_container(config), OmegaConf.to_container(stock)):
+    for setting in unknown(ours, known):
         raise InputError(f"{folder / name}.yaml: {setting}: verl's {BASES[name]} has no such setting")
-    for said in mistyped(OmegaConf.to_container(config), OmegaConf.to_container(stock)):
+    for said in mistyped(ours, known):
         raise InputError(f"{folder / name}.yaml: {said}, as it is in verl's {BASES[name]}")
     return config
 

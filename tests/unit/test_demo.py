@@ -133,7 +133,9 @@ def test_a_failed_stage_is_one_sentence_with_the_last_error_of_this_attempt_and_
 def test_a_dead_ray_is_told_in_ray_s_words(tmp_path: Path) -> None:
     said = "[2026-11-22 02:40:58,173 E 27225 28118] rpc_client.h:204: Failed to connect to GCS within 60 seconds."
     make_recipe(tmp_path / "recipe", data=f"echo '{said}'; echo 'INFO: bye'; false")
-    with pytest.raises(InfraError, match=r"data failed: Failed to connect to GCS .* seconds \(Ray died; .*\); the log"):
+    with pytest.raises(
+        InfraError, match=r"data failed: Failed to connect to GCS within 60 seconds \(Ray died; .+\); the log is"
+    ):
         run(tmp_path)
 
 
@@ -346,7 +348,8 @@ def test_steps_are_read_from_progress_bars_and_from_lines() -> None:
         "\x1b[36m(T pid=1)\x1b[0m Training Progress: 4%|▍| 1/24 [..]\rTraining Progress: 8%|▍| 2/24 ["
     ) == (2, 24)
     assert steps_done("Epoch 1/4: 100%|█████| 6/6 [00:01]\rEpoch 3/4:  50%|█████     | 3/6 [00:10<00:09]") == (15, 24)
-    assert steps_done("[2/6] base tool_off: 10/720, 0:31 left") == (730, 4320)
+    for name in ("base_tool_off", "base tool_off"):
+        assert steps_done(f"[2/6] {name}: 10/720, 0:31 left") == (730, 4320)
 
 
 def test_numbers_of_the_last_whole_line_count(tmp_path: Path) -> None:
