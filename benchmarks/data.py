@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from data_prep.convert import Options, Target, convert
-from data_prep.pipeline import cores
+from data_prep.pipeline import spare_cores
 from data_prep.readers import READERS, Place
 from data_prep.schema import CONVERTED_RL_SCHEMA, rl_record
 from data_prep.settle import Limits, settle_row
@@ -119,7 +119,7 @@ def measured(run: object, *arguments: object) -> tuple[float, float, float]:
             most = max(most, sum(member.memory_full_info().pss for member in family))
         except psutil.NoSuchProcess:
             continue
-        process.join(0.1)
+        process.join(1.0)  # a look takes a core for a while
     if process.exitcode:
         raise SystemExit(f"exit code {process.exitcode}")
     return time.perf_counter() - start, processor_seconds() - before, most / 2**20
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--size", default="1024x768", help="of the pictures, pixels")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--workers", type=int, default=spare_cores())
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
     runs: dict[str, list[tuple[float, float, float]]] = {"data_prep": [], "datasets": []}

@@ -1,11 +1,13 @@
 """What can be asked for from a shell? The `codevision` command; each command imports what it needs when it runs."""
 
 import asyncio
+import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -443,6 +445,14 @@ def main() -> None:
         app()
     except CodeVisionError as error:
         sys.stderr.write(f"codevision: {error}\n")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stderr.write(f"codevision: can't write: {error}\n")
+        with suppress(OSError):  # it may be stdout that has no room: what is left to say would fail at the exit again
+            sys.stdout.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
 
 

@@ -12,6 +12,7 @@ Code isn't among the settings: after changing the package, choose a new folder.
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -61,6 +62,8 @@ class Stage:
     """JSON lines that the command writes step by step, in OUT."""
     note: tuple[str, str] = ("", "")
     """Name of a number in `metrics` to show, and how."""
+    most: float = math.inf
+    """What that number may be in the end; with more, nothing was learned and what comes after makes no sense."""
 
 
 _LOSS = ("train/loss", "loss {:.2f}")
@@ -70,7 +73,15 @@ STAGES = (
     Stage(
         name="letters", makes=("letters",), reads=("sft.yaml",), resumes=True, metrics="logs/letters.jsonl", note=_LOSS
     ),
-    Stage(name="read", makes=("read",), reads=("sft.yaml",), resumes=True, metrics="logs/read.jsonl", note=_LOSS),
+    Stage(
+        name="read",
+        makes=("read",),
+        reads=("sft.yaml",),
+        resumes=True,
+        metrics="logs/read.jsonl",
+        note=_LOSS,
+        most=0.06,  # a model that reads has 0.00 to 0.02, one that writes without looking 0.2
+    ),
     Stage(name="sft", makes=("sft",), reads=("sft.yaml",), resumes=True, metrics="logs/sft.jsonl", note=_LOSS),
     Stage(
         name="grpo",
@@ -244,7 +255,7 @@ def steps_done(log: str) -> tuple[int, int] | None:
 
 
 _STEPS = re.compile(
-    r"(?:Training Progress|Epoch (\d+)/(\d+)):[^\r\n]*?\| (\d+)/(\d+) \[" r"|^\[(\d+)/(\d+)\] \S+: (\d+)/(\d+)",
+    r"(?:Training Progress|Epoch (\d+)/(\d+)):[^\r\n]*?\| (\d+)/(\d+) \[" r"|^\[(\d+)/(\d+)\] [^:\n]+: (\d+)/(\d+)",
     re.MULTILINE,
 )
 """verl's progress bars, and the lines of `progress.Stages`."""
@@ -278,6 +289,13 @@ def _run(stage: Stage, out: Path, recipe: Path, seed: int, key: str, tmp: Path, 
             time.sleep(_POLL_S)
     if status:
         raise InfraError(f"{stage.name} failed: {_reason(_tail(log, start), status)}; the log is {log}")
+    name, value = stage.note[0], _noted(stage, out)
+    if value is not None and value > stage.most:
+        _remove(out, stage)  # it would resume from there
+        raise InfraError(
+            f"{stage.name} failed: it learned nothing: {name} is {value:.2f} in the end, wanted is {stage.most} at "
+            f"most; try another seed; the log is {log}"
+        )
     _write_note(out, stage.name, replace(note, done=True))
 
 
@@ -286,7 +304,15 @@ def _reason(log: str, status: int) -> str:
     signal = -status if status < 0 else status - 128  # as bash tells it
     if not said and signal > 0:
         return f"it was ended by signal {signal}" + (", perhaps for want of memory" if signal == 9 else "")
-    return (said or f"exit status {status}").rstrip(".")
+    hint = next((f" ({hint})" for known, hint in _HINTS.items() if re.search(known, said)), "")
+    return (said or f"exit status {status}").rstrip(".") + hint
+
+
+_HINTS = {
+    "timed out during startup": "Ray has 30 s to start, and the machine was too busy; the same command goes on",
+    "ActorUnavailableError|ActorDiedError|RaySystemError|connect to GCS": "Ray died; the same command goes on",
+}
+"""By what was said: what it means."""
 
 
 def _where(stage: Stage, out: Path, log: str) -> tuple[int, int, str] | None:
@@ -294,9 +320,13 @@ def _where(stage: Stage, out: Path, log: str) -> tuple[int, int, str] | None:
     steps = steps_done(log)
     if steps is None:
         return None
-    name, pattern = stage.note
-    value = last_metrics(out / stage.metrics).get(name) if stage.metrics else None
-    return *steps, "" if value is None else pattern.format(value)
+    value = _noted(stage, out)
+    return *steps, "" if value is None else stage.note[1].format(value)
+
+
+def _noted(stage: Stage, out: Path) -> float | None:
+    """The last value of the stage's number; None where it has none yet."""
+    return last_metrics(out / stage.metrics).get(stage.note[0]) if stage.metrics else None
 
 
 def last_metrics(path: Path) -> dict[str, Any]:
@@ -312,8 +342,7 @@ def median_step_s(path: Path) -> float:
         InfraError: fewer than two steps were timed.
         InputError: a line isn't one of verl's file logger; names it.
     """
-    steps = read_metrics(path).get("timing_s/step", {}) if path.exists() else {}
-    times = [steps[step] for step in sorted(steps)]
+    times = list(read_metrics(path).get("timing_s/step", {}).values()) if path.exists() else []
     if len(times) < 2:
         raise InfraError(f"{path}: {len(times)} steps were timed, at least two are needed")
     return float(statistics.median(times[1:]))

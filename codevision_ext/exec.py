@@ -1,6 +1,7 @@
 """What does a piece of code do to a picture? `codevision exec`: one snippet or many, down the path of a tool call."""
 
 import io
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +115,8 @@ def run_batch(source: Path, out: Path, sandbox: Backend, images_dir: Path | None
     snippets = [_snippet(line, where) for line, where in zip(lines, wheres, strict=True)]
     if not out.parent.is_dir():
         raise InputError(f"{out}: there is no folder {out.parent}")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise InputError(f"{out}: can't be written: {'it is a folder' if out.is_dir() else 'its folder is read-only'}")
     tool = CodeTool(sandbox)
     try:
         if images_dir is not None:

@@ -26,6 +26,7 @@ class State(Enum):
     DONE = "✓"
     SKIPPED = "↷"
     FAILED = "✗"
+    STOPPED = "■"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +70,8 @@ def clock_text(seconds: float) -> str:
 class Stages:
     """Shows the stages of a run: `with Stages(["data", "sft"]) as s: s.start("data"); s.advance(1, 9); s.done()`.
 
-    One stage runs at a time: starting the next ends the one before. A stage that an exception ends is shown as failed;
-    the exception goes on.
+    One stage runs at a time: starting the next ends the one before. A stage that an exception ends is shown as failed,
+    one that Ctrl-C ends as stopped; the exception goes on.
     """
 
     def __init__(
@@ -101,7 +102,8 @@ class Stages:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._running:
-            self._end(State.DONE if kind is None else State.FAILED)
+            stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+            self._end(State.DONE if kind is None else State.STOPPED if stopped else State.FAILED)
         if self._live:
             self._live.stop()
 

@@ -32,7 +32,7 @@ from data_prep.glyphs import COLUMNS
 from data_prep.inspect import look, summary, write_page
 from data_prep.making import filter_command, synth_command
 from data_prep.pictures import MAX_PIXELS
-from data_prep.pipeline import cores
+from data_prep.pipeline import cores, spare_cores
 from data_prep.settle import Limits
 from data_prep.sources import find, open_source
 from data_prep.transform import Transform, read_columns
@@ -83,7 +83,7 @@ def convert_command(
         )
         writer = stack.enter_context(whole)
         progress = stack.enter_context(shown(f"convert to {to}", total_of(sources)))
-        count = workers or cores()
+        count = workers or (cores() if ray else spare_cores())
         tally = convert(sources, options, writer, workers=count, ray=ray, progress=progress, rejected=log)
         allowance.check(tally)
     report({"out": str(out), "to": to, **tally.plain()})

@@ -21,7 +21,7 @@ NAMED = 20
 Inputs = Annotated[list[Path], typer.Argument(help="Parquet, JSON, JSON lines, CSV or TSV files, or folders.")]
 Pictures = Annotated[Path | None, typer.Option(help="Where paths of pictures start; the file's folder by default.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core, for convert one less.")]
 MaxRejected = Annotated[str, typer.Option(help="Rows that may be unusable, 10 or 1%; with more nothing is written.")]
 Licence = Annotated[str | None, typer.Option(help="Licence of the rows, in place of what they and their schema say.")]
 

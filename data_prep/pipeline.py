@@ -31,6 +31,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def spare_cores() -> int:
+    """Those beside this process, at least one: for work so light that reading and writing keep a core busy."""
+    return max(1, cores() - 1)
+
+
 def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
     """Each item and what `work` makes of it, in this process where `workers` is 1.
 

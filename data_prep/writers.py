@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -50,6 +51,8 @@ class ParquetSet:
         )
         self._batches: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
+        self._thread = ThreadPoolExecutor(1)  # the disk is waited for while the next rows are read
+        self._writing: Future[None] | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows; those of a whole group reach the disk."""
@@ -63,13 +66,21 @@ class ParquetSet:
 
     def _flush(self) -> None:
         if self._batches:
-            self._writer.write_table(pa.Table.from_batches(self._batches, self._schema))
+            self._wait()
+            table = pa.Table.from_batches(self._batches, self._schema)
+            self._writing = self._thread.submit(self._writer.write_table, table)
         self._batches, self._rows, self._bytes = [], 0, 0
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
 
     def close(self) -> None:
         """Write what is left, and the footer."""
-        self._flush()
-        self._writer.close()
+        with self._thread:
+            self._flush()
+            self._wait()
+            self._writer.close()
 
 
 class SharegptSet:

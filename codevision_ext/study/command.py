@@ -41,7 +41,7 @@ def study(
         InfraError: a training failed; those that were finished stay.
     """
     plan = _changed(read_plan(studies / f"{name}.yaml"), steps, seeds)
-    run, out, recipe = run.absolute(), out.absolute(), recipe.absolute()
+    run, out, recipe = run.resolve(), out.resolve(), recipe.resolve()
     told = _OFFLINE[name](run) if name in _OFFLINE else ""
     if offline and not told:
         raise InputError(f"--offline: {name} has nothing to tell without training; {', '.join(_OFFLINE)} have")

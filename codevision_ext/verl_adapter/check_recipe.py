@@ -28,6 +28,9 @@ SHARED = ("base", "demo")
 OPEN = ("codevision", "ray_kwargs.ray_init")
 """Sections whose names verl hands on; an empty mapping or a null in verl's own config is open too."""
 
+TWO_KINDS = ("trainer.save_freq",)
+"""Settings whose value may be of another kind than verl's default."""
+
 
 def composed(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
     """A recipe's config as verl will see it; `settings` as on verl's command line. Imports nothing of verl.
@@ -53,14 +56,17 @@ def load(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
     """`composed`, and checked.
 
     Raises:
-        InputError: it can't be composed, or has a setting that nobody reads.
+        InputError: it can't be composed, or has a setting that nobody reads or that isn't of verl's kind.
     """
     config = composed(folder, name, settings)
     with initialize_config_dir(str(verl_configs()), version_base=None):
         stock = compose(BASES[name])
+    ours, known = OmegaConf.to_container(config), OmegaConf.to_container(stock)
     read_settings(OmegaConf.to_container(config.get("codevision", OmegaConf.create({})), resolve=False))
-    for setting in unknown(OmegaConf.to_container(config), OmegaConf.to_container(stock)):
+    for setting in unknown(ours, known):
         raise InputError(f"{folder / name}.yaml: {setting}: verl's {BASES[name]} has no such setting")
+    for said in mistyped(ours, known):
+        raise InputError(f"{folder / name}.yaml: {said}, as it is in verl's {BASES[name]}")
     return config
 
 
@@ -87,6 +93,23 @@ def unknown(ours: Mapping[str, Any], known: Mapping[str, Any], above: str = "") 
             yield path
         elif isinstance(value, Mapping) and isinstance(known.get(name), Mapping) and known[name]:
             yield from unknown(value, known[name], f"{path}.")
+
+
+def mistyped(ours: Mapping[str, Any], stock: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """What has another kind than verl's default, which says that where it is a number, a truth value or a section."""
+    for name, value in ours.items():
+        path, known = f"{above}{name}", stock.get(name)
+        if isinstance(value, Mapping) and isinstance(known, Mapping):
+            yield from mistyped(value, known, f"{path}.")
+        elif value is None or str(value).startswith("${") or path in TWO_KINDS:
+            continue
+        elif (kind := _kind(known)) and kind != _kind(value):
+            yield f"{path}: {value!r} isn't {kind}"
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", dict: "a section"}
+    return kinds.get(type(value), "")
 
 
 def main() -> None:

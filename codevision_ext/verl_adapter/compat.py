@@ -1,8 +1,9 @@
 """Every place where verl 0.9.1 can't be satisfied through a registry, with the lines worked around.
 
 Each patch names the function it replaces or wraps and a fragment of its source. When the fragment is gone the patch
-refuses (`CompatError`), so that another verl fails at start and not in a metric. `position_ids_of_equal_length` and
-`text_only_batches` are for every device, the others for the CPU only.
+refuses (`CompatError`), so that another verl fails at start and not in a metric. `position_ids_of_equal_length`,
+`text_only_batches`, `no_epoch_left_out` and `buffers_beside_dummy_weights` are for every device, the others for the CPU
+only.
 """
 
 import inspect
@@ -94,6 +95,26 @@ def plain_linears(layers: ModuleType) -> None:
     layers.ops._supports_onednn = False
 
 
+def buffers_beside_dummy_weights(weight_utils: ModuleType) -> None:
+    """vllm/model_executor/model_loader/weight_utils.py:1289 fills whatever is in a model's state with random numbers.
+
+    Buffers are, too, and no weight update brings them back: Qwen2.5-VL's `input_norm`, mean and spread of pictures, stayed
+    random for the whole training.
+    """
+    stock = _expect(
+        weight_utils, "initialize_dummy_weights", "for param in model.state_dict().values():", of="vLLM 0.28"
+    )
+
+    @wraps(stock)
+    def initialize_dummy_weights(model: Any, *args: Any, **kwargs: Any) -> None:
+        kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        stock(model, *args, **kwargs)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
+
+    weight_utils.initialize_dummy_weights = initialize_dummy_weights
+
+
 def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:
     """verl/utils/tensordict_utils.py:910-915 takes every batch of (4, tokens) positions as ragged in the last one.
 
@@ -145,3 +166,20 @@ def text_only_batches(qwen2_vl: ModuleType) -> None:
         return stock(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids)
 
     qwen2_vl._get_input_embeds = _get_input_embeds
+
+
+def no_epoch_left_out(checkpoint_handler: ModuleType) -> None:
+    """verl/utils/checkpoint/checkpoint_handler.py:170-178 puts a data loader back to the end of an epoch.
+
+    Its next epoch has no batch then: SFT that goes on from a checkpoint of `save_freq: after_each_epoch` leaves out a
+    whole epoch and ends as if it were done.
+    """
+    handler = checkpoint_handler.CheckpointHandler
+    stock = _expect(handler, "_load_dataloader_state", "self.train_dataloader.load_state_dict(dataloader_state_dict)")
+
+    @wraps(stock)
+    def _load_dataloader_state(self: Any, checkpoint_path: str) -> None:
+        if self.resume_global_step % len(self.train_dataloader):
+            stock(self, checkpoint_path)
+
+    handler._load_dataloader_state = _load_dataloader_state

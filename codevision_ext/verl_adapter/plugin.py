@@ -16,12 +16,12 @@ from codevision_ext.verl_adapter import torchvision_cpu
 from codevision_ext.verl_adapter.device import CPU_ENVIRONMENT
 
 PACKAGE = "codevision_ext.verl_adapter"
+ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+
 # SGLang ends its server by SIGQUIT when its scheduler has died; what a script starts in the background has that
 # ignored and would wait for ever. Only a main thread may set it; a run's other processes inherit it from the first.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-
-ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
 def _when(module: str, *, cpu_only: bool = False) -> Callable[[Callable[[ModuleType], None]], None]:
@@ -89,6 +89,13 @@ def _vllm_layers(module: ModuleType) -> None:
     compat.plain_linears(module)
 
 
+@_when("vllm.model_executor.model_loader.weight_utils")
+def _vllm_weights(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.buffers_beside_dummy_weights(module)
+
+
 @_when("verl.utils.tensordict_utils")
 def _tensordict_utils(module: ModuleType) -> None:
     from codevision_ext.verl_adapter import compat  # noqa: PLC0415
@@ -101,6 +108,13 @@ def _qwen2_vl(module: ModuleType) -> None:
     from codevision_ext.verl_adapter import compat  # noqa: PLC0415
 
     compat.text_only_batches(module)
+
+
+@_when("verl.utils.checkpoint.checkpoint_handler")
+def _checkpoint_handler(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.no_epoch_left_out(module)
 
 
 @_when("verl.workers.rollout.replica")

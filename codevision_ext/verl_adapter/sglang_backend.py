@@ -96,7 +96,7 @@ class CodeVisionSGLangReplica(SGLangReplica):
 
 
 class CodeVisionServerAdapter(ServerAdapter):
-    """The trainer's side of a weight update: named tensors to the engine's own loader, CUDA IPC or shared memory."""
+    """The trainer's side of a weight update: named tensors to the engine's own loader, by CUDA IPC or by value."""
 
     async def update_weights(
         self,
@@ -110,7 +110,7 @@ class CodeVisionServerAdapter(ServerAdapter):
             await super().update_weights(weights, global_steps=global_steps, **kwargs)
             return
         await self._init_server_adapter()
-        send = self._send_over_ipc if is_support_ipc() else self._send_over_shared_memory
+        send = self._send_over_ipc if is_support_ipc() else self._send_by_value
         bucket_bytes = int(self.config.checkpoint_engine.update_weights_bucket_megabytes) << 20
         async for bucket in get_named_tensor_buckets(weights, bucket_bytes):
             await send(bucket)
@@ -129,8 +129,8 @@ class CodeVisionServerAdapter(ServerAdapter):
             load_format=LOADER,
         )
 
-    async def _send_over_shared_memory(self, bucket: list[tuple[str, torch.Tensor]]) -> None:
-        """Without CUDA: named files of torch's file_system sharing, since descriptors can't be sent over HTTP."""
+    async def _send_by_value(self, bucket: list[tuple[str, torch.Tensor]]) -> None:
+        """Without CUDA."""
         if self._engine is None:
             return
         tensors = [(name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor) for name, tensor in bucket]

@@ -1,5 +1,6 @@
 """What is said to an SGLang engine, and can its answer be trusted? The same inside verl and in an evaluation."""
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import torch
 from PIL import Image
 from sglang.srt.managers.io_struct import GenerateReqInput, UpdateWeightsFromTensorReqInput
-from sglang.srt.utils import MultiprocessingSerializer
 
 from codevision_ext.errors import EngineError
 from codevision_ext.verl_adapter.codec import QwenCodec
@@ -81,15 +81,10 @@ def read_output(output: Mapping[str, Any], prompt_tokens: int) -> Sampled:
 
 
 def weights_request(tensors: Sequence[tuple[str, torch.Tensor]], ranks: int) -> UpdateWeightsFromTensorReqInput:
-    """New weights for all `ranks` of an engine, through named files of torch's file_system sharing.
+    """New weights for all `ranks` of an engine, by value.
 
-    Descriptors, the other way, can't be sent over HTTP.
+    Named files of torch's file_system sharing would spare a copy, but on a busy machine its manager needs more than the
+    second that it is given; descriptors, the other way, can't be sent over HTTP.
     """
-    torch.multiprocessing.set_sharing_strategy("file_system")
-    return UpdateWeightsFromTensorReqInput(
-        serialized_named_tensors=[
-            MultiprocessingSerializer.serialize([(name, tensor.detach().clone()) for name, tensor in tensors])
-            for _ in range(ranks)
-        ],
-        load_format=LOADER,
-    )
+    serialized = pickle.dumps([(name, tensor.detach().cpu().clone()) for name, tensor in tensors])
+    return UpdateWeightsFromTensorReqInput(serialized_named_tensors=[serialized] * ranks, load_format=LOADER)

@@ -19,16 +19,25 @@ if [ "$device" = cpu ] && [ "$(env -u OMP_NUM_THREADS nproc)" -gt 1 ]; then rank
 last() { # FOLDER: the last step that verl saved there
   echo "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")"
 }
+mend() { # FOLDER: verl can't start from a note of its last step that a full disk or a kill left empty
+  local note=$1/latest_checkpointed_iteration.txt
+  if [ -f "$note" ] && [ ! -s "$note" ]; then
+    find "$1" -maxdepth 1 -name 'global_step_*' | sed 's/.*_//' | sort -n | tail -n 1 >"$note"
+    [ -s "$note" ] || rm "$note"
+  fi
+}
 q() { # PATH: as Hydra reads it, whatever characters are in it
   local quote="'"
   echo "'${1//$quote/\\$quote}'"
 }
 sft() { # FILE MODEL FOLDER [settings]: supervised fine-tuning; resumes from the last checkpoint in FOLDER
+  mend "$3"
   VERL_FILE_LOGGER_PATH=$OUT/logs/$stage.jsonl exec torchrun --standalone --nproc-per-node "$ranks" \
     -m verl.trainer.sft_trainer --config-path "$recipe" --config-name sft \
     data.train_files="$(q "$1")" model.path="$(q "$2")" trainer.default_local_dir="$(q "$3")" "${@:4}"
 }
 grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkpoint
+  mend "$1"
   VERL_FILE_LOGGER_PATH=$2 TENSORBOARD_DIR=$OUT/tensorboard python -m verl.trainer.main_ppo \
     --config-path "$recipe" --config-name grpo device="$device" \
     actor_rollout_ref.model.path="$(q "${MODEL:-$(last "$OUT/sft")/huggingface}")" \
@@ -59,9 +68,9 @@ case $stage in
   grpo)
     # verl's file logger empties its file when a run resumes; the report reads the last line of a step.
     metrics=$OUT/metrics.jsonl earlier=$OUT/metrics_earlier.jsonl
-    [ ! -s "$metrics" ] || cat "$metrics" >>"$earlier"
+    [ ! -s "$metrics" ] || { cat "$metrics" >>"$earlier" && rm "$metrics"; }
     grpo "$OUT/grpo" "$metrics" codevision.records="$(q "$OUT/rollouts")" "$@"
-    [ ! -s "$earlier" ] || { cat "$metrics" >>"$earlier" && mv "$earlier" "$metrics"; }
+    [ ! -s "$earlier" ] || { touch "$metrics" && cat "$metrics" >>"$earlier" && mv "$earlier" "$metrics"; }
     ;;
   eval)
     exec codevision eval --data "$OUT/data/test.parquet" --tools on,off --seed "$seed" --out "$OUT" --recipe "$recipe/grpo.yaml" \
@@ -77,8 +86,8 @@ case $stage in
           trainer.total_training_steps="$STEPS" trainer.save_freq="$STEPS" trainer.test_freq=-1 "$@"
         end=$(last "$OUT/grpo")/actor/huggingface
         ;;
-      sft)
-        (sft "$RUN/data/sft.parquet" "$FROM" "$OUT/sft" data.train_batch_size=32 \
+      sft) # at the stage's own 2e-3 what FROM has learned is lost in three steps: Adam begins anew
+        (sft "$RUN/data/sft.parquet" "$FROM" "$OUT/sft" data.train_batch_size=32 optim.lr=1e-4 \
           trainer.total_training_steps="$STEPS" trainer.total_epochs=1000)
         end=$(last "$OUT/sft")/huggingface
         ;;

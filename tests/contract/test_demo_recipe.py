@@ -53,6 +53,25 @@ def test_a_setting_that_nobody_reads_is_refused_by_name(recipe: Path, file: str,
         load(recipe, file.removesuffix(".yaml"))
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("sft", "trainer.total_epochs=abc", "trainer.total_epochs: 'abc' isn't a number"),
+        ("grpo", "trainer.nnodes={a: 1}", "trainer.nnodes: {'a': 1} isn't a number"),
+        ("grpo", "trainer.balance_batch=often", "trainer.balance_batch: 'often' isn't true or false"),
+        ("grpo", "actor_rollout_ref.actor.optim=3", "actor_rollout_ref.actor.optim: 3 isn't a section"),
+    ],
+)
+def test_a_setting_of_another_kind_than_verl_s_is_refused_by_name(name: str, setting: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        load(DEMO, name, [setting])
+
+
+@pytest.mark.parametrize("setting", ["data.train_files=[a,b]", "trainer.total_training_steps=3", "trainer.logger=[x]"])
+def test_what_verl_takes_in_two_kinds_is_taken(setting: str) -> None:
+    load(DEMO, "grpo", [setting])
+
+
 def test_a_setting_of_the_plugin_that_nobody_reads_is_refused_and_the_known_ones_are_listed(recipe: Path) -> None:
     path = recipe / "grpo.yaml"
     path.write_text(path.read_text().replace("codevision:\n", "codevision:\n  turn_token: 3\n"))

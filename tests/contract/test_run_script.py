@@ -51,3 +51,16 @@ def test_a_folder_of_any_name_reaches_hydra_as_it_is(tmp_path: Path, stage: str,
     paths = {key: value for key, value in values.items() if str(tmp_path) in str(value)}
     assert len(paths) >= 3
     assert all(str(value).startswith(str(out)) for value in paths.values()), paths
+
+
+@pytest.mark.parametrize(("steps", "noted"), [((5, 10, 20), "20"), ((), None)])
+def test_an_empty_note_of_the_last_step_which_verl_cannot_read_is_written_again(
+    tmp_path: Path, steps: tuple[int, ...], noted: str | None
+) -> None:
+    (tmp_path / "grpo").mkdir()
+    for step in steps:
+        (tmp_path / "grpo" / f"global_step_{step}").mkdir()
+    note = tmp_path / "grpo" / "latest_checkpointed_iteration.txt"
+    note.touch()
+    train(tmp_path, 1)
+    assert (note.read_text().strip() if note.exists() else None) == noted

@@ -112,6 +112,8 @@ def test_a_bad_line_is_named_and_nothing_is_written(
 def test_a_place_that_cannot_be_written_is_named_before_anything_runs(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
         run_batch(batch(tmp_path), tmp_path / "no" / "out.jsonl", sandbox)
+    with pytest.raises(InputError, match="can't be written: it is a folder"):
+        run_batch(batch(tmp_path), tmp_path, sandbox)
     with pytest.raises(InputError, match="File exists"):
         run_batch(batch(tmp_path), tmp_path / "out.jsonl", sandbox, tmp_path / "in.jsonl")
 

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 from gallery import pictures
+from gallery_strangers import more_pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,7 +14,7 @@ from codevision_ext.geometry import ORIENTATION_OPS, apply, compose, compose_all
 from codevision_ext.sandbox import ExecRequest, Sandbox
 from codevision_ext.sandbox.provenance import OPS, Provenance, into_input, trace
 from codevision_ext.sandbox.provenance.probes import coordinate_map, read_map
-from codevision_ext.sandbox.provenance.verify import borne_out, nudged
+from codevision_ext.sandbox.provenance.verify import aligned_pair, borne_out, nudged
 from codevision_ext.sandbox.provenance.view import View
 from codevision_ext.types import Box, ExecStatus, Orientation
 
@@ -343,6 +344,55 @@ def test_a_crop_a_fifth_of_which_is_painted_over_is_not_credited(sandbox: Sandbo
     picture = scene(160, 120)
     assert traced(sandbox, code.replace("SIDE", "10"), picture).box == Box(20, 10, 120, 110)
     assert traced(sandbox, code.replace("SIDE", "45"), picture).box is None
+
+
+@pytest.mark.parametrize("shown", ["scene", "portrait"])
+def test_a_part_that_is_chosen_by_what_the_picture_shows_is_found_where_it_is(sandbox: Sandbox, shown: str) -> None:
+    code = (
+        "soft = cv2.GaussianBlur(np.array(image.convert('L')), (51, 51), 0)\n_, _, _, (x, y) = cv2.minMaxLoc(soft)\n"
+        "x, y = min(max(x - 90, 0), image.width - 180), min(max(y - 70, 0), image.height - 140)\n"
+        "image = image.crop((x, y, x + 180, y + 140)).resize((720, 560), Image.LANCZOS)"
+    )
+    picture = (pictures() | more_pictures())[shown]
+    chosen = sandbox.run(ExecRequest(code=f"{code}\nprint(x, y)", images=(picture,))).stdout
+    x, y = map(int, chosen.split())
+    seen = traced(sandbox, code, picture)
+    assert seen.net is Orientation.ID
+    assert seen.box is not None
+    assert iou(seen.box, Box(x, y, x + 180, y + 140)) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("a = np.array(image)\nw = a.shape[1]\nresult = np.delete(a, slice(w * 2 // 5, w * 3 // 5), axis=1)", "bricks"),
+        ("a = np.array(image)\nresult = a[:, np.argsort(a.sum(axis=(0, 2)), kind='stable')]", "photo"),
+    ],
+    ids=["columns deleted", "columns sorted"],
+)
+def test_pixels_that_changed_places_are_no_view_however_much_it_looks_like_one(
+    sandbox: Sandbox, code: str, shown: str
+) -> None:
+    assert traced(sandbox, code, (pictures() | more_pictures())[shown]).net is None
+
+
+def test_a_fish_eye_is_not_taken_for_the_part_that_it_hardly_moves(sandbox: Sandbox) -> None:
+    code = (
+        "a = np.array(image)\nh, w = a.shape[:2]\ny, x = np.mgrid[:h, :w].astype(np.float32)\n"
+        "dx, dy = (x - w / 2) / w, (y - h / 2) / h\nr = 1 + 0.8 * (dx ** 2 + dy ** 2)\n"
+        "result = cv2.remap(a, w / 2 + dx * r * w, h / 2 + dy * r * h, cv2.INTER_LINEAR)"
+    )
+    assert traced(sandbox, code, pictures()["photo"]).net is None
+
+
+def test_what_lies_around_a_part_is_not_mixed_into_it() -> None:
+    parent = Image.new("RGB", (420, 560), (40, 50, 60))
+    made = Image.new("RGB", (481, 601), "white")
+    made.paste(parent, (31, 21))
+    view = View(net=Orientation.ID, box=Box(0, 0, 420, 560), shown=Box(31, 21, 451, 581))
+    predicted, actual = aligned_pair(parent, made, view)
+    assert (predicted == actual).all()
+    assert borne_out(parent, made, view, recoloured=False) > 0.5
 
 
 def test_a_failed_call_has_no_provenance(sandbox: Sandbox) -> None:

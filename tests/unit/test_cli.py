@@ -30,6 +30,13 @@ def test_what_is_wrong_is_one_sentence_on_stderr_and_exit_code_2(tmp_path: Path)
     assert done.stderr == f"codevision: {tmp_path / 'nowhere'}: no such folder\n"
 
 
+def test_a_full_disk_behind_stdout_is_one_sentence(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "codevision_ext.cli", "report", str(make_run(tmp_path / "demo"))]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "codevision: can't write: [Errno 28] No space left on device\n")
+
+
 def test_a_command_that_does_not_exist_is_refused_without_a_stack_trace() -> None:
     done = codevision("raport")
     assert done.returncode == 2

@@ -133,7 +133,9 @@ def test_a_failed_stage_is_one_sentence_with_the_last_error_of_this_attempt_and_
 def test_a_dead_ray_is_told_in_ray_s_words(tmp_path: Path) -> None:
     said = "[2026-11-22 02:40:58,173 E 27225 28118] rpc_client.h:204: Failed to connect to GCS within 60 seconds."
     make_recipe(tmp_path / "recipe", data=f"echo '{said}'; echo 'INFO: bye'; false")
-    with pytest.raises(InfraError, match=r"data failed: Failed to connect to GCS within 60 seconds; the log is"):
+    with pytest.raises(
+        InfraError, match=r"data failed: Failed to connect to GCS within 60 seconds \(Ray died; .+\); the log is"
+    ):
         run(tmp_path)
 
 
@@ -141,6 +143,19 @@ def test_a_child_that_was_killed_is_told_as_such(tmp_path: Path) -> None:
     make_recipe(tmp_path / "recipe", data="bash -c 'kill -9 $$'; exit $?")
     with pytest.raises(InfraError, match=r"data failed: it was ended by signal 9, perhaps for want of memory; the log"):
         run(tmp_path)
+
+
+@pytest.mark.parametrize(("loss", "reads"), [(0.02, True), (1.5, False)])
+def test_a_model_that_did_not_learn_to_read_ends_the_run_there(tmp_path: Path, loss: float, reads: bool) -> None:
+    line = json.dumps({"step": 9, "data": {"train/loss": loss}})
+    make_recipe(tmp_path / "recipe", read=f"touch read; echo '{line}' > logs/read.jsonl")
+    if reads:
+        assert "sft" in run(tmp_path)
+        return
+    for _ in range(2):
+        with pytest.raises(InfraError, match="read failed: it learned nothing: train/loss is"):
+            run(tmp_path)
+        assert not (tmp_path / "run" / "read").exists()
 
 
 def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
@@ -333,7 +348,8 @@ def test_steps_are_read_from_progress_bars_and_from_lines() -> None:
         "\x1b[36m(T pid=1)\x1b[0m Training Progress: 4%|▍| 1/24 [..]\rTraining Progress: 8%|▍| 2/24 ["
     ) == (2, 24)
     assert steps_done("Epoch 1/4: 100%|█████| 6/6 [00:01]\rEpoch 3/4:  50%|█████     | 3/6 [00:10<00:09]") == (15, 24)
-    assert steps_done("[2/6] base_tool_off: 10/720, 0:31 left") == (730, 4320)
+    for name in ("base_tool_off", "base tool_off"):
+        assert steps_done(f"[2/6] {name}: 10/720, 0:31 left") == (730, 4320)
 
 
 def test_numbers_of_the_last_whole_line_count(tmp_path: Path) -> None:

@@ -67,6 +67,19 @@ def test_the_time_left_is_not_guessed_from_one_step() -> None:
         assert s.stages[2].left_s(clock.now) is None
 
 
+def test_a_stage_that_ctrl_c_ends_is_shown_as_stopped() -> None:
+    stages, out, _ = plain()
+
+    def stop() -> None:
+        with stages as s:
+            s.start("sft")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert out.getvalue().splitlines()[-1] == "[2/3] sft: stopped, after 0:00"
+
+
 def test_a_stage_that_breaks_is_shown_as_failed_and_the_error_goes_on() -> None:
     stages, out, _ = plain()
 

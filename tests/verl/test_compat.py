@@ -26,6 +26,11 @@ PATCHES = [
     (compat.typed_dicts_once, "transformers.processing_utils", "ProcessorMixin._merge_kwargs"),
     (compat.position_ids_of_equal_length, "verl.utils.tensordict_utils", "maybe_fix_3d_position_ids"),
     (compat.text_only_batches, "verl.models.transformers.qwen2_vl", "_get_input_embeds"),
+    (
+        compat.no_epoch_left_out,
+        "verl.utils.checkpoint.checkpoint_handler",
+        "CheckpointHandler._load_dataloader_state",
+    ),
 ]
 
 
@@ -100,6 +105,28 @@ def test_stock_verl_takes_them_for_something_else() -> None:
     maybe_fix_3d_position_ids.__wrapped__(data)
     with pytest.raises(RuntimeError):
         data["position_ids"].unbind()
+
+
+@pytest.mark.parametrize(("step", "left", "stock"), [(3, [0, 1, 2], []), (6, [0, 1, 2], []), (4, [1, 2], [1, 2])])
+def test_sft_that_goes_on_behind_an_epoch_has_the_next_one_whole(
+    tmp_path: Path, step: int, left: list[int], stock: list[int]
+) -> None:
+    import torch  # noqa: PLC0415
+    from torchdata.stateful_dataloader import StatefulDataLoader  # noqa: PLC0415
+    from verl.utils.checkpoint.checkpoint_handler import CheckpointHandler  # noqa: PLC0415
+
+    def batches_left(load: Any) -> list[int]:
+        loader = StatefulDataLoader([0, 1, 2], batch_size=None)
+        load(SimpleNamespace(train_dataloader=loader, resume_global_step=step, dp_rank=0, rank=0), str(tmp_path))
+        return list(loader)
+
+    before = StatefulDataLoader([0, 1, 2], batch_size=None)
+    epoch = iter(before)
+    for _ in range((step - 1) % 3 + 1):
+        next(epoch)
+    torch.save(before.state_dict(), tmp_path / "data_0.pt")
+    assert batches_left(CheckpointHandler._load_dataloader_state) == left
+    assert batches_left(CheckpointHandler._load_dataloader_state.__wrapped__) == stock
 
 
 @pytest.fixture(scope="module")

@@ -98,3 +98,23 @@ def test_a_receiver_gets_every_weight(handle: str) -> None:
 def test_a_vllm_with_other_linear_layers_is_refused() -> None:
     with pytest.raises(CompatError, match=r"dispatch_cpu_unquantized_gemm is gone.*vLLM 0\.28"):
         compat.plain_linears(ModuleType("layers"))
+
+
+def test_dummy_weights_leave_buffers_alone() -> None:
+    """Qwen2.5-VL's mean and spread of pictures are buffers, and no weight update brings them back."""
+    import torch  # noqa: PLC0415
+    from vllm.model_executor.model_loader import dummy_loader  # noqa: PLC0415
+    from vllm.model_executor.models.vision import FusedInputNorm  # noqa: PLC0415
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), FusedInputNorm([0.5] * 3, [0.25] * 3, 1 / 255))
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    weights = model[0].weight.clone()
+    dummy_loader.initialize_dummy_weights(model, None)
+    assert before
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    assert not torch.equal(model[0].weight, weights)
+
+
+def test_a_vllm_with_other_dummy_weights_is_refused() -> None:
+    with pytest.raises(CompatError, match=r"initialize_dummy_weights is gone.*vLLM 0\.28"):
+        compat.buffers_beside_dummy_weights(ModuleType("weight_utils"))

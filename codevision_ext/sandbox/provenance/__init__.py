@@ -4,8 +4,10 @@
    turned or mirrored parent is that turn and that crop. The model needs to wait only for this.
 2. `trace_by_probes`, at leisure: the code runs again on a coordinate map, a picture whose colours say where each pixel
    came from, and an affine map is fitted to what comes out. Where the code changes colours so much that this can't be
-   read, it runs once more on a texture whose corners are found again, and then on a finer one, for details; where even
-   that fails (code that looks at what the picture shows), corners of the parent itself are looked for.
+   read, it runs once more on a texture whose corners are found again, and then on a finer one, for details. Code that
+   chooses by what the picture shows takes another part of a probe: then what the probe tells of scale and turn holds,
+   and the place is looked for in the parent; at last, corners of the parent itself are. Where the map shows that
+   pixels changed places and it is no view (a collage, sorted columns), that is final.
 3. Whatever was fitted is verified on the real pair: the edges of the predicted and of the actual picture must lie upon
    each other. So code that recognises a probe, guesses, or branches on content earns nothing that isn't to be seen.
 4. Where colours changed much, or another orientation or part fits the real pair nearly as well (symmetry, tiles), the
@@ -33,13 +35,14 @@ from codevision_ext.sandbox.provenance.probes import (
     LOUDNESS,
     coordinate_map,
     fine_texture,
+    is_rearranged,
     marked,
     marks,
     read_map,
     register_pair,
     texture,
 )
-from codevision_ext.sandbox.provenance.verify import aligned_pair, borne_out, followed, nudged, rivalled
+from codevision_ext.sandbox.provenance.verify import aligned_pair, borne_out, elsewhere, followed, nudged, rivalled
 from codevision_ext.sandbox.provenance.view import View, area
 from codevision_ext.types import Box, ExecStatus, Orientation
 
@@ -109,21 +112,33 @@ def trace_by_probes(sandbox: Backend, request: ExecRequest, result: ExecResult) 
     """
     made = result.images[0]
     first, *others = _by_likelihood(request)
+    read: list[tuple[int, View, bool]] = []
     for indices in ([first], others):
-        for paint, read in PROBES if indices else ():
+        for paint, look in PROBES if indices else ():
             probe = _run_on(sandbox, request, {index: paint(request.images[index].size) for index in indices})
             if probe is None or probe.size != made.size:
                 continue  # the code looks at what is shown
             if probe.tobytes() == made.tobytes():
                 break  # the code doesn't look at these pictures
-            views = [(index, read(probe, request.images[index].size)) for index in indices]
-            found = _best(sandbox, request, made, views, recoloured=paint is not coordinate_map)
+            views = [(index, look(probe, request.images[index].size)) for index in indices]
+            recoloured = paint is not coordinate_map
+            found = _best(sandbox, request, made, views, recoloured=recoloured)
             if found is not None:
                 return found
+            seen = [(index, view, recoloured) for index, view in views if view is not None]
+            if not seen and not recoloured and any(is_rearranged(probe, request.images[at].size) for at in indices):
+                return Provenance(parent=first)
+            read += seen
         else:
             break
-    seen = register_pair(made, request.images[first].convert("RGB"))
-    return _best(sandbox, request, made, [(first, seen)], recoloured=True) or Provenance(parent=first)
+    for index, view, recoloured in read:
+        moved = elsewhere(request.images[index].convert("RGB"), made, view)
+        if moved != view:
+            found = _best(sandbox, request, made, [(index, moved)], recoloured=recoloured)
+            if found is not None:
+                return found
+    by_corners = register_pair(made, request.images[first].convert("RGB"))
+    return _best(sandbox, request, made, [(first, by_corners)], recoloured=True) or Provenance(parent=first)
 
 
 def _by_likelihood(request: ExecRequest) -> list[int]:

@@ -55,6 +55,10 @@ STRETCH = 0.5
 """How far the scale between them may be from that of the others, in octaves."""
 MATCHES = 8
 """Fewer corners that agree are chance."""
+AGREEING = 0.5
+"""Share of the corners found again in a texture that must agree: where a warp moved the others, fewer do."""
+REARRANGED = 0.9
+"""Share of an output's pixels with colours of the map from which the code moved pixels and made no new ones."""
 
 
 @lru_cache(maxsize=16)
@@ -91,17 +95,37 @@ def read_map(seen: Image.Image, size: tuple[int, int]) -> View | None:
     content = content_of(seen)
     if content is None:
         return None
-    us, vs = (
-        np.unique(np.linspace(low, high - 1, GRID).round().astype(int))
-        for low, high in ((content.x1, content.x2), (content.y1, content.y2))
-    )
-    colours = np.asarray(seen)[np.ix_(vs, us)].astype(np.float64).reshape(-1, 3)
-    outs = np.stack([a.ravel() for a in np.meshgrid(us + 0.5, vs + 0.5)], axis=1)
+    outs, colours = _sampled(seen, content)
     for order in ((0, 1, 2), (2, 1, 0)):
         view = _read(outs, colours[:, order], content, size)
         if view is not None:
             return view
     return None
+
+
+def is_rearranged(seen: Image.Image, size: tuple[int, int]) -> bool:
+    """Whether nearly all colours of `seen`, made of the map for a picture of `size`, are the map's own.
+
+    Then the map tells the whole truth: where no view can be read from it, there is none.
+    """
+    content = content_of(seen)
+    if content is None:
+        return False
+    known, found = (
+        pixels.reshape(-1, 3).astype(np.int64) @ (1, 1 << 8, 1 << 16)
+        for pixels in (np.asarray(coordinate_map(size)), _sampled(seen, content)[1])
+    )
+    return bool(np.isin(found, known).mean() >= REARRANGED)
+
+
+def _sampled(seen: Image.Image, content: Box) -> tuple[Array, Array]:
+    """Points all over the content, shape (n, 2), pixels, and their colours, shape (n, 3)."""
+    us, vs = (
+        np.unique(np.linspace(low, high - 1, GRID).round().astype(int))
+        for low, high in ((content.x1, content.x2), (content.y1, content.y2))
+    )
+    outs = np.stack([a.ravel() for a in np.meshgrid(us + 0.5, vs + 0.5)], axis=1)
+    return outs, np.asarray(seen)[np.ix_(vs, us)].astype(np.float64).reshape(-1, 3)
 
 
 def _read(outs: Array, colours: Array, content: Box, size: tuple[int, int]) -> View | None:
@@ -296,7 +320,7 @@ def _register(
         at, ins, scale = known.matches(found.changed(inverted=inverted, mirrored=mirrored))
         outs = found.points[at] / zoom + content[:2]
         view, agreeing = fit_view(outs, ins * each, content, parent.size, tolerance=1.5 * each * max(1.0, scale))
-        if agreeing > most:
+        if agreeing > most and (times is None or agreeing >= AGREEING * len(at)):
             most, best = agreeing, view
     if best is None:
         return None

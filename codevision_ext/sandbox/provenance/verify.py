@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 
 COMPARE_SIDE = 144
 """Pictures are compared at this many pixels per axis at most."""
-WHOLE_SIDE = 512
+WHOLE_SIDE = 1024
 """What was recoloured and not resized is also compared at this many: fine texture may be all that is left."""
 BLOCK_SIDE = 16
 """Side of a block when pictures are compared, pixels."""
@@ -27,6 +27,8 @@ FEW = 64
 """Pixels of a level under which neighbouring levels are taken together."""
 TEXTURE = 2.0
 """Standard deviation of a block, in grey levels, under which it is plain and says nothing."""
+SMOOTHED = 5.0
+"""The same up to which a block may have become plain by smoothing, where colours are kept."""
 NEAR = 6.0
 """Grey levels by which plain blocks of one colour may differ."""
 SPEAKING = 0.25
@@ -39,6 +41,8 @@ MIXED = 0.4
 """Share of the correlation with marks from which turned marks are there as well."""
 CHANCE = 0.08
 """|Correlation| with marks up to which it may be chance: some hundred spots are seen."""
+FAINT = 0.25
+"""The same up to which turned marks may be heard by chance, as where dithering scatters what the marks changed."""
 LARGE = 96
 """On a smaller part, turned marks may look alike by chance; pixels."""
 KEPT = 0.8
@@ -51,6 +55,10 @@ PART_PEAK = 0.5
 """The same for a quarter of a picture, which may be plain: a lower peak says nothing."""
 THERE = 0.3
 """The same for a quarter of a picture with texture everywhere that isn't painted over."""
+FEEBLE = 0.1
+"""Edges of a quarter weaker than this, as a share of the whole's, tell nothing; where that isn't asked of all."""
+STILL = 0.95
+"""Correlation of the edges of a quarter from which it isn't off, whatever phase correlation says of so little."""
 SMALL = 16
 """Pictures and parts whose sides are shorter can't tell a shift, pixels."""
 RIVAL = 0.6
@@ -177,14 +185,14 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
     source, target = grey[0], kept
     if min(size) >= SMALL:
         heard = [_heard(*pair) for pair in ((grey, kept), ([_edges(each) for each in grey], filtered))]
-        if any(rival > max(CHANCE, MIXED * own) for own, rival in {heard[0], max(heard)}):
+        if any(rival > max(FAINT, MIXED * own) for own, rival in {heard[0], max(heard)}):
             return False
-        if max(heard)[0] <= CHANCE:
+        if max(heard)[0] <= CHANCE or any(rival > max(CHANCE, MIXED * own) for own, rival in {heard[0], max(heard)}):
             return None
         if heard[1] > heard[0]:
             source, target = _edges(grey[0]), filtered
     correlation, mixed, moved = _correlations(source, target)
-    speaking = correlation[(mixed > mixed.max() / 4) & (moved > 0)]
+    speaking = correlation[(mixed > mixed.max() / 4) & (moved > moved.max() / 16)]
     if len(speaking) and np.median(speaking) >= TELLING:
         return bool((speaking >= SAME).mean() >= KEPT)
     return True if min(size) >= SMALL and _aligned(source, target) else None
@@ -231,6 +239,36 @@ def unscaled(parent: Image.Image, seen: Image.Image, content: Box) -> View | Non
     most = view.extended(Box(0, 0, *seen.size), parent.size)
     bare = most.shown == (0, 0, *seen.size) and content_of(apply(view.net, parent.crop(most.corners))) == content
     return most if bare else view.extended(content, parent.size)
+
+
+def elsewhere(parent: Image.Image, made: Image.Image, view: View) -> View | None:
+    """The view moved to where the output fits the parent best, at the scale and the turn that it has.
+
+    None where it can't be moved.
+    """
+    whole = Box(0, 0, *parent.size)
+    sides, room = np.array(view.box[2:]) - view.box[:2], whole
+    if (sides >= np.array(parent.size) - NUDGE).all():
+        return None
+    zoom = min(1.0, MATCH_SIDE / max(parent.size))
+    for scale in sorted({zoom, 1.0}):
+        size = _at_least_two(*sides * scale)
+        part = _resized(made, view.shown, map_size(view.net, size), Image.Resampling.BILINEAR)
+        ground = _resized(
+            parent, room, _at_least_two(*(np.array(room[2:]) - room[:2]) * scale), Image.Resampling.BILINEAR
+        )
+        fits = _fits(*(_grey(side) for side in (ground, apply(inverse(view.net), part))))
+        if not fits.size:
+            return None
+        y, x = np.unravel_index(np.argmax(fits), fits.shape)
+        start = np.array([x, y]) / scale + room[:2]
+        slack = np.ceil(1 / scale)
+        room = overlap(Box(*np.floor(start - slack), *np.ceil(start + sides + slack)), whole)
+    return replace(view, box=overlap(Box(*start.tolist(), *(start + sides).tolist()), whole))
+
+
+def _grey(picture: Image.Image) -> Floats:
+    return np.asarray(picture.convert("L"), dtype=np.float32)
 
 
 def nudged(parent: Image.Image, made: Image.Image, view: View) -> View:
@@ -281,8 +319,15 @@ def refined(parent: Image.Image, made: Image.Image, view: View) -> View:
 
 def predicted(parent: Image.Image, view: View, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
     """What `view` says that the shown part of the output looks like, at `size`."""
-    part = parent.resize(map_size(inverse(view.net), size), method, box=view.box, reducing_gap=2.0)
-    return apply(view.net, part)
+    return apply(view.net, _resized(parent, view.box, map_size(inverse(view.net), size), method))
+
+
+def _resized(picture: Image.Image, part: Box, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
+    """The part at `size`, from its own pixels only: `reducing_gap` alone would mix in what lies around it."""
+    x, y = np.floor(part[:2])
+    whole = picture.crop((int(x), int(y), *np.ceil(part[2:]).astype(int).tolist()))
+    within = part.x1 - x, part.y1 - y, part.x2 - x, part.y2 - y
+    return whole.resize(size, method, box=within, reducing_gap=2.0)
 
 
 def aligned_pair(parent: Image.Image, made: Image.Image, view: View) -> tuple[Pixels, Pixels]:
@@ -290,7 +335,7 @@ def aligned_pair(parent: Image.Image, made: Image.Image, view: View) -> tuple[Pi
     (x1, y1, x2, y2), (u1, v1, u2, v2) = view.box, view.shown
     wide, high = map_size(view.net, _at_least_two(x2 - x1, y2 - y1))
     size = _at_least_two(min(wide, u2 - u1), min(high, v2 - v1))
-    actual = made.resize(size, Image.Resampling.BILINEAR, box=view.shown, reducing_gap=2.0)
+    actual = _resized(made, view.shown, size, Image.Resampling.BILINEAR)
     return np.asarray(predicted(parent, view, size, Image.Resampling.BILINEAR)), np.asarray(actual)
 
 
@@ -338,7 +383,7 @@ def _greys(
     and with `toned` each of its levels the mean of what is there.
     """
     size = _compared(view, most)
-    actual = made.resize(size, Image.Resampling.BILINEAR, box=view.shown, reducing_gap=2.0)
+    actual = _resized(made, view.shown, size, Image.Resampling.BILINEAR)
     target = np.asarray(actual.convert("L"), dtype=np.float32)
     colours = np.asarray(predicted(parent, view, size, Image.Resampling.BILINEAR), dtype=np.float32)
     if not recoloured:
@@ -386,10 +431,25 @@ def _aligned(source: Floats, target: Floats, part_peak: float | None = None) -> 
         )
     else:
         parts = [(row, column) for row in rows for column in columns]
-    found = [_shift(source[part], target[part]) for part in parts if min(source[part].shape) >= SMALL]
-    if part_peak is None:
-        return all(shift <= SHIFT or peak < PART_PEAK for shift, peak in found)
-    return all(shift <= SHIFT and peak >= part_peak for shift, peak in found)
+    for part in parts:
+        if min(source[part].shape) < SMALL or _correlation(source[part], target[part]) >= STILL:
+            continue
+        if (
+            part_peak is None
+            and source[part].std() < FEEBLE * source.std()
+            and target[part].std() < FEEBLE * target.std()
+        ):
+            continue
+        shift, peak = _shift(source[part], target[part])
+        off = shift > SHIFT
+        if (off and peak >= PART_PEAK) if part_peak is None else (off or peak < part_peak):
+            return False
+    return True
+
+
+def _correlation(one: Floats, other: Floats) -> float:
+    """Of all pixels; 0 where one side is plain."""
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1]) if np.ptp(one) and np.ptp(other) else 0.0
 
 
 def _shift(source: Floats, target: Floats) -> tuple[float, float]:
@@ -435,9 +495,10 @@ def _alike(one: Floats, other: Floats, *, recoloured: bool) -> _Likeness:
     correlation, power_a, power_b = _correlations(one, other)
     textured_a, textured_b = power_a > TEXTURE**2, power_b > TEXTURE**2
     textured = textured_b if recoloured else textured_a | textured_b
-    kept = textured_b if recoloured else textured_a
+    near = np.abs(_blocks(one).mean(axis=1) - _blocks(other).mean(axis=1)) <= NEAR
+    kept = textured_b if recoloured else textured_a & ~(near & ~textured_b & (power_a < SMOOTHED**2))
     if not textured.any():
-        same = not recoloured and np.abs(_blocks(one).mean(axis=1) - _blocks(other).mean(axis=1)).max() <= NEAR
+        same = not recoloured and near.all()
         return _Likeness(correlation=float(same), share=float(same), plain=True)
     if not kept.any() or textured.sum() < SPEAKING * textured_a.sum():
         return _Likeness(correlation=0.0, share=0.0)
