@@ -98,8 +98,8 @@ def plain_linears(layers: ModuleType) -> None:
 def buffers_beside_dummy_weights(weight_utils: ModuleType) -> None:
     """vllm/model_executor/model_loader/weight_utils.py:1289 fills whatever is in a model's state with random numbers.
 
-    Buffers are, too, and no weight update brings them back: Qwen2.5-VL's `input_norm`, mean and spread of pictures, stayed
-    random for the whole training.
+    Buffers are, too, and no weight update brings them back: Qwen2.5-VL's `input_norm`, mean and spread of pictures,
+    stayed random for the whole training.
     """
     stock = _expect(
         weight_utils, "initialize_dummy_weights", "for param in model.state_dict().values():", of="vLLM 0.28"

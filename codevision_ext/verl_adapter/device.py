@@ -13,7 +13,7 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-"""Read by verl, the engines, TransferQueue and torch, here and in every process started from here; what is set stays."""
+"""Read by verl, the engines, TransferQueue and torch, here and in processes started from here; what is set stays."""
 
 CPU_ENGINE = {
     "device": "cpu",
