@@ -26,8 +26,8 @@ $(BIN)/python:
 
 # torch first: any build of that version serves, and what follows mustn't choose another.
 $(INSTALLED): $(wildcard requirements-*.txt) setup.py pyproject.toml | $(BIN)/python
-	$(PIP) "$$(grep '^torch==' requirements-runtime.txt)"
-	$(PIP) -c requirements-lock.txt -r requirements-runtime.txt -r requirements-sglang.txt -r requirements-dev.txt
+	$(PIP) "$$(grep '^torch==' requirements-core.txt)"
+	$(PIP) -c requirements-lock.txt -r requirements-runtime.txt -r requirements-dev.txt
 	$(PIP) --no-deps -r requirements-engine.txt
 	$(PIP) --no-deps --editable .
 	$(BIN)/python -c 'from codevision_ext.verl_adapter.torchvision_cpu import main; main()'
@@ -83,8 +83,8 @@ VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check install --quie
 install-vllm: $(VLLM)/.installed
 $(VLLM)/.installed: $(wildcard requirements-*.txt) setup.py pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM_PIP) "$$(grep '^torch==' requirements-runtime.txt)"
-	$(VLLM_PIP) -c requirements-vllm-lock.txt -r requirements-runtime.txt -r requirements-vllm.txt -r requirements-dev.txt
+	$(VLLM_PIP) "$$(grep '^torch==' requirements-core.txt)"
+	$(VLLM_PIP) -c requirements-vllm-lock.txt -r requirements-core.txt -r requirements-vllm.txt -r requirements-dev.txt
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	$(VLLM_PIP) --no-deps ./tests/verl/vllm_distribution --editable .
 	$(VLLM)/bin/python -c 'from codevision_ext.verl_adapter.torchvision_cpu import main; main()'
