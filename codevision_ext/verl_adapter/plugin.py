@@ -89,8 +89,15 @@ def _vllm_layers(module: ModuleType) -> None:
     compat.plain_linears(module)
 
 
-@_when("vllm.model_executor.model_loader.weight_utils")
-def _vllm_weights(module: ModuleType) -> None:
+@_when("vllm.config.vllm", cpu_only=True)
+def _vllm_config(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.architectures_of_parts(module)
+
+
+@_when("vllm.model_executor.model_loader.dummy_loader")
+def _vllm_dummies(module: ModuleType) -> None:
     from codevision_ext.verl_adapter import compat  # noqa: PLC0415
 
     compat.buffers_beside_dummy_weights(module)

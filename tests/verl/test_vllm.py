@@ -117,4 +117,11 @@ def test_dummy_weights_leave_buffers_alone() -> None:
 
 def test_a_vllm_with_other_dummy_weights_is_refused() -> None:
     with pytest.raises(CompatError, match=r"initialize_dummy_weights is gone.*vLLM 0\.28"):
-        compat.buffers_beside_dummy_weights(ModuleType("weight_utils"))
+        compat.buffers_beside_dummy_weights(ModuleType("dummy_loader"))
+
+
+def test_a_vllm_with_other_configs_is_refused() -> None:
+    config = ModuleType("vllm.config.vllm")
+    config.VllmConfig = type("VllmConfig", (), {})  # type: ignore[attr-defined]
+    with pytest.raises(CompatError, match=r"with_hf_config is gone.*vLLM 0\.28"):
+        compat.architectures_of_parts(config)
