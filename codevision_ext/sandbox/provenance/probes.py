@@ -58,7 +58,9 @@ MATCHES = 8
 AGREEING = 0.5
 """Share of the corners found again in a texture that must agree: where a warp moved the others, fewer do."""
 REARRANGED = 0.9
-"""Share of an output's pixels with colours of the map from which the code moved pixels and made no new ones."""
+"""Share of an output's pixels with colours of the map, and with neighbours from near by, from which it is a collage."""
+MANY_TILES = 8
+"""Per axis, from which a map can tell that."""
 
 
 @lru_cache(maxsize=16)
@@ -95,7 +97,7 @@ def read_map(seen: Image.Image, size: tuple[int, int]) -> View | None:
     content = content_of(seen)
     if content is None:
         return None
-    outs, colours = _sampled(seen, content)
+    outs, colours = (samples.reshape(-1, samples.shape[-1]) for samples in _sampled(seen, content))
     for order in ((0, 1, 2), (2, 1, 0)):
         view = _read(outs, colours[:, order], content, size)
         if view is not None:
@@ -104,37 +106,50 @@ def read_map(seen: Image.Image, size: tuple[int, int]) -> View | None:
 
 
 def is_rearranged(seen: Image.Image, size: tuple[int, int]) -> bool:
-    """Whether nearly all colours of `seen`, made of the map for a picture of `size`, are the map's own.
+    """Whether `seen`, made of the map for a picture of `size`, is made of large pieces of it, as a collage is.
 
-    Then the map tells the whole truth: where no view can be read from it, there is none.
+    Then the map tells the whole truth: where no view can be read from it, there is none. Nearly all colours must be the
+    map's own, and neighbours come from neighbouring places: in a negative, colours are the map's as well, but every
+    tile comes from elsewhere. False for a map with few tiles, which can't tell.
     """
     content = content_of(seen)
-    if content is None:
+    if content is None or min(map(_tiles, size)) < MANY_TILES:
         return False
+    _, colours = _sampled(seen, content)
     known, found = (
         pixels.reshape(-1, 3).astype(np.int64) @ (1, 1 << 8, 1 << 16)
-        for pixels in (np.asarray(coordinate_map(size)), _sampled(seen, content)[1])
+        for pixels in (np.asarray(coordinate_map(size)), colours)
     )
-    return bool(np.isin(found, known).mean() >= REARRANGED)
+    near = np.array(size) / GRID / 4 + 1
+    bends = (np.abs(np.diff(_places(colours, size), 2, axis=axis)) <= near for axis in (0, 1))
+    pieces = min(smooth.all(axis=-1).mean() for smooth in bends)
+    return bool(min(np.isin(found, known).mean(), pieces) >= REARRANGED)
 
 
 def _sampled(seen: Image.Image, content: Box) -> tuple[Array, Array]:
-    """Points all over the content, shape (n, 2), pixels, and their colours, shape (n, 3)."""
+    """Points all over the content, shape (rows, columns, 2), pixels, and their colours, shape (rows, columns, 3)."""
     us, vs = (
         np.unique(np.linspace(low, high - 1, GRID).round().astype(int))
         for low, high in ((content.x1, content.x2), (content.y1, content.y2))
     )
-    outs = np.stack([a.ravel() for a in np.meshgrid(us + 0.5, vs + 0.5)], axis=1)
-    return outs, np.asarray(seen)[np.ix_(vs, us)].astype(np.float64).reshape(-1, 3)
+    outs = np.stack(np.meshgrid(us + 0.5, vs + 0.5), axis=-1)
+    return outs, np.asarray(seen)[np.ix_(vs, us)].astype(np.float64)
+
+
+def _places(colours: Array, size: tuple[int, int]) -> Array:
+    """Where colours of the map for a picture of `size`, shape (..., 3), stand in it, shape (..., 2), pixels."""
+    tiles = _tiles(size[0]), _tiles(size[1])
+    numbers = np.rint(colours[..., 2] / _number(size)).astype(np.int64)
+    ins = np.empty((*colours.shape[:-1], 2))
+    for axis, tile in enumerate(np.divmod(numbers, tiles[1])):
+        rise = colours[..., axis] / 255
+        ins[..., axis] = (tile + np.where(tile % 2, 1 - rise, rise)) * size[axis] / tiles[axis]
+    return ins
 
 
 def _read(outs: Array, colours: Array, content: Box, size: tuple[int, int]) -> View | None:
     tiles = _tiles(size[0]), _tiles(size[1])
-    numbers = np.rint(colours[:, 2] / _number(size)).astype(np.int64)
-    ins = np.empty_like(outs)
-    for axis, tile in enumerate(np.divmod(numbers, tiles[1])):
-        rise = colours[:, axis] / 255
-        ins[:, axis] = (tile + np.where(tile % 2, 1 - rise, rise)) * size[axis] / tiles[axis]
+    ins = _places(colours, size)
     view, _ = fit_view(outs, ins, content, size, tolerance=max(1.0, max(size) / 512))
     if view is None:
         return None
