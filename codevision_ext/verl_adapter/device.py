@@ -10,8 +10,10 @@ CPU_ENVIRONMENT = {
     "SGLANG_USE_CPU_ENGINE": "1",
     "TORCHDYNAMO_DISABLE": "1",
     "TQ_NUM_THREADS": "1",  # TransferQueue's own is 8, with a warning at each of its calls where there are fewer cores
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-"""Read by verl, SGLang, TransferQueue and torch, here and in every process started from here; what is set stays."""
+"""Read by verl, the engines, TransferQueue and torch, here and in processes started from here; what is set stays."""
 
 CPU_ENGINE = {
     "device": "cpu",

@@ -82,6 +82,27 @@ def _processing_utils(module: ModuleType) -> None:
     compat.typed_dicts_once(module)
 
 
+@_when("vllm.model_executor.layers.utils", cpu_only=True)
+def _vllm_layers(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.plain_linears(module)
+
+
+@_when("vllm.config.vllm", cpu_only=True)
+def _vllm_config(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.architectures_of_parts(module)
+
+
+@_when("vllm.model_executor.model_loader.dummy_loader")
+def _vllm_dummies(module: ModuleType) -> None:
+    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
+
+    compat.buffers_beside_dummy_weights(module)
+
+
 @_when("verl.utils.tensordict_utils")
 def _tensordict_utils(module: ModuleType) -> None:
     from codevision_ext.verl_adapter import compat  # noqa: PLC0415
@@ -105,17 +126,24 @@ def _checkpoint_handler(module: ModuleType) -> None:
 
 @_when("verl.workers.rollout.replica")
 def _replica(module: ModuleType) -> None:
-    def load() -> type:
+    def sglang() -> type:
         from codevision_ext.verl_adapter.sglang_backend import CodeVisionSGLangReplica  # noqa: PLC0415
 
         return CodeVisionSGLangReplica
 
-    module.RolloutReplicaRegistry.register("sglang", load)
+    def vllm() -> type:
+        from codevision_ext.verl_adapter.vllm_backend import CodeVisionVLLMReplica  # noqa: PLC0415
+
+        return CodeVisionVLLMReplica
+
+    module.RolloutReplicaRegistry.register("sglang", sglang)
+    module.RolloutReplicaRegistry.register("vllm", vllm)
 
 
 @_when("verl.workers.rollout.base")
 def _rollout(module: ModuleType) -> None:
     module._ROLLOUT_REGISTRY[("sglang", "async")] = f"{PACKAGE}.sglang_backend.CodeVisionServerAdapter"
+    module._ROLLOUT_REGISTRY[("vllm", "async")] = f"{PACKAGE}.vllm_backend.CodeVisionVLLMAdapter"
 
 
 @_when("verl.experimental.agent_loop.agent_loop")

@@ -1,17 +1,24 @@
 """What does the trainer get, and what did the engine really answer? A worker that writes down both, for tests only.
 
-Named in `rollout.agent.agent_loop_manager_class`; every rollout becomes one file in the folder `SPY_OUT`.
+Named in `rollout.agent.agent_loop_manager_class`; every rollout becomes one file in the folder `SPY_OUT`. Before the
+first of them the engine itself is tried: `interrupted.pt` beside that folder holds requests that were aborted and went
+on, and one behind a nap.
 """
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
+from PIL import Image
 from verl.trainer.ppo.v1 import agent_loop_tq
 
-from codevision_ext.verl_adapter.agent_loop import CodeVisionAgentLoopManager, _Worker
+from codevision_ext.verl_adapter.agent_loop import CodeVisionAgentLoopManager, _Worker, shared_codec
+
+LONG = 200
+"""Tokens of a request that is to be interrupted."""
 
 
 class _Listening:
@@ -24,7 +31,7 @@ class _Listening:
     async def generate(self, request_id: str, **asked: Any) -> Any:
         output = await self.client.generate(request_id, **asked)
         turn = {"asked": list(asked["prompt_ids"]), "ids": list(output.token_ids), "log_probs": list(output.log_probs)}
-        turn["version"] = output.extra_fields["global_steps"]
+        turn |= {"version": output.extra_fields["global_steps"], "reason": output.stop_reason}
         self.turns.setdefault(request_id, []).append(turn)
         return output
 
@@ -44,6 +51,49 @@ class _Spy(_Worker):
             await store(keys=keys, fields=fields, tags=tags, partition_id=partition_id)
 
         agent_loop_tq.tq.async_kv_batch_put = put
+
+    async def generate_sequences(self, batch: Any) -> None:
+        path = Path(os.environ["SPY_OUT"]).with_name("interrupted.pt")
+        if not path.exists():
+            torch.save(await self._interrupt(), path)
+        await super().generate_sequences(batch)
+
+    async def _interrupt(self) -> list[dict[str, Any]]:
+        """Requests with the parts of their answers, in order; the last request is asked behind a nap of the engine."""
+        server = ray.get_actor(f"{self.config.actor_rollout_ref.rollout.name}_server_0_0")
+        codec = shared_codec(self.processor)
+        picture = codec.fit(Image.linear_gradient("L").resize((84, 56)))
+        said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is written?"}]}]
+        asked = codec.prompt(said, (), [picture])
+
+        async def answer(done: list[int]) -> dict[str, Any]:
+            output = await server.generate.remote(
+                request_id=os.urandom(8).hex(),
+                prompt_ids=asked + done,
+                sampling_params={"max_tokens": LONG - len(done), "logprobs": True, "ignore_eos": True},
+                image_data=[picture],
+            )
+            answered = {"ids": list(output.token_ids), "log_probs": list(output.log_probs or [])}
+            return answered | {"reason": output.stop_reason}
+
+        for pause_s in (0.2, 0.6, 2, 6):
+            waiting = [asyncio.create_task(answer([])) for _ in range(4)]
+            await asyncio.sleep(pause_s)
+            await server.abort_all_requests.remote()
+            first = await asyncio.gather(*waiting)
+            if any(part["ids"] for part in first):
+                break
+            await server.resume_generation.remote()
+        waiting = [asyncio.create_task(answer(part["ids"])) for part in first]
+        await asyncio.sleep(0.5)
+        early = sum(each.done() for each in waiting)
+        await server.resume_generation.remote()
+        parts = [list(both) for both in zip(first, await asyncio.gather(*waiting), strict=True)]
+        await server.release_kv_cache.remote()
+        await server.resume_kv_cache.remote()
+        parts.append([await answer([])])
+        rest = {"asked": asked, "pictures": [picture], "wanted": LONG, "early": early}
+        return [{"parts": part, **rest} for part in parts]
 
     async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
         self.pictures[f"{kwargs['uid']}_{kwargs['session_id']}"] = list(output.multi_modal_data["images"])

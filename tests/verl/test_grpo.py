@@ -30,6 +30,8 @@ STEPS, PROMPTS, ROLLOUTS = 2, 4, 4
 SFT_STEPS = 120
 """Enough for some calls that can be read, and some that can't; the answers are guesses."""
 RUN_S = 600
+ENGINE = os.environ.get("CODEVISION_TEST_ENGINE", "sglang")
+"""`vllm` is tried by `make test-vllm`, in an environment of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ def run(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.Tem
         *("actor_rollout_ref.actor.optim.lr=1e-3", "actor_rollout_ref.actor.optim.lr_warmup_steps=0"),
         f"actor_rollout_ref.rollout.multi_turn.tool_config_path={DEMO / 'tool.yaml'}",
         "actor_rollout_ref.rollout.agent.agent_loop_manager_class=spy.SpyManager",
+        *(f"actor_rollout_ref.rollout.name={ENGINE}", "actor_rollout_ref.rollout.free_cache_engine=true"),
         *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1", "trainer.max_actor_ckpt_to_keep=null"),
         *(f"trainer.default_local_dir={folder / 'grpo'}", f"codevision.records={folder / 'records'}"),
         log=folder / "grpo.log",
@@ -234,6 +237,36 @@ def test_log_probs_of_a_step_are_those_of_the_checkpoint_before_it(run: Run) -> 
         assert distance(rollout, models[before], codec) < TOLERANCE
     late = [rollout for rollout in run.rollouts if step_of(rollout) == STEPS]
     assert max(distance(rollout, models[0], codec) for rollout in late) > 10 * TOLERANCE, "old weights give others"
+
+
+def test_a_turn_is_called_cut_exactly_when_nothing_ends_it(run: Run) -> None:
+    tokenizer = codec_of(run.checkpoint(0)).tokenizer
+    ends = set(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"]))
+    turns = [turn for rollout in run.rollouts for turn in rollout["turns"]]
+    assert all(turn["reason"] == ("completed" if turn["ids"][-1] in ends else "length") for turn in turns)
+
+
+def test_an_aborted_request_says_so_waits_for_the_engine_and_goes_on_to_the_same_log_probs(run: Run) -> None:
+    import torch  # noqa: PLC0415
+
+    model, codec = model_of(run.checkpoint(0)), codec_of(run.checkpoint(0))
+    *aborted, rested = torch.load(run.folder / "interrupted.pt", weights_only=False)
+    wanted = rested["wanted"]
+    assert rested["early"] == 0, "answered while the engine was told to pause"
+    assert [[part["reason"] for part in request["parts"]] for request in aborted] == [["aborted", "length"]] * 4
+    assert any(0 < len(request["parts"][0]["ids"]) < wanted for request in aborted)
+    for request in (*aborted, rested):
+        ids = [token for part in request["parts"] for token in part["ids"]]
+        log_probs = [value for part in request["parts"] for value in part["log_probs"]]
+        assert len(ids) == len(log_probs) == wanted
+        whole = {
+            "input_ids": torch.tensor(request["asked"] + ids),
+            "inputs": codec.features(request["pictures"]),
+            "prompts": request["asked"],
+            "response_mask": torch.ones(wanted),
+            "rollout_log_probs": torch.tensor(log_probs),
+        }
+        assert distance(whole, model, codec) < TOLERANCE
 
 
 def test_each_step_changes_the_weights_and_its_loss_knows_the_engine_s_log_probs(run: Run) -> None:
