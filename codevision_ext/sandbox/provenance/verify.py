@@ -192,7 +192,7 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
         if heard[1] > heard[0]:
             source, target = _edges(grey[0]), filtered
     correlation, mixed, moved = _correlations(source, target)
-    speaking = correlation[(mixed > mixed.max() / 4) & (moved > moved.max() / 16)]
+    speaking = correlation[(mixed > mixed.max() / 4) & (moved > moved.max() / 256)]
     if len(speaking) and np.median(speaking) >= TELLING:
         return bool((speaking >= SAME).mean() >= KEPT)
     return True if min(size) >= SMALL and _aligned(source, target) else None
