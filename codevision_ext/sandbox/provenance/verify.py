@@ -185,9 +185,10 @@ def followed(marks: Image.Image, made: Image.Image, marked: Image.Image, view: V
     source, target = grey[0], kept
     if min(size) >= SMALL:
         heard = [_heard(*pair) for pair in ((grey, kept), ([_edges(each) for each in grey], filtered))]
-        if any(rival > max(FAINT, MIXED * own) for own, rival in {heard[0], max(heard)}):
+        turned = max((rival for own, rival in {heard[0], max(heard)} if rival > MIXED * own), default=0.0)
+        if turned > FAINT:
             return False
-        if max(heard)[0] <= CHANCE or any(rival > max(CHANCE, MIXED * own) for own, rival in {heard[0], max(heard)}):
+        if turned > CHANCE or max(heard)[0] <= CHANCE:
             return None
         if heard[1] > heard[0]:
             source, target = _edges(grey[0]), filtered
