@@ -330,6 +330,7 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
     worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
     worker.settings, worker._groups = _settings(kit), {}
     worker._storing = asyncio.Semaphore(STORED_AT_ONCE)
+    gc.freeze()  # as the worker's own constructor does, which would ask for a cluster
     prompts = max(1, rollouts // ROLLOUTS_OF_A_PROMPT)
     resident: list[float] = []
     peaks: list[float] = []
