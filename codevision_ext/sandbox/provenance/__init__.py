@@ -7,7 +7,7 @@
    read, it runs once more on a texture whose corners are found again, and then on a finer one, for details. Code that
    chooses by what the picture shows takes another part of a probe: then what the probe tells of scale and turn holds,
    and the place is looked for in the parent; at last, corners of the parent itself are. Where the map shows that
-   pixels changed places and it is no view (a collage, sorted columns), that is final.
+   large pieces changed places and it is no view (a collage), that is final.
 3. Whatever was fitted is verified on the real pair: the edges of the predicted and of the actual picture must lie upon
    each other. So code that recognises a probe, guesses, or branches on content earns nothing that isn't to be seen.
 4. Where colours changed much, or another orientation or part fits the real pair nearly as well (symmetry, tiles), the
@@ -131,12 +131,17 @@ def trace_by_probes(sandbox: Backend, request: ExecRequest, result: ExecResult) 
             read += seen
         else:
             break
-    for index, view, recoloured in read:
-        moved = elsewhere(request.images[index].convert("RGB"), made, view)
-        if moved != view:
-            found = _best(sandbox, request, made, [(index, moved)], recoloured=recoloured)
+    moved = (
+        (index, elsewhere(request.images[index].convert("RGB"), made, view), recoloured)
+        for index, view, recoloured in dict.fromkeys(read)
+    )
+    tried: set[tuple[int, View | None, bool]] = set(read)
+    for index, place, recoloured in moved:
+        if (index, place, recoloured) not in tried:
+            found = _best(sandbox, request, made, [(index, place)], recoloured=recoloured)
             if found is not None:
                 return found
+            tried.add((index, place, recoloured))
     by_corners = register_pair(made, request.images[first].convert("RGB"))
     return _best(sandbox, request, made, [(first, by_corners)], recoloured=True) or Provenance(parent=first)
 
