@@ -456,7 +456,7 @@ def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
         return int(done.stdout.splitlines()[-1]) / 1024
 
-    assert peak_mib(390) - peak_mib(240) < 60  # one group is gathered while another is written
+    assert peak_mib(1000) - peak_mib(600) < 100  # MiB; the pictures of the 400 rows between have 300
 
 
 def test_the_golden_file_is_what_is_written(tmp_path: Path) -> None:
