@@ -93,7 +93,11 @@ def evaluate(
     suite: Annotated[
         list[str] | None, typer.Option(help="NAME=PATH, a PATH whose columns tell, or glyphs or synth. Once a suite.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="sglang or transformers; of a URL also openai or vllm.")] = "sglang",
+    engine: Annotated[
+        str, typer.Option(help="sglang, vllm or transformers; of a URL openai, sglang or vllm.")
+    ] = "sglang",
+    replicas: Annotated[int, typer.Option(min=1, help="Engines of a folder, which share the rollouts.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs of each of these engines (tensor parallel).")] = 1,
     model_id: Annotated[str | None, typer.Option(help="Id that a URL knows the model by; else the first.")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable with a URL's key.")] = None,
     request: Annotated[str, typer.Option(help="More fields of each request to a URL, a JSON object.")] = "{}",
@@ -165,6 +169,8 @@ def evaluate(
         limit=limit,
         holdout=holdout,
         pictures=pictures,
+        replicas=replicas,
+        gpus=gpus,
         concurrency=concurrency,
         retries=retries,
         force=force,

@@ -16,7 +16,7 @@ from codevision_ext.evaluate.run import Rules
 from codevision_ext.evaluate.summary import Evaluation, ModelUsed
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
-from codevision_ext.verl_adapter.players import ENGINES, context_of, open_engine
+from codevision_ext.verl_adapter.players import ENGINES, Wanted, check, context_of
 
 URLS: Final = ("http://", "https://")
 SERVED: Final = ("openai", "sglang", "vllm")
@@ -45,6 +45,8 @@ class Asked:
     limit: int | None = None
     holdout: str | None = None
     pictures: Path | None = None
+    replicas: int = 1
+    gpus: int = 1
     concurrency: int = 128
     retries: int = 2
     force: bool = False
@@ -99,15 +101,24 @@ _Opened = tuple[ModelUsed, dict[str, Any], Callable[[], AbstractContextManager[P
 
 
 def _endpoint(asked: Asked, rules: Rules) -> _Opened:
+    if (asked.replicas, asked.gpus) != (1, 1):
+        raise InputError("--replicas and --gpus want a checkpoint's folder; a server has its own number of both")
     endpoint = options.endpoint_of(asked.model, asked.model_id, asked.api_key_env, asked.request, rules.settings)
     used = model_used(endpoint.model, endpoint.url)
     return used, dict(endpoint.request), partial(open_chat, endpoint, asked.temperature)
 
 
 def _folder(asked: Asked, rules: Rules) -> _Opened:
-    path = Path(asked.model)
-    opened = partial(open_engine, asked.engine, path, rules.context, asked.seed, asked.temperature)
-    return model_used(asked.model, ""), {}, opened
+    wanted = Wanted(
+        checkpoint=Path(asked.model),
+        context=rules.context,
+        seed=asked.seed,
+        temperature=asked.temperature,
+        replicas=asked.replicas,
+        gpus=asked.gpus,
+    )
+    check(asked.engine, wanted)
+    return model_used(asked.model, ""), {}, partial(ENGINES[asked.engine], wanted)
 
 
 def _sandbox(settings: ToolSettings) -> Backend:

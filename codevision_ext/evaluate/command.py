@@ -57,6 +57,7 @@ PACKAGES: Final = (
     "torch",
     "transformers",
     "verl",
+    "vllm",
 )
 
 

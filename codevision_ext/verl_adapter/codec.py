@@ -23,6 +23,8 @@ from codevision_ext.types import Frame
 
 FAMILIES = {"Qwen2_5_VL": ("Qwen2.5-VL", Frame.SEEN), "Qwen3VL": ("Qwen3-VL", Frame.RELATIVE)}
 """By how the names of their processors begin: what they are called, and the coordinates that they learned to write."""
+NEVER = -1e4
+"""Logit bias of an id that must not be sampled."""
 _PASSES = 16
 """Six were the most that any picture took under the bounds of published checkpoints."""
 _OPENING = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
@@ -195,6 +197,10 @@ class QwenCodec:
             ids += own + context
             mask += [1] * len(own) + [0] * len(context)
         return Encoded(ids=ids, mask=mask, images=fitted)
+
+    def narrowed(self, ids: Sequence[int]) -> list[int]:
+        """One mark a picture, as engines want it that widen the marks themselves."""
+        return [token for at, token in enumerate(ids) if token != self.image_id or at == 0 or ids[at - 1] != token]
 
     def position_ids(self, ids: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:
         """Positions (mrope) of an unpadded sequence: row 0 counts tokens, rows 1-3 are (t, h, w); shape (4, tokens)."""

@@ -61,13 +61,14 @@ class Engine:
         checkpoint: Folder whose architecture, tokenizer and picture settings the engine takes.
         context: Tokens of a prompt and its response together, at most.
         seed: Of the engine's own generator.
+        gpus: Numbers of those that it takes (tensor parallel), in a row; the CPU counts as one.
 
     Raises:
         InputError: the folder isn't a checkpoint.
         EngineError: the engine can't start.
     """
 
-    def __init__(self, checkpoint: Path, *, context: int, seed: int = 0) -> None:
+    def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, gpus: range = range(1)) -> None:
         self.codec = codec_of(checkpoint)
         self._checkpoint = checkpoint
         self._context = context + 1  # SGLang keeps one token back
@@ -83,6 +84,8 @@ class Engine:
                 context_length=self._context,
                 max_running_requests=MAX_RUNNING,
                 random_seed=seed,
+                base_gpu_id=gpus.start,
+                tp_size=len(gpus),
                 skip_tokenizer_init=True,
                 custom_weight_loader=[LOADER],
                 custom_sigquit_handler=_stay,

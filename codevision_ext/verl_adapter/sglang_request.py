@@ -10,16 +10,8 @@ from PIL import Image
 from sglang.srt.managers.io_struct import GenerateReqInput, UpdateWeightsFromTensorReqInput
 
 from codevision_ext.errors import EngineError
-from codevision_ext.verl_adapter.codec import QwenCodec
+from codevision_ext.verl_adapter.codec import NEVER, QwenCodec
 from codevision_ext.verl_adapter.sglang_loader import LOADER
-
-NEVER = -1e4
-"""Logit bias of an id that must not be sampled."""
-
-
-def collapse(ids: Sequence[int], image_id: int) -> list[int]:
-    """One mark a picture: runs of `image_id` become a single one."""
-    return [token for at, token in enumerate(ids) if token != image_id or at == 0 or ids[at - 1] != image_id]
 
 
 def request_of(
@@ -44,7 +36,7 @@ def request_of(
         raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {context}")
     never = {str(token): NEVER for token in codec.banned_ids}
     return GenerateReqInput(
-        input_ids=collapse(ids, codec.image_id),
+        input_ids=codec.narrowed(ids),
         sampling_params={**params, "max_new_tokens": min(max_tokens, room), "logit_bias": never},
         return_logprob=True,
         image_data=list(pictures) or None,

@@ -209,7 +209,11 @@ def test_items_that_want_a_tool_held_out_of_training_succeed_by_using_it(tmp_pat
     ("options", "said"),
     [
         ({"engine": "tgi"}, "is openai, sglang, vllm; not 'tgi'"),
-        ({"model": "runs/nowhere", "engine": "vllm"}, "is sglang, transformers; not 'vllm'; serve the folder"),
+        (
+            {"model": "runs/nowhere", "engine": "openai"},
+            "is sglang, vllm, transformers; not 'openai'; serve the folder",
+        ),
+        ({"replicas": 2}, "--replicas and --gpus want a checkpoint's folder"),
         ({"model": "runs/nowhere"}, "nowhere: not a checkpoint"),
         ({"tools": "maybe"}, "--tools maybe: 'maybe' is neither on nor off"),
         ({"suites": ["vstar"]}, "vstar wants a file or a folder: vstar=PATH"),
@@ -228,6 +232,23 @@ def test_what_is_wrong_is_said_before_anything_is_played(tmp_path: Path, options
     given |= {"engine": options.get("engine", "openai" if given["model"][:4] == "http" else "sglang")}
     with pytest.raises(InputError, match=re.escape(said)):
         measure_model(Asked(out=tmp_path / "out", **given))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"engine": "vllm"}, "--engine vllm: vllm isn't installed here"),
+        ({"engine": "transformers", "replicas": 2}, "takes neither --replicas nor --gpus"),
+        ({"engine": "sglang", "gpus": 2}, "--gpus 2: there is none here"),
+    ],
+)
+def test_what_this_machine_has_not_is_said_before_an_engine_starts(
+    tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=re.escape(said)):
+        measure_model(Asked(model=str(tmp_path), suites=["glyphs"], out=tmp_path / "out", **options))
     assert not (tmp_path / "out").exists()
 
 

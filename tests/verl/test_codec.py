@@ -113,7 +113,8 @@ def test_a_turn_cut_off_before_its_end_is_closed_by_the_observation(codec: Any) 
 
 
 def test_marks_of_pictures_and_ids_that_no_token_has_are_banned_in_every_request(codec: Any) -> None:
-    from codevision_ext.verl_adapter.sglang_request import NEVER, request_of  # noqa: PLC0415
+    from codevision_ext.verl_adapter.codec import NEVER  # noqa: PLC0415
+    from codevision_ext.verl_adapter.sglang_request import request_of  # noqa: PLC0415
 
     size = len(codec.tokenizer)
     names = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import random
 import shutil
 import struct
 import time
@@ -18,10 +17,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from engines import PICTURES, TOLERANCE, TURN, Played, largest_difference, make_eager, teacher_forced, two_turns
 from rows import reading_rows
 
-from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool
+from codevision_ext.code_tool import CodeTool
 from codevision_ext.config import Settings
 from codevision_ext.episode import EpisodeLimits
 from codevision_ext.errors import EngineError, InputError
@@ -33,11 +32,6 @@ from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
 from data_prep.schema import RL_SCHEMA, rl_record
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # SGLang and transformers warn at import, by the dozen
-
-TOLERANCE = 1e-4
-"""Largest difference of two log-probs of a token."""
-TURN = 20
-"""Tokens of a turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +65,6 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     assert not any(psutil.pid_exists(pid) for pid in children)
 
 
-def make_eager(checkpoint: Path, banned: Sequence[int]) -> None:
-    """Blows up the output rows of the banned ids, which no picture's embedding comes from."""
-    from safetensors.torch import load_file, save_file  # noqa: PLC0415
-
-    weights = load_file(checkpoint / "model.safetensors")
-    (name,) = [name for name in weights if name.endswith("embed_tokens.weight")]
-    weights[name][list(banned)] *= 30
-    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-
-
 def rename(checkpoint: Path, out: Path) -> Path:
     """The same weights under the names that verl sends, which transformers gives them in memory; the tied one twice."""
     from safetensors.torch import load_file, save_file  # noqa: PLC0415
@@ -97,77 +81,12 @@ def rename(checkpoint: Path, out: Path) -> Path:
     return out
 
 
-def picture(seed: int, size: tuple[int, int]) -> Image.Image:
-    return Image.frombytes("RGB", size, random.Random(seed).randbytes(size[0] * size[1] * 3))
-
-
-PICTURES = [picture(1, (84, 56)), picture(2, (56, 56))]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """Two turns, the second after a tool response that shows another picture."""
-
-    ids: list[int]
-    sampled: dict[int, float]
-    """Log-prob of each sampled token, by its place in `ids`."""
-    fitted: list[Image.Image]
-
-
-async def two_turns(engine: Any, pictures: Sequence[Image.Image], seed: int) -> Played:
-    codec = engine.codec
-    policy = engine.policy(seed)
-    fitted = [codec.fit(each) for each in pictures]
-    messages = [
-        {"role": "system", "content": [{"type": "text", "text": "Look closely."}]},
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is written?"}]},
-    ]
-    ids = codec.prompt(messages, [TOOL_SCHEMA], fitted[:1])
-    sampled: dict[int, float] = {}
-    for shown in (1, 2):
-        sample = await policy(ids, fitted[:shown], TURN)
-        sampled |= {len(ids) + at: value for at, value in enumerate(sample.log_probs)}
-        ids = ids + sample.ids
-        if shown == 1:
-            ids += codec.observation("tool", "Picture 1: 56x56.", fitted[1:], closed=sample.ids[-1] == codec.end_id)
-    return Played(ids=ids, sampled=sampled, fitted=fitted)
-
-
 async def play_some(engine: Any, count: int = 4) -> list[Played]:
-    return await asyncio.gather(*[two_turns(engine, PICTURES, seed) for seed in range(count)])
-
-
-def teacher_forced(bench: Bench, checkpoint: Path, played: Played) -> dict[int, dict[str, float]]:
-    """The true log-prob of each sampled token, banned ids masked, and the share of those without the mask."""
-    import torch  # noqa: PLC0415
-    from transformers import AutoModelForImageTextToText  # noqa: PLC0415
-
-    codec = bench.engine.codec
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    ids = torch.tensor([played.ids])
-    with torch.no_grad():
-        logits = model(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=(ids == codec.image_id).long(),
-            **codec.features(played.fitted),
-        ).logits[0]
-    banned = list(codec.banned_ids)
-    share = logits.softmax(-1)[:, banned].sum(-1)
-    logits[:, banned] -= 1e4
-    log_probs = logits.log_softmax(-1)
-    return {
-        place: {"log_prob": log_probs[place - 1, played.ids[place]].item(), "banned": share[place - 1].item()}
-        for place in played.sampled
-    }
+    return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, PICTURES) for seed in range(count)])
 
 
 def worst(bench: Bench, checkpoint: Path, rollouts: Sequence[Played]) -> float:
-    return max(
-        abs(truth["log_prob"] - played.sampled[place])
-        for played in rollouts
-        for place, truth in teacher_forced(bench, checkpoint, played).items()
-    )
+    return largest_difference(bench.engine.codec, checkpoint, rollouts)
 
 
 def test_log_probs_of_two_turns_with_two_pictures_are_those_of_transformers(bench: Bench) -> None:
@@ -195,7 +114,9 @@ def test_weights_under_the_names_that_verl_sends_are_taken_too(bench: Bench, tmp
 def test_picture_marks_are_never_sampled_by_a_model_that_wants_nothing_else(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.eager))
     rollouts = asyncio.run(play_some(bench.engine))
-    truths = [truth for played in rollouts for truth in teacher_forced(bench, bench.eager, played).values()]
+    truths = [
+        truth for played in rollouts for truth in teacher_forced(bench.engine.codec, bench.eager, played).values()
+    ]
     assert sum(truth["banned"] for truth in truths) > 10, "without the ban several would have been sampled"
     sampled = {played.ids[place] for played in rollouts for place in played.sampled}
     assert not sampled & set(bench.engine.codec.banned_ids)
@@ -204,7 +125,7 @@ def test_picture_marks_are_never_sampled_by_a_model_that_wants_nothing_else(benc
 
 def test_a_seed_decides_what_is_sampled_whatever_is_sampled_beside_it(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.first))
-    alone = asyncio.run(two_turns(bench.engine, PICTURES, 3))
+    alone = asyncio.run(two_turns(bench.engine.policy(3), bench.engine.codec, PICTURES))
     among = asyncio.run(play_some(bench.engine, count=12))
     assert among[3].ids == alone.ids
     assert len({tuple(played.ids) for played in among}) == 12
@@ -316,6 +237,23 @@ def test_an_engine_that_dies_is_said_in_one_sentence_at_once(bench: Bench) -> No
     assert time.monotonic() - start < 10
     with pytest.raises(EngineError, match="the rollout engine died"):
         asyncio.run(bench.engine.policy(0)([5] * 20, (), 4))
+
+
+def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) -> None:
+    from codevision_ext.verl_adapter import players  # noqa: PLC0415
+
+    with players.sglang(players.Wanted(checkpoint=bench.first, context=1024, replicas=2)) as player:
+
+        async def play(*seeds: int) -> list[Played]:
+            return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, PICTURES) for seed in seeds])
+
+        both = asyncio.run(play(0, 1))
+        assert largest_difference(player.codec, bench.first, both) < TOLERANCE
+        second = player.policy(1).func.__self__  # type: ignore[attr-defined]
+        second._children[0].kill()
+        assert asyncio.run(play(0))[0].ids == both[0].ids
+        with pytest.raises(EngineError, match="the rollout engine died"):
+            asyncio.run(play(1))
 
 
 def test_a_weight_that_the_engine_does_not_know_is_refused_and_none_is_loaded() -> None:

