@@ -7,6 +7,7 @@ It is the engine that verl runs in training, asked in the same words (`sglang_re
 import asyncio
 import atexit
 import contextlib
+import gc
 import multiprocessing
 import signal
 import threading
@@ -119,6 +120,7 @@ class Engine:
         for child in self._children:
             child.join(timeout=10)
         self._children = []
+        gc.unfreeze()  # else the interpreter's exit finds what `load` froze, and triton complains at length
         if self._thread.is_alive():
             asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop)
             self._thread.join(timeout=10)

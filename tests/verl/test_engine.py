@@ -1,6 +1,7 @@
 """Can the evaluation's engine be trusted? Its log-probs are transformers' own, its weights those loaded last."""
 
 import asyncio
+import gc
 import math
 import os
 import shutil
@@ -254,6 +255,7 @@ def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) 
         assert asyncio.run(play(0))[0].ids == both[0].ids
         with pytest.raises(EngineError, match="the rollout engine died"):
             asyncio.run(play(1))
+    assert gc.get_freeze_count() == 0, "triton lists what is frozen at exit, fifty lines behind the evaluation's table"
 
 
 def test_a_weight_that_the_engine_does_not_know_is_refused_and_none_is_loaded() -> None:
