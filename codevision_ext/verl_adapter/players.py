@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ def sglang(wanted: Wanted) -> Iterator[Player]:
 
 @contextmanager
 def vllm(wanted: Wanted) -> Iterator[Player]:
-    """VLLM in child processes."""
+    """The same with vLLM, which says no more at a start than SGLang does."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from codevision_ext.verl_adapter.vllm_engine import VLLM  # noqa: PLC0415  vLLM takes long to import
 
     with VLLM(

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 import wrapt
@@ -47,81 +48,33 @@ def _platform(manager: ModuleType) -> None:
     manager.PlatformRegistry.register("cpu")(PlatformCPU)
 
 
-@_when("verl.utils.distributed", cpu_only=True)
-def _distributed(module: ModuleType) -> None:
+MENDED = {
+    "vllm.model_executor.model_loader.dummy_loader": "buffers_beside_dummy_weights",
+    "verl.utils.tensordict_utils": "position_ids_of_equal_length",
+    "verl.models.transformers.qwen2_vl": "text_only_batches",
+    "verl.utils.checkpoint.checkpoint_handler": "no_epoch_left_out",
+}
+MENDED_ON_CPU = {
+    "verl.utils.distributed": "gloo_once",
+    "verl.utils.torch_functional": "vectorised_logprobs",
+    "verl.workers.engine.fsdp.transformer_impl": "unpinned_reference",
+    "transfer_queue.utils.common": "cores_for_ranks",
+    "transformers.processing_utils": "typed_dicts_once",
+    "vllm.model_executor.layers.utils": "plain_linears",
+    "vllm.config.vllm": "architectures_of_parts",
+}
+"""Modules of others, and the function of `compat` that says what is wrong with each and mends it."""
+
+
+def _mend(how: str, module: ModuleType) -> None:
     from codevision_ext.verl_adapter import compat  # noqa: PLC0415
 
-    compat.gloo_once(module)
+    getattr(compat, how)(module)
 
 
-@_when("verl.utils.torch_functional", cpu_only=True)
-def _torch_functional(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.vectorised_logprobs(module)
-
-
-@_when("verl.workers.engine.fsdp.transformer_impl", cpu_only=True)
-def _fsdp(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.unpinned_reference(module)
-
-
-@_when("transfer_queue.utils.common", cpu_only=True)
-def _transfer_queue(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.cores_for_ranks(module)
-
-
-@_when("transformers.processing_utils", cpu_only=True)
-def _processing_utils(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.typed_dicts_once(module)
-
-
-@_when("vllm.model_executor.layers.utils", cpu_only=True)
-def _vllm_layers(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.plain_linears(module)
-
-
-@_when("vllm.config.vllm", cpu_only=True)
-def _vllm_config(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.architectures_of_parts(module)
-
-
-@_when("vllm.model_executor.model_loader.dummy_loader")
-def _vllm_dummies(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.buffers_beside_dummy_weights(module)
-
-
-@_when("verl.utils.tensordict_utils")
-def _tensordict_utils(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.position_ids_of_equal_length(module)
-
-
-@_when("verl.models.transformers.qwen2_vl")
-def _qwen2_vl(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.text_only_batches(module)
-
-
-@_when("verl.utils.checkpoint.checkpoint_handler")
-def _checkpoint_handler(module: ModuleType) -> None:
-    from codevision_ext.verl_adapter import compat  # noqa: PLC0415
-
-    compat.no_epoch_left_out(module)
+for _table, _cpu_only in ((MENDED, False), (MENDED_ON_CPU, True)):
+    for _module, _how in _table.items():
+        _when(_module, cpu_only=_cpu_only)(partial(_mend, _how))
 
 
 @_when("verl.workers.rollout.replica")

@@ -12,11 +12,7 @@ OUT=$(realpath -m "${OUT:-runs/$(basename "$recipe")}")
 mkdir -p "$OUT/logs"
 sft_pixels=262144 rl_pixels=${rl_pixels:-$((8192 * 28 * 28))} # of the largest picture that the model is shown
 
-last() { # FOLDER: the weights of the last step that verl saved there, as transformers reads them
-  local step
-  step=$1/global_step_$(<"$1/latest_checkpointed_iteration.txt")
-  if [ -d "$step/actor" ]; then echo "$step/actor/huggingface"; else echo "$step/huggingface"; fi
-}
+source "$recipe/../base/checkpoints.sh"
 with_pixels() { # CHECKPOINT PIXELS NAME: OUT/NAME becomes the checkpoint with that largest picture; links, no copy
   python -m codevision_ext.verl_adapter.picture_budget "$1" "$OUT/$3" "$2"
 }
@@ -24,11 +20,13 @@ sft() { # CHECKPOINT [settings]: goes on from what is in OUT/sft
   local nodes=(--standalone)
   [ "${NNODES:-1}" = 1 ] ||
     nodes=(--nnodes "$NNODES" --node-rank "$NODE_RANK" --master-addr "$MASTER_ADDR" --master-port "${MASTER_PORT:-29500}")
+  mend "$OUT/sft"
   VERL_FILE_LOGGER_PATH=$OUT/logs/sft.jsonl torchrun "${nodes[@]}" --nproc-per-node "${GPUS:-8}" \
     -m verl.trainer.sft_trainer --config-path "$PWD/recipe/base" --config-name sft \
     data.train_files="$DATA/sft.parquet" model.path="$1" trainer.default_local_dir="$OUT/sft" "${@:2}"
 }
 grpo() { # CHECKPOINT METRICS [settings]: goes on from what is in OUT/rl; uses the Ray cluster of this node, if there is one
+  mend "$OUT/rl"
   VERL_FILE_LOGGER_PATH=$2 TENSORBOARD_DIR=$OUT/tensorboard python -m verl.trainer.main_ppo \
     --config-path "$recipe" --config-name grpo actor_rollout_ref.model.path="$1" \
     actor_rollout_ref.rollout.multi_turn.tool_config_path="$PWD/recipe/base/tool.yaml" \

@@ -16,16 +16,7 @@ fi
 ranks=1 # of SFT
 if [ "$device" = cpu ] && [ "$(env -u OMP_NUM_THREADS nproc)" -gt 1 ]; then ranks=2; fi
 
-last() { # FOLDER: the last step that verl saved there
-  echo "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")"
-}
-mend() { # FOLDER: verl can't start from a note of its last step that a full disk or a kill left empty
-  local note=$1/latest_checkpointed_iteration.txt
-  if [ -f "$note" ] && [ ! -s "$note" ]; then
-    find "$1" -maxdepth 1 -name 'global_step_*' | sed 's/.*_//' | sort -n | tail -n 1 >"$note"
-    [ -s "$note" ] || rm "$note"
-  fi
-}
+source "$recipe/../base/checkpoints.sh"
 q() { # PATH: as Hydra reads it, whatever characters are in it
   local quote="'"
   echo "'${1//$quote/\\$quote}'"
@@ -40,7 +31,7 @@ grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkp
   mend "$1"
   VERL_FILE_LOGGER_PATH=$2 TENSORBOARD_DIR=$OUT/tensorboard python -m verl.trainer.main_ppo \
     --config-path "$recipe" --config-name grpo device="$device" \
-    actor_rollout_ref.model.path="$(q "${MODEL:-$(last "$OUT/sft")/huggingface}")" \
+    actor_rollout_ref.model.path="$(q "${MODEL:-$(last "$OUT/sft")}")" \
     actor_rollout_ref.rollout.multi_turn.tool_config_path="$(q "$recipe/tool.yaml")" \
     data.train_files="$(q "$OUT/data/train.parquet")" data.val_files="$(q "$OUT/data/val.parquet")" data.seed="$seed" \
     trainer.default_local_dir="$(q "$1")" "${@:3}"
@@ -59,11 +50,11 @@ case $stage in
     sft "$OUT/data/letters.parquet" "$OUT/model" "$OUT/letters" data.train_batch_size=32 optim.lr=1e-3 "$@"
     ;;
   read) # a row of them, upright; the evaluation's `base`
-    sft "$OUT/data/read.parquet" "$(last "$OUT/letters")/huggingface" "$OUT/read" \
+    sft "$OUT/data/read.parquet" "$(last "$OUT/letters")" "$OUT/read" \
       data.train_batch_size=32 trainer.total_epochs=3 "$@"
     ;;
   sft) # how the tool is used
-    sft "$OUT/data/sft.parquet" "$(last "$OUT/read")/huggingface" "$OUT/sft" trainer.total_epochs=2 "$@"
+    sft "$OUT/data/sft.parquet" "$(last "$OUT/read")" "$OUT/sft" trainer.total_epochs=2 "$@"
     ;;
   grpo)
     # verl's file logger empties its file when a run resumes; the report reads the last line of a step.
@@ -74,9 +65,9 @@ case $stage in
     ;;
   eval)
     exec codevision eval --data "$OUT/data/test.parquet" --tools on,off --seed "$seed" --out "$OUT" --recipe "$recipe/grpo.yaml" \
-      --checkpoint base="$(last "$OUT/read")/huggingface" \
-      --checkpoint sft="$(last "$OUT/sft")/huggingface" \
-      --checkpoint rl="$(last "$OUT/grpo")/actor/huggingface" "$@"
+      --checkpoint base="$(last "$OUT/read")" \
+      --checkpoint sft="$(last "$OUT/sft")" \
+      --checkpoint rl="$(last "$OUT/grpo")" "$@"
     ;;
   vary) # one training of a study: STEPS steps BY grpo, sft or nothing from the checkpoint FROM, on the rows of the run RUN
     case $BY in
@@ -84,12 +75,12 @@ case $stage in
         MODEL=$FROM grpo "$OUT/grpo" "$OUT/metrics.jsonl" codevision.records="$(q "$OUT/rollouts")" \
           data.train_files="$(q "$RUN/data/train.parquet")" data.val_files="$(q "$RUN/data/test.parquet")" \
           trainer.total_training_steps="$STEPS" trainer.save_freq="$STEPS" trainer.test_freq=-1 "$@"
-        end=$(last "$OUT/grpo")/actor/huggingface
+        end=$(last "$OUT/grpo")
         ;;
       sft) # at the stage's own 2e-3 what FROM has learned is lost in three steps: Adam begins anew
         (sft "$RUN/data/sft.parquet" "$FROM" "$OUT/sft" data.train_batch_size=32 optim.lr=1e-4 \
           trainer.total_training_steps="$STEPS" trainer.total_epochs=1000)
-        end=$(last "$OUT/sft")/huggingface
+        end=$(last "$OUT/sft")
         ;;
       nothing) end=$FROM ;;
     esac

@@ -226,6 +226,19 @@ def test_the_stages_hand_their_checkpoints_on(name: str, tmp_path: Path) -> None
     assert f"--checkpoint rl={out}/rl/global_step_9/actor/huggingface" in said[-1]
 
 
+@pytest.mark.parametrize(("stage", "folder"), [("sft", "sft"), ("rl", "rl")])
+def test_a_stage_goes_on_from_a_checkpoint_whose_note_a_kill_left_empty(
+    stage: str, folder: str, tmp_path: Path
+) -> None:
+    steps = tmp_path / "out" / folder
+    for step in (9, 10):
+        (steps / f"global_step_{step}").mkdir(parents=True)
+    note = steps / "latest_checkpointed_iteration.txt"
+    note.touch()
+    commands(tmp_path, "qwen3_vl_8b", stage, sft=tmp_path / "elsewhere", MODEL="/m", DATA="/d", SFT="/s")
+    assert note.read_text() == "10\n"
+
+
 def test_on_several_nodes_the_first_makes_the_checkpoint_and_all_train(tmp_path: Path) -> None:
     nodes = {"MODEL": "/m", "DATA": "/d", "NNODES": 4, "MASTER_ADDR": "first"}
     said = commands(tmp_path, "qwen3_vl_32b", "sft", NODE_RANK=0, **nodes)
