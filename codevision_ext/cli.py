@@ -141,7 +141,17 @@ def evaluate(
 
         training = recipe or Path("recipe/demo/grpo.yaml")
         results = measure(
-            checkpoint, data, out, recipe=training, tools=tools, temperature=temperature, seed=seed, limit=limit
+            checkpoint,
+            data,
+            out,
+            recipe=training,
+            tools=tools,
+            temperature=temperature,
+            seed=seed,
+            limit=limit,
+            engine=engine,
+            replicas=replicas,
+            gpus=gpus,
         )
         typer.echo(results)
         return

@@ -16,7 +16,7 @@ from codevision_ext.evaluate.run import Rules
 from codevision_ext.evaluate.summary import Evaluation, ModelUsed
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
-from codevision_ext.verl_adapter.players import ENGINES, Wanted, check, context_of
+from codevision_ext.verl_adapter.players import ENGINES, Wanted, check, context_of, open_player
 
 URLS: Final = ("http://", "https://")
 SERVED: Final = ("openai", "sglang", "vllm")
@@ -118,7 +118,7 @@ def _folder(asked: Asked, rules: Rules) -> _Opened:
         gpus=asked.gpus,
     )
     check(asked.engine, wanted)
-    return model_used(asked.model, ""), {}, partial(ENGINES[asked.engine], wanted)
+    return model_used(asked.model, ""), {}, partial(open_player, asked.engine, wanted)
 
 
 def _sandbox(settings: ToolSettings) -> Backend:

@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.command import read_modes
+from codevision_ext.evaluate.command import read_modes, versions
 from codevision_ext.evaluate.metrics import (
     CHECKPOINTS,
     TRANSFORMED,
@@ -25,10 +24,9 @@ from codevision_ext.progress import Stages
 from codevision_ext.records import Record, RecordWriter
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.verl_adapter.checkpoint import check_alike
+from codevision_ext.verl_adapter.players import ENGINES, Engine, Wanted, check
 from codevision_ext.verl_adapter.recipe import read_rules
 from codevision_ext.verl_adapter.sandbox_pool import open_sandbox
-
-PACKAGES = ("codevision_ext", "verl", "torch", "transformers", "sglang")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +53,9 @@ def measure(
     temperature: float = 1.0,
     seed: int = 0,
     limit: int | None = None,
+    engine: str = "sglang",
+    replicas: int = 1,
+    gpus: int = 1,
 ) -> Path:
     """Plays every row of `data` with every checkpoint, and puts the scores into OUT/results.json, which it gives.
 
@@ -69,6 +70,9 @@ def measure(
         temperature: Of the sampling; 0: greedy.
         seed: Of the sampling; see `engine.Engine` for what it can't promise.
         limit: Rows of each column at most.
+        engine: One of `players.ENGINES`.
+        replicas: As `players.Wanted` has it.
+        gpus: As `players.Wanted` has it.
 
     Raises:
         InputError: an argument, a file or a row is wrong; nothing is written.
@@ -92,9 +96,9 @@ def measure(
         for name, folder in folders.items()
         for mode in modes
     ]
-    played = iter(play(sittings, cases, rules, temperature=temperature))
+    played = iter(play(sittings, cases, rules, engine=engine, replicas=replicas, gpus=gpus, temperature=temperature))
     scores = {name: {mode: by_column(next(played)) for mode in modes} for name in folders}
-    merge_results(path, scores, seed, {package: version(package) for package in PACKAGES})
+    merge_results(path, scores, seed, versions())
     return path
 
 
@@ -103,6 +107,9 @@ def play(
     cases: Sequence[Case],
     rules: Rules,
     *,
+    engine: str = "sglang",
+    replicas: int = 1,
+    gpus: int = 1,
     temperature: float = 1.0,
     resume: bool = False,
 ) -> list[list[Record]]:
@@ -112,31 +119,34 @@ def play(
         sittings: One at least, their checkpoints of one architecture and tokenizer.
         cases: Rows of the transformed benchmark.
         rules: How they are played.
+        engine: One of `players.ENGINES`.
+        replicas: As `players.Wanted` has it.
+        gpus: As `players.Wanted` has it.
         temperature: Of the sampling; 0: greedy.
         resume: As `evaluate` has it.
 
     Raises:
-        InputError: the checkpoints differ, or a column has no valid rollout.
+        InputError: the engine isn't here, the checkpoints differ, or a column has no valid rollout.
         InfraError: the engine or the sandbox broke.
     """
-    first = sittings[0].checkpoint
+    first = sittings[0]
+    wanted = Wanted(checkpoint=first.checkpoint, context=rules.context, seed=first.seed, replicas=replicas, gpus=gpus)
+    check(engine, wanted)
     for sitting in sittings:
-        check_alike(first, sitting.checkpoint)
+        check_alike(first.checkpoint, sitting.checkpoint)
 
-    from codevision_ext.verl_adapter.engine import Engine  # noqa: PLC0415  # SGLang takes long to import
-
-    async def play_all(engine: Engine, sandbox: Backend, stages: Stages) -> list[list[Record]]:
+    async def play_all(player: Engine, sandbox: Backend, stages: Stages) -> list[list[Record]]:
         tool = CodeTool(sandbox, rules.tool.max_text_chars, rules.tool.keep_variables)
         played, loaded = [], None
         for sitting in sittings:
             stages.start(sitting.name)
             if sitting.checkpoint != loaded:
-                await engine.load(sitting.checkpoint)
+                await player.load(sitting.checkpoint)
                 loaded = sitting.checkpoint
             records = await evaluate(
                 cases,
-                policy=lambda seed: engine.policy(seed, temperature=temperature),
-                codec=engine.codec,
+                policy=lambda seed: player.policy(seed, temperature=temperature),
+                codec=player.codec,
                 tool=tool if sitting.mode == "tool_on" else None,
                 limits=rules.limits,
                 settings=rules.settings,
@@ -153,9 +163,9 @@ def play(
         stages.start("engine")
         with (
             open_sandbox(rules.tool) as sandbox,
-            Engine(first, context=rules.context, seed=sittings[0].seed) as engine,
+            ENGINES[engine](wanted) as player,
         ):
-            return asyncio.run(play_all(engine, sandbox, stages))
+            return asyncio.run(play_all(player, sandbox, stages))
 
 
 def _note(scores: Mapping[Column, Score]) -> str:

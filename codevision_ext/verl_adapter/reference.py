@@ -17,12 +17,12 @@ from codevision_ext.verl_adapter.checkpoint import codec_of
 
 
 class Reference:
-    """A checkpoint behind `generate()`, in float32 on the CPU and in its own type on CUDA; slow, and sure.
+    """What was loaded last, behind `generate()`: in float32 on the CPU, in its own type on CUDA; slow, and sure.
 
     A rollout's seed decides what is sampled. Use it as a context manager.
 
     Args:
-        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL.
+        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and picture settings.
         context: Tokens of a prompt and its response together, at most.
 
     Raises:
@@ -33,13 +33,6 @@ class Reference:
         self.codec = codec_of(checkpoint)
         self._context = context
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            model = AutoModelForImageTextToText.from_pretrained(
-                checkpoint, local_files_only=True, dtype="auto" if self._device == "cuda" else torch.float32
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(f"{checkpoint}: not a checkpoint: {str(error).splitlines()[0]}") from error
-        self._model = model.to(self._device).eval()
         self._thread = ThreadPoolExecutor(1, "generate")
 
     def __enter__(self) -> "Reference":
@@ -47,6 +40,20 @@ class Reference:
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
+
+    async def load(self, checkpoint: Path) -> None:
+        """Takes the model of `checkpoint`, before the first rollout or in place of the present one.
+
+        Raises:
+            InputError: the folder isn't a checkpoint.
+        """
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(
+                checkpoint, local_files_only=True, dtype="auto" if self._device == "cuda" else torch.float32
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"{checkpoint}: not a checkpoint: {str(error).splitlines()[0]}") from error
+        self._model = model.to(self._device).eval()
 
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The model as one rollout sees it; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""

@@ -1,8 +1,9 @@
-"""vLLM without a trainer: serves one checkpoint for as long as a block runs; needs neither SGLang nor Ray.
+"""vLLM as a rollout engine without a trainer: takes one checkpoint after the other; needs neither SGLang nor Ray.
 
 Call `device.use_cpu_if_no_cuda` before this module is imported.
 """
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +20,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from codevision_ext.errors import EngineError
 from codevision_ext.rollout import Policy, Sample
 from codevision_ext.verl_adapter import plugin  # noqa: F401  vLLM's worker processes load it with WorkerExtension
-from codevision_ext.verl_adapter.checkpoint import codec_of
+from codevision_ext.verl_adapter.checkpoint import check_alike, codec_of
 from codevision_ext.verl_adapter.codec import NEVER
 
 MAX_RUNNING = 256
@@ -34,12 +35,12 @@ class WorkerExtension:
 
 
 class VLLM:
-    """vLLM's engines with the weights of one checkpoint; use it as a context manager, and in one event loop.
+    """vLLM's engines; use it as a context manager, and play the rollouts of a `load` in one event loop.
 
     A rollout's seed decides what is sampled, as far as vLLM promises it: sums of a batch depend on its size.
 
     Args:
-        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL.
+        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and picture settings.
         context: Tokens of a prompt and its response together, at most.
         seed: Of the engine.
         replicas: Engines, which share the rollouts.
@@ -47,35 +48,50 @@ class VLLM:
 
     Raises:
         InputError: the folder isn't a checkpoint.
-        EngineError: the engine can't start.
     """
 
     def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, replicas: int = 1, gpus: int = 1) -> None:
         self.codec = codec_of(checkpoint)
+        self._checkpoint = checkpoint
         self._context = context
-        arguments = AsyncEngineArgs(
-            model=str(checkpoint),
-            max_model_len=context,
-            max_num_seqs=MAX_RUNNING,
-            max_num_batched_tokens=PICTURE_TOKENS,
-            seed=seed,
-            data_parallel_size=replicas,
-            tensor_parallel_size=gpus,
-            logprobs_mode="processed_logprobs",
-            worker_extension_cls=f"{__name__}.{WorkerExtension.__name__}",
-            disable_log_stats=True,
+        self._engine: AsyncLLM | None = None
+        self._arguments = {
+            "max_model_len": context,
+            "max_num_seqs": MAX_RUNNING,
+            "max_num_batched_tokens": PICTURE_TOKENS,
+            "seed": seed,
+            "data_parallel_size": replicas,
+            "tensor_parallel_size": gpus,
+            "logprobs_mode": "processed_logprobs",
+            "worker_extension_cls": f"{__name__}.{WorkerExtension.__name__}",
+            "disable_log_stats": True,
             **({} if torch.cuda.is_available() else _CPU),
-        )
-        try:
-            self._engine = AsyncLLM.from_engine_args(arguments)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise EngineError(f"vLLM can't start on {checkpoint}: {str(error).splitlines()[0]}") from error
+        }
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._engine.shutdown()
+        if self._engine is not None:
+            self._engine.shutdown()
+
+    async def load(self, checkpoint: Path) -> None:
+        """Starts the engines with the weights of `checkpoint`, and ends those before, while no rollout is under way.
+
+        Raises:
+            InputError: it isn't a checkpoint of this one's architecture and tokenizer.
+            EngineError: they can't start.
+        """
+        check_alike(self._checkpoint, checkpoint)
+        if self._engine is not None:
+            self._engine.shutdown()
+            self._engine = None
+        arguments = AsyncEngineArgs(model=str(checkpoint), **self._arguments)
+        try:
+            # on a thread: started in an event loop it would belong to that one
+            self._engine = await asyncio.to_thread(AsyncLLM.from_engine_args, arguments)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EngineError(f"vLLM can't start on {checkpoint}: {str(error).splitlines()[0]}") from error
 
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The engine as one rollout sees it; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""
@@ -87,6 +103,8 @@ class VLLM:
         room = self._context - len(ids)
         if room < 1:
             raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
+        if self._engine is None:
+            raise EngineError("no weights were loaded")
         prompt: Any = {"prompt_token_ids": self.codec.narrowed(ids)}
         if pictures:
             prompt["multi_modal_data"] = {"image": list(pictures)}

@@ -51,7 +51,7 @@ case $stage in
   val) # the last RL checkpoint on VAL, by verl, with all GPUs of the recipe
     grpo "$OUT/sft_model" "$OUT/logs/val.jsonl" trainer.val_only=true trainer.val_before_train=true "$@"
     ;;
-  eval) # six columns, with and without the tool, on one GPU
+  eval) # six columns, with and without the tool, on one GPU; `--engine vllm --replicas 8` and others stand behind it
     with_pixels "${MODEL:?the checkpoint that SFT started from, a folder}" "$rl_pixels" base_model
     codevision eval --data "$DATA/test.parquet" --out "$OUT" --recipe "$recipe/grpo.yaml" --temperature 0 \
       --checkpoint base="$OUT/base_model" --checkpoint sft="$OUT/sft_model" --checkpoint rl="$(last "$OUT/rl")" "$@"

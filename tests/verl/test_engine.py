@@ -187,6 +187,7 @@ def test_generate_of_transformers_says_the_same_with_the_same_log_probs(bench: B
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Why?"}]}]
     ids = codec.prompt(asked, (), fitted)
     with Reference(bench.first, context=1024) as reference:
+        asyncio.run(reference.load(bench.first))
         likeliest = [
             asyncio.run(each.policy(0, temperature=0)(ids, fitted, TURN)) for each in (reference, bench.engine)
         ]
@@ -243,7 +244,7 @@ def test_an_engine_that_dies_is_said_in_one_sentence_at_once(bench: Bench) -> No
 def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) -> None:
     from codevision_ext.verl_adapter import players  # noqa: PLC0415
 
-    with players.sglang(players.Wanted(checkpoint=bench.first, context=1024, replicas=2)) as player:
+    with players.open_player("sglang", players.Wanted(checkpoint=bench.first, context=1024, replicas=2)) as player:
 
         async def play(*seeds: int) -> list[Played]:
             return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, PICTURES) for seed in seeds])

@@ -121,22 +121,25 @@ def test_an_evaluation_on_vllm_has_the_log_probs_of_transformers_and_never_says_
 ) -> None:
     from codevision_ext.verl_adapter import checkpoint, tiny_model  # noqa: PLC0415
 
-    folder = tmp_path / "eager"
+    first, eager = tmp_path / "first", tmp_path / "eager"
     sizes = {"hidden": 64, "layers": 2, "vision_hidden": 64, "vision_layers": 2, "vocab_size": 640}
-    tiny_model.build(family, folder, texts=tiny_model.corpus(), **sizes)
-    make_eager(folder, checkpoint.codec_of(folder).banned_ids)
-    with players.vllm(players.Wanted(checkpoint=folder, context=1024)) as player:
+    for seed, folder in enumerate((first, eager)):
+        tiny_model.build(family, folder, texts=tiny_model.corpus(), seed=seed, **sizes)
+    make_eager(eager, checkpoint.codec_of(eager).banned_ids)
 
-        async def play(*seeds: int) -> list[Played]:
-            with pytest.raises(EngineError, match="1024 prompt tokens leave no room"):
-                await player.policy(0)([5] * 1024, (), 4)
-            return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, PICTURES) for seed in seeds])
+    async def play(engine: players.Engine, folder: Path) -> list[Played]:
+        await engine.load(folder)
+        with pytest.raises(EngineError, match="1024 prompt tokens leave no room"):
+            await engine.policy(0)([5] * 1024, (), 4)
+        return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, PICTURES) for seed in range(4)])
 
-        rollouts = asyncio.run(play(1, 2, 3, 4))
-    assert len({tuple(played.ids) for played in rollouts}) == 4
-    truths = [teacher_forced(player.codec, folder, played) for played in rollouts]
+    with players.vllm(players.Wanted(checkpoint=first, context=1024)) as engine:
+        for folder in (first, eager):
+            rollouts = asyncio.run(play(engine, folder))
+            assert len({tuple(played.ids) for played in rollouts}) == 4
+            assert largest_difference(engine.codec, folder, rollouts) < TOLERANCE
+    truths = [teacher_forced(engine.codec, eager, played) for played in rollouts]
     wanted = sum(truth["banned"] for played in truths for truth in played.values())
     assert wanted > 10, "without the ban several would have been sampled"
-    banned = set(player.codec.banned_ids)
+    banned = set(engine.codec.banned_ids)
     assert not banned & {played.ids[place] for played in rollouts for place in played.sampled}
-    assert largest_difference(player.codec, folder, rollouts) < TOLERANCE
