@@ -113,9 +113,9 @@ class Settings(_Section):
     """
     coordinates: Frame = Frame.ORIGINAL
     """What the model writes coordinates in: `seen`, `relative` or `original`; see docs/coordinates.md."""
-    turn_tokens: int | None = None
+    turn_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens of one assistant turn; None: whatever the response length leaves."""
-    malformed_calls: int = 2
+    malformed_calls: Annotated[int, Field(ge=1)] = 2
     """Calls that can't be read before a rollout ends as `malformed`."""
     calls_per_turn: Annotated[int, Field(ge=1)] = 1
     """Calls of one turn that are run, in order; the model is told of the others."""
@@ -133,7 +133,7 @@ class Settings(_Section):
 
     They are read from `records`, on a file system that the trainer sees.
     """
-    invalid_limit: float = 0.25
+    invalid_limit: _Share = 0.25
     """Share of invalid rollouts in one step above which the run stops, in [0, 1]."""
     watch: WatchSettings = WatchSettings()
 

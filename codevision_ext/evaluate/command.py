@@ -299,7 +299,7 @@ def _rows(suite: Suite, mode: ToolMode) -> str:
 
 
 def _begin(out: Path, begun: Begun, *, force: bool) -> None:
-    """Writes setup.json, or checks that it says the same already.
+    """Writes setup.json, or checks that it says the same already; where nothing was played it may say anything.
 
     Raises:
         InputError: it says something else; or the folder can't be made.
@@ -309,7 +309,7 @@ def _begin(out: Path, begun: Begun, *, force: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out} can't be made: {error.strerror}") from error
-    if path.exists() and not force:
+    if path.exists() and not force and any((out / "eval").glob("*.jsonl")):
         old = _BEGUN.load(path.read_bytes(), str(path))
         other = _first_difference(json.loads(_BEGUN.dump(old)), json.loads(_BEGUN.dump(begun)))
         if other:

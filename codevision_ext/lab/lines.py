@@ -75,10 +75,13 @@ def read_line(content: bytes, where: str, preset: str) -> Rollout:
     Raises:
         InputError: it isn't a record that `preset` can score; `where` and the field are named.
     """
+    if not content:
+        raise InputError(f"{where}: is a blank line")
     rollout = _CODEC.load(content, where)
     seen = rollout.observed
     if not 0 <= seen.format <= 1:
         raise InputError(f"{where}: field observed.format: {seen.format} isn't in [0, 1]")
+    _check_task(rollout.task, where)
     if not seen.valid:
         return rollout
     for index, step in enumerate(seen.steps):
@@ -89,6 +92,18 @@ def read_line(content: bytes, where: str, preset: str) -> Rollout:
     if missing:
         raise InputError(f"{where}: field {missing}: is missing, preset {preset} needs it")
     return rollout
+
+
+def _check_task(task: Task, where: str) -> None:
+    if task.box_frame not in ("input", "canonical"):
+        raise InputError(f"{where}: field task.box_frame: {task.box_frame!r} is neither input nor canonical")
+    for at, op in enumerate(task.applied):
+        if op not in _NAMES:
+            raise InputError(f"{where}: field task.applied.{at}: unknown op {op!r}")
+    if task.box is not None and not (task.box[0] < task.box[2] and task.box[1] < task.box[3]):
+        raise InputError(f"{where}: field task.box: {list(task.box)} isn't left, top, right, bottom")
+    if task.size is not None and min(task.size) < 1:
+        raise InputError(f"{where}: field task.size: {list(task.size)} isn't width, height")
 
 
 def _missing(rollout: Rollout, content: bytes, preset: str) -> str | None:

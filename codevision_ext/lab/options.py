@@ -27,7 +27,10 @@ def read_reward(preset: str, weights: Sequence[str], switches: Sequence[str]) ->
                 raise InputError(f"--set {word}: {part} has no settings of its own")
         place[last] = _value(text)
     if weights:
-        section["weights"] = section.get("weights", {}) | dict(_weight(word) for word in weights)
+        place = section.setdefault("weights", {})
+        if not isinstance(place, dict):
+            raise InputError("--set weights: wants names, as in --set weights.must=1")
+        place |= dict(_weight(word) for word in weights)
     return read_reward_settings(section)
 
 

@@ -146,6 +146,7 @@ class Rubric:
             if getattr(settings, name) != getattr(defaults, name) and preset not in readers:
                 raise InputError(f"preset {preset!r} doesn't read {name}; leave it out.")
         table = dict(_TERMS[preset](settings))
+        weighed: dict[frozenset[str], str] = {}
         for given, value in settings.weights.items():
             aliases = ALIASES[preset]
             if given not in table and given not in aliases:
@@ -153,7 +154,11 @@ class Rubric:
                 raise InputError(f"unknown reward term {given!r}; preset {preset!r} has: {known}.")
             if not isfinite(value):
                 raise InputError(f"the weight of reward term {given!r} is {value}; it must be a finite number.")
-            for name, factor in aliases[given].items() if given in aliases else [(given, 1.0)]:
+            factors = aliases.get(given, {given: 1.0})
+            other = weighed.setdefault(frozenset(factors), given)
+            if other != given:
+                raise InputError(f"reward terms {other!r} and {given!r} are the same; leave one out.")
+            for name, factor in factors.items():
                 if value * factor > 0 and table[name].penalty:
                     sign = "at most 0" if factor > 0 else "taken off, so at least 0"
                     raise InputError(f"the weight of reward term {given!r} is {value}; a penalty's weight is {sign}.")

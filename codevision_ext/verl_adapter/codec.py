@@ -13,6 +13,7 @@ from typing import Any
 from weakref import ref
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from transformers import ProcessorMixin
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
@@ -218,9 +219,12 @@ class QwenCodec:
     def _render(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], *, generate: bool = False
     ) -> str:
-        rendered = self.processor.apply_chat_template(
-            list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=generate
-        )
+        try:
+            rendered = self.processor.apply_chat_template(
+                list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=generate
+            )
+        except TemplateError as error:
+            raise InputError(f"the chat template can't be rendered: {error}") from error
         return str(rendered)
 
     def _later(self, messages: Sequence[Mapping[str, Any]], *, generate: bool) -> str:

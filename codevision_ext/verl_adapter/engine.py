@@ -23,7 +23,7 @@ from sglang.srt.entrypoints.engine import Engine as SGLang
 
 from codevision_ext.errors import EngineError
 from codevision_ext.rollout import Policy, Sample
-from codevision_ext.verl_adapter.checkpoint import buckets, check_alike, codec_of
+from codevision_ext.verl_adapter.checkpoint import buckets, check_alike, codec_of, longest
 from codevision_ext.verl_adapter.device import CPU_ENGINE
 from codevision_ext.verl_adapter.seeded_sampling import run_scheduler
 from codevision_ext.verl_adapter.sglang_loader import LOADER
@@ -72,7 +72,7 @@ class Engine:
     def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, gpus: range = range(1)) -> None:
         self.codec = codec_of(checkpoint)
         self._checkpoint = checkpoint
-        self._context = context + 1  # SGLang keeps one token back
+        self._context = min(context + 1, longest(checkpoint))  # SGLang keeps one token back
         before = set(multiprocessing.active_children())
         self._sigquit = signal.getsignal(signal.SIGQUIT)
         self._loop = asyncio.new_event_loop()

@@ -129,9 +129,12 @@ def check(engine: str, wanted: Wanted) -> None:
     """Whether this machine can open it; call `device.use_cpu_if_no_cuda` first.
 
     Raises:
-        InputError: there is no such engine, it isn't installed, knows no replicas, or wants more GPUs than there are.
+        InputError: there is no such engine, it isn't installed, knows no replicas, or wants more GPUs than there are;
+            or the folder has no weights, or damaged ones.
     """
     import torch  # noqa: PLC0415  after the device is settled
+
+    from codevision_ext.verl_adapter.checkpoint import weight_shapes  # noqa: PLC0415  it imports transformers
 
     if engine not in ENGINES:
         raise InputError(f"--engine of a folder is {', '.join(ENGINES)}; not {engine!r}")
@@ -144,3 +147,4 @@ def check(engine: str, wanted: Wanted) -> None:
         raise InputError(f"--gpus {wanted.gpus}: there is none here")
     if there and wanted.replicas * wanted.gpus > there:
         raise InputError(f"--replicas {wanted.replicas} of --gpus {wanted.gpus} each: there are {there} here")
+    weight_shapes(wanted.checkpoint)

@@ -6,10 +6,12 @@ below runs when verl imports the module that owns a registry, and a process that
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 import wrapt
 
@@ -75,6 +77,25 @@ def _mend(how: str, module: ModuleType) -> None:
 for _table, _cpu_only in ((MENDED, False), (MENDED_ON_CPU, True)):
     for _module, _how in _table.items():
         _when(_module, cpu_only=_cpu_only)(partial(_mend, _how))
+
+
+@_when("verl.utils.config")
+def _config(module: ModuleType) -> None:
+    validate = module.validate_config
+
+    def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
+        """Verl's check, which comes before Ray, and that of our section."""
+        validate(config, *args, **kwargs)
+        from codevision_ext.config import read_settings  # noqa: PLC0415
+        from codevision_ext.errors import InputError  # noqa: PLC0415
+
+        try:
+            read_settings(config.get("codevision"))
+        except InputError as error:
+            sys.stderr.write(f"codevision: {error}\n")
+            raise SystemExit(2) from error
+
+    module.validate_config = validate_config
 
 
 @_when("verl.workers.rollout.replica")

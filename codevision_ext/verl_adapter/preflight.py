@@ -5,17 +5,22 @@ the sandbox, plays conversations, asks the judge one question, and estimates the
 """
 
 import asyncio
+import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from verl.utils.config import omega_conf_to_dataclass
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from codevision_ext.code_tool import CodeTool, ToolSettings
 from codevision_ext.config import JudgeSettings, Settings, read_settings
@@ -28,14 +33,21 @@ from codevision_ext.types import Frame
 from codevision_ext.verl_adapter import check_rows, check_tokens, memory
 from codevision_ext.verl_adapter.check_recipe import load
 from codevision_ext.verl_adapter.check_rows import Fault, Rows
-from codevision_ext.verl_adapter.checkpoint import codec_of
+from codevision_ext.verl_adapter.checkpoint import codec_of, weight_shapes
 from codevision_ext.verl_adapter.codec import QwenCodec
 from codevision_ext.verl_adapter.findings import Finding, Level, failure, ok, warning
 from codevision_ext.verl_adapter.recipe import _beside, read_tool_config
 from codevision_ext.verl_adapter.sandbox_pool import open_sandbox
+from codevision_ext.verl_adapter.trainer import prepare
 
 QUESTION = Query(question="How many legs does a spider have?", references=("8",), answer="eight")
 """What the judge is asked; the answer is right."""
+PLUGGED = (
+    "actor_rollout_ref.rollout.agent.default_agent_loop",
+    "reward.reward_manager.name",
+    "trainer.v1.trainer_mode",
+)
+"""Settings by which verl starts what the plugin brings."""
 TIGHT = 0.9
 """Share of a device's memory from which an estimate is a warning."""
 
@@ -65,7 +77,7 @@ def inspect(
     """Checks a training before it is started.
 
     Args:
-        model: Checkpoint folder; config.json and the processor are read.
+        model: Checkpoint folder; config.json, the processor and the shapes of the weights are read.
         data: Files of RL rows, and of the SFT rows that the checkpoint was trained on.
         recipe: `grpo.yaml` of a recipe.
         settings: As on verl's command line.
@@ -75,9 +87,13 @@ def inspect(
         InputError: checkpoint, recipe or a file of data can't be read at all.
     """
     checkpoint = codec_of(model)
+    weight_shapes(model)
     config = load(recipe.parent, recipe.stem, [*settings, f"actor_rollout_ref.model.path={model}"])
     plugin = _plugin_settings(config)
-    tool = read_tool_config(_beside(recipe, config.actor_rollout_ref.rollout.multi_turn.tool_config_path))
+    path = config.actor_rollout_ref.rollout.multi_turn.tool_config_path
+    if not path:
+        raise InputError("actor_rollout_ref.rollout.multi_turn.tool_config_path is empty: training has no tool")
+    tool = read_tool_config(_beside(recipe, path))
     with Stages(["checkpoint", "rows", "renderings", "judge", "memory"], console=Console(stderr=True)) as stages:
         stages.start("checkpoint")
         found = list(
@@ -88,6 +104,7 @@ def inspect(
         if any(finding.level is Level.FAILURE for finding in found):
             found.append(warning("everything else", "not checked: it hangs on the tokens", "mend them first"))
             return Preflight(findings=tuple(found))
+        found += _settings(config, plugin)
         hf = omega_conf_to_dataclass(config.actor_rollout_ref.model)
         rollout = QwenCodec(hf.processor)
         found += check_tokens.chat_template(rollout, plugin)
@@ -112,6 +129,22 @@ def inspect(
             estimate = memory.estimate(config, hf.hf_config, _pictures(rows), device)
             found += _memory(config, estimate, device)
     return Preflight(findings=tuple(found), faults=tuple(rows.faults), estimate=estimate)
+
+
+def _settings(config: DictConfig, plugin: Settings) -> list[Finding]:
+    """Would verl and the trainer take them, and is it the plugin that they start?"""
+    found = []
+    for name in PLUGGED:
+        if (value := OmegaConf.select(config, name)) != "codevision":
+            found.append(failure("settings", f"{name} is {value}: the plugin's isn't used", f"set {name}=codevision"))
+    try:
+        with redirect_stdout(io.StringIO()):  # verl says there that all is well
+            validate_config(config.copy(), need_reference_policy(config), need_critic(config))
+        prepare(config.copy(), plugin.model_copy(update={"records": "OUT"}))  # whose folder the run will name
+    except (ValueError, AssertionError, HydraException, OmegaConfBaseException, InputError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        found.append(failure("settings", f"training refuses them: {said}", "mend what it names"))
+    return found or [ok("settings", "verl and the trainer take them")]
 
 
 def _plugin_settings(config: DictConfig) -> Settings:
@@ -172,6 +205,9 @@ def _budgets(
         yield failure(check, said, "raise it, or lower data.max_prompt_length or data.max_response_length")
     side = codec.processor.image_processor.patch_size * codec.processor.image_processor.merge_size
     pixels = codec.processor.image_processor.size
+    if not all(isinstance(pixels[edge], int) for edge in ("shortest_edge", "longest_edge")):
+        yield failure(check, f"the processor's size is {dict(pixels)}, no numbers", "mend preprocessor_config.json")
+        return
     least, most = pixels["shortest_edge"], pixels["longest_edge"]
     if least > most or most < side**2:
         said = f"the processor wants pictures of {least:,} to {most:,} pixels, and a token has {side**2:,}"

@@ -175,7 +175,11 @@ def test_a_rollout_that_breaks_is_played_again_and_counts_neither_way_if_it_neve
 
 
 def test_another_setup_wants_another_folder_and_force_replaces(tmp_path: Path) -> None:
-    first, _ = measure(tmp_path, pupil, tools="off")
+    with pytest.raises(InfraError):
+        measure(tmp_path, fails(400), tools="off", retries=0, seed=3)
+    for path in (tmp_path / "out" / "eval").glob("*.jsonl"):
+        path.unlink()
+    first, _ = measure(tmp_path, pupil, tools="off")  # nothing is left of the other seed's
     for options, said in (
         ({"seed": 1}, "another setup.seed"),
         ({"temperature": 0.0}, "another setup.temperature"),
@@ -241,6 +245,7 @@ def test_what_is_wrong_is_said_before_anything_is_played(tmp_path: Path, options
         ({"engine": "vllm"}, "--engine vllm: vllm isn't installed here"),
         ({"engine": "transformers", "replicas": 2}, "takes neither --replicas nor --gpus"),
         ({"engine": "sglang", "gpus": 2}, "--gpus 2: there is none here"),
+        ({"engine": "sglang"}, "there are no weights (*.safetensors) in it"),
     ],
 )
 def test_what_this_machine_has_not_is_said_before_an_engine_starts(

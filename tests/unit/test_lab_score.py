@@ -124,6 +124,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("observed.format", float("nan"), "paper", "field observed.format: input should be a finite number"),
         ("observed.format", 1.5, "paper", "field observed.format: 1.5 isn't in [0, 1]"),
         ("task.box", [1, 2, 3], "paper", "field task.box.3: is missing"),
+        ("task.box", [5, 5, 5, 9], "paper", "field task.box: [5.0, 5.0, 5.0, 9.0] isn't left, top, right, bottom"),
+        ("task.box_frame", "seen", "paper", "field task.box_frame: 'seen' is neither input nor canonical"),
+        ("task.size", [-84, 28], "paper", "field task.size: [-84, 28] isn't width, height"),
+        ("task.applied", ["crop", "zoom_crop"], "paper", "field task.applied.1: unknown op 'zoom_crop'"),
         ("observed.steps.0.crops", [[1, 2, 3, "4"]], "paper", "field observed.steps.0.crops.0.3: input should be"),
         ("observed.steps.0.okay", True, "paper", "field observed.steps.0.okay: isn't known"),
         ("group", 7, "paper", "field group: input should be a valid string"),
@@ -140,6 +144,13 @@ def test_a_bad_record_is_named_by_line_and_field_and_the_good_ones_before_it_are
     assert str(caught.value).startswith(f"{source}, line 5: {said}")
     assert [line["id"] for line in lines(out)] == ["a-0", "a-1", "a-2", "a-3"]
     assert all("reward" in line for line in lines(out))
+
+
+def test_a_blank_line_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps(MINIMAL) + "\n\n")
+    with pytest.raises(InputError, match=r"in\.jsonl, line 2: is a blank line"):
+        rescore(source, tmp_path / "out.jsonl", RewardSettings(preset="paper"))
 
 
 def test_fields_that_the_preset_does_not_read_may_be_missing(tmp_path: Path) -> None:
@@ -231,6 +242,8 @@ def test_published_names_weigh_the_terms_that_they_stand_for() -> None:
     [
         (["delta=1"], [], "unknown reward term 'delta'; preset 'verified' has: accuracy, .* alpha, beta, gamma"),
         (["gamma=-1"], [], "weight of reward term 'gamma' is -1.0; a penalty's weight is taken off, so at least 0"),
+        (["alpha=1", "must=2"], [], "reward terms 'alpha' and 'must' are the same; leave one out"),
+        (["must=1"], ["weights=3"], "--set weights: wants names"),
         (["must"], [], "--weight must: must be NAME=VALUE"),
         (["must=much"], [], "--weight must=much: 'much' isn't a finite number"),
         (["must=nan"], [], "--weight must=nan: 'nan' isn't a finite number"),

@@ -1,6 +1,7 @@
 """Do `codevision tiny-model` and `codevision eval` end in one sentence, with whole output or none?"""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,15 @@ def test_an_evaluation_adds_its_scores_to_those_that_are_there(model: Path, data
     assert names >= {"base_tool_on.jsonl", "base_tool_off.jsonl", "rl_tool_on.jsonl", "rl_tool_off.jsonl"}
     same = [(tmp_path / "eval" / f"{name}_tool_on.jsonl").read_bytes() for name in ("base", "rl")]
     assert same[0] == same[1], "the same weights and seed"
+
+
+def test_a_wrong_setting_of_ours_ends_a_training_in_one_sentence_before_ray_starts(tmp_path: Path) -> None:
+    words = ["-m", "verl.trainer.main_ppo", "--config-path", DEMO, "--config-name", "grpo"]
+    words += ["data.train_files=none", "actor_rollout_ref.model.path=none", "+codevision.wach=1"]
+    env = os.environ | {"VERL_PLATFORM": "cpu"}
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("codevision: codevision.wach: unknown setting; known are reward,")
+    assert "Ray" not in done.stdout + done.stderr

@@ -244,7 +244,8 @@ def test_an_engine_that_dies_is_said_in_one_sentence_at_once(bench: Bench) -> No
 def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) -> None:
     from codevision_ext.verl_adapter import players  # noqa: PLC0415
 
-    with players.open_player("sglang", players.Wanted(checkpoint=bench.first, context=1024, replicas=2)) as player:
+    wanted = players.Wanted(checkpoint=bench.first, context=players.context_of(bench.first), replicas=2)
+    with players.open_player("sglang", wanted) as player:
 
         async def play(*seeds: int) -> list[Played]:
             return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, PICTURES) for seed in seeds])

@@ -55,8 +55,8 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def model(family: tuple[Path, int], tmp_path: Path) -> Path:
-    """A copy that a test may spoil, without its weights."""
-    return Path(shutil.copytree(family[0], tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors")))
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(family[0], tmp_path / "model"))
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +151,8 @@ def test_nothing_is_wrong_with_a_sound_training_and_all_renderings_are_alike(
     assert found.ok
     checks = [one.check for one in found.findings]
     assert checks == [
-        "special tokens", "chat template", "rows", "SFT and RL", "sandbox", "rendering", "rendering", "budgets",
-        "judge", "KV cache", "host memory",
+        "special tokens", "settings", "chat template", "rows", "SFT and RL", "sandbox", "rendering", "rendering",
+        "budgets", "judge", "KV cache", "host memory",
     ]  # fmt: skip
     assert found.estimate is not None
     assert found.estimate.parameters.total == family[1]
@@ -391,6 +391,41 @@ def test_lengths_and_pictures_that_do_not_fit_are_told_with_the_number_to_set(mo
     (model / name).write_text(re.sub(r'"longest_edge": \d+', '"longest_edge": 1000000', text))
     found = inspect(model, rl)
     assert re.match(r"warning: .* but a picture of 1,000,000 pixels, which the processor allows, has", found["budgets"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("actor_rollout_ref.actor.loss_agg_mode=mean", "training refuses them: Invalid loss_agg_mode: mean"),
+        ("actor_rollout_ref.rollout.n=1", "training refuses them: .*rollout.n is 1"),
+        ("algorithm.use_kl_in_reward=true", "training refuses them: .*no room for algorithm.use_kl_in_reward"),
+        ("actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent", "is tool_agent: the plugin's isn't used"),
+        ("reward.reward_manager.name=naive", "reward.reward_manager.name is naive: the plugin's isn't used"),
+        ("trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync: the plugin's isn't used"),
+    ],
+)
+def test_settings_that_training_would_refuse_or_that_pass_the_plugin_by_are_a_failure(
+    model: Path, rl: Path, setting: str, expected: str
+) -> None:
+    found = inspect(model, rl, settings=[setting, "+codevision.reward.normalise=components"])
+    assert re.match(rf"failure: .*{expected}", found["settings"])
+
+
+def test_a_checkpoint_that_can_not_be_loaded_and_a_broken_template_are_one_sentence(model: Path, rl: Path) -> None:
+    with pytest.raises(InputError, match="tool_config_path is empty"):
+        inspect(model, rl, settings=["actor_rollout_ref.rollout.multi_turn.tool_config_path=null"])
+    template = (model / "chat_template.jinja").read_text()
+    (model / "chat_template.jinja").write_text(template + "{% if %}")
+    with pytest.raises(InputError, match="the chat template can't be rendered"):
+        inspect(model, rl)
+    (model / "chat_template.jinja").write_text(template)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"model\.safetensors: can't be read"):
+        inspect(model, rl)
+    weights.unlink()
+    with pytest.raises(InputError, match="there are no weights"):
+        inspect(model, rl)
 
 
 def test_a_sandbox_that_does_not_start_is_a_failure(model: Path, rl: Path, tmp_path: Path) -> None:
