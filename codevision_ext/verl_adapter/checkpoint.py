@@ -28,17 +28,15 @@ def codec_of(checkpoint: Path) -> QwenCodec:
         raise InputError(f"{checkpoint}: its processor can't be used: {str(error).splitlines()[0]}") from error
 
 
-def longest(checkpoint: Path) -> int:
-    """Tokens that the model was made for (`max_position_embeddings`).
+def longest(checkpoint: Path) -> int | None:
+    """Tokens that the model was made for; None: its config.json doesn't say.
 
     Raises:
-        InputError: the folder isn't a checkpoint, or its config.json doesn't say.
+        InputError: the folder isn't a checkpoint.
     """
     config = _config(checkpoint)
-    try:
-        return int((config.get("text_config") or config)["max_position_embeddings"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{checkpoint / 'config.json'}: field max_position_embeddings: no number of tokens") from error
+    tokens: int | None = (config.get("text_config") or config).get("max_position_embeddings")
+    return tokens
 
 
 def weight_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:

@@ -72,7 +72,7 @@ class Engine:
     def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, gpus: range = range(1)) -> None:
         self.codec = codec_of(checkpoint)
         self._checkpoint = checkpoint
-        self._context = min(context + 1, longest(checkpoint))  # SGLang keeps one token back
+        self._context = min(context + 1, longest(checkpoint) or context + 1)  # SGLang keeps one token back
         before = set(multiprocessing.active_children())
         self._sigquit = signal.getsignal(signal.SIGQUIT)
         self._loop = asyncio.new_event_loop()

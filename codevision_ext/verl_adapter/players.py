@@ -1,7 +1,6 @@
 """Which engines play a checkpoint token for token, without a trainer? One entry each."""
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -25,12 +24,9 @@ def context_of(checkpoint: Path) -> int:
     Raises:
         InputError: the folder isn't a checkpoint.
     """
-    path = checkpoint / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--model {checkpoint}: not a checkpoint: config.json can't be read: {error}") from error
-    return min(MOST_CONTEXT, (config.get("text_config") or config).get("max_position_embeddings", MOST_CONTEXT))
+    from codevision_ext.verl_adapter.checkpoint import longest  # noqa: PLC0415  it imports transformers
+
+    return min(MOST_CONTEXT, longest(checkpoint) or MOST_CONTEXT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
