@@ -46,12 +46,12 @@ def milliseconds(since: float) -> float:
 def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    picture = photo(SIDE)
+    image = photo(SIDE)
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     with Sandbox() as sandbox:
         for number in range(rounds + 1):
             for name, code in SNIPPETS.items():
-                request = ExecRequest(code=code, images=(picture,))
+                request = ExecRequest(code=code, images=(image,))
                 start = time.perf_counter()
                 result = sandbox.run(request)
                 call = milliseconds(start)

@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Snippets in many styles with what they truly do to a picture, and the pictures they are tried on.
+"""Snippets in many styles with what they truly do to an image, and the images they are tried on.
 
 `KNOWN` was at hand while the provenance was built; what is in gallery_held_out.py was written afterwards, and what is in
-gallery_strangers.py and gallery_talkative.py in other styles. Every code works on any picture of at least 400x300; `w`
+gallery_strangers.py and gallery_talkative.py in other styles. Every code works on any image of at least 400x300; `w`
 and `h` of a truth are the sides of the input.
 """
 
@@ -25,35 +25,36 @@ def whole(w: int, h: int) -> tuple[float, float, float, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snippet:
-    """Code and the truth about it; `net` None: there is no answer, anything claimed is wrong."""
+    """Code and the truth about it; where `net` is None there is no answer, and any claim is wrong."""
 
     code: str
     net: Orientation | None
     region: Where = whole
-    """Visible part in pixels of the input, from its width and height."""
-    found: Callable[[Image.Image], Truth] | None = None
-    """The truth where it depends on what the picture shows."""
+    """Function of the input's width and height that returns the visible part, pixels."""
+    truth_of: Callable[[Image.Image], Truth] | None = None
+    """Function of the first image that returns the truth, where that depends on what the image shows."""
     parent: int = 0
-    """Which of the pictures is used."""
-    pictures: int = 1
+    """Index of the image that the code uses."""
+    images: int = 1
+    """Number of images that the code gets."""
 
-    def truth(self, picture: Image.Image) -> Truth | None:
-        if self.found is not None:
-            return self.found(picture)
-        return None if self.net is None else (self.net, self.region(*picture.size))
-
-
-def does(net: str, code: str, region: Where = whole, parent: int = 0, pictures: int = 1) -> Snippet:
-    many = max(pictures, parent + 1)
-    return Snippet(code=code, net=Orientation(net), region=region, parent=parent, pictures=many)
+    def truth(self, image: Image.Image) -> Truth | None:
+        if self.truth_of is not None:
+            return self.truth_of(image)
+        return None if self.net is None else (self.net, self.region(*image.size))
 
 
-def finds(found: Callable[[Image.Image], Truth], code: str) -> Snippet:
-    return Snippet(code=code, net=None, found=found)
+def does(net: str, code: str, region: Where = whole, parent: int = 0, images: int = 1) -> Snippet:
+    many = max(images, parent + 1)
+    return Snippet(code=code, net=Orientation(net), region=region, parent=parent, images=many)
 
 
-def unknown(code: str, pictures: int = 1) -> Snippet:
-    return Snippet(code=code, net=None, pictures=pictures)
+def finds(truth_of: Callable[[Image.Image], Truth], code: str) -> Snippet:
+    return Snippet(code=code, net=None, truth_of=truth_of)
+
+
+def unknown(code: str, images: int = 1) -> Snippet:
+    return Snippet(code=code, net=None, images=images)
 
 
 def box(x1: float, y1: float, x2: float, y2: float) -> Where:
@@ -236,7 +237,7 @@ KNOWN: dict[str, Snippet] = {
 }
 
 
-def pictures() -> dict[str, Image.Image]:
+def images() -> dict[str, Image.Image]:
     """What code is tried on, by name; the last is nearly its own mirror image."""
     return {
         "scene": _scene(640, 480),
@@ -250,9 +251,9 @@ def pictures() -> dict[str, Image.Image]:
 def _scene(width: int, height: int) -> Image.Image:
     """Sky, hills and things on them."""
     rng = np.random.default_rng(3)
-    picture = Image.linear_gradient("L").resize((width, height))
-    picture = Image.merge("RGB", (picture, picture.point(lambda v: 80 + v // 2), Image.new("L", (width, height), 200)))
-    draw = ImageDraw.Draw(picture)
+    image = Image.linear_gradient("L").resize((width, height))
+    image = Image.merge("RGB", (image, image.point(lambda v: 80 + v // 2), Image.new("L", (width, height), 200)))
+    draw = ImageDraw.Draw(image)
     for _ in range(60):
         x, y = int(rng.integers(0, width)), int(rng.integers(height // 3, height))
         size = int(rng.integers(8, 70))
@@ -260,7 +261,7 @@ def _scene(width: int, height: int) -> Image.Image:
         shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
         shape((x, y, x + size, y + size * 0.7), fill=colour, outline="black")
     draw.ellipse((width * 0.75, 20, width * 0.75 + 60, 80), fill="yellow")
-    return picture
+    return image
 
 
 def _page(width: int, height: int) -> Image.Image:
@@ -289,20 +290,20 @@ def _page(width: int, height: int) -> Image.Image:
         "Invoice",
         "No",
     ]
-    picture = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
     draw.text((40, 22), "Annual report", fill="black", font=ImageFont.load_default(26))
     for line in range(28):
         text = " ".join(rng.choice(words, int(rng.integers(6, 10))))
         draw.text((40, 66 + 21 * line), text, fill="black", font=ImageFont.load_default(14))
-    return picture
+    return image
 
 
 def _chart(width: int, height: int) -> Image.Image:
     """Bars over a grid, a legend, numbers."""
     rng = np.random.default_rng(5)
-    picture = Image.new("RGB", (width, height), "#fafafa")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), "#fafafa")
+    draw = ImageDraw.Draw(image)
     for step in range(8):
         y = 40 + step * (height - 90) / 7
         draw.line((60, y, width - 20, y), fill="#cccccc")
@@ -313,7 +314,7 @@ def _chart(width: int, height: int) -> Image.Image:
         draw.rectangle((x, top, x + 30, height - 50), fill=colour)
         draw.text((x + 2, height - 40), f"Q{bar + 1}", fill="black", font=ImageFont.load_default(14))
     draw.text((width // 3, 10), "Sales by quarter", fill="black", font=ImageFont.load_default(18))
-    return picture
+    return image
 
 
 def _photo(width: int, height: int) -> Image.Image:
@@ -330,8 +331,8 @@ def _photo(width: int, height: int) -> Image.Image:
 def _symmetric(width: int, height: int) -> Image.Image:
     """A front that mirrors itself left-right but for a small sign."""
     left = _scene(width // 2, height)
-    picture = Image.new("RGB", (width, height))
-    picture.paste(left, (0, 0))
-    picture.paste(left.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (width // 2, 0))
-    ImageDraw.Draw(picture).text((30, height - 40), "EXIT", fill="white", font=ImageFont.load_default(22))
-    return picture
+    image = Image.new("RGB", (width, height))
+    image.paste(left, (0, 0))
+    image.paste(left.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (width // 2, 0))
+    ImageDraw.Draw(image).text((30, height - 40), "EXIT", fill="white", font=ImageFont.load_default(22))
+    return image

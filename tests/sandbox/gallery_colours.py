@@ -1,16 +1,16 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Changes of colour in many styles with what they truly do, and the pictures they are tried on.
+"""Changes of colour in many styles with what they truly do, and the images they are tried on.
 
 `KNOWN` was at hand while the names were built, `BLIND` was written afterwards. A truth is a list of families: names
-that pixels can't tell apart. All of them found and nothing else is right; some of them found and nothing else, partly.
-`a` is the picture as an array, the result is what stands in `result`.
+that pixels can't tell apart. An answer with all families and nothing else is right, with some of them only partly right.
+`a` is the image as an array, the result is what stands in `result`.
 """
 
 import io
 
 import cv2
 import numpy as np
-from gallery import pictures
+from gallery import images
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 BLUR = {"blur", "smooth", "gaussian_blur", "sharpness_down"}
@@ -367,35 +367,35 @@ BLIND: dict[str, tuple[Truth, str]] = {
 
 def shown() -> dict[str, Image.Image]:
     """A page of text, photo-like noise, a chart, and things in low contrast, somewhat compressed."""
-    had = pictures()
-    faded = Image.blend(Image.new("RGB", had["scene"].size, (140, 135, 130)), had["scene"], 0.35)
+    plain = images()
+    faded = Image.blend(Image.new("RGB", plain["scene"].size, (140, 135, 130)), plain["scene"], 0.35)
     packed = io.BytesIO()
     faded.save(packed, "JPEG", quality=90)
     return {
-        "page": had["page"],
-        "photo": had["photo"],
-        "chart": had["chart"],
+        "page": plain["page"],
+        "photo": plain["photo"],
+        "chart": plain["chart"],
         "faded": Image.open(packed).convert("RGB"),
     }
 
 
 def carried_out(code: str, image: Image.Image) -> Image.Image:
-    """What the snippet makes of the picture, as RGB."""
+    """Run the snippet on an image and return the result as RGB."""
     names = {"np": np, "cv2": cv2, "io": io, "Image": Image, "ImageDraw": ImageDraw, "ImageChops": ImageChops}
     names |= {"ImageEnhance": ImageEnhance, "ImageFilter": ImageFilter, "ImageOps": ImageOps}
     names |= {"image": image.copy(), "a": np.array(image)}
     exec(code, names)
-    made = names["result"]
-    made = Image.fromarray(made) if isinstance(made, np.ndarray) else made
-    return made.convert("RGB")
+    result = names["result"]
+    image = Image.fromarray(result) if isinstance(result, np.ndarray) else result
+    return image.convert("RGB")
 
 
-def verdict(found: tuple[str, ...], truth: Truth, image: Image.Image) -> str:
-    """One of right, partly, wrong, unknown; a picture without colours can't become grey."""
+def verdict(ops: tuple[str, ...], truth: Truth, image: Image.Image) -> str:
+    """Judge named operations as right, partly, wrong or unknown; an image without colours can't become grey."""
     if np.ptp(np.asarray(image), axis=2).max() == 0:
         truth = tuple(family for family in truth if family is not GREY)
-    if not set(found) <= set().union(*truth):
+    if not set(ops) <= set().union(*truth):
         return "wrong"
-    if not found:
+    if not ops:
         return "unknown" if truth else "right"
-    return "right" if all(family & set(found) for family in truth) else "partly"
+    return "right" if all(family & set(ops) for family in truth) else "partly"

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Snippets as strangers write them, and pictures that were never looked at while the provenance was built."""
+"""Snippets as strangers write them, and images that were never looked at while the provenance was built."""
 
 import cv2
 import numpy as np
@@ -9,42 +9,42 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 from codevision_ext.types import Box, Orientation
 
 
-def ink(picture: Image.Image) -> Truth:
-    ys, xs = np.where(np.array(picture.convert("L")) < 128)
+def ink(image: Image.Image) -> Truth:
+    ys, xs = np.where(np.array(image.convert("L")) < 128)
     return Orientation.ID, Box(xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
 
 
-def unlike_corner(picture: Image.Image) -> Truth:
-    ground = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
-    return Orientation.ID, Box(*(ImageChops.difference(picture, ground).getbbox() or (0, 0, 0, 0)))
+def unlike_corner(image: Image.Image) -> Truth:
+    ground = Image.new("RGB", image.size, image.getpixel((0, 0)))
+    return Orientation.ID, Box(*(ImageChops.difference(image, ground).getbbox() or (0, 0, 0, 0)))
 
 
-def largest_shape(picture: Image.Image) -> Truth:
-    _, black = cv2.threshold(np.array(picture.convert("L")), 0, 255, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
+def largest_shape(image: Image.Image) -> Truth:
+    _, black = cv2.threshold(np.array(image.convert("L")), 0, 255, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
     shapes, _ = cv2.findContours(black, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     x, y, w, h = cv2.boundingRect(max(shapes, key=cv2.contourArea))
     return Orientation.ID, Box(
-        max(0, x - 40), max(0, y - 40), min(picture.width, x + w + 40), min(picture.height, y + h + 40)
+        max(0, x - 40), max(0, y - 40), min(image.width, x + w + 40), min(image.height, y + h + 40)
     )
 
 
-def busiest(picture: Image.Image) -> Truth:
-    grey = np.array(picture.convert("L")).astype(float)
+def busiest(image: Image.Image) -> Truth:
+    grey = np.array(image.convert("L")).astype(float)
     tiles = [(grey[y : y + 100, x : x + 130].var(), x, y) for y in (0, 100, 200) for x in (0, 130, 260)]
     _, x, y = max(tiles)
     return Orientation.ID, Box(x, y, x + 130, y + 100)
 
 
-def stripiest(picture: Image.Image) -> Truth:
-    grey = np.array(picture.convert("L")).astype(float)
+def stripiest(image: Image.Image) -> Truth:
+    grey = np.array(image.convert("L")).astype(float)
     best = max(range(4), key=lambda k: np.rot90(grey, k)[: min(grey.shape) // 2].mean(axis=1).var())
     turns = Orientation.ID, Orientation.R90, Orientation.R180, Orientation.R270
-    return turns[best], Box(0, 0, *picture.size)
+    return turns[best], Box(0, 0, *image.size)
 
 
-def upright(picture: Image.Image) -> Truth:
-    tall = picture.height > picture.width
-    return Orientation.R270 if tall else Orientation.ID, Box(0, 0, *picture.size)
+def upright(image: Image.Image) -> Truth:
+    tall = image.height > image.width
+    return Orientation.R270 if tall else Orientation.ID, Box(0, 0, *image.size)
 
 
 FIRST: dict[str, Snippet] = {
@@ -323,19 +323,19 @@ FIRST: dict[str, Snippet] = {
     "a large magnifier": unknown(
         f"{SIZE}lens = image.crop((150, 100, 250, 175)).resize((w // 2, h // 2), Image.LANCZOS)\nimage.paste(lens, (w - w // 2, h - h // 2))"
     ),
-    # other pictures, several pictures
+    # other images, several images
     "the second, cropped": does("id", "result = images[1].crop((60, 40, 300, 240))", box(60, 40, 300, 240), parent=1),
     "the last, turned and brighter": does(
         "r270", "result = ImageEnhance.Brightness(images[-1].rotate(270, expand=True)).enhance(1.3)", parent=2
     ),
-    "all of them flipped": does("fv", "result = [ImageOps.flip(im) for im in images]", parent=0, pictures=3),
+    "all of them flipped": does("fv", "result = [ImageOps.flip(im) for im in images]", parent=0, images=3),
     "two crops of one": does(
         "id",
         "a = image.crop((20, 30, 220, 180))\nb = image.crop((200, 100, 380, 280))\nresult = [a, b]",
         box(20, 30, 220, 180),
     ),
     "two pictures blended": unknown(
-        "result = Image.blend(images[0].resize((400, 300)), images[1].resize((400, 300)), 0.5)", pictures=2
+        "result = Image.blend(images[0].resize((400, 300)), images[1].resize((400, 300)), 0.5)", images=2
     ),
     # nothing that has an answer
     "contact sheet of turns": unknown(
@@ -367,32 +367,32 @@ FIRST: dict[str, Snippet] = {
 }
 
 
-def most_ink_column(picture: Image.Image) -> Truth:
-    grey = np.asarray(ImageOps.grayscale(picture), dtype=np.int64)
+def most_ink_column(image: Image.Image) -> Truth:
+    grey = np.asarray(ImageOps.grayscale(image), dtype=np.int64)
     dark = (255 - grey).sum(axis=0)
     width = 160
     best = int(np.argmax(np.convolve(dark, np.ones(width, np.int64), "valid")))
-    return Orientation.ID, Box(best, 0, best + width, picture.height)
+    return Orientation.ID, Box(best, 0, best + width, image.height)
 
 
-def darkest_half_first(picture: Image.Image) -> Truth:
-    grey = np.asarray(picture.convert("L"))
-    half = picture.height // 2
+def darkest_half_first(image: Image.Image) -> Truth:
+    grey = np.asarray(image.convert("L"))
+    half = image.height // 2
     net = Orientation.FV if grey[half:].mean() < grey[:half].mean() else Orientation.ID
-    return net, Box(0, 0, *picture.size)
+    return net, Box(0, 0, *image.size)
 
 
-def brightest_spot(picture: Image.Image) -> Truth:
-    soft = cv2.GaussianBlur(np.array(picture.convert("L")), (51, 51), 0)
+def brightest_spot(image: Image.Image) -> Truth:
+    soft = cv2.GaussianBlur(np.array(image.convert("L")), (51, 51), 0)
     _, _, _, (x, y) = cv2.minMaxLoc(soft)
-    x1, y1 = min(max(x - 90, 0), picture.width - 180), min(max(y - 70, 0), picture.height - 140)
+    x1, y1 = min(max(x - 90, 0), image.width - 180), min(max(y - 70, 0), image.height - 140)
     return Orientation.ID, Box(x1, y1, x1 + 180, y1 + 140)
 
 
-def without_white_rows(picture: Image.Image) -> Truth:
-    grey = np.asarray(picture.convert("L"))
+def without_white_rows(image: Image.Image) -> Truth:
+    grey = np.asarray(image.convert("L"))
     busy = np.flatnonzero(grey.std(axis=1) > 10)
-    return Orientation.ID, Box(0, busy[0], picture.width, busy[-1] + 1)
+    return Orientation.ID, Box(0, busy[0], image.width, busy[-1] + 1)
 
 
 LATER: dict[str, Snippet] = {
@@ -587,18 +587,18 @@ LATER: dict[str, Snippet] = {
         without_white_rows,
         f"g = np.asarray(image.convert('L'))\nbusy = np.flatnonzero(g.std(axis=1) > 10)\n{ARRAY}result = cv2.convertScaleAbs(a[busy[0]:busy[-1] + 1], alpha=0.8, beta=10)",
     ),
-    # other pictures
+    # other images
     "the second over the first": does(
         "r180", "image.paste(images[1].rotate(180).resize(image.size))\nresult = image", parent=1
     ),
     "the second in grey": does("fh", "result = ImageOps.grayscale(ImageOps.mirror(images[1]))", parent=1),
     "difference of two": unknown(
         "from PIL import ImageChops\nresult = ImageChops.difference(images[0].resize((400, 300)), images[1].resize((400, 300)))",
-        pictures=2,
+        images=2,
     ),
     "one inside the other": unknown(
         "image.paste(images[1].resize((image.width // 2, image.height // 2)), (image.width // 4, image.height // 4))",
-        pictures=2,
+        images=2,
     ),
     # nothing that has an answer
     "two crops stacked": unknown(f"{ARRAY}result = np.vstack([a[20:120, 50:350], a[180:280, 50:350]])"),
@@ -624,7 +624,7 @@ LATER: dict[str, Snippet] = {
 """Written before what `FIRST` shows was known, and tried only after it was mended."""
 
 
-def more_pictures() -> dict[str, Image.Image]:
+def more_images() -> dict[str, Image.Image]:
     return {
         "screen": _screen(800, 520),
         "bricks": _bricks(540, 420),
@@ -636,8 +636,8 @@ def more_pictures() -> dict[str, Image.Image]:
 def _screen(width: int, height: int) -> Image.Image:
     """A dark window: a list, buttons, some lines of code."""
     rng = np.random.default_rng(21)
-    picture = Image.new("RGB", (width, height), (24, 26, 33))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), (24, 26, 33))
+    draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, width, 30), fill=(52, 56, 70))
     for button, colour in enumerate(("#ff5f57", "#febc2e", "#28c840")):
         draw.ellipse((12 + 22 * button, 9, 24 + 22 * button, 21), fill=colour)
@@ -656,14 +656,14 @@ def _screen(width: int, height: int) -> Image.Image:
             colour = ((130, 200, 255), (240, 160, 90), (200, 200, 210), (150, 220, 140))[int(rng.integers(0, 4))]
             draw.text((x, 40 + 19 * row), word, fill=colour, font=ImageFont.load_default(15))
             x += 9 * len(word) + 10
-    return picture
+    return image
 
 
 def _bricks(width: int, height: int) -> Image.Image:
     """A wall, brick by brick a little different, with a window."""
     rng = np.random.default_rng(22)
-    picture = Image.new("RGB", (width, height), (190, 185, 178))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), (190, 185, 178))
+    draw = ImageDraw.Draw(image)
     for row in range(height // 20 + 1):
         for column in range(-1, width // 50 + 1):
             x, y = 50 * column + 25 * (row % 2), 20 * row
@@ -671,13 +671,13 @@ def _bricks(width: int, height: int) -> Image.Image:
             draw.rectangle((x + 2, y + 2, x + 47, y + 17), fill=(165 + shade, 80 + shade, 62 + shade))
     draw.rectangle((330, 90, 450, 250), fill=(60, 80, 100), outline="white", width=6)
     draw.line((390, 90, 390, 250), fill="white", width=4)
-    return picture
+    return image
 
 
 def _portrait(width: int, height: int) -> Image.Image:
     """A head before a soft ground: few edges, much that is smooth."""
     ground = Image.radial_gradient("L").resize((width, height))
-    picture = Image.merge(
+    image = Image.merge(
         "RGB",
         (
             ground.point(lambda v: 60 + v // 3),
@@ -685,7 +685,7 @@ def _portrait(width: int, height: int) -> Image.Image:
             ground.point(lambda v: 120 + v // 3),
         ),
     )
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     draw.ellipse((60, 400, 380, 760), fill=(70, 60, 110))
     draw.ellipse((120, 120, 310, 390), fill=(224, 186, 160))
     draw.pieslice((105, 90, 325, 330), 170, 365, fill=(60, 40, 30))
@@ -694,16 +694,16 @@ def _portrait(width: int, height: int) -> Image.Image:
         draw.ellipse((x - 7, 238, x + 7, 253), fill=(50, 80, 60))
     draw.arc((180, 290, 255, 345), 20, 160, fill=(150, 60, 60), width=6)
     draw.polygon([(212, 250), (198, 300), (222, 302)], fill=(205, 165, 140))
-    picture = picture.filter(ImageFilter.GaussianBlur(2.5))
+    image = image.filter(ImageFilter.GaussianBlur(2.5))
     grain = np.random.default_rng(23).normal(0, 3, (height, width, 1))
-    return Image.fromarray(np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
 
 
 def _receipt(width: int, height: int) -> Image.Image:
     """A narrow column of items and prices, much of it alike."""
     rng = np.random.default_rng(24)
-    picture = Image.new("RGB", (width, height), (246, 243, 236))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), (246, 243, 236))
+    draw = ImageDraw.Draw(image)
     draw.text((90, 16), "CORNER SHOP", fill=(40, 40, 40), font=ImageFont.load_default(30))
     for row in range(22):
         y = 70 + 22 * row
@@ -718,4 +718,4 @@ def _receipt(width: int, height: int) -> Image.Image:
     draw.line((30, 560, 370, 560), fill="black", width=2)
     draw.text((40, 575), "TOTAL", fill="black", font=ImageFont.load_default(24))
     draw.text((270, 575), "148.20", fill="black", font=ImageFont.load_default(24))
-    return picture
+    return image

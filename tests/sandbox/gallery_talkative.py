@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Snippets as a model writes them that talks while it works, and pictures that repeat themselves.
+"""Snippets as a model writes them that talks while it works, and images that repeat themselves.
 
 Written after what gallery_strangers.py shows was mended, and before any of it was tried.
 """
@@ -12,25 +12,25 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from codevision_ext.types import Box, Orientation
 
 
-def reddest(picture: Image.Image) -> Truth:
-    pixels = np.asarray(picture).astype(int)
+def reddest(image: Image.Image) -> Truth:
+    pixels = np.asarray(image).astype(int)
     soft = cv2.blur((pixels[..., 0] - pixels[..., 1:].max(axis=2)).astype(np.float32), (31, 31))
     y, x = (int(v) for v in np.unravel_index(np.argmax(soft), soft.shape))
-    x1, y1 = min(max(x - 60, 0), picture.width - 120), min(max(y - 50, 0), picture.height - 100)
+    x1, y1 = min(max(x - 60, 0), image.width - 120), min(max(y - 50, 0), image.height - 100)
     return Orientation.ID, Box(x1, y1, x1 + 120, y1 + 100)
 
 
-def darker_side(picture: Image.Image) -> Truth:
-    grey = np.asarray(picture.convert("L")).astype(float)
-    half = picture.width // 2
+def darker_side(image: Image.Image) -> Truth:
+    grey = np.asarray(image.convert("L")).astype(float)
+    half = image.width // 2
     left = grey[:, :half].mean() <= grey[:, half:].mean()
-    return Orientation.ID, Box(0, 0, half, picture.height) if left else Box(half, 0, picture.width, picture.height)
+    return Orientation.ID, Box(0, 0, half, image.height) if left else Box(half, 0, image.width, image.height)
 
 
-def text_rows(picture: Image.Image) -> Truth:
-    edges = np.abs(np.diff(np.asarray(picture.convert("L")).astype(int), axis=1)).sum(axis=1)
+def text_rows(image: Image.Image) -> Truth:
+    edges = np.abs(np.diff(np.asarray(image.convert("L")).astype(int), axis=1)).sum(axis=1)
     best = int(np.argmax(np.convolve(edges, np.ones(90, np.int64), "valid")))
-    return Orientation.ID, Box(0, best, picture.width, best + 90)
+    return Orientation.ID, Box(0, best, image.width, best + 90)
 
 
 THIRD: dict[str, Snippet] = {
@@ -158,7 +158,7 @@ THIRD: dict[str, Snippet] = {
         "r180",
         f"{ARRAY}rng = np.random.default_rng(5)\nresult = np.clip(a[::-1, ::-1] + rng.normal(0, 8, a.shape), 0, 255).astype(np.uint8)",
     ),
-    # marks on the picture
+    # marks on the image
     "highlighter": does(
         "id",
         "overlay = image.copy()\nd = ImageDraw.Draw(overlay)\nd.rectangle((70, 90, 330, 120), fill=(255, 255, 0))\nimage = Image.blend(image, overlay, alpha=0.35)",
@@ -193,7 +193,7 @@ THIRD: dict[str, Snippet] = {
         "g = np.asarray(image.convert('L')).astype(int)\ne = np.abs(np.diff(g, axis=1)).sum(axis=1)\ny = int(np.argmax(np.convolve(e, np.ones(90, np.int64), 'valid')))\n"
         "result = ImageOps.grayscale(image.crop((0, y, image.width, y + 90)))",
     ),
-    # other pictures
+    # other images
     "the other one if it is there": does(
         "r90",
         "source = images[1] if len(images) > 1 else images[0]\nresult = source.rotate(90, expand=True).convert('L')",
@@ -230,7 +230,7 @@ THIRD: dict[str, Snippet] = {
 }
 
 
-def repeating_pictures() -> dict[str, Image.Image]:
+def repeating_images() -> dict[str, Image.Image]:
     return {
         "shelf": _shelf(560, 420),
         "table": _table(640, 440),
@@ -242,8 +242,8 @@ def repeating_pictures() -> dict[str, Image.Image]:
 def _shelf(width: int, height: int) -> Image.Image:
     """Rows of nearly the same jar."""
     rng = np.random.default_rng(31)
-    picture = Image.new("RGB", (width, height), (222, 212, 196))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), (222, 212, 196))
+    draw = ImageDraw.Draw(image)
     for row in range(height // 140):
         draw.rectangle((0, 140 * row + 124, width, 140 * row + 139), fill=(120, 84, 50))
         for column in range(width // 70):
@@ -253,14 +253,14 @@ def _shelf(width: int, height: int) -> Image.Image:
             draw.rectangle((x + 6, y - 10, x + 48, y + 4), fill=(70, 70, 76))
             draw.rectangle((x + 5, y + 34, x + 49, y + 66), fill="white")
             draw.text((x + 9, y + 40), f"No {rng.integers(10, 99)}", fill="black", font=ImageFont.load_default(13))
-    return picture
+    return image
 
 
 def _table(width: int, height: int) -> Image.Image:
     """A spreadsheet: a grid of numbers."""
     rng = np.random.default_rng(32)
-    picture = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, width, 24), fill="#dde6f2")
     for row in range(height // 24 + 1):
         draw.line((0, 24 * row, width, 24 * row), fill="#b0b0b0")
@@ -269,7 +269,7 @@ def _table(width: int, height: int) -> Image.Image:
             draw.text((80 * column + 6, 24 * row + 5), text, fill="black", font=ImageFont.load_default(13))
     for column in range(width // 80 + 1):
         draw.line((80 * column, 0, 80 * column, height), fill="#b0b0b0")
-    return picture
+    return image
 
 
 def _night(width: int, height: int) -> Image.Image:
@@ -287,8 +287,8 @@ def _night(width: int, height: int) -> Image.Image:
 def _plan(width: int, height: int) -> Image.Image:
     """Streets that cross at right angles, blocks, a park, a river."""
     rng = np.random.default_rng(34)
-    picture = Image.new("RGB", (width, height), "#f2efe9")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), "#f2efe9")
+    draw = ImageDraw.Draw(image)
     draw.polygon([(0, 330), (180, 300), (width, 390), (width, 430), (170, 345), (0, 372)], fill="#a5c8e4")
     draw.rectangle((270, 60, 390, 170), fill="#c5e3b0")
     for at in range(30, width, 60):
@@ -299,4 +299,4 @@ def _plan(width: int, height: int) -> Image.Image:
         word = "".join(rng.choice(list("aeiklmnorst"), int(rng.integers(4, 8)))).title()
         draw.text((x, y), f"{word} St", fill="#555555", font=ImageFont.load_default(12))
     draw.ellipse((306, 92, 352, 138), fill="#d04030")
-    return ImageOps.expand(picture, 0)
+    return ImageOps.expand(image, 0)

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Snippets for pictures of any size, from a glyph of 84 pixels to three megapixels: boxes are shares of the sides.
+"""Snippets for images of any size, from a glyph of 84 pixels to three megapixels: boxes are shares of the sides.
 
 Written while what gallery_talkative.py shows was all that was known, and measured before anything was mended for it.
 """
@@ -23,20 +23,20 @@ def detail(w: int, h: int) -> tuple[float, float, float, float]:
     return Box(int(0.4 * w), int(0.4 * h), int(0.55 * w), int(0.52 * h))
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture.convert("L"))
+def _grey(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L"))
 
 
-def unlike_the_median(picture: Image.Image) -> Truth:
-    grey = _grey(picture).astype(int)
+def unlike_the_median(image: Image.Image) -> Truth:
+    grey = _grey(image).astype(int)
     ys, xs = np.nonzero(abs(grey - int(np.median(grey))) > 60)
     pad = 4
     box = max(0, xs.min() - pad), max(0, ys.min() - pad), xs.max() + 1 + pad, ys.max() + 1 + pad
-    return Orientation.ID, Box(box[0], box[1], min(picture.width, box[2]), min(picture.height, box[3]))
+    return Orientation.ID, Box(box[0], box[1], min(image.width, box[2]), min(image.height, box[3]))
 
 
-def largest_component(picture: Image.Image) -> Truth:
-    _, binary = cv2.threshold(_grey(picture), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+def largest_component(image: Image.Image) -> Truth:
+    _, binary = cv2.threshold(_grey(image), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     if binary.mean() > 127:
         binary = 255 - binary
     _, _, stats, _ = cv2.connectedComponentsWithStats(binary)
@@ -44,55 +44,55 @@ def largest_component(picture: Image.Image) -> Truth:
     return Orientation.ID, Box(x, y, x + w, y + h)
 
 
-def centroid_window(picture: Image.Image) -> Truth:
-    grey = _grey(picture).astype(float)
+def centroid_window(image: Image.Image) -> Truth:
+    grey = _grey(image).astype(float)
     weight = abs(grey - grey.mean())
-    cx = int((weight.sum(axis=0) * np.arange(picture.width)).sum() / weight.sum())
-    cy = int((weight.sum(axis=1) * np.arange(picture.height)).sum() / weight.sum())
-    r = min(picture.size) // 4
+    cx = int((weight.sum(axis=0) * np.arange(image.width)).sum() / weight.sum())
+    cy = int((weight.sum(axis=1) * np.arange(image.height)).sum() / weight.sum())
+    r = min(image.size) // 4
     return Orientation.ID, Box(cx - r, cy - r, cx + r, cy + r)
 
 
-def corner_hull(picture: Image.Image) -> Truth:
-    points = cv2.goodFeaturesToTrack(_grey(picture), 60, 0.05, 5)
+def corner_hull(image: Image.Image) -> Truth:
+    points = cv2.goodFeaturesToTrack(_grey(image), 60, 0.05, 5)
     x, y, w, h = cv2.boundingRect(points)
     return Orientation.ID, Box(x, y, x + w, y + h)
 
 
-def energetic_window(picture: Image.Image) -> Truth:
-    gx = cv2.Sobel(_grey(picture), cv2.CV_32F, 1, 0)
+def energetic_window(image: Image.Image) -> Truth:
+    gx = cv2.Sobel(_grey(image), cv2.CV_32F, 1, 0)
     total = cv2.integral(abs(gx))
-    bw, bh = picture.width // 3, picture.height // 3
+    bw, bh = image.width // 3, image.height // 3
     sums = total[bh:, bw:] - total[:-bh, bw:] - total[bh:, :-bw] + total[:-bh, :-bw]
     y, x = (int(v) for v in np.unravel_index(sums.argmax(), sums.shape))
     return Orientation.ID, Box(x, y, x + bw, y + bh)
 
 
-def lines_upright(picture: Image.Image) -> Truth:
-    grey = _grey(picture).astype(float)
+def lines_upright(image: Image.Image) -> Truth:
+    grey = _grey(image).astype(float)
     sideways = grey.mean(axis=0).std() > grey.mean(axis=1).std()
-    return Orientation.R90 if sideways else Orientation.ID, Box(0, 0, *picture.size)
+    return Orientation.R90 if sideways else Orientation.ID, Box(0, 0, *image.size)
 
 
-def first_band(picture: Image.Image) -> Truth:
-    busy = _grey(picture).astype(float).std(axis=1)
+def first_band(image: Image.Image) -> Truth:
+    busy = _grey(image).astype(float).std(axis=1)
     inside = busy > busy.max() / 3
     start = int(inside.argmax())
-    length = int((~inside[start:]).argmax()) or picture.height - start
-    return Orientation.ID, Box(0, max(0, start - 3), picture.width, min(picture.height, start + length + 3))
+    length = int((~inside[start:]).argmax()) or image.height - start
+    return Orientation.ID, Box(0, max(0, start - 3), image.width, min(image.height, start + length + 3))
 
 
-def most_colourful(picture: Image.Image) -> Truth:
-    saturation = np.asarray(picture.convert("HSV"))[..., 1].astype(np.float32)
-    k = max(3, min(picture.size) // 8)
+def most_colourful(image: Image.Image) -> Truth:
+    saturation = np.asarray(image.convert("HSV"))[..., 1].astype(np.float32)
+    k = max(3, min(image.size) // 8)
     soft = cv2.boxFilter(saturation, -1, (k, k))
     y, x = (int(v) for v in np.unravel_index(soft.argmax(), soft.shape))
-    r = min(picture.size) // 5
-    return Orientation.ID, Box(max(0, x - r), max(0, y - r), min(picture.width, x + r), min(picture.height, y + r))
+    r = min(image.size) // 5
+    return Orientation.ID, Box(max(0, x - r), max(0, y - r), min(image.width, x + r), min(image.height, y + r))
 
 
-def tall_to_wide(picture: Image.Image) -> Truth:
-    return Orientation.R270 if picture.width < picture.height else Orientation.ID, Box(0, 0, *picture.size)
+def tall_to_wide(image: Image.Image) -> Truth:
+    return Orientation.R270 if image.width < image.height else Orientation.ID, Box(0, 0, *image.size)
 
 
 def wide(w: int, h: int) -> tuple[float, float, float, float]:
@@ -371,7 +371,7 @@ FOURTH: dict[str, Snippet] = {
         tall_to_wide,
         "n = 0\nwhile image.width < image.height and n < 3:\n    image = image.rotate(-90, expand=True)\n    n += 1\nimage = ImageOps.autocontrast(image)",
     ),
-    # other pictures
+    # other images
     "part of the other, zoomed": does(
         "id",
         f"image = images[1]\n{PART}c = image.crop(box)\nresult = c.resize((c.width * 2, c.height * 2), Image.BICUBIC)",
@@ -389,10 +389,10 @@ FOURTH: dict[str, Snippet] = {
     ),
     "halves of two": unknown(
         f"{SIZE}out = images[0].copy()\nout.paste(images[1].resize((w, h)).crop((w // 2, 0, w, h)), (w // 2, 0))\nresult = out",
-        pictures=2,
+        images=2,
     ),
     "second as a watermark of the first": unknown(
-        "result = Image.blend(image, images[1].resize(image.size), 0.45)", pictures=2
+        "result = Image.blend(image, images[1].resize(image.size), 0.45)", images=2
     ),
     # nothing that has an answer
     "offset that wraps": unknown(
@@ -443,7 +443,7 @@ def _shaved(w: int, h: int) -> Box:
     return Box(x1, y1, x2, y2)
 
 
-def workshop_pictures() -> dict[str, Image.Image]:
+def workshop_images() -> dict[str, Image.Image]:
     return {
         "letter": _letter(1000, 1400),
         "meadow": _meadow(2000, 1500),
@@ -456,8 +456,8 @@ def workshop_pictures() -> dict[str, Image.Image]:
 def _letter(width: int, height: int) -> Image.Image:
     """A typed letter with a letterhead, scanned: grey paper, a stain, uneven light."""
     rng = np.random.default_rng(41)
-    picture = Image.new("RGB", (width, height), (236, 232, 222))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), (236, 232, 222))
+    draw = ImageDraw.Draw(image)
     draw.rectangle((70, 60, 250, 130), fill=(150, 30, 40))
     draw.text((84, 76), "NORDWIND", fill="white", font=ImageFont.load_default(30))
     draw.text((620, 80), "12 March 1997", fill=(50, 50, 60), font=ImageFont.load_default(26))
@@ -475,7 +475,7 @@ def _letter(width: int, height: int) -> Image.Image:
     draw.line((600, height - 150, 860, height - 190), fill=(30, 40, 130), width=4)
     light = np.linspace(1.0, 0.86, width)[None, :, None] * np.linspace(0.95, 1.0, height)[:, None, None]
     noise = rng.normal(0, 2.5, (height, width, 1))
-    return Image.fromarray(np.clip(np.asarray(picture) * light + noise, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(np.asarray(image) * light + noise, 0, 255).astype(np.uint8))
 
 
 def _meadow(width: int, height: int) -> Image.Image:
@@ -491,22 +491,22 @@ def _meadow(width: int, height: int) -> Image.Image:
         field[line:] += gain * soft[line:, :, None]
         if scale >= 60:
             field[:line] += gain * np.abs(soft[:line, :, None])
-    picture = Image.fromarray(np.clip(field, 0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(np.clip(field, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
     for _ in range(240):
         x, y = int(rng.integers(0, width)), int(rng.integers(line, height))
         size = int(4 + 26 * (y - line) / (height - line))
         colour = ((240, 220, 60), (230, 90, 120), (250, 250, 245))[int(rng.integers(0, 3))]
         draw.ellipse((x - size, y - size // 2, x + size, y + size // 2), fill=colour)
         draw.ellipse((x - size // 4, y - size // 5, x + size // 4, y + size // 5), fill=(120, 80, 20))
-    return picture.filter(ImageFilter.GaussianBlur(0.8))
+    return image.filter(ImageFilter.GaussianBlur(0.8))
 
 
 def _curves(width: int, height: int) -> Image.Image:
     """Three curves over a grid, with a legend and ticks."""
     rng = np.random.default_rng(43)
-    picture = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
     for step in range(9):
         x, y = 60 + step * (width - 90) // 8, 30 + step * (height - 80) // 8
         draw.line((x, 30, x, height - 50), fill="#dddddd")
@@ -521,19 +521,19 @@ def _curves(width: int, height: int) -> Image.Image:
         draw.text((80, at - 90 if at > 120 else at), name, fill=colour, font=ImageFont.load_default(14))
     draw.text((width // 2 - 90, 6), "Rainfall by region, cm", fill="black", font=ImageFont.load_default(16))
     draw.rectangle((60, 30, width - 30, height - 50), outline="black")
-    return picture
+    return image
 
 
 def _glyph(side: int) -> Image.Image:
     """A character as if written by hand, white on black, grey where the pen was light."""
-    picture = Image.new("L", (4 * side, 4 * side), 0)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("L", (4 * side, 4 * side), 0)
+    draw = ImageDraw.Draw(image)
     k = 4 * side / 336
     draw.line([(90 * k, 60 * k), (84 * k, 280 * k)], fill=235, width=round(24 * k))
     draw.arc((70 * k, 50 * k, 240 * k, 180 * k), 200, 455, fill=255, width=round(22 * k))
     draw.line([(120 * k, 170 * k), (190 * k, 215 * k), (262 * k, 288 * k)], fill=215, width=round(20 * k))
     draw.line([(228 * k, 40 * k), (286 * k, 62 * k)], fill=180, width=round(14 * k))
-    small = picture.filter(ImageFilter.GaussianBlur(4)).resize((side, side), Image.Resampling.BOX)
+    small = image.filter(ImageFilter.GaussianBlur(4)).resize((side, side), Image.Resampling.BOX)
     grain = np.random.default_rng(44).integers(0, 7, (side, side))
     return ImageOps.autocontrast(Image.fromarray((np.asarray(small) * 0.97 + grain).astype(np.uint8))).convert("RGB")
 
@@ -542,8 +542,8 @@ def _street(width: int, height: int) -> Image.Image:
     """Houses, a car with a plate, a shop sign, in afternoon light."""
     rng = np.random.default_rng(45)
     base = np.linspace(0, 1, height)[:, None, None] * np.array([60, 20, -50]) + np.array([150, 170, 205])
-    picture = Image.fromarray(np.clip(np.repeat(base, width, axis=1), 0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(np.clip(np.repeat(base, width, axis=1), 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
     x = 0
     while x < width:
         wide_, high = int(rng.integers(90, 170)), int(rng.integers(200, 420))
@@ -565,4 +565,4 @@ def _street(width: int, height: int) -> Image.Image:
     for at in range(0, width, 120):
         draw.rectangle((at, 566, at + 60, 572), fill=(230, 230, 220))
     grain = rng.normal(0, 4, (height, width, 3))
-    return Image.fromarray(np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))

@@ -1,7 +1,7 @@
-"""How often provenance is right on every snippet of every gallery and every picture: the test takes a sample of these.
+"""Measures how often provenance is right, for every snippet of every gallery on every image; the test takes a sample.
 
-`python tests/sandbox/measure_galleries.py [GALLERY ...]`. Right: of what has an answer, the orientation is right and
-the region overlaps by more than 0.95 (IoU). Wrong: of everything, what was claimed and isn't so.
+`python tests/sandbox/measure_galleries.py [GALLERY ...]`. Right: of the calls that have an answer, the
+orientation is right and the region overlaps by more than 0.95 (IoU). Wrong: of all calls, a claim that isn't true.
 """
 
 import sys
@@ -17,11 +17,11 @@ def main() -> None:
     with Sandbox(Limits(wall_s=10.0)) as sandbox:
         for name in sys.argv[1:] or GALLERIES:
             start = time.perf_counter()
-            snippets, pictures = GALLERIES[name]
-            tried = list(verdicts(sandbox, ((s, p) for s in snippets for p in pictures), snippets, pictures))
+            snippets, images = GALLERIES[name]
+            tried = list(verdicts(sandbox, ((s, i) for s in snippets for i in images), snippets, images))
             answers = [verdict for verdict in tried if verdict.truth is not None]
             right, wrong = sum(verdict.right for verdict in tried), sum(verdict.wrong for verdict in tried)
-            unknown = sum(verdict.seen.net is None for verdict in answers)
+            unknown = sum(verdict.claim.net is None for verdict in answers)
             for verdict in tried:
                 if verdict.wrong or (verdict.truth is not None and not verdict.right):
                     sys.stdout.write(f"{verdict}\n")

@@ -8,7 +8,8 @@ from gallery_colours import BLIND, KNOWN, Truth, carried_out, shown, verdict
 from PIL import Image
 
 from codevision_ext.ops import OPTIONAL_OPS
-from codevision_ext.sandbox.provenance.colours import VISIBLE, colour_ops
+from codevision_ext.sandbox.provenance.colours import colour_ops
+from codevision_ext.sandbox.provenance.tone_curves import VISIBLE
 
 Gallery = dict[str, tuple[Truth, str]]
 
@@ -20,17 +21,17 @@ def pixels(image: Image.Image) -> np.ndarray:
 @pytest.mark.parametrize("gallery", [KNOWN, BLIND], ids=["known", "blind"])
 def test_plain_operations_are_named_and_at_most_1_percent_of_names_are_wrong(gallery: Gallery) -> None:
     tried, wrong, plain = 0, [], Counter[str]()
-    pictures = list(shown().items())
+    images = list(shown().items())
     for at, (name, (truth, code)) in enumerate(gallery.items()):
-        for which, picture in (pictures[at % len(pictures)], pictures[(at + 2) % len(pictures)]):
-            made = carried_out(code, picture)
-            found = colour_ops(pixels(picture), pixels(made), exact=True)
-            assert set(found) <= OPTIONAL_OPS, (name, which, found)
+        for which, image in (images[at % len(images)], images[(at + 2) % len(images)]):
+            after = carried_out(code, image)
+            ops = colour_ops(pixels(image), pixels(after), exact=True)
+            assert set(ops) <= OPTIONAL_OPS, (name, which, ops)
             tried += 1
-            outcome = verdict(found, truth, picture)
+            outcome = verdict(ops, truth, image)
             if outcome == "wrong":
-                wrong.append((name, which, found))
-            change = np.abs(pixels(made).astype(int) - pixels(picture)).max(axis=2)
+                wrong.append((name, which, ops))
+            change = np.abs(pixels(after).astype(int) - pixels(image)).max(axis=2)
             if len(truth) == 1 and np.mean(change >= VISIBLE) >= 0.01:
                 plain[outcome] += 1
     assert len(wrong) <= 0.01 * tried, wrong
@@ -39,22 +40,22 @@ def test_plain_operations_are_named_and_at_most_1_percent_of_names_are_wrong(gal
 
 @pytest.mark.parametrize("name", [name for name, (truth, _) in {**KNOWN, **BLIND}.items() if not truth])
 def test_what_has_no_name_gets_none_when_it_was_resampled_as_well(name: str) -> None:
-    for which, picture in shown().items():
+    for which, image in shown().items():
         _, code = {**KNOWN, **BLIND}[name]
-        width, height = picture.size
+        width, height = image.size
         for method in (Image.Resampling.NEAREST, Image.Resampling.BICUBIC):
-            zoomed = carried_out(code, picture).resize((2 * width, 2 * height), method)
-            made = zoomed.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-            assert colour_ops(pixels(picture), pixels(made), exact=False) == (), (which, method)
+            zoomed = carried_out(code, image).resize((2 * width, 2 * height), method)
+            after = zoomed.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+            assert colour_ops(pixels(image), pixels(after), exact=False) == (), (which, method)
 
 
-def test_the_same_pictures_have_nothing_between_them_and_neither_have_tiny_ones() -> None:
-    picture = pixels(shown()["photo"])
-    assert colour_ops(picture, picture, exact=True) == ()
-    assert colour_ops(picture[:10, :10], 255 - picture[:10, :10], exact=True) == ()
+def test_the_same_images_have_nothing_between_them_and_neither_have_tiny_ones() -> None:
+    image = pixels(shown()["photo"])
+    assert colour_ops(image, image, exact=True) == ()
+    assert colour_ops(image[:10, :10], 255 - image[:10, :10], exact=True) == ()
 
 
-def test_pictures_of_two_shapes_are_refused() -> None:
-    picture = pixels(shown()["photo"])
+def test_images_of_two_shapes_are_refused() -> None:
+    image = pixels(shown()["photo"])
     with pytest.raises(ValueError, match="one shape"):
-        colour_ops(picture, picture[1:], exact=True)
+        colour_ops(image, image[1:], exact=True)

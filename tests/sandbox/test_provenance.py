@@ -3,8 +3,8 @@
 import itertools
 
 import pytest
-from gallery import pictures
-from gallery_strangers import more_pictures
+from gallery import images
+from gallery_strangers import more_images
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,9 +13,11 @@ from scenes import noise, scene
 from codevision_ext.geometry import ORIENTATION_OPS, apply, compose, compose_all, iou, map_box, map_size
 from codevision_ext.sandbox import ExecRequest, Sandbox
 from codevision_ext.sandbox.provenance import OPS, Provenance, into_input, trace
+from codevision_ext.sandbox.provenance.align import nudged
+from codevision_ext.sandbox.provenance.compare import aligned_pair
+from codevision_ext.sandbox.provenance.placement import View
 from codevision_ext.sandbox.provenance.probes import coordinate_map, read_map
-from codevision_ext.sandbox.provenance.verify import aligned_pair, borne_out, nudged
-from codevision_ext.sandbox.provenance.view import View
+from codevision_ext.sandbox.provenance.verify import borne_out
 from codevision_ext.types import Box, ExecStatus, Orientation
 
 TURN = {
@@ -41,22 +43,22 @@ TURN = {
 
 
 def noisy_scene(width: int, height: int) -> Image.Image:
-    """A smooth picture with fine detail on it."""
+    """A smooth image with fine detail on it."""
     return Image.blend(scene(width, height), noise(width, height, 7), 0.15)
 
 
-def traced(sandbox: Sandbox, code: str, picture: Image.Image, *more: Image.Image) -> Provenance:
-    request = ExecRequest(code=code, images=(picture, *more))
+def traced(sandbox: Sandbox, code: str, image: Image.Image, *more: Image.Image) -> Provenance:
+    request = ExecRequest(code=code, images=(image, *more))
     result = sandbox.run(request)
     assert result.status is ExecStatus.OK, result.detail
     return trace(sandbox, request, result)
 
 
-@pytest.mark.parametrize("picture", [noise(40, 30), noise(30, 30), scene(400, 304)], ids=["noise", "square", "scene"])
+@pytest.mark.parametrize("image", [noise(40, 30), noise(30, 30), scene(400, 304)], ids=["noise", "square", "scene"])
 @pytest.mark.parametrize("code", TURN)
-def test_every_orientation_is_seen_in_every_style(sandbox: Sandbox, code: str, picture: Image.Image) -> None:
-    seen = traced(sandbox, code, picture)
-    assert (seen.net, seen.box) == (TURN[code], Box(0, 0, *picture.size))
+def test_every_orientation_is_seen_in_every_style(sandbox: Sandbox, code: str, image: Image.Image) -> None:
+    seen = traced(sandbox, code, image)
+    assert (seen.net, seen.box) == (TURN[code], Box(0, 0, *image.size))
     assert (seen.ops, seen.crops, seen.noop) == (OPS[TURN[code]], (), False)
 
 
@@ -112,7 +114,7 @@ def test_a_change_of_colours_does_not_hide_the_orientation(sandbox: Sandbox, cod
 
 
 @pytest.mark.parametrize("code", ["pass", "image = image.rotate(360)", "image = image.copy()", "# image.rotate(90)"])
-def test_a_picture_equal_to_its_parent_is_a_noop(sandbox: Sandbox, code: str) -> None:
+def test_an_image_equal_to_its_parent_is_a_noop(sandbox: Sandbox, code: str) -> None:
     seen = traced(sandbox, code, noise(40, 30))
     assert (seen.noop, seen.ops, seen.net) == (True, (), Orientation.ID)
 
@@ -127,18 +129,18 @@ def test_a_picture_equal_to_its_parent_is_a_noop(sandbox: Sandbox, code: str) ->
     ],
 )
 def test_a_filter_that_leaves_only_edges_does_not_hide_the_orientation(sandbox: Sandbox, code: str) -> None:
-    seen = traced(sandbox, code, pictures()["scene"])
+    seen = traced(sandbox, code, images()["scene"])
     assert (seen.net, seen.box) == (Orientation.R90, Box(0, 0, 640, 480))
 
 
-def test_a_symmetric_picture_is_resolved_by_the_map(sandbox: Sandbox) -> None:
+def test_a_symmetric_image_is_resolved_by_the_map(sandbox: Sandbox) -> None:
     plain = Image.new("RGB", (40, 30), "navy")
     seen = traced(sandbox, "image = image.crop((4, 2, 24, 12))", plain)
     assert (seen.net, seen.box) == (Orientation.ID, Box(4, 2, 24, 12))
 
 
 @pytest.mark.parametrize("code", ["image = ImageOps.autocontrast(image, 20)", "image = ImageOps.invert(image)"])
-def test_a_symmetric_picture_whose_colours_change_is_not_guessed(sandbox: Sandbox, code: str) -> None:
+def test_a_symmetric_image_whose_colours_change_is_not_guessed(sandbox: Sandbox, code: str) -> None:
     quarter = scene(128, 128)
     symmetric = Image.new("RGB", (256, 256))
     for net, corner in (("id", (0, 0)), ("fh", (128, 0)), ("fv", (0, 128)), ("r180", (128, 128))):
@@ -178,39 +180,39 @@ IS_A_PROBE = IS_THE_MAP + "the_map |= len(np.unique(a)) == 2\n"
     ],
 )
 def test_code_that_recognises_a_probe_is_not_believed(sandbox: Sandbox, code: str) -> None:
-    for picture in (noise(160, 120), scene(160, 120)):
-        claimed, honest = (traced(sandbox, text, picture) for text in (code, code.replace(IS_A_PROBE, NEVER_A_PROBE)))
+    for image in (noise(160, 120), scene(160, 120)):
+        claimed, honest = (traced(sandbox, text, image) for text in (code, code.replace(IS_A_PROBE, NEVER_A_PROBE)))
         assert claimed.net is None or (claimed.net, claimed.ops) == (honest.net, honest.ops)
         assert claimed.box is None or iou(claimed.box, honest.box or ()) > 0.95
 
 
 def mirrored_but_for_a_sign(width: int, height: int) -> Image.Image:
     half = scene(width // 2, height)
-    picture = Image.new("RGB", (width, height))
-    picture.paste(half, (0, 0))
-    picture.paste(apply(Orientation.FH, half), (width // 2, 0))
-    picture.paste("white", (20, height - 30, 50, height - 18))
-    return picture
+    image = Image.new("RGB", (width, height))
+    image.paste(half, (0, 0))
+    image.paste(apply(Orientation.FH, half), (width // 2, 0))
+    image.paste("white", (20, height - 30, 50, height - 18))
+    return image
 
 
 def tiles(columns: int, rows: int, side: int, special: int) -> Image.Image:
     """The same tile again and again, one with a dot."""
     tile = scene(side, side)
-    picture = Image.new("RGB", (columns * side, rows * side))
+    image = Image.new("RGB", (columns * side, rows * side))
     for place in range(columns * rows):
         row, column = divmod(place, columns)
-        picture.paste(tile, (column * side, row * side))
+        image.paste(tile, (column * side, row * side))
         if place == special:
-            picture.paste("red", (column * side + 40, row * side + 40, column * side + 46, row * side + 46))
-    return picture
+            image.paste("red", (column * side + 40, row * side + 40, column * side + 46, row * side + 46))
+    return image
 
 
 def test_what_stands_beside_the_shown_part_is_not_overlooked(sandbox: Sandbox) -> None:
     code = "canvas = GROUND\ncanvas[20:140, 30:190] = a[60:180, 90:250]\nresult = canvas"
-    picture, plain, busy = scene(320, 240), "np.zeros((240, 320, 3), np.uint8)", "a[::-1].copy()"
-    honest = traced(sandbox, "a = np.array(image)\n" + code.replace("GROUND", plain), picture)
+    image, plain, busy = scene(320, 240), "np.zeros((240, 320, 3), np.uint8)", "a[::-1].copy()"
+    honest = traced(sandbox, "a = np.array(image)\n" + code.replace("GROUND", plain), image)
     assert (honest.net, honest.box) == (Orientation.ID, Box(90, 60, 250, 180))
-    lying = traced(sandbox, IS_A_PROBE + code.replace("GROUND", f"{plain} if the_map else {busy}"), picture)
+    lying = traced(sandbox, IS_A_PROBE + code.replace("GROUND", f"{plain} if the_map else {busy}"), image)
     assert (lying.net, lying.box) == (None, None)
 
 
@@ -225,49 +227,49 @@ def test_a_collage_shown_for_real_only_is_not_credited(sandbox: Sandbox, share: 
 @pytest.mark.parametrize("change", ["", " // 2", " // 4 * 3 + 30"])
 @pytest.mark.parametrize("special", [0, 5, 10])
 def test_a_tile_among_its_likes_is_the_right_one_or_unknown(sandbox: Sandbox, change: str, special: int) -> None:
-    picture = tiles(4, 3, 80, special)
+    image = tiles(4, 3, 80, special)
     code = (
         "a = np.array(image)\np = a.astype(np.float32)\nred = cv2.blur(p[..., 0] - p[..., 1:].max(axis=2), (5, 5))\n"
         "y, x = (int(at) // 80 * 80 for at in np.unravel_index(np.argmax(red), red.shape))\n"
         f"t = a[y:y + 80, x:x + 80].copy()\nt[35:50, 35:50] = t[20:35, 35:50]\nresult = t{change}"
     )
     row, column = divmod(special, 4)
-    seen = traced(sandbox, code, picture)
+    seen = traced(sandbox, code, image)
     assert seen.box in (None, Box(80 * column, 80 * row, 80 * column + 80, 80 * row + 80))
 
 
 @pytest.mark.parametrize("change", ["", " // 2", " // 4 * 3 + 30"])
-def test_a_nearly_symmetric_picture_shows_which_way_it_was_turned(sandbox: Sandbox, change: str) -> None:
-    picture = mirrored_but_for_a_sign(320, 240)
+def test_a_nearly_symmetric_image_shows_which_way_it_was_turned(sandbox: Sandbox, change: str) -> None:
+    image = mirrored_but_for_a_sign(320, 240)
     for turn, net in (
         ("a[:, ::-1]", Orientation.FH),
         ("a[::-1, ::-1]", Orientation.R180),
         ("a[:, 1:]", Orientation.ID),
     ):
-        assert traced(sandbox, f"a = np.array(image)\nresult = {turn}{change}", picture).net is net
+        assert traced(sandbox, f"a = np.array(image)\nresult = {turn}{change}", image).net is net
 
 
 @pytest.mark.parametrize("change", [" // 2", " // 4 * 3 + 30"])
-def test_a_nearly_symmetric_picture_is_no_cover_for_code_that_recognises_a_probe(sandbox: Sandbox, change: str) -> None:
+def test_a_nearly_symmetric_image_is_no_cover_for_code_that_recognises_a_probe(sandbox: Sandbox, change: str) -> None:
     code = f"{IS_A_PROBE}result = (a[:, ::-1] if the_map else a){change}"
     assert traced(sandbox, code, mirrored_but_for_a_sign(320, 240)).net in (None, Orientation.ID)
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.03, 1.1, 1.3])
 def test_a_small_part_is_exact_to_the_pixel_after_a_change_of_brightness(sandbox: Sandbox, factor: float) -> None:
-    picture = tiles(8, 6, 80, 3)
+    image = tiles(8, 6, 80, 3)
     for x, y in ((83, 161), (240, 80), (421, 302)):
         code = f"image = ImageEnhance.Brightness(image.crop(({x}, {y}, {x + 60}, {y + 45}))).enhance({factor})"
-        assert traced(sandbox, code, picture).box == Box(x, y, x + 60, y + 45)
+        assert traced(sandbox, code, image).box == Box(x, y, x + 60, y + 45)
 
 
 def test_a_view_that_is_a_pixel_off_is_moved_to_where_it_fits() -> None:
     parent, truth = scene(320, 240), Box(60, 40, 180, 160)
     for net in Orientation:
-        made = apply(net, parent.crop((60, 40, 180, 160)).point(lambda v: v // 2))
+        output = apply(net, parent.crop((60, 40, 180, 160)).point(lambda v: v // 2))
         for dx, dy in ((1, 0), (-1, 2), (0, 0)):
             view = View(net=net, box=Box(60 + dx, 40 + dy, 180 + dx, 160 + dy), shown=Box(0, 0, 120, 120))
-            assert nudged(parent, made, view).box == truth
+            assert nudged(parent, output, view).box == truth
 
 
 @pytest.mark.parametrize(
@@ -315,23 +317,23 @@ def test_what_is_too_little_to_see_or_of_an_unknown_view_has_no_name(
         ("image = ImageEnhance.Contrast(ImageOps.mirror(images[-2])).enhance(1.7)", Orientation.FH),
     ],
 )
-def test_the_parent_is_the_picture_that_was_used(sandbox: Sandbox, code: str, net: Orientation) -> None:
+def test_the_parent_is_the_image_that_was_used(sandbox: Sandbox, code: str, net: Orientation) -> None:
     seen = traced(sandbox, code, scene(320, 240), scene(320, 240, 5), scene(320, 240, 6))
     assert (seen.parent, seen.net, seen.box) == (1, net, Box(0, 0, 320, 240))
 
 
-def test_a_picture_of_two_pictures_has_no_provenance(sandbox: Sandbox) -> None:
-    code = "result = np.hstack([np.array(picture) for picture in images])"
+def test_an_image_of_two_images_has_no_provenance(sandbox: Sandbox) -> None:
+    code = "result = np.hstack([np.array(image) for image in images])"
     assert traced(sandbox, code, scene(320, 240), scene(320, 240, 5)).net is None
 
 
 @pytest.mark.parametrize("recoloured", [False, True])
 def test_a_view_that_is_a_little_off_is_not_borne_out(recoloured: bool) -> None:
     parent, box, shown = scene(640, 480), Box(100, 80, 420, 320), Box(0, 0, 640, 480)
-    made = parent.resize((640, 480), Image.Resampling.BICUBIC, box=box)
+    output = parent.resize((640, 480), Image.Resampling.BICUBIC, box=box)
 
     def score(net: Orientation, *box: float) -> float:
-        return borne_out(parent, made, View(net=net, box=Box(*box), shown=shown), recoloured=recoloured)
+        return borne_out(parent, output, View(net=net, box=Box(*box), shown=shown), recoloured=recoloured)
 
     assert score(Orientation.ID, *box) > 0.95
     assert score(Orientation.ID, 116, 80, 436, 320) == 0  # a twentieth to the right
@@ -341,22 +343,22 @@ def test_a_view_that_is_a_little_off_is_not_borne_out(recoloured: bool) -> None:
 
 def test_a_crop_a_fifth_of_which_is_painted_over_is_not_credited(sandbox: Sandbox) -> None:
     code = "image = image.crop((20, 10, 120, 110))\nImageDraw.Draw(image).rectangle((0, 0, SIDE, SIDE), fill='red')"
-    picture = scene(160, 120)
-    assert traced(sandbox, code.replace("SIDE", "10"), picture).box == Box(20, 10, 120, 110)
-    assert traced(sandbox, code.replace("SIDE", "45"), picture).box is None
+    image = scene(160, 120)
+    assert traced(sandbox, code.replace("SIDE", "10"), image).box == Box(20, 10, 120, 110)
+    assert traced(sandbox, code.replace("SIDE", "45"), image).box is None
 
 
 @pytest.mark.parametrize("shown", ["scene", "portrait"])
-def test_a_part_that_is_chosen_by_what_the_picture_shows_is_found_where_it_is(sandbox: Sandbox, shown: str) -> None:
+def test_a_part_that_is_chosen_by_what_the_image_shows_is_found_where_it_is(sandbox: Sandbox, shown: str) -> None:
     code = (
         "soft = cv2.GaussianBlur(np.array(image.convert('L')), (51, 51), 0)\n_, _, _, (x, y) = cv2.minMaxLoc(soft)\n"
         "x, y = min(max(x - 90, 0), image.width - 180), min(max(y - 70, 0), image.height - 140)\n"
         "image = image.crop((x, y, x + 180, y + 140)).resize((720, 560), Image.LANCZOS)"
     )
-    picture = (pictures() | more_pictures())[shown]
-    chosen = sandbox.run(ExecRequest(code=f"{code}\nprint(x, y)", images=(picture,))).stdout
+    image = (images() | more_images())[shown]
+    chosen = sandbox.run(ExecRequest(code=f"{code}\nprint(x, y)", images=(image,))).stdout
     x, y = map(int, chosen.split())
-    seen = traced(sandbox, code, picture)
+    seen = traced(sandbox, code, image)
     assert seen.net is Orientation.ID
     assert seen.box is not None
     assert iou(seen.box, Box(x, y, x + 180, y + 140)) > 0.95
@@ -364,12 +366,12 @@ def test_a_part_that_is_chosen_by_what_the_picture_shows_is_found_where_it_is(sa
 
 def test_pixels_that_changed_places_are_no_view_however_much_it_looks_like_one(sandbox: Sandbox) -> None:
     code = "a = np.array(image)\nw = a.shape[1]\nresult = np.delete(a, slice(w * 2 // 5, w * 3 // 5), axis=1)"
-    assert traced(sandbox, code, more_pictures()["bricks"]).net is None
+    assert traced(sandbox, code, more_images()["bricks"]).net is None
 
 
 @pytest.mark.parametrize("code", ["ImageOps.invert(image)", "ImageOps.solarize(image)"])
 def test_a_negative_of_the_map_is_not_taken_for_a_collage_of_its_tiles(sandbox: Sandbox, code: str) -> None:
-    seen = traced(sandbox, f"image = {code}.transpose(Image.ROTATE_180)", pictures()["scene"])
+    seen = traced(sandbox, f"image = {code}.transpose(Image.ROTATE_180)", images()["scene"])
     assert (seen.net, seen.box) == (Orientation.R180, Box(0, 0, 640, 480))
 
 
@@ -379,17 +381,17 @@ def test_a_fish_eye_is_not_taken_for_the_part_that_it_hardly_moves(sandbox: Sand
         "dx, dy = (x - w / 2) / w, (y - h / 2) / h\nr = 1 + 0.8 * (dx ** 2 + dy ** 2)\n"
         "result = cv2.remap(a, w / 2 + dx * r * w, h / 2 + dy * r * h, cv2.INTER_LINEAR)"
     )
-    assert traced(sandbox, code, pictures()["photo"]).net is None
+    assert traced(sandbox, code, images()["photo"]).net is None
 
 
 def test_what_lies_around_a_part_is_not_mixed_into_it() -> None:
     parent = Image.new("RGB", (420, 560), (40, 50, 60))
-    made = Image.new("RGB", (481, 601), "white")
-    made.paste(parent, (31, 21))
+    output = Image.new("RGB", (481, 601), "white")
+    output.paste(parent, (31, 21))
     view = View(net=Orientation.ID, box=Box(0, 0, 420, 560), shown=Box(31, 21, 451, 581))
-    predicted, actual = aligned_pair(parent, made, view)
+    predicted, actual = aligned_pair(parent, output, view)
     assert (predicted == actual).all()
-    assert borne_out(parent, made, view, recoloured=False) > 0.5
+    assert borne_out(parent, output, view, recoloured=False) > 0.5
 
 
 def test_a_failed_call_has_no_provenance(sandbox: Sandbox) -> None:

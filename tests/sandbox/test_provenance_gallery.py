@@ -1,4 +1,4 @@
-"""Over galleries of snippets and pictures, what is claimed is right, and what has no answer isn't claimed."""
+"""Over galleries of snippets and images, what is claimed is right, and what has no answer isn't claimed."""
 
 from itertools import cycle
 
@@ -7,7 +7,7 @@ from galleries import GALLERIES, verdicts
 from codevision_ext.sandbox import Sandbox
 
 SAMPLED = ("own", "strangers", "later", "third")
-"""The galleries that are quick; the fourth has pictures of megapixels."""
+"""Galleries that are quick; the fourth has images of megapixels."""
 MISSED, WRONG = 0.04, 0.01
 """Shares that may be unknown in place of an answer, and wrong. The aim is 0.02 missed: docs/reward.md has what was
 measured."""
@@ -15,9 +15,9 @@ measured."""
 
 def test_of_every_snippet_of_the_galleries_few_are_missed_and_hardly_any_is_wrong(sandbox: Sandbox) -> None:
     tried = []
-    for snippets, pictures in (GALLERIES[name] for name in SAMPLED):
-        # each snippet once, on the picture after its predecessor's; measure_galleries.py tries them all
-        tried += verdicts(sandbox, zip(snippets, cycle(pictures), strict=False), snippets, pictures)
+    for snippets, images in (GALLERIES[name] for name in SAMPLED):
+        # each snippet once, on the image after its predecessor's; measure_galleries.py tries them all
+        tried += verdicts(sandbox, zip(snippets, cycle(images), strict=False), snippets, images)
     answers = sum(verdict.truth is not None for verdict in tried)
     wrong = [verdict for verdict in tried if verdict.wrong]
     missed = [verdict for verdict in tried if verdict.truth is not None and not verdict.right]

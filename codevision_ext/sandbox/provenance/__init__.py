@@ -1,22 +1,22 @@
-"""What was really done to a picture: orientation and visible part, read from pixels, never from the code.
+"""Reads from pixels what was done to an image: orientation and visible part. The code is never read.
 
-1. `trace_exact`: an output equal to its parent is a no-op; one that is found, pixel for pixel, at one place of one
-   turned or mirrored parent is that turn and that crop. The model needs to wait only for this.
-2. `trace_by_probes`, at leisure: the code runs again on a coordinate map, a picture whose colours say where each pixel
-   came from, and an affine map is fitted to what comes out. Where the code changes colours so much that this can't be
-   read, it runs once more on a texture whose corners are found again, and then on a finer one, for details. Code that
-   chooses by what the picture shows takes another part of a probe: then what the probe tells of scale and turn holds,
-   and the place is looked for in the parent; at last, corners of the parent itself are. Where the map shows that
-   large pieces changed places and it is no view (a collage), that is final.
-3. Whatever was fitted is verified on the real pair: the edges of the predicted and of the actual picture must lie upon
-   each other. So code that recognises a probe, guesses, or branches on content earns nothing that isn't to be seen.
+1. `trace_exact`: an output equal to its parent is a no-op; an output that stands, pixel for pixel, at one place of one
+   turned or mirrored parent is that orientation and that crop. The model waits only for this.
+2. `trace_by_probes`, while the rollout goes on: the code runs again on a coordinate map, an image whose colours say
+   where each pixel came from, and an affine map is fitted to the output. Where the code changes colours so much that
+   the map can't be read, it runs on a texture whose corners are matched again, and then on a finer one, for details.
+   Code that depends on what the image shows takes another part of a probe: then the probe's scale and orientation hold,
+   and the place is searched in the parent; at last, the corners of the parent itself are matched. Where the map shows
+   that large pieces changed places and it is no view (a collage), that is final.
+3. Every view is verified on the real pair: the edges of the predicted and of the actual image must lie upon each other.
+   So code that recognises a probe, guesses, or branches on content earns nothing that can't be seen.
 4. Where colours changed much, or another orientation or part fits the real pair nearly as well (symmetry, tiles), the
    code runs once more on the parent with faint marks on it, and these must turn up where the view puts them.
-5. What changed beside is named from the real pair (`colours`).
+5. Other changes are named from the real pair (`colours`).
 
 Known: the eight orientations, crops, slices, resizes, plain margins, any chain of them, under most changes of colour.
 Unknown, so None and without credit: other angles, shears, collages, and results that don't show where they come from.
-Not caught: code that recognises every probe, faint marks included, and claims another turn of a picture that looks the
+Not caught: code that recognises every probe, faint marks included, and claims another turn of an image that looks the
 same turned; small warps of less than a hundredth of the side.
 """
 
@@ -29,28 +29,27 @@ from PIL import Image
 from codevision_ext.geometry import inverse, map_box, map_size
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.protocol import ExecRequest, ExecResult
+from codevision_ext.sandbox.provenance.align import find_elsewhere, nudged
 from codevision_ext.sandbox.provenance.colours import colour_ops
+from codevision_ext.sandbox.provenance.compare import aligned_pair
 from codevision_ext.sandbox.provenance.exact import find_exact
+from codevision_ext.sandbox.provenance.placement import View, area
 from codevision_ext.sandbox.provenance.probes import (
     LOUDNESS,
     coordinate_map,
     fine_texture,
     is_rearranged,
-    marked,
     marks,
     read_map,
     register_pair,
     texture,
+    with_marks,
 )
-from codevision_ext.sandbox.provenance.verify import aligned_pair, borne_out, elsewhere, followed, nudged, rivalled
-from codevision_ext.sandbox.provenance.view import View, area
+from codevision_ext.sandbox.provenance.verify import borne_out, follows_marks, rivalled
 from codevision_ext.types import Box, ExecStatus, Orientation
 
-MARGIN = 0.15
-"""How much better one parent must correlate than every other."""
-
 PROBES = ((coordinate_map, read_map), (texture, texture.read), (fine_texture, fine_texture.read))
-"""What is painted in place of a picture of a given size, and how the result is read."""
+"""Functions that draw a probe for an image of a given size, and that read the view from the output."""
 
 OPS: dict[Orientation, tuple[str, ...]] = {
     Orientation.ID: (),
@@ -65,155 +64,149 @@ OPS: dict[Orientation, tuple[str, ...]] = {
 """One way to write each orientation in canonical operations, first to last."""
 
 
+Claim = tuple[int, View, bool]
+"""Index of a parent, a view of it, and whether colours changed too much for the map to be read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How an output relates to its parent picture; `net` and `box` are None where that is unknown."""
+    """How an output relates to its parent image; `net` and `box` are None where that is unknown."""
 
     parent: int
-    """Index of the picture it was made from; the one that the call named where that is unknown."""
+    """Index of the parent image; the index that the call named where the parent is unknown."""
     ops: tuple[str, ...] = ()
-    """Canonical names, orientation first, then crop, then resize, then what changed colours or was drawn."""
+    """Canonical names: orientation, then crop, then resize, then what changed colours or was drawn."""
     crops: tuple[Box, ...] = ()
-    """The visible part where it is less than the parent, in pixels of the parent."""
+    """Visible part where it is less than the parent, in pixels of the parent; at most one."""
     net: Orientation | None = None
+    """Orientation of the output relative to the parent."""
     box: Box | None = None
-    """The visible part in pixels of the parent."""
+    """Visible part in pixels of the parent."""
     noop: bool = False
+    """True where the output equals the parent."""
 
 
 def trace(sandbox: Backend, request: ExecRequest, result: ExecResult) -> Provenance:
-    """How the first picture of `result` came from one of the request; may run the code several times more.
+    """Trace how the first image of `result` came from an image of the request; may run the code several times more.
 
-    Raises SandboxError when the sandbox is broken.
+    Raises:
+        SandboxError: the sandbox is broken.
     """
     return trace_exact(request, result) or trace_by_probes(sandbox, request, result)
 
 
 def trace_exact(request: ExecRequest, result: ExecResult) -> Provenance | None:
-    """What can be told without running the code again: a failure, a no-op, an exact copy; None where nothing can."""
+    """Trace a failure, a no-op or an exact copy, without running the code again; None for anything else."""
     if result.status is not ExecStatus.OK:
         return Provenance(parent=request.image_index)
-    made = result.images[0]
+    output = result.images[0]
     for index in _by_likelihood(request):
         parent = request.images[index]
-        if parent.size == made.size and parent.convert("RGB").tobytes() == made.tobytes():
+        if parent.size == output.size and parent.convert("RGB").tobytes() == output.tobytes():
             return Provenance(parent=index, net=Orientation.ID, box=Box(0, 0, *parent.size), noop=True)
     for index in _by_likelihood(request):
-        places = find_exact(request.images[index].convert("RGB"), made)
+        places = find_exact(request.images[index].convert("RGB"), output)
         if places:
-            return _placed(index, places[0], request.images[index]) if len(places) == 1 else None
+            return _named(index, places[0], request.images[index]) if len(places) == 1 else None
     return None
 
 
 def trace_by_probes(sandbox: Backend, request: ExecRequest, result: ExecResult) -> Provenance:
-    """What the code does to pictures that say where it puts what, as far as the real picture bears it out.
+    """Trace what the code does to probes, as far as the real images bear it out.
 
-    Raises SandboxError when the sandbox is broken.
+    Raises:
+        SandboxError: the sandbox is broken.
     """
-    made = result.images[0]
+    output = result.images[0]
     first, *others = _by_likelihood(request)
-    read: list[tuple[int, View, bool]] = []
+    tried: dict[Claim, None] = {}
     for indices in ([first], others):
-        for paint, look in PROBES if indices else ():
-            probe = _run_on(sandbox, request, {index: paint(request.images[index].size) for index in indices})
-            if probe is None or probe.size != made.size:
-                continue  # the code looks at what is shown
-            if probe.tobytes() == made.tobytes():
-                break  # the code doesn't look at these pictures
-            views = [(index, look(probe, request.images[index].size)) for index in indices]
-            recoloured = paint is not coordinate_map
-            found = _best(sandbox, request, made, views, recoloured=recoloured)
-            if found is not None:
-                return found
-            seen = [(index, view, recoloured) for index, view in views if view is not None]
-            if not seen and not recoloured and any(is_rearranged(probe, request.images[at].size) for at in indices):
+        for draw, read in PROBES if indices else ():
+            probe = _run_on(sandbox, request, {index: draw(request.images[index].size) for index in indices})
+            if probe is None or probe.size != output.size:
+                continue  # the code depends on what is shown
+            if probe.tobytes() == output.tobytes():
+                break  # the code doesn't use these images
+            recoloured = draw is not coordinate_map
+            readings = [(index, read(probe, request.images[index].size)) for index in indices]
+            claims = [(index, view, recoloured) for index, view in readings if view is not None]
+            if provenance := _best(sandbox, request, output, claims):
+                return provenance
+            if not claims and not recoloured and any(is_rearranged(probe, request.images[at].size) for at in indices):
                 return Provenance(parent=first)
-            read += seen
+            tried.update(dict.fromkeys(claims))
         else:
             break
-    moved = (
-        (index, elsewhere(request.images[index].convert("RGB"), made, view), recoloured)
-        for index, view, recoloured in dict.fromkeys(read)
-    )
-    tried: set[tuple[int, View | None, bool]] = set(read)
-    for index, place, recoloured in moved:
-        if (index, place, recoloured) not in tried:
-            found = _best(sandbox, request, made, [(index, place)], recoloured=recoloured)
-            if found is not None:
-                return found
-            tried.add((index, place, recoloured))
-    by_corners = register_pair(made, request.images[first].convert("RGB"))
-    return _best(sandbox, request, made, [(first, by_corners)], recoloured=True) or Provenance(parent=first)
+    for index, view, recoloured in list(tried):
+        moved = find_elsewhere(request.images[index].convert("RGB"), output, view)
+        if moved is not None and (claim := (index, moved, recoloured)) not in tried:
+            if provenance := _best(sandbox, request, output, [claim]):
+                return provenance
+            tried[claim] = None
+    by_corners = register_pair(output, request.images[first].convert("RGB"))
+    claims = [] if by_corners is None else [(first, by_corners, True)]
+    return _best(sandbox, request, output, claims) or Provenance(parent=first)
 
 
 def _by_likelihood(request: ExecRequest) -> list[int]:
-    """Indices of the pictures, the one that the call named first."""
+    """Return the indices of the images, the one that the call named first."""
     return sorted(range(len(request.images)), key=lambda index: index != request.image_index)
 
 
-def _run_on(sandbox: Backend, request: ExecRequest, pictures: Mapping[int, Image.Image]) -> Image.Image | None:
-    """What the code makes when it gets these pictures, by index, in place of its own."""
-    images = tuple(pictures.get(index, image) for index, image in enumerate(request.images))
-    probe = sandbox.run(replace(request, images=images))
+def _run_on(sandbox: Backend, request: ExecRequest, images: Mapping[int, Image.Image]) -> Image.Image | None:
+    """Run the code on these images, by index, in place of its own; None where it fails."""
+    replaced = tuple(images.get(index, image) for index, image in enumerate(request.images))
+    probe = sandbox.run(replace(request, images=replaced))
     return probe.images[0] if probe.status is ExecStatus.OK else None
 
 
-def _best(
-    sandbox: Backend,
-    request: ExecRequest,
-    made: Image.Image,
-    views: Iterable[tuple[int, View | None]],
-    *,
-    recoloured: bool,
-) -> Provenance | None:
-    """The view that the real pictures bear out, None where none or several do."""
+def _best(sandbox: Backend, request: ExecRequest, output: Image.Image, claims: Iterable[Claim]) -> Provenance | None:
+    """Return the claim that the real images bear out best; None where none is borne out."""
     scores = [
-        (borne_out(request.images[index].convert("RGB"), made, view, recoloured=recoloured), index, view)
-        for index, view in views
-        if view is not None
+        (borne_out(request.images[index].convert("RGB"), output, view, recoloured=recoloured), index, view, recoloured)
+        for index, view, recoloured in claims
     ]
-    scores = sorted((score for score in scores if score[0] > 0), key=lambda score: -score[0])
-    if not scores or (len(scores) > 1 and scores[0][0] - scores[1][0] < MARGIN):
+    if not scores or (best := max(scores, key=lambda scored: scored[0]))[0] <= 0:
         return None
-    _, index, view = scores[0]
+    _, index, view, recoloured = best
     parent = request.images[index].convert("RGB")
-    view = nudged(parent, made, view)
-    doubtful = rivalled(parent, made, view, recoloured=recoloured)
-    if recoloured and not _depends_on_one(sandbox, request, made, index):
+    view = nudged(parent, output, view)
+    doubtful = rivalled(parent, output, view)
+    if (recoloured or len(scores) > 1) and not _depends_on_one(sandbox, request, output, index):
         return None
     if recoloured or doubtful:
-        told = _shows_marks(sandbox, request, made, index, view, LOUDNESS if doubtful else LOUDNESS[:1])
-        if told is False or (told is None and doubtful):
+        shown = _shows_marks(sandbox, request, output, index, view, LOUDNESS if doubtful else LOUDNESS[:1])
+        if shown is False or (shown is None and doubtful):
             return None
-    found = _placed(index, view, parent)
-    return replace(found, ops=(*found.ops, *colour_ops(*aligned_pair(parent, made, view), exact=view.is_exact)))
+    provenance = _named(index, view, parent)
+    colours = colour_ops(*aligned_pair(parent, output, view), exact=view.is_exact)
+    return replace(provenance, ops=(*provenance.ops, *colours))
 
 
 def _shows_marks(
-    sandbox: Backend, request: ExecRequest, made: Image.Image, index: int, view: View, loudness: Iterable[int]
+    sandbox: Backend, request: ExecRequest, output: Image.Image, index: int, view: View, loudness: Iterable[int]
 ) -> bool | None:
-    """Marks on the parent turn up where the view puts them; None where they leave too little."""
+    """Tell whether marks on the parent turn up where the view puts them; None where too little of them is left."""
     parent = request.images[index]
-    for loud in loudness:
-        laid = marks(parent.size, loud, view.box)
-        probe = _run_on(sandbox, request, {index: marked(parent, laid)})
-        told = None
-        if probe is not None and probe.size == made.size:
-            told = followed(laid, made, probe, view)
-        if told is not None:
-            return told
+    for grey_levels in loudness:
+        added = marks(parent.size, grey_levels, view.box)
+        probe = _run_on(sandbox, request, {index: with_marks(parent, added)})
+        if probe is not None and probe.size == output.size:
+            shown = follows_marks(added, output, probe, view)
+            if shown is not None:
+                return shown
     return None
 
 
-def _depends_on_one(sandbox: Backend, request: ExecRequest, made: Image.Image, index: int) -> bool:
-    """The output is the same whatever the other pictures show."""
+def _depends_on_one(sandbox: Backend, request: ExecRequest, output: Image.Image, index: int) -> bool:
+    """Tell whether the output is the same whatever the other images show."""
     others = {at: coordinate_map(image.size) for at, image in enumerate(request.images) if at != index}
-    probe = _run_on(sandbox, request, others) if others else made
-    return probe is not None and probe.tobytes() == made.tobytes()
+    probe = _run_on(sandbox, request, others) if others else output
+    return probe is not None and probe.tobytes() == output.tobytes()
 
 
-def _placed(index: int, view: View, parent: Image.Image) -> Provenance:
-    """Name what orientation and box say was done."""
+def _named(index: int, view: View, parent: Image.Image) -> Provenance:
+    """Name the operations that the orientation and the box of a view stand for."""
     box = Box(*map(float, view.box))
     cropped = area(box) < parent.width * parent.height * 0.999
     resized = bool(np.abs((np.array(box[2:]) - box[:2]) * (1 / view.scale - 1)).max() > 1.0)
@@ -222,7 +215,14 @@ def _placed(index: int, view: View, parent: Image.Image) -> Provenance:
 
 
 def into_input(box: Box, net: Orientation, region: Box, size: tuple[int, int]) -> Box:
-    """A box in pixels of a picture of `size`, which shows `region` of its input turned by `net`, in input pixels."""
+    """Map a box of an image to its input, both in pixels.
+
+    Args:
+        box: The box in the image.
+        net: Orientation of the image relative to its input.
+        region: The part of the input that the image shows.
+        size: Width and height of the image.
+    """
     upright = map_box(box, inverse(net), size)
     width, height = map_size(inverse(net), size)
     sx, sy = (region.x2 - region.x1) / width, (region.y2 - region.y1) / height

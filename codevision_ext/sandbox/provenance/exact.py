@@ -1,4 +1,4 @@
-"""Where a picture stands, pixel for pixel, in another one that may be turned or mirrored."""
+"""Finds an image, pixel for pixel, in another one, turned or mirrored."""
 
 from itertools import product
 
@@ -7,62 +7,50 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codevision_ext.geometry import apply, inverse
-from codevision_ext.sandbox.provenance.view import View
-from codevision_ext.types import Box, Orientation
+from codevision_ext.sandbox.provenance.placement import TURNS, View
+from codevision_ext.types import Box
 
 MAX_TRIES = 200
-"""Candidate places looked at before the search gives up."""
-
-_NETS = {
-    (False, False, False): Orientation.ID,
-    (False, False, True): Orientation.FH,
-    (False, True, False): Orientation.FV,
-    (False, True, True): Orientation.R180,
-    (True, False, False): Orientation.TRANSPOSE,
-    (True, False, True): Orientation.R90,
-    (True, True, False): Orientation.R270,
-    (True, True, True): Orientation.TRANSVERSE,
-}
-"""What an output is whose rows and columns, swapped or not, then reversed or not, stand as in the parent."""
+"""Candidate places compared before the search gives up."""
 
 
-def find_exact(parent: Image.Image, made: Image.Image) -> list[View]:
-    """Every place where `made` stands in the parent; none when there are too many (a plain picture).
+def find_exact(parent: Image.Image, output: Image.Image) -> list[View]:
+    """Return every place where `output` stands in the parent; none where there are too many (a plain image).
 
-    One row of `made`, as it would stand in the parent, is looked up in the parent's bytes.
+    One row of `output`, as it would stand in the parent, is looked up in the parent's bytes.
     """
     data, width = parent.tobytes(), parent.width
     ground = np.frombuffer(data, np.uint8).reshape(parent.height, width, 3)
-    pixels = np.asarray(made)
-    shown = Box(0, 0, *made.size)
+    pixels = np.asarray(output)
+    shown = Box(0, 0, *output.size)
     places: list[View] = []
     tries = 0
-    for swapped, mirrored in product((False, True), repeat=2):
-        wanted = (pixels.swapaxes(0, 1) if swapped else pixels)[:, :: -1 if mirrored else 1]
-        high, wide = wanted.shape[:2]
+    for swapped, x_reversed in product((False, True), repeat=2):
+        candidate = (pixels.swapaxes(0, 1) if swapped else pixels)[:, :: -1 if x_reversed else 1]
+        high, wide = candidate.shape[:2]
         if wide > width or high > parent.height:
             continue
-        row = _telling(wanted)
-        needle, at = wanted[row].tobytes(), -1
+        row = _most_varied_row(candidate)
+        needle, at = candidate[row].tobytes(), -1
         upright: dict[bool, NDArray[np.uint8]] = {}
         while (at := data.find(needle, at + 1)) >= 0:
             tries += 1
             if tries > MAX_TRIES:
                 return []
-            for flipped in (False, True):
+            for y_reversed in (False, True):
                 y, x = divmod(at // 3, width)
-                y -= high - 1 - row if flipped else row
+                y -= high - 1 - row if y_reversed else row
                 if at % 3 or y < 0 or y + high > parent.height or x + wide > width:
                     continue
-                net = _NETS[swapped, flipped, mirrored]
-                if flipped not in upright:  # turned for good: a turned view is slow to compare
-                    upright[flipped] = np.asarray(apply(inverse(net), made))
-                if np.array_equal(ground[y : y + high, x : x + wide], upright[flipped]):
+                net = TURNS[swapped, x_reversed, y_reversed]
+                if y_reversed not in upright:  # copied once: a turned numpy view is slow to compare
+                    upright[y_reversed] = np.asarray(apply(inverse(net), output))
+                if np.array_equal(ground[y : y + high, x : x + wide], upright[y_reversed]):
                     places.append(View(net=net, box=Box(x, y, x + wide, y + high), shown=shown))
     return places
 
 
-def _telling(pixels: NDArray[np.uint8]) -> int:
-    """The row, of a few, that differs most from a plain one."""
+def _most_varied_row(pixels: NDArray[np.uint8]) -> int:
+    """Return the row, out of 24, whose neighbouring pixels differ most."""
     rows = np.unique(np.linspace(0, len(pixels) - 1, 24).astype(int))
     return int(rows[np.argmax([np.abs(np.diff(pixels[row].astype(np.int16), axis=0)).sum() for row in rows])])

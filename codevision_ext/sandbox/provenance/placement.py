@@ -1,4 +1,4 @@
-"""Where the pixels of a picture come from: which part of its parent it shows, and how that is turned."""
+"""Describes which part of its parent an image shows, and how that part is turned."""
 
 from dataclasses import dataclass, replace
 
@@ -13,20 +13,32 @@ from codevision_ext.types import Box, Orientation
 Array = NDArray[np.float64]
 
 STRAIGHT = 0.008
-"""How far a line may tilt, as a share of the visible part; half a degree is more."""
+"""Largest tilt of an axis, as a share of the visible part; a rotation by half a degree is more."""
 WHOLE = 0.3
-"""An end this close to a whole pixel, in pixels, is meant to be one."""
+"""Distance from a whole number, in pixels, up to which an end is rounded to it."""
 NEAR_EDGE = 0.004
-"""An end this close to the edge of the picture, as a share of its side or a pixel, is meant to be there."""
+"""Distance from the edge of the image, as a share of its side, up to which an end is moved to the edge."""
 COVERAGE = 0.9
-"""Share of the output, without plain margins, that must come from one place."""
+"""Least share of the output, without plain margins, that must come from one place."""
 PLAIN = 12
-"""Greatest difference within a margin, in grey levels."""
+"""Greatest difference of grey levels within one row or column of a plain margin."""
+
+TURNS = {
+    (False, False, False): Orientation.ID,
+    (False, True, False): Orientation.FH,
+    (False, False, True): Orientation.FV,
+    (False, True, True): Orientation.R180,
+    (True, False, False): Orientation.TRANSPOSE,
+    (True, True, True): Orientation.TRANSVERSE,
+    (True, True, False): Orientation.R90,
+    (True, False, True): Orientation.R270,
+}
+"""Orientation by three facts: axes swapped, parent's x axis reversed in the output, parent's y axis reversed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """`shown` of the output is `box` of the parent, turned by `net`; both in pixels."""
+    """Claim that the part `shown` of the output is the part `box` of the parent, turned by `net`; both in pixels."""
 
     net: Orientation
     box: Box
@@ -40,25 +52,25 @@ class View:
 
     @property
     def scale(self) -> Array:
-        """Pixels of the parent per pixel of the output, along the parent's axes."""
+        """Pixels of the parent per pixel of the output, along the parent's axes, shape (2,)."""
         (x1, y1, x2, y2), (u1, v1, u2, v2) = self.box, self.shown
         wide, high = map_size(inverse(self.net), (u2 - u1, v2 - v1))  # type: ignore[arg-type]
         return np.array([(x2 - x1) / wide, (y2 - y1) / high])
 
     @property
     def is_exact(self) -> bool:
-        """Nothing was resized: a pixel of the output is one of the parent."""
+        """True where nothing was resized: a pixel of the output is a pixel of the parent."""
         return bool((self.scale == 1.0).all())
 
-    def others(self, size: tuple[int, int]) -> "list[View]":
-        """What would look like this in a symmetric parent of `size`."""
+    def symmetric_views(self, size: tuple[int, int]) -> "list[View]":
+        """Return the views that look the same as this one where a parent of `size` is symmetric."""
         turns = [turn for turn in Orientation if turn is not Orientation.ID and map_size(turn, size) == size]
         return [
             replace(self, net=compose(inverse(turn), self.net), box=map_box(self.box, turn, size)) for turn in turns
         ]
 
     def extended(self, shown: Box, size: tuple[int, int]) -> "View":
-        """The same for as much of `shown` as lies in a parent of `size`; only where nothing was resized."""
+        """Return the same placement for as much of `shown` as a parent of `size` has; needs an exact view."""
         corners = self.source(np.array(shown).reshape(2, 2))
         (x1, y1), (x2, y2) = corners.min(axis=0).round().tolist(), corners.max(axis=0).round().tolist()
         box = overlap(Box(x1, y1, x2, y2), Box(0, 0, *size))
@@ -66,91 +78,79 @@ class View:
         u, v = shown[:2]
         return View(net=self.net, box=box, shown=Box(u + inner.x1, v + inner.y1, u + inner.x2, v + inner.y2))
 
-    def source(self, outs: Array) -> Array:
-        """Where points of the output come from, in pixels of the parent; shape (n, 2) both."""
-        swapped, falls_u, falls_v = next(key for key, net in _NETS.items() if net is self.net)
+    def source(self, points: Array) -> Array:
+        """Map points of the output to the parent, both shape (n, 2), pixels."""
+        swapped, x_reversed, y_reversed = next(key for key, net in TURNS.items() if net is self.net)
         (low, high), (start, end) = (np.array(box).reshape(2, 2) for box in (self.shown, self.box))
-        part = (outs - low) / (high - low)
-        part = np.where([falls_u, falls_v], 1 - part, part)
-        return np.asarray(start + (part[:, ::-1] if swapped else part) * (end - start))
-
-
-_NETS = {
-    (False, False, False): Orientation.ID,
-    (False, True, False): Orientation.FH,
-    (False, False, True): Orientation.FV,
-    (False, True, True): Orientation.R180,
-    (True, False, False): Orientation.TRANSPOSE,
-    (True, True, True): Orientation.TRANSVERSE,
-    (True, False, True): Orientation.R90,
-    (True, True, False): Orientation.R270,
-}
-"""Axes swapped, input falls along the output's u, input falls along the output's v: what that orientation is called."""
+        part = (points - low) / (high - low)
+        part = part[:, ::-1] if swapped else part
+        return np.asarray(start + np.where([x_reversed, y_reversed], 1 - part, part) * (end - start))
 
 
 def fit_view(outs: Array, ins: Array, content: Box, size: tuple[int, int], tolerance: float) -> tuple[View | None, int]:
-    """The view that most pairs of points agree on, and their number; None where it isn't one of the eight orientations.
+    """Fit the view that most pairs of points agree on.
 
     Args:
         outs: Points of the output, shape (n, 2), pixels; the centre of the first pixel is (0.5, 0.5).
         ins: The points of the parent that they show, shape (n, 2).
         content: The part of the output that isn't margin.
-        size: Width and height of the parent.
-        tolerance: How far a pair may be off, pixels of the parent.
+        size: Width and height of the parent, pixels.
+        tolerance: Largest error of a pair that agrees, pixels of the parent.
+
+    Returns:
+        The view, None where the fit isn't one of the eight orientations; and the number of pairs that agree.
     """
     if len(outs) < 4:
         return None, 0
     matrix, inliers = cv2.estimateAffine2D(outs, ins, ransacReprojThreshold=tolerance, maxIters=1000)
     if matrix is None:
         return None, 0
-    keep = inliers.ravel().astype(bool)
+    agree = inliers.ravel().astype(bool)
+    count = int(agree.sum())
     scale = np.abs(matrix[:, :2] * [content.x2 - content.x1, content.y2 - content.y1])
     swapped = bool(scale[0, 1] > scale[0, 0])
     along, across = (scale[:, ::-1], scale) if swapped else (scale, scale[:, ::-1])
-    agreeing = int(keep.sum())
     if any(across[i, i] > STRAIGHT * along[i, i] + WHOLE for i in (0, 1)) or along.diagonal().min() < 1:
-        return None, agreeing
+        return None, count
     edges = np.array(content).reshape(2, 2).T
-    lines = [_line(outs[keep, axis ^ swapped], ins[keep, axis], edges[axis ^ swapped]) for axis in (0, 1)]
-    ends, shown = [], [(0.0, 0.0), (0.0, 0.0)]
-    for axis, line in enumerate(lines):
+    ends, shown, reversed_axes = np.zeros((2, 2)), np.zeros((2, 2)), [False, False]
+    for axis in (0, 1):
+        out = axis ^ swapped
+        line = _line(outs[agree, out], ins[agree, axis], edges[out])
         if line is None:
-            return None, agreeing
-        (slope, offset), out = line, axis ^ swapped
+            return None, count
+        slope, offset = line
         low, high = sorted(_end(slope * edge + offset, size[axis], snap=abs(slope) != 1) for edge in edges[out])
-        if high - low < 1:
-            return None, agreeing
-        ends.append((low, high))
         first, last = sorted(_whole((end - offset) / slope) for end in (low, high))
+        ends[axis] = low, high
         shown[out] = max(first, float(edges[out][0])), min(last, float(edges[out][1]))
-        if shown[out][1] - shown[out][0] < 1:
-            return None, agreeing
-    falls_u, falls_v = (line[0] < 0 for line in (lines[::-1] if swapped else lines))  # type: ignore[index]
-    (x1, x2), (y1, y2) = ends
-    (u1, u2), (v1, v2) = shown
-    view = View(net=_NETS[swapped, falls_u, falls_v], box=Box(x1, y1, x2, y2), shown=Box(u1, v1, u2, v2))
-    return view, agreeing
+        reversed_axes[axis] = slope < 0
+    if min(np.diff(ends).min(), np.diff(shown).min()) < 1:
+        return None, count
+    net = TURNS[swapped, reversed_axes[0], reversed_axes[1]]
+    return View(net=net, box=Box(*ends.T.ravel().tolist()), shown=Box(*shown.T.ravel().tolist())), count
 
 
 def _line(at: Array, values: Array, ends: Array) -> tuple[float, float] | None:
-    """Slope and offset by least squares; pixel to pixel where that is less than a pixel off between the ends."""
+    """Fit slope and offset by least squares; slope 1 or -1 where that is less than a pixel off at both ends."""
     if np.ptp(at) < 1:
         return None
     slope, offset = np.polyfit(at, values, 1)
     sign = np.sign(slope)
-    if np.abs((slope - sign) * ends + offset - (whole := round(float(np.mean(values - sign * at))))).max() < 1:
+    whole = round(float(np.mean(values - sign * at)))
+    if np.abs((slope - sign) * ends + offset - whole).max() < 1:
         return float(sign), float(whole)
     return (float(slope), float(offset)) if abs(slope) > 1e-3 else None
 
 
 def _end(value: float, limit: int, *, snap: bool) -> float:
-    """Within the picture; with `snap` on its edge where that is near, else on a whole pixel."""
+    """Limit a coordinate to [0, limit]; with `snap` move it to the edge where that is near, else round it."""
     near = max(1.0, NEAR_EDGE * limit) if snap else 0.0
     return 0.0 if value < near else float(limit) if value > limit - near else _whole(value)
 
 
 def ends_of(corners: Array, size: tuple[int, int]) -> Box:
-    """The box between two corners, shape (2, 2), in a picture of `size`; its edges and whole pixels where near."""
+    """Return the box between two corners, shape (2, 2), moved to edges and whole pixels of an image of `size`."""
     (x1, y1), (x2, y2) = (
         [_end(float(at), side, snap=True) for at, side in zip(corner, size, strict=True)]
         for corner in (corners.min(axis=0), corners.max(axis=0))
@@ -159,19 +159,20 @@ def ends_of(corners: Array, size: tuple[int, int]) -> Box:
 
 
 def _whole(value: float) -> float:
+    """Round a number that is close to a whole one."""
     return float(round(value) if abs(value - round(value)) < WHOLE else value)
 
 
-def content_of(picture: Image.Image) -> Box | None:
-    """The picture without rows and columns of one colour at its edges, None where nothing is left."""
-    pixels = np.asarray(picture)
+def content_of(image: Image.Image) -> Box | None:
+    """Return the image without the rows and columns of one colour at its edges; None where nothing is left."""
+    pixels = np.asarray(image)
     y1, y2 = _varied(pixels)
     x1, x2 = _varied(pixels[y1:y2].swapaxes(0, 1))
     return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
 def _varied(rows: NDArray[np.uint8]) -> tuple[int, int]:
-    """First and one past the last row that has more than one colour."""
+    """Return the first and one past the last row that has more than one colour."""
     if not rows.size:
         return 0, 0
     if all(np.ptp(row, axis=0).max() > PLAIN for row in (rows[0], rows[-1])):
@@ -181,15 +182,15 @@ def _varied(rows: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def inside(box: Box, points: Array) -> NDArray[np.bool_]:
-    """Which points, shape (n, 2), lie in the box."""
+    """Tell which points, shape (n, 2), lie in the box."""
     return np.asarray(np.all((points >= box[:2]) & (points < box[2:]), axis=1))
 
 
 def area(box: Box) -> float:
-    """Pixels; 0 where there is nothing in it."""
+    """Return the area in pixels; 0 for an empty box."""
     return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
 
 
 def overlap(one: Box, other: Box) -> Box:
-    """What both cover; without area where they don't meet."""
+    """Return the part that both boxes cover; its area is 0 where they don't meet."""
     return Box(max(one.x1, other.x1), max(one.y1, other.y1), min(one.x2, other.x2), min(one.y2, other.y2))
