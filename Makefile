@@ -30,7 +30,7 @@ $(INSTALLED): $(wildcard requirements-*.txt) setup.py pyproject.toml | $(BIN)/py
 	$(PIP) -c requirements-lock.txt -r requirements-runtime.txt -r requirements-dev.txt
 	$(PIP) --no-deps -r requirements-engine.txt
 	$(PIP) --no-deps --editable .
-	$(BIN)/python -c 'from codevision_ext.verl_adapter.torchvision_cpu import main; main()'
+	$(BIN)/python -c 'from codevision_ext.patches.torchvision import main; main()'
 	@touch $@
 
 demo: install
@@ -86,12 +86,12 @@ $(VLLM)/.installed: $(wildcard requirements-*.txt) setup.py pyproject.toml
 	$(VLLM_PIP) "$$(grep '^torch==' requirements-core.txt)"
 	$(VLLM_PIP) -c requirements-vllm-lock.txt -r requirements-core.txt -r requirements-vllm.txt -r requirements-dev.txt
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
-	$(VLLM_PIP) --no-deps ./tests/verl/vllm_distribution --editable .
-	$(VLLM)/bin/python -c 'from codevision_ext.verl_adapter.torchvision_cpu import main; main()'
+	$(VLLM_PIP) --no-deps ./tests/support/vllm_distribution --editable .
+	$(VLLM)/bin/python -c 'from codevision_ext.patches.torchvision import main; main()'
 	@touch $@
 
 test-vllm: install-vllm
-	CODEVISION_TEST_ENGINE=vllm $(VLLM)/bin/python -m pytest tests/verl/test_grpo.py tests/verl/test_vllm.py
+	CODEVISION_TEST_ENGINE=vllm $(VLLM)/bin/python -m pytest tests/verl_adapter/test_grpo.py tests/engines/test_vllm.py
 
 lint: install
 	$(BIN)/ruff check

@@ -12,14 +12,13 @@ setup(
     package_data={
         "codevision_ext": [
             "prompts/*",
-            "lab/*.toml",
+            "experiments/rescore/*.toml",
             "prompts/judge/*",
             "report/*.j2",
             "report/*.css",
             "report/*.js",
-            "verl_adapter/*.yaml",
         ],
-        "data_prep": ["*.yaml", "*.txt", "*.j2", "synth/*.txt"],
+        "data_prep": ["formats/*.yaml", "demonstrations/*.txt", "curate/*.j2", "tasks/synth/*.txt"],
     },
     install_requires=[
         "numpy>=2",

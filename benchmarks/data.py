@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from data_prep.convert import Options, Target, convert
-from data_prep.pipeline import spare_cores
-from data_prep.readers import READERS, Place
-from data_prep.schema import CONVERTED_RL_SCHEMA, rl_record
-from data_prep.settle import Limits, settle_row
-from data_prep.sources import find
-from data_prep.writers import whole_parquet
+from data_prep.convert.convert import Options, Target, convert
+from data_prep.convert.validate import Limits, settle_row
+from data_prep.formats.readers import READERS, Place
+from data_prep.formats.schema import CONVERTED_RL_SCHEMA, rl_record
+from data_prep.formats.sources import find
+from data_prep.formats.writers import whole_parquet
+from data_prep.parallel.pipeline import spare_cores
 
 
 def write_rows(path: Path, count: int, size: tuple[int, int]) -> None:

@@ -21,23 +21,23 @@ from typing import Any
 
 warnings.simplefilter("ignore")  # transformers and SGLang warn at import, by the dozen
 
-from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda  # noqa: E402
+from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: E402
 
 use_cpu_if_no_cuda()
 
-from codevision_ext.code_tool import CodeTool, tool_schema  # noqa: E402
 from codevision_ext.config import Settings, system_prompt  # noqa: E402
-from codevision_ext.episode import EpisodeLimits  # noqa: E402
+from codevision_ext.engines.sglang.engine import Engine  # noqa: E402
 from codevision_ext.evaluate.run import Case, evaluate, rollout_seed  # noqa: E402
 from codevision_ext.evaluate.suites import SUITES  # noqa: E402
 from codevision_ext.evaluate.suites.base import read_suite  # noqa: E402
-from codevision_ext.records import RecordWriter  # noqa: E402
-from codevision_ext.rows import read_prompt, split_prompt  # noqa: E402
+from codevision_ext.io.records import RecordWriter  # noqa: E402
+from codevision_ext.models import tiny_model  # noqa: E402
+from codevision_ext.rollout.code_tool import CodeTool, tool_schema  # noqa: E402
+from codevision_ext.rollout.token_buffer import EpisodeLimits  # noqa: E402
 from codevision_ext.sandbox import Sandbox  # noqa: E402
+from codevision_ext.task.rows import read_prompt, split_prompt  # noqa: E402
 from codevision_ext.types import Frame  # noqa: E402
-from codevision_ext.verl_adapter import tiny_model  # noqa: E402
-from codevision_ext.verl_adapter.engine import Engine  # noqa: E402
-from data_prep import benchmark  # noqa: E402
+from data_prep import eval_items  # noqa: E402
 
 TARGET = 0.85
 """Of the engine's items per second."""
@@ -90,7 +90,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--tokens", type=int, default=64)
     given = options.parse_args()
-    cases = read_suite(SUITES["glyphs"], benchmark.drawn("glyphs", given.items, 0))
+    cases = read_suite(SUITES["glyphs"], eval_items.drawn("glyphs", given.items, 0))
     with tempfile.TemporaryDirectory() as folder:
         model = given.model or Path(folder) / "tiny"
         if given.model is None:

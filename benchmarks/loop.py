@@ -32,7 +32,7 @@ from PIL import Image
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 warnings.simplefilter("ignore")  # transformers and verl warn at import, by the dozen
 
-from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda  # noqa: E402
+from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: E402
 
 use_cpu_if_no_cuda()
 
@@ -44,14 +44,14 @@ from verl.utils import hf_processor  # noqa: E402
 from verl.utils.dataset.rl_dataset import RLHFDataset  # noqa: E402
 from verl.workers.rollout.replica import TokenOutput  # noqa: E402
 
-from codevision_ext.verl_adapter import tiny_model  # noqa: E402
+from codevision_ext.models import tiny_model  # noqa: E402
+from codevision_ext.preflight.recipe import load  # noqa: E402
 from codevision_ext.verl_adapter.agent_loop import (  # noqa: E402
     STORED_AT_ONCE,
     CodeVisionAgentLoop,
     _Worker,
     shared_codec,
 )
-from codevision_ext.verl_adapter.check_recipe import load  # noqa: E402
 from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: E402
 
 DEMO = Path(__file__).parents[1] / "recipe" / "demo"

@@ -17,7 +17,7 @@ from PIL import Image
 
 from codevision_ext.report import write_report
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from browser import CHROMIUM, Browser
 from made_up_run import make_crowd

@@ -54,7 +54,7 @@ sys.stdout.buffer.write(np.array(image.size, "<u4").tobytes() + image.tobytes())
 FORKER = """
 import gc, os, sys, time
 import codevision_ext.sandbox.lockdown as lockdown
-from codevision_ext.sandbox.warm import preload
+from codevision_ext.sandbox.preload import preload
 preload(plotting=False)
 gc.collect()
 gc.freeze()

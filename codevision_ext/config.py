@@ -10,10 +10,10 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, DirectoryPath, Field, ValidationError
 
-from codevision_ext.episode import EpisodeLimits
 from codevision_ext.errors import InputError
-from codevision_ext.rewards.composite import Rubric
+from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
+from codevision_ext.rollout.token_buffer import EpisodeLimits
 from codevision_ext.types import Frame
 
 

@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
-from codevision_ext.code_tool import CodeTool
 from codevision_ext.errors import CodeVisionError, InputError
-from codevision_ext.files import whole_folder, write_whole
+from codevision_ext.io.atomic_files import whole_folder, write_whole
+from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
-from data_prep import commands
-from data_prep import corpus as tokenizer_corpus
-from data_prep.console import Workers, stoppable, watched
-from data_prep.files import write_parquet, write_trajectories
-from data_prep.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
-from data_prep.pipeline import cores, spread
-from data_prep.schema import RL_SCHEMA, SFT_SCHEMA, rl_record, sft_record
-from data_prep.trajectories import draw_trajectories, read_aloud
+from data_prep.cli import dataset_commands
+from data_prep.cli.common import Workers, stoppable, watched
+from data_prep.demonstrations.scripted import draw_trajectories, read_aloud
+from data_prep.formats.output_files import write_parquet, write_trajectories
+from data_prep.formats.schema import RL_SCHEMA, SFT_SCHEMA, rl_record, sft_record
+from data_prep.parallel.pipeline import cores, spread
+from data_prep.tasks.reading import tokenizer_corpus as tokenizer_corpus
+from data_prep.tasks.reading.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 CORPUS_ROWS = 250
@@ -33,7 +33,7 @@ def data_prep() -> None:
     """Draw or convert data for CodeVision."""
 
 
-commands.register(app)
+dataset_commands.register(app)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
-from codevision_ext import cli
+from codevision_ext.cli import app as cli
 from data_prep import __main__ as data_prep
 
 ROOT = Path(__file__).parents[1]

@@ -1,10 +1,52 @@
-"""What holds for every test."""
+"""What every test may use: a real sandbox, an impatient one, and verl with the plugin."""
 
+import importlib
+import warnings
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+from PIL import Image
+from scenes import Run, noise
 
-from codevision_ext.verl_adapter.device import use_cpu_if_no_cuda
+from codevision_ext.engines.device import use_cpu_if_no_cuda
+from codevision_ext.sandbox import ExecRequest, ExecResult, Limits, Sandbox
 
 use_cpu_if_no_cuda()  # whichever file of tests is the first to import verl or transformers in its process
 
 settings.register_profile("busy", deadline=None)  # the machine may be
 settings.load_profile("busy")
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(Limits(wall_s=5.0)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def impatient() -> Iterator[Sandbox]:
+    """Kills after a second, and is small in everything."""
+    limits = Limits(wall_s=1.0, memory_mb=128, max_side=500, max_pixels=100_000, stdout_chars=100, code_chars=2000)
+    with Sandbox(limits) as started:
+        yield started
+
+
+@pytest.fixture
+def run(sandbox: Sandbox) -> Run:
+    """Run code on one noisy picture of 40x30, or on the pictures given."""
+
+    def _run(code: str, *pictures: Image.Image, index: int = 0) -> ExecResult:
+        images = pictures or (noise(40, 30),)
+        return sandbox.run(ExecRequest(code=code, images=images, image_index=index))
+
+    return _run
+
+
+@pytest.fixture(scope="module")
+def verl() -> Iterator[None]:
+    """verl, imported with the plugin; neither it nor what it imports may warn meanwhile."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("verl")
+        yield

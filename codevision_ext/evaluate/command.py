@@ -8,7 +8,7 @@ OUT/results.json          accuracies with their intervals and everything that is
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,10 +17,9 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from codevision_ext.chat import Chat, Dialogue, Endpoint
-from codevision_ext.code_tool import CodeTool
-from codevision_ext.codec import Codec as Json
 from codevision_ext.config import Settings
+from codevision_ext.engines.base import Player
+from codevision_ext.engines.endpoint import Chat, Dialogue, Endpoint
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import Score, ToolMode
 from codevision_ext.evaluate.run import Case, Rules, evaluate, finished
@@ -38,13 +37,15 @@ from codevision_ext.evaluate.summary import (
     summarise,
     write_evaluation,
 )
-from codevision_ext.files import write_whole
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.json_codec import Codec as Json
+from codevision_ext.io.progress import Stages
+from codevision_ext.io.records import Record, RecordWriter
 from codevision_ext.judge.prompts import Prompts
-from codevision_ext.progress import Stages
-from codevision_ext.records import Record, RecordWriter
-from codevision_ext.rollout import Codec, Policy
+from codevision_ext.judge.shared import close_judges
+from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.loop import Policy
 from codevision_ext.sandbox.backend import Backend
-from codevision_ext.scoring import close_judges
 
 MODES: Final[dict[str, ToolMode]] = {"on": "tool_on", "off": "tool_off"}
 PACKAGES: Final = (
@@ -59,22 +60,6 @@ PACKAGES: Final = (
     "verl",
     "vllm",
 )
-
-
-async def _nothing() -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Player:
-    """A model that is ready to play."""
-
-    policy: Callable[[int], Policy]
-    """The engine, given the seed of a rollout."""
-    codec: Codec | None
-    """None: each policy is its own."""
-    close: Callable[[], Awaitable[None]] = _nothing
-    """Called in the event loop that played, behind the last rollout."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from codevision_ext.evaluate.suites import SUITES
 from codevision_ext.evaluate.suites.base import Suite, held_out
 from codevision_ext.evaluate.summary import Evaluation, ModeResult, differences, read_evaluation
 from codevision_ext.evaluate.tables import markdown_table
-from codevision_ext.records import Record, read_records
+from codevision_ext.io.records import Record, read_records
 
 SIGNIFICANT: Final = 0.05
 OVERALL: Final = "overall"

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from codevision_ext.codec import Codec
 from codevision_ext.errors import InputError
-from codevision_ext.files import write_whole
-from codevision_ext.records import Record
+from codevision_ext.evaluate.statistics import wilson
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.records import Record
 
 Column = Literal["source", "rot90", "rot180", "rot270", "flip_h", "flip_v"]
 Checkpoint = Literal["base", "sft", "rl"]
@@ -20,26 +21,6 @@ TRANSFORMED: tuple[Column, ...] = COLUMNS[1:]
 """The columns whose pictures were rotated or flipped."""
 CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
 TOOL_MODES: tuple[ToolMode, ...] = get_args(ToolMode)
-
-_Z_95 = 1.959963984540054
-"""97.5 % quantile of the normal distribution: two-sided 95 %."""
-
-
-def wilson(correct: float, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of `correct` out of `n`, in [0, 1].
-
-    Unlike the textbook interval it stays inside [0, 1] and keeps a width at 0 % and 100 %. With scores between 0 and 1,
-    or means over several tries of an item, `correct` is their sum and `n` the number of items; the interval is then
-    wide enough and rather too wide, because no such score varies more than a coin of the same mean.
-    """
-    if not 0 <= correct <= n or n == 0:
-        raise ValueError(f"{correct} right out of {n} is not a share")
-    share, z2 = correct / n, _Z_95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    low = 0.0 if correct == 0 else max(0.0, centre - half)
-    high = 1.0 if correct == n else min(1.0, centre + half)
-    return low, high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from codevision_ext.chat import Endpoint
-from codevision_ext.code_tool import ToolSettings
 from codevision_ext.config import Settings, read_settings
+from codevision_ext.engines.endpoint import Endpoint
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.command import Work, judge_used, versions
 from codevision_ext.evaluate.run import Rules
 from codevision_ext.evaluate.suites import SUITES, suite_named, suite_of
 from codevision_ext.evaluate.suites.base import Suite, held_out, read_suite
 from codevision_ext.evaluate.summary import ModelUsed, Setup
-from codevision_ext.ops import CORE_OPS
+from codevision_ext.sandbox.settings import ToolSettings
+from codevision_ext.task.image_ops import CORE_OPS
 from codevision_ext.types import Frame
 
 TURNS: Final = 12
@@ -28,7 +28,7 @@ CONVERTED: Final = "codevision-rl"
 
 
 class DataReader(Protocol):
-    """`data_prep.benchmark`, which the package doesn't import."""
+    """`data_prep.eval_items`, which the package doesn't import."""
 
     def read(self, path: Path, schema: str | None = None, pictures: Path | None = None) -> Iterator[dict[str, Any]]: ...
 

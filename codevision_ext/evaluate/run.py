@@ -13,16 +13,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codevision_ext.code_tool import CodeTool, ToolSettings
 from codevision_ext.config import Settings, system_prompt
-from codevision_ext.episode import EpisodeLimits
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
-from codevision_ext.files import write_whole
-from codevision_ext.records import Record, RecordWriter, decode, encode
-from codevision_ext.rollout import Codec, Policy, Trajectory, play
-from codevision_ext.rows import check_columns, read_prompt, split_prompt
-from codevision_ext.scoring import Item, Marked, numbers, read_item, score, with_pictures
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.records import Record, RecordWriter, decode, encode
+from codevision_ext.monitor.rollout_metrics import numbers
+from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.loop import Codec, Policy, Trajectory, play
+from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.sandbox.settings import ToolSettings
+from codevision_ext.scoring import Marked, score, with_pictures
+from codevision_ext.task.item import Item, read_item
+from codevision_ext.task.rows import check_columns, read_prompt, split_prompt
 
 logger = logging.getLogger(__name__)
 

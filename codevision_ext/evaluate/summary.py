@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from codevision_ext.codec import Codec
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import Score, ToolMode
 from codevision_ext.evaluate.statistics import Difference, paired, pass_at
 from codevision_ext.evaluate.suites.base import Suite
-from codevision_ext.files import write_whole
-from codevision_ext.records import Record
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.records import Record
 from codevision_ext.rewards.terms import faithful_crop
 
 FORMAT: Literal["codevision-eval-1"] = "codevision-eval-1"

@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from codevision_ext.answers import check
-from codevision_ext.codec import Codec
 from codevision_ext.errors import InputError, JudgeError
+from codevision_ext.io.json_codec import Codec
 from codevision_ext.judge.client import Judge
 from codevision_ext.judge.prompts import Query
+from codevision_ext.task.answers import check
 from codevision_ext.types import Verdict
 
 LEVEL: Final = 0.95

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from codevision_ext.errors import InputError
-from codevision_ext.files import write_whole
+from codevision_ext.io.atomic_files import write_whole
 
 logger = logging.getLogger(__name__)
 

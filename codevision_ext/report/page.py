@@ -28,11 +28,11 @@ from codevision_ext.evaluate.metrics import (
     ToolMode,
     read_results,
 )
-from codevision_ext.files import write_whole
-from codevision_ext.health import findings
-from codevision_ext.records import Record
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.records import Record
+from codevision_ext.monitor.signals import findings
 from codevision_ext.report import curves, sources
-from codevision_ext.report.pictures import Album, forget_others
+from codevision_ext.report.images import Album, forget_others
 from codevision_ext.report.sources import MODES, NAMES, Source
 from codevision_ext.report.suites import SuiteRow, read_suites
 from codevision_ext.report.trajectories import KINDS, view

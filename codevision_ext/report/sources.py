@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 from codevision_ext.evaluate.metrics import CHECKPOINTS, TOOL_MODES, Checkpoint, Score, ToolMode
-from codevision_ext.records import Record, read_spread
+from codevision_ext.io.records import Record, read_spread
 from codevision_ext.report.trajectories import why_suspicious
 
 _FOLDERS = ("eval", "rollouts", "records")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, map_box, map_size
-from codevision_ext.ops import CROP, required
-from codevision_ext.records import Record
+from codevision_ext.io.records import Record
+from codevision_ext.task.image_ops import CROP, required
 from codevision_ext.types import Box, Orientation
 
 KINDS = {

@@ -14,9 +14,9 @@ from math import fsum
 
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, iou, map_box, map_size
-from codevision_ext.ops import CORE_OPS, CROP, required
 from codevision_ext.rewards.settings import CuriositySettings
 from codevision_ext.rewards.similarity import area, containment
+from codevision_ext.task.image_ops import CORE_OPS, CROP, required
 from codevision_ext.types import Box, Orientation, Rollout, Step, Task
 
 Predicate = Callable[[Rollout], bool]

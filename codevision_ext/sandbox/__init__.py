@@ -1,4 +1,4 @@
-"""Where model-written code runs: a forked, locked-down child per call, bounded in time and memory (see `worker.py`)."""
+"""Where model-written code runs: a forked, locked-down child per call, bounded in time and memory (see `zygote.py`)."""
 
 from codevision_ext.sandbox.pool import Sandbox
 from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult, Isolation, Limits

@@ -62,7 +62,7 @@ except MemoryError:
     os._exit(wire.EXIT_NO_MEMORY)
 os._exit(0)
 """
-_CARRIED = ("wire", "pixels", "coordinates", "snippet", "warm")
+_CARRIED = ("wire", "pixels", "coordinates", "child", "preload")
 """Modules of this package that the program takes along, in the order of their imports."""
 
 

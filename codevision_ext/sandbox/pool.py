@@ -59,7 +59,7 @@ import sys, types
 for name, path in ("codevision_ext", ""), ("codevision_ext.sandbox", sys.argv.pop(1)):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
-from codevision_ext.sandbox.worker import main
+from codevision_ext.sandbox.zygote import main
 main()
 """
 """Imports the worker without running the `__init__` modules above it, which load this process's side."""

@@ -1,7 +1,7 @@
 """How a request and a result look: the values the caller sees, and their bytes in the memfds (the parent's side).
 
 Nothing that comes back is trusted: a result is read after the child is dead, its header is checked against the limits
-before a pixel is touched, and nothing is ever unpickled. `wire.py` holds the structs, `snippet.py` the child's side.
+before a pixel is touched, and nothing is ever unpickled. `wire.py` holds the structs, `child.py` the child's side.
 """
 
 import ctypes

@@ -30,13 +30,15 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from codevision_ext.config import Settings, read_settings, system_prompt
-from codevision_ext.episode import Episode, EpisodeLimits
 from codevision_ext.errors import EngineError, InfraError
-from codevision_ext.records import RecordWriter
-from codevision_ext.rollout import Sample, play
-from codevision_ext.rows import split_prompt
-from codevision_ext.scoring import group_numbers, read_item, score, with_pictures
-from codevision_ext.verl_adapter.codec import QwenCodec
+from codevision_ext.io.records import RecordWriter
+from codevision_ext.models.renderer import QwenCodec
+from codevision_ext.monitor.rollout_metrics import group_numbers
+from codevision_ext.rollout.loop import Sample, play
+from codevision_ext.rollout.token_buffer import Episode, EpisodeLimits
+from codevision_ext.scoring import score, with_pictures
+from codevision_ext.task.item import read_item
+from codevision_ext.task.rows import split_prompt
 from codevision_ext.verl_adapter.tool import CodeImageTool
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,9 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from codevision_ext.config import read_settings
 from codevision_ext.errors import InputError
-from codevision_ext.scoring import numbers, read_item, score
+from codevision_ext.monitor.rollout_metrics import numbers
+from codevision_ext.scoring import score
+from codevision_ext.task.item import read_item
 
 
 @register("codevision")

@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from codevision_ext.errors import InputError
-from codevision_ext.rows import check_columns, read_prompt
-from codevision_ext.scoring import read_item
+from codevision_ext.task.item import read_item
+from codevision_ext.task.rows import check_columns, read_prompt
 
 
 class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]

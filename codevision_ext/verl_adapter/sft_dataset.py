@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from codevision_ext.errors import InputError
-from codevision_ext.verl_adapter.codec import QwenCodec
+from codevision_ext.models.renderer import QwenCodec
 
 COLUMNS = ("messages", "images", "tools")
 

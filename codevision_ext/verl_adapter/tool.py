@@ -5,9 +5,11 @@ from typing import Any
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
-from codevision_ext.code_tool import TOOL_SCHEMA, CodeTool, PictureDesk, read_tool_settings
-from codevision_ext.parsing import TOOL_NAME, read_call
-from codevision_ext.verl_adapter.sandbox_pool import open_sandbox
+from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool
+from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.parsing import TOOL_NAME, read_call
+from codevision_ext.sandbox.ray_pool import open_sandbox
+from codevision_ext.sandbox.settings import read_tool_settings
 
 
 class CodeImageTool(BaseTool):

@@ -21,9 +21,10 @@ from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 
 from codevision_ext.config import Settings, read_settings
 from codevision_ext.errors import CollapseError, InfraError, InputError
-from codevision_ext.health import WATCHED, Finding, new_findings, summarise
+from codevision_ext.monitor.rollout_metrics import summarise
+from codevision_ext.monitor.signals import WATCHED, Finding, new_findings
 from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
-from codevision_ext.rewards.composite import Rubric
+from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.verl_adapter import trajectory_log
 
 logger = logging.getLogger(__name__)

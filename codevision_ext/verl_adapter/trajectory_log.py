@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from codevision_ext.config import Settings
 from codevision_ext.errors import InputError
-from codevision_ext.records import Record, read_last
-from codevision_ext.report.strip import spread, strip, transcript
+from codevision_ext.io.records import Record, read_last
+from codevision_ext.report.filmstrip import spread, strip, transcript
 
 logger = logging.getLogger(__name__)
 

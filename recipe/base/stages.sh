@@ -14,7 +14,7 @@ sft_pixels=262144 rl_pixels=${rl_pixels:-$((8192 * 28 * 28))} # of the largest p
 
 source "$recipe/../base/checkpoints.sh"
 with_pixels() { # CHECKPOINT PIXELS NAME: OUT/NAME becomes the checkpoint with that largest picture; links, no copy
-  python -m codevision_ext.verl_adapter.picture_budget "$1" "$OUT/$3" "$2"
+  python -m codevision_ext.models.max_pixels "$1" "$OUT/$3" "$2"
 }
 sft() { # CHECKPOINT [settings]: goes on from what is in OUT/sft
   local nodes=(--standalone)

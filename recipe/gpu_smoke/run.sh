@@ -33,4 +33,4 @@ for family in qwen2_5_vl qwen3_vl; do
   kill "$watch"
   trap - EXIT
 done
-exec python -m codevision_ext.verl_adapter.step_costs "$rollout" "$OUT/qwen2_5_vl" "$OUT/qwen3_vl"
+exec python "$(dirname "${BASH_SOURCE[0]}")/../../benchmarks/step_costs.py" "$rollout" "$OUT/qwen2_5_vl" "$OUT/qwen3_vl"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from codevision_ext.demo import STAGES, stage_keys
 from codevision_ext.errors import InputError
-from codevision_ext.verl_adapter.check_recipe import load, unknown
+from codevision_ext.experiments.demo import STAGES, stage_keys
+from codevision_ext.preflight.recipe import load, unknown
 
 DEMO = Path(__file__).parents[2] / "recipe" / "demo"
 
@@ -80,7 +80,7 @@ def test_a_setting_of_the_plugin_that_nobody_reads_is_refused_and_the_known_ones
 
 
 def test_the_check_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "codevision_ext.verl_adapter.check_recipe", str(tmp_path)]
+    words = [sys.executable, "-m", "codevision_ext.preflight.recipe", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"codevision: {tmp_path / 'grpo.yaml'}: no such file"
@@ -88,7 +88,7 @@ def test_the_check_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
 
 def test_a_tool_config_with_a_setting_that_nobody_reads_is_refused_before_the_first_stage(recipe: Path) -> None:
     append(recipe / "tool.yaml", "      wal_s: 3\n")
-    words = [sys.executable, "-m", "codevision_ext.verl_adapter.check_recipe", str(recipe)]
+    words = [sys.executable, "-m", "codevision_ext.preflight.recipe", str(recipe)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, "wal_s" in done.stderr.splitlines()[-1]) == (2, True), done.stderr
 

@@ -19,8 +19,8 @@ from PIL import Image
 from pydantic import BaseModel
 
 from codevision_ext.config import Settings
-from codevision_ext.rewards.composite import ALIASES, PRESETS
-from codevision_ext.verl_adapter import check_recipe
+from codevision_ext.preflight import recipe as check_recipe
+from codevision_ext.rewards.rubric import ALIASES, PRESETS
 from data_prep import __main__ as data_prep
 
 ROOT = Path(__file__).parents[2]

@@ -32,5 +32,5 @@ def test_importing_the_package_brings_in_no_trainer_library() -> None:
 
 
 def test_importing_every_module_outside_the_adapter_brings_in_no_trainer_library() -> None:
-    assert "codevision_ext.rewards.composite" in OUTSIDE
+    assert "codevision_ext.rewards.rubric" in OUTSIDE
     assert brought_in(*OUTSIDE) == []

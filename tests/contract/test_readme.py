@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from codevision_ext import cli
-from codevision_ext.demo import STAGES
+from codevision_ext.cli import app as cli
 from codevision_ext.evaluate.suites import SUITES
+from codevision_ext.experiments.demo import STAGES
 from data_prep import __main__ as data_prep
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from codevision_ext.errors import InputError
-from codevision_ext.verl_adapter import check_recipe
-from codevision_ext.verl_adapter.recipe import read_rules, read_tool_config
+from codevision_ext.evaluate.recipe_rules import read_rules
+from codevision_ext.preflight import recipe as check_recipe
+from codevision_ext.verl_config import read_tool_config
 
 RECIPES = Path(__file__).parents[2] / "recipe"
 TRAINED = ("qwen2_5_vl_7b", "qwen3_vl_8b", "qwen3_vl_32b", "lora_80gb")

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from codevision_ext.code_tool import CodeTool
+from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
-from data_prep.glyphs import Mix, draw_rows
-from data_prep.schema import Row, Trajectory
-from data_prep.trajectories import draw_trajectories
+from data_prep.demonstrations.scripted import draw_trajectories
+from data_prep.formats.schema import Row, Trajectory
+from data_prep.tasks.reading.glyphs import Mix, draw_rows
 
 MIX = Mix(seed=7, crop_share=0.4)
 COUNT = 96

@@ -25,7 +25,7 @@ from codevision_ext.evaluate.summary import (
     summarise,
     write_evaluation,
 )
-from codevision_ext.records import Record, RecordWriter
+from codevision_ext.io.records import Record, RecordWriter
 from codevision_ext.types import Observed, Task
 
 ITEMS = 60

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codevision_ext.evaluate.metrics import Score, wilson
-from codevision_ext.evaluate.statistics import holm, paired, pass_at
+from codevision_ext.evaluate.metrics import Score
+from codevision_ext.evaluate.statistics import holm, paired, pass_at, wilson
 
 SCORES = st.dictionaries(st.integers(0, 20), st.floats(0, 1), min_size=1, max_size=8)
 

@@ -10,16 +10,16 @@ from judge_server import Reply, Request, fails, says, serve, verdict
 from PIL import Image
 from sets import SETS, coded, rl_row, scene, write_parquet
 
+from codevision_ext.cli.eval import Asked, measure_model
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.options import read_work
 from codevision_ext.evaluate.run import Case
 from codevision_ext.evaluate.suites import SUITES, chartqapro, docvqa
 from codevision_ext.evaluate.suites.base import read_suite
 from codevision_ext.evaluate.summary import columns_of
-from codevision_ext.measure import Asked, measure_model
-from codevision_ext.records import Record
+from codevision_ext.io.records import Record
 from codevision_ext.types import Observed, Task
-from data_prep import benchmark
+from data_prep import eval_items
 
 THINK = "<think>a</think>"
 
@@ -38,11 +38,11 @@ THINK = "<think>a</think>"
     ],
 )
 def test_a_published_file_tells_its_suite(tmp_path: Path, published: str, suite: str, columns: list[str]) -> None:
-    [work] = read_work([str(SETS[published](tmp_path))], benchmark)
+    [work] = read_work([str(SETS[published](tmp_path))], eval_items)
     assert (work.suite.name, len(work.cases)) == (suite, 2)
     assert sorted({case.item.column for case in work.cases}) == columns
     assert len({case.name for case in work.cases}) == 2
-    [named] = read_work([f"{suite}={SETS[published](tmp_path)}"], benchmark)
+    [named] = read_work([f"{suite}={SETS[published](tmp_path)}"], eval_items)
     assert named.sha256() == work.sha256()
 
 
@@ -60,8 +60,8 @@ def points(name: str, answer: str, references: list[str], question: str = "?", *
 
 def answered(answer: str) -> Any:
     """A trajectory with this answer, as far as a rule on the text reads it."""
-    from codevision_ext.episode import Episode, EpisodeLimits  # noqa: PLC0415
-    from codevision_ext.rollout import Message, Trajectory  # noqa: PLC0415
+    from codevision_ext.rollout.loop import Message, Trajectory  # noqa: PLC0415
+    from codevision_ext.rollout.token_buffer import Episode, EpisodeLimits  # noqa: PLC0415
     from codevision_ext.types import EndReason  # noqa: PLC0415
 
     episode = Episode(prompt_ids=[], limits=EpisodeLimits(response_tokens=9, assistant_turns=1))
@@ -184,19 +184,19 @@ def test_corruptions_count_by_severity_too() -> None:
 def test_rows_that_name_columns_tell_their_suite(tmp_path: Path, columns: list[str], suite: str) -> None:
     op = {"rot90": "rotate_90", "flip_v": "flip_vertical"}
     rows = [rl_row(at, [op[c]] if c in op else None, column=c) for at, c in enumerate(columns)]
-    [work] = read_work([str(write_parquet(tmp_path / "a.parquet", rows))], benchmark)
+    [work] = read_work([str(write_parquet(tmp_path / "a.parquet", rows))], eval_items)
     assert (work.suite.name, [case.item.column for case in work.cases]) == (suite, columns)
 
 
 def test_a_column_that_nobody_fills_and_a_row_that_can_not_be_used_are_named(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", [rl_row(0, ["rotate_90"], column="rot90")])
     with pytest.raises(InputError, match="suite transformed: no item of column source"):
-        read_work([f"transformed={path}"], benchmark)
+        read_work([f"transformed={path}"], eval_items)
     with pytest.raises(InputError, match=r"docvqa\.parquet: column answer is missing, hrbench has it"):
-        read_work([f"hrbench={SETS['DocVQA'](tmp_path)}"], benchmark)
+        read_work([f"hrbench={SETS['DocVQA'](tmp_path)}"], eval_items)
     rows = [rl_row(0, None), rl_row(1, None) | {"images": [{"bytes": b"x", "path": None}]}]
     with pytest.raises(InputError, match=r"b\.parquet, row 1: images"):
-        read_work([str(write_parquet(tmp_path / "b.parquet", rows))], benchmark)
+        read_work([str(write_parquet(tmp_path / "b.parquet", rows))], eval_items)
 
 
 def vtbench(path: Path) -> Path:
@@ -251,11 +251,11 @@ def test_vtbench_shows_the_judge_three_pictures_and_divides_by_all_items(tmp_pat
 
 def test_a_reference_picture_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"vtbench\.parquet, row 0: annotation_perception: neither bytes nor a path"):
-        read_work([str(SETS["VTBench"](tmp_path))], benchmark)
+        read_work([str(SETS["VTBench"](tmp_path))], eval_items)
 
 
 def test_reasoning_has_five_turns_and_a_drawing_as_many_as_there_are(tmp_path: Path) -> None:
-    [work] = read_work([str(vtbench(tmp_path / "vtbench.parquet"))], benchmark)
+    [work] = read_work([str(vtbench(tmp_path / "vtbench.parquet"))], eval_items)
     turns: dict[str | None, int | None] = {case.item.column: case.turns for case in _cases(work.cases)}
     assert turns == {"reasoning": 5, "perception": None, "instruction": None}
 

@@ -7,9 +7,9 @@ import pytest
 from gallery_colours import BLIND, KNOWN, Truth, carried_out, shown, verdict
 from PIL import Image
 
-from codevision_ext.ops import OPTIONAL_OPS
 from codevision_ext.sandbox.provenance.colours import colour_ops
 from codevision_ext.sandbox.provenance.tone_curves import VISIBLE
+from codevision_ext.task.image_ops import OPTIONAL_OPS
 
 Gallery = dict[str, tuple[Truth, str]]
 

@@ -7,10 +7,10 @@ import pytest
 from fusion_server import bare, sandboxed, serving
 from scenes import noise
 
-from codevision_ext.code_tool import open_local_or_http, read_tool_settings
 from codevision_ext.errors import InputError, SandboxError
 from codevision_ext.sandbox import ExecRequest, Isolation, Limits, Sandbox, conformance
 from codevision_ext.sandbox.http import HttpSandbox
+from codevision_ext.sandbox.settings import open_local_or_http, read_tool_settings
 from codevision_ext.types import ExecStatus
 
 TURN = ExecRequest(code="image = image.rotate(90, expand=True)", images=(noise(12, 8),))

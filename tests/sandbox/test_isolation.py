@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from scenes import Run, noise
 
-from codevision_ext.code_tool import CodeTool, PictureDesk, ToolSettings, read_tool_settings
 from codevision_ext.errors import InputError
+from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.image_history import PictureDesk
 from codevision_ext.sandbox import EarlierCall, ExecRequest, Isolation, Sandbox
 from codevision_ext.sandbox.lockdown import CHILD_CALLS, PRIMITIVES, ZYGOTE_CALLS, primitives, shared_or_executable
+from codevision_ext.sandbox.settings import ToolSettings, read_tool_settings
 from codevision_ext.types import ExecStatus, ToolCall
 
 POORER = """

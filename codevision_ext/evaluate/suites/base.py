@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.run import Case, Mark
-from codevision_ext.ops import required
-from codevision_ext.records import Record
-from codevision_ext.rollout import Trajectory
-from codevision_ext.rows import read_prompt
-from codevision_ext.scoring import Item, Marked, answer_of, read_item
+from codevision_ext.io.records import Record
+from codevision_ext.rollout.loop import Trajectory
+from codevision_ext.scoring import Marked, answer_of
+from codevision_ext.task.image_ops import required
+from codevision_ext.task.item import Item, read_item
+from codevision_ext.task.rows import read_prompt
 
 Row = Mapping[str, Any]
 """A row of the CodeVision-RL schema."""
@@ -73,7 +74,7 @@ def read_suite(suite: Suite, found: Iterable[Mapping[str, Any]], limit: int | No
 
     Args:
         suite: Whose columns and rules hold.
-        found: What `data_prep.benchmark` reads: `row`, `raw`, `where` and perhaps `reference` of each item.
+        found: What `data_prep.eval_items` reads: `row`, `raw`, `where` and perhaps `reference` of each item.
         limit: None: all of them.
 
     Raises:

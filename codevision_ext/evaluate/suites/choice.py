@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-from codevision_ext.answers import check
 from codevision_ext.evaluate.run import Case
 from codevision_ext.evaluate.suites.base import Row, Suite, rule
+from codevision_ext.task.answers import check
 
 _CHOICE: Final = re.compile(r"^\s*\(?([A-H])[.):]\s*(.+?)\s*$", re.MULTILINE)
 

@@ -2,7 +2,7 @@
 
 from codevision_ext.evaluate.metrics import TRANSFORMED
 from codevision_ext.evaluate.suites.base import Row, Suite
-from codevision_ext.ops import CROP, read_applied
+from codevision_ext.task.image_ops import CROP, read_applied
 
 _COLUMN_OF = dict(
     zip(("rotate_90", "rotate_180", "rotate_270", "flip_horizontal", "flip_vertical"), TRANSFORMED, strict=True)

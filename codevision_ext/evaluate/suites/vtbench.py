@@ -10,14 +10,15 @@ from typing import Final
 
 from PIL import Image
 
-from codevision_ext.chat import data_url
 from codevision_ext.config import Settings
+from codevision_ext.engines.endpoint import data_url
 from codevision_ext.errors import JudgeError
 from codevision_ext.evaluate.run import Case, Mark
 from codevision_ext.evaluate.suites.base import Row, Suite
 from codevision_ext.judge.prompts import Query
-from codevision_ext.rollout import Trajectory
-from codevision_ext.scoring import Marked, shared_judge
+from codevision_ext.judge.shared import shared_judge
+from codevision_ext.rollout.loop import Trajectory
+from codevision_ext.scoring import Marked
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,73 @@
+"""What did the steps of short runs cost? `python benchmarks/step_costs.py ENGINE FOLDER...` says it in one JSON object.
+
+A FOLDER holds `metrics.jsonl` of verl's file logger and `gpu_mib`, the whole GPU's memory in use, MiB, one look a line.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codevision_ext.errors import CodeVisionError, InputError
+
+PACKAGES = ("codevision_ext", "verl", "torch", "transformers", "ray")
+
+
+def step_costs(folder: Path) -> dict[str, Any]:
+    """`step_s` (seconds, by step), `trainer_peak_gib` and `gpu_peak_gib` (trainer and engine together) of one run.
+
+    Raises:
+        InputError: a file is missing or holds no step; names it.
+    """
+    metrics, memory = folder / "metrics.jsonl", folder / "gpu_mib"
+    try:
+        steps = [json.loads(line)["data"] for line in metrics.read_text().splitlines()]
+        looks = [int(line) for line in memory.read_text().splitlines()]
+    except OSError as error:
+        raise InputError(f"{error.filename}: can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{folder}: metrics.jsonl or gpu_mib has a line that isn't one: {error}") from error
+    steps = [step for step in steps if "timing_s/step" in step]
+    if not steps or not looks:
+        raise InputError(f"{metrics if not steps else memory}: nothing was logged")
+    return {
+        "step_s": [round(step["timing_s/step"], 2) for step in steps],
+        "generation_s": [round(step["timing_s/gen"], 2) for step in steps],
+        "trainer_peak_gib": round(max(step["actor/perf/max_memory_allocated_gb"] for step in steps), 2),
+        "gpu_peak_gib": round(max(looks) / 1024, 2),
+    }
+
+
+def report(engine: str, folders: list[Path]) -> dict[str, Any]:
+    """The costs of all runs, by folder name, with when and on what they were measured.
+
+    Raises:
+        InputError: as `step_costs`.
+    """
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+        "engine": engine,
+        "versions": {package: version(package) for package in (*PACKAGES, engine)},
+        "runs": {folder.name: step_costs(folder) for folder in folders},
+    }
+
+
+def main() -> None:
+    """Runs the command; bad input is one sentence on stderr and exit code 2."""
+    try:
+        if len(sys.argv) < 3:
+            raise InputError("step_costs wants ENGINE FOLDER...")
+        found = report(sys.argv[1], [Path(folder) for folder in sys.argv[2:]])
+    except CodeVisionError as error:
+        sys.stderr.write(f"codevision: {error}\n")
+        sys.exit(2)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

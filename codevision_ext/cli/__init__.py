@@ -1,0 +1,5 @@
+"""The `codevision` command."""
+
+from codevision_ext.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""Runs the `codevision` command: `python -m codevision_ext.cli`."""
+
+from codevision_ext.cli import main
+
+main()

@@ -1,0 +1,98 @@
+"""What does transformers itself sample? `generate()`, a rollout at a time, for other engines to match."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from codevision_ext.errors import EngineError, InputError
+from codevision_ext.models.checkpoint import codec_of
+from codevision_ext.rollout.loop import Policy, Sample
+
+
+class Reference:
+    """What was loaded last, behind `generate()`: in float32 on the CPU, in its own type on CUDA; slow, and sure.
+
+    A rollout's seed decides what is sampled. Use it as a context manager.
+
+    Args:
+        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and picture settings.
+        context: Tokens of a prompt and its response together, at most.
+
+    Raises:
+        InputError: the folder isn't a checkpoint.
+    """
+
+    def __init__(self, checkpoint: Path, *, context: int) -> None:
+        self.codec = codec_of(checkpoint)
+        self._context = context
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._thread = ThreadPoolExecutor(1, "generate")
+
+    def __enter__(self) -> "Reference":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    async def load(self, checkpoint: Path) -> None:
+        """Takes the model of `checkpoint`, before the first rollout or in place of the present one.
+
+        Raises:
+            InputError: the folder isn't a checkpoint.
+        """
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(
+                checkpoint, local_files_only=True, dtype="auto" if self._device == "cuda" else torch.float32
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"{checkpoint}: not a checkpoint: {str(error).splitlines()[0]}") from error
+        self._model = model.to(self._device).eval()
+
+    def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
+        """The model as one rollout sees it; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""
+
+        async def sample(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:
+            work = partial(self._sample, ids, pictures, max_tokens, seed, temperature)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+        return sample
+
+    @torch.inference_mode()
+    def _sample(
+        self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int, seed: int, temperature: float
+    ) -> Sample:
+        room = self._context - len(ids)
+        if room < 1:
+            raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
+        prompt = torch.tensor([ids], device=self._device)
+        features = {name: tensor.to(self._device) for name, tensor in self.codec.features(pictures).items()}
+        choice: dict[str, Any] = {"do_sample": False}
+        if temperature:
+            choice = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        with torch.random.fork_rng():
+            torch.manual_seed((seed + len(ids)) % 2**63)  # each turn draws anew
+            output = self._model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                mm_token_type_ids=(prompt == self.codec.image_id).long(),
+                **features,
+                **choice,
+                max_new_tokens=min(max_tokens, room),
+                suppress_tokens=list(self.codec.banned_ids),
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
+        sampled = output.sequences[0, len(ids) :]
+        logits = torch.stack([step[0] for step in output.logits]).float()
+        logits[:, list(self.codec.banned_ids)] = -torch.inf  # before they were suppressed
+        own = torch.log_softmax(logits / (temperature or 1.0), dim=-1).gather(1, sampled[:, None])[:, 0]
+        ends = self._model.generation_config.eos_token_id
+        finished = int(sampled[-1]) in (ends if isinstance(ends, list) else [ends])
+        return Sample(ids=sampled.tolist(), log_probs=own.tolist(), finished=finished)

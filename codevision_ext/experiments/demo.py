@@ -1,0 +1,461 @@
+"""What does `codevision demo` do? Run the stages of a recipe's run.sh in turn, and go on where it was stopped.
+
+    OUT/stages/NAME.json   the settings that a stage was run with, what it cost, and whether its output is whole
+    OUT/logs/NAME.log      what the stage's command said
+    OUT/results.json       what the run gave, with what it cost
+
+A finished stage is skipped while its settings, and those of all stages before it, are the same; else it and what
+comes after it are made anew. A stage that was stopped in the middle is run again; verl resumes its trainings itself.
+Code isn't among the settings: after changing the package, choose a new folder.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from codevision_ext.errors import InfraError, InputError
+from codevision_ext.evaluate.metrics import read_results, write_results
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.processes import Command, available_bytes, end_marked
+from codevision_ext.io.progress import Stages
+from codevision_ext.report.curves import read_metrics
+
+MEMORY_GB = 9.0
+"""Free memory that the demo wants before it starts, 10^9 bytes."""
+DISK_GB = 2.0
+MARK = "CODEVISION_DEMO"
+"""Environment variable of every process of a run: its folder."""
+_POLL_S, _MEMORY_S, _SAVE_S = 0.1, 5.0, 10.0
+"""Between two looks at the command, at its memory (which takes a tenth of a second), and two notes of its cost."""
+_TAIL_BYTES = 65_536
+"""Of a log: enough to find the last step and the last error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One branch of run.sh."""
+
+    name: str
+    makes: tuple[str, ...]
+    """Files and folders in OUT that only this stage writes."""
+    reads: tuple[str, ...] = ()
+    """Files of the recipe that hold its settings, beside its branch of run.sh."""
+    resumes: bool = False
+    """Its command goes on by itself from what it finds in OUT; otherwise that is removed first."""
+    metrics: str = ""
+    """JSON lines that the command writes step by step, in OUT."""
+    note: tuple[str, str] = ("", "")
+    """Name of a number in `metrics` to show, and how."""
+    most: float = math.inf
+    """What that number may be in the end; with more, nothing was learned and what comes after makes no sense."""
+
+
+_LOSS = ("train/loss", "loss {:.2f}")
+STAGES = (
+    Stage(name="data", makes=("data",)),
+    Stage(name="model", makes=("model",)),
+    Stage(
+        name="letters", makes=("letters",), reads=("sft.yaml",), resumes=True, metrics="logs/letters.jsonl", note=_LOSS
+    ),
+    Stage(
+        name="read",
+        makes=("read",),
+        reads=("sft.yaml",),
+        resumes=True,
+        metrics="logs/read.jsonl",
+        note=_LOSS,
+        most=0.06,  # a model that reads has 0.00 to 0.02, one that writes without looking 0.2
+    ),
+    Stage(name="sft", makes=("sft",), reads=("sft.yaml",), resumes=True, metrics="logs/sft.jsonl", note=_LOSS),
+    Stage(
+        name="grpo",
+        makes=("grpo", "rollouts", "tensorboard", "metrics.jsonl", "metrics_earlier.jsonl"),
+        reads=("grpo.yaml", "tool.yaml", "device/cpu.yaml"),
+        resumes=True,
+        metrics="metrics.jsonl",
+        note=("rollout/accuracy", "accuracy {:.0%}"),
+    ),
+    Stage(name="eval", makes=("eval", "results.json")),
+    Stage(name="report", makes=("report.html",)),
+)
+"""In the order in which they run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What is known of a stage that was begun."""
+
+    key: str
+    """Hash of its settings and of all before it."""
+    done: bool = False
+    """Its output is whole."""
+    seconds: float = 0.0
+    """That it ran, over all attempts."""
+    peak_gb: float = 0.0
+    """Most memory of its process tree (the sum of PSS, so a shared page counts once), 10^9 bytes."""
+
+
+Check = Callable[[Path, Path, Path], None]
+"""Of the run's folder, the recipe and a folder for temporary files; raises InputError."""
+_NOTES: Codec[Note] = Codec(Note)
+
+
+def run_demo(
+    out: Path, *, recipe: Path, seed: int = 0, until: str = STAGES[-1].name, check: Check | None = None
+) -> Path:
+    """Runs every stage up to `until` that isn't done yet, and gives the folder.
+
+    `check` looks for what would end the run later; None is `preflight`.
+
+    Raises:
+        InputError: something is missing or wrong that can be seen before the first stage; nothing was run.
+        InfraError: a stage failed; the message quotes the last error in its log and names the file.
+        KeyboardInterrupt: no process is left behind; the same call goes on later.
+    """
+    names = [stage.name for stage in STAGES]
+    if until not in names:
+        raise InputError(f"--until {until}: no such stage; there are {', '.join(names)}")
+    stages = STAGES[: names.index(until) + 1]
+    keys = stage_keys(recipe, seed)
+    out = out.resolve()  # by one name: what a killed run left is found by it
+    with claimed(out):
+        pending = [stage for stage in stages if not _finished(out, stage, keys)]
+        with Stages(["check", *(stage.name for stage in stages)]) as shown, private_tmp(out) as tmp:
+            if pending:
+                shown.start("check")
+                (check or preflight)(out, recipe, tmp)
+                shown.done()
+            else:
+                shown.skip("check", "nothing to do")
+            _forget_changed(out, keys)
+            for stage in stages:
+                if stage not in pending:
+                    shown.skip(stage.name, "done before")
+                    continue
+                shown.start(stage.name)
+                if stage.name == "report":
+                    _add_costs(out, seed)
+                _run(stage, out, recipe, seed, keys[stage.name], tmp, shown)
+                shown.done()
+    return out
+
+
+def stage_keys(recipe: Path, seed: int) -> dict[str, str]:
+    """A hash a stage: of its branch of run.sh, what all branches share, its settings, the seed, and the stages before.
+
+    Raises:
+        InputError: a file is missing or has no such branch.
+    """
+    script = _text(recipe / "run.sh")
+    shared, _, branches = script.partition("\ncase ")
+    key, keys = hashlib.sha256(f"{seed}\n{shared}".encode()), {}
+    for stage in STAGES:
+        branch = re.search(rf"^  {stage.name}\).*?^    ;;", branches, re.MULTILINE | re.DOTALL)
+        if branch is None:
+            raise InputError(f"{recipe / 'run.sh'}: has no branch for the stage {stage.name}")
+        for part in (branch[0], *(_text(recipe / name) for name in stage.reads)):
+            key.update(f"{len(part)}\n{part}".encode())
+        keys[stage.name] = key.hexdigest()[:16]
+    return keys
+
+
+def preflight(out: Path, recipe: Path, tmp: Path) -> None:
+    """Looks for what would end the run later.
+
+    Raises:
+        InputError: what is wrong and what to do.
+    """
+    for package in ("verl", "ray", "torch", "sglang", "transformers"):
+        try:
+            version(package)
+        except PackageNotFoundError:
+            raise InputError(f"{package} isn't installed; `make install` installs everything the demo needs") from None
+    free = available_bytes() / 1e9
+    if free < MEMORY_GB:
+        raise InputError(f"{free:.1f} GB of memory are free, the demo needs {MEMORY_GB:.0f}; end other programs first")
+    free = shutil.disk_usage(out).free / 1e9
+    if free < DISK_GB:
+        raise InputError(f"{out}: {free:.1f} GB are free on this disk, the demo needs {DISK_GB:.0f}")
+    words = [sys.executable, "-m", "codevision_ext.preflight.recipe", str(recipe)]
+    checked = subprocess.run(words, capture_output=True, text=True, check=False, env=environment(out, 0, tmp))
+    if checked.returncode:
+        raise InputError(last_error(checked.stderr) or f"{recipe}: its settings can't be read")
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """The folder of a run, for this process alone.
+
+    Raises:
+        InputError: it can't be made, holds something that is no run, or another run is working in it.
+    """
+    notes = out / "stages"
+    try:
+        if out.is_dir() and any(out.iterdir()) and not notes.is_dir():
+            raise InputError(f"{out}: holds something that is no demo run; choose another folder")
+        notes.mkdir(parents=True, exist_ok=True)
+        (out / "logs").mkdir(exist_ok=True)
+        lock = (notes / "lock").open("w")
+    except OSError as error:
+        raise InputError(f"{out}: can't be used: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{out}: another run is working in this folder") from None
+        end_marked(MARK, str(out))  # what a run left that was killed outright; the lock says that no other is alive
+        yield
+
+
+def last_error(log: str) -> str:
+    """The last line of a log that says what went wrong, ours before Python's before Ray's; empty when there is none."""
+    lines = [_PREFIX.sub("", line).strip() for line in _COLOUR.sub("", log).splitlines()]
+    for pattern in (_OURS, _ANY, _RAYS):
+        for line in reversed(lines):
+            if found := pattern.search(line):
+                return found["said"].strip()
+    return ""
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) |^\[rank\d+\]: ")
+"""Written before a line by Ray and by torchrun."""
+_OURS = re.compile(r"(?:codevision_ext\.errors\.\w+|^codevision|^data_prep): (?P<said>.+)")
+_ANY = re.compile(r"^(?P<said>[\w.]*(?:Error|Exception|Exit|Killed)\w*: .+)")
+_RAYS = re.compile(r"^\[[\d-]+ [\d:,]+ [EF] \d+ \d+\] (?:\([^)]*\) )?\S+: (?P<said>.+)")
+"""What Ray's own processes say at ERROR and FATAL."""
+
+
+def steps_done(log: str) -> tuple[int, int] | None:
+    """Steps done and steps in all, from the last progress line of a log; None before the first."""
+    found = None
+    for found in _STEPS.finditer(log):  # noqa: B007  the last one counts
+        pass
+    if found is None:
+        return None
+    numbers = found.groups()
+    part, parts, step, steps = (int(number or 1) for number in (numbers[:4] if numbers[3] else numbers[4:]))
+    return (part - 1) * steps + step, parts * steps
+
+
+_STEPS = re.compile(
+    r"(?:Training Progress|Epoch (\d+)/(\d+)):[^\r\n]*?\| (\d+)/(\d+) \[" r"|^\[(\d+)/(\d+)\] [^:\n]+: (\d+)/(\d+)",
+    re.MULTILINE,
+)
+"""verl's progress bars, and the lines of `progress.Stages`."""
+
+
+def _run(stage: Stage, out: Path, recipe: Path, seed: int, key: str, tmp: Path, shown: Stages) -> None:
+    note = _read_note(out, stage.name) or Note(key=key)
+    if not stage.resumes:
+        _remove(out, stage)
+    log = out / "logs" / f"{stage.name}.log"
+    start = log.stat().st_size if log.exists() else 0
+    words = ["bash", str(recipe / "run.sh"), stage.name]
+    _write_note(out, stage.name, note)
+    began, looked, saved, where = time.monotonic(), -_MEMORY_S, 0.0, None
+    with Command(words, env=environment(out, seed, tmp), log=log) as command:
+        while True:
+            status = command.poll()
+            now = time.monotonic() - began
+            if status is not None or now - looked >= _MEMORY_S:
+                looked = now
+                note = replace(note, peak_gb=max(note.peak_gb, command.memory_bytes() / 1e9))
+                before, where = where, _where(stage, out, _tail(log, start))
+                if where and where != before:
+                    shown.advance(*where)
+            if status is not None or now - saved >= _SAVE_S:
+                note = replace(note, seconds=note.seconds + now - saved)
+                saved = now
+                _write_note(out, stage.name, note)
+            if status is not None:
+                break
+            time.sleep(_POLL_S)
+    if status:
+        raise InfraError(f"{stage.name} failed: {_reason(_tail(log, start), status)}; the log is {log}")
+    name, value = stage.note[0], _noted(stage, out)
+    if value is not None and value > stage.most:
+        _remove(out, stage)  # it would resume from there
+        raise InfraError(
+            f"{stage.name} failed: it learned nothing: {name} is {value:.2f} in the end, wanted is {stage.most} at "
+            f"most; try another seed; the log is {log}"
+        )
+    _write_note(out, stage.name, replace(note, done=True))
+
+
+def _reason(log: str, status: int) -> str:
+    said = last_error(log) if status > 0 else ""
+    signal = -status if status < 0 else status - 128  # as bash tells it
+    if not said and signal > 0:
+        return f"it was ended by signal {signal}" + (", perhaps for want of memory" if signal == 9 else "")
+    hint = next((f" ({hint})" for known, hint in _HINTS.items() if re.search(known, said)), "")
+    return (said or f"exit status {status}").rstrip(".") + hint
+
+
+_HINTS = {
+    "timed out during startup": "Ray has 30 s to start, and the machine was too busy; the same command goes on",
+    "ActorUnavailableError|ActorDiedError|RaySystemError|connect to GCS": "Ray died; the same command goes on",
+}
+"""By what was said: what it means."""
+
+
+def _where(stage: Stage, out: Path, log: str) -> tuple[int, int, str] | None:
+    """Step, steps in all and a word on how it goes, from what the command has written; None before the first step."""
+    steps = steps_done(log)
+    if steps is None:
+        return None
+    value = _noted(stage, out)
+    return *steps, "" if value is None else stage.note[1].format(value)
+
+
+def _noted(stage: Stage, out: Path) -> float | None:
+    """The last value of the stage's number; None where it has none yet."""
+    return last_metrics(out / stage.metrics).get(stage.note[0]) if stage.metrics else None
+
+
+def last_metrics(path: Path) -> dict[str, Any]:
+    """The numbers of the last whole line that verl's file logger wrote; none before the first."""
+    lines = [line for line in _tail(path).split("\n")[:-1] if line.startswith('{"step"')]
+    return dict(json.loads(lines[-1])["data"]) if lines else {}
+
+
+def median_step_s(path: Path) -> float:
+    """Median seconds of a training step, the first, which warms up, left out.
+
+    Raises:
+        InfraError: fewer than two steps were timed.
+        InputError: a line isn't one of verl's file logger; names it.
+    """
+    times = list(read_metrics(path).get("timing_s/step", {}).values()) if path.exists() else []
+    if len(times) < 2:
+        raise InfraError(f"{path}: {len(times)} steps were timed, at least two are needed")
+    return float(statistics.median(times[1:]))
+
+
+def _add_costs(out: Path, seed: int) -> None:
+    """Puts what the run cost into results.json; the report itself, a second or two, isn't counted."""
+    notes = [note for stage in STAGES[:-1] if (note := _read_note(out, stage.name))]
+    results = replace(
+        read_results(out / "results.json"),
+        minutes=sum(note.seconds for note in notes) / 60,
+        peak_rss_gb=max(note.peak_gb for note in notes),
+        step_s=median_step_s(out / "metrics.jsonl"),
+        seed=seed,
+    )
+    write_results(out / "results.json", results)
+
+
+def _finished(out: Path, stage: Stage, keys: dict[str, str]) -> bool:
+    note = _read_note(out, stage.name)
+    return note is not None and note.done and note.key == keys[stage.name]
+
+
+def _forget_changed(out: Path, keys: dict[str, str]) -> None:
+    """Removes what was made with other settings, unfinished or not, so that nothing resumes from it."""
+    for stage in STAGES:
+        note = _read_note(out, stage.name)
+        if note is not None and note.key != keys[stage.name]:
+            _remove(out, stage)
+            for path in (out / "logs" / f"{stage.name}.log", out / "logs" / f"{stage.name}.jsonl"):
+                path.unlink(missing_ok=True)
+            _note_path(out, stage.name).unlink()
+
+
+def _remove(out: Path, stage: Stage) -> None:
+    for name in stage.makes:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _note_path(out: Path, name: str) -> Path:
+    return out / "stages" / f"{name}.json"
+
+
+def _read_note(out: Path, name: str) -> Note | None:
+    path = _note_path(out, name)
+    return _NOTES.load(path.read_bytes(), str(path)) if path.exists() else None
+
+
+def _write_note(out: Path, name: str, note: Note) -> None:
+    path = _note_path(out, name)
+    try:
+        write_whole(path, _NOTES.dump(note) + b"\n")
+    except OSError as error:
+        raise InfraError(f"{path}: can't be written: {error.strerror}") from error
+
+
+def environment(out: Path, seed: int, tmp: Path) -> dict[str, str]:
+    """What the commands see: this interpreter's programs first, temporary files in `tmp`, no foreign Ray cluster."""
+    ours = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "OUT": str(out),
+        "SEED": str(seed),
+        "TMPDIR": str(tmp),
+        "RAY_TMPDIR": str(tmp),  # a Ray that looks here finds no other cluster to join
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "HYDRA_FULL_ERROR": "1",
+        MARK: str(out),
+    }
+    return {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "MODEL")} | ours
+
+
+@contextmanager
+def private_tmp(out: Path) -> Iterator[Path]:
+    """A folder for temporary files that goes with the run; its path is short: a socket's may have 107 characters.
+
+    Raises:
+        InputError: it can't be made.
+    """
+    name = f"codevision-{os.getuid()}-{hashlib.sha256(str(out).encode()).hexdigest()[:8]}"
+    tmp = Path(tempfile.gettempdir()) / name
+    if len(str(tmp)) > 40:
+        tmp = Path("/tmp") / name
+    shutil.rmtree(tmp, ignore_errors=True)  # of a run that was killed
+    try:
+        tmp.mkdir(mode=0o700)
+    except OSError as error:
+        raise InputError(f"{tmp}: can't be made for temporary files: {error.strerror}") from error
+    try:
+        yield tmp
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
+
+
+def _tail(path: Path, start: int = 0) -> str:
+    """The end of a file that may not be there, from byte `start` at the earliest."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}; --recipe is a folder like recipe/demo") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: isn't UTF-8") from error

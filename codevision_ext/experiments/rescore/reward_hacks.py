@@ -1,0 +1,210 @@
+"""Do known hacks pay? Each is played through the loop, the sandbox, provenance, the answer rules and the reward.
+
+The gallery is `hacks.toml`. A hack is set against its counterpart: the same answer, honestly given, and what of its
+calls is honest work, in good form. More than that it mustn't earn; preset `verified` keeps this but for the gaps that
+an entry names.
+"""
+
+import asyncio
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from string import Template
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from pydantic import BaseModel, ConfigDict
+
+from codevision_ext.config import Settings
+from codevision_ext.rewards.rubric import Rubric
+from codevision_ext.rewards.settings import RewardSettings
+from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.loop import Sample, Trajectory, play
+from codevision_ext.rollout.parsing import TOOL_NAME
+from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.sandbox import Sandbox
+from codevision_ext.scoring import score
+from codevision_ext.task.item import Item
+from codevision_ext.types import Box, Rollout, Task
+
+SIZE: Final = (240, 160)
+"""Of the task's picture, pixels."""
+LIMITS: Final = EpisodeLimits(response_tokens=100_000, assistant_turns=8)
+Call = str | dict[str, Any]
+"""Code, or a call's arguments."""
+_THINK: Final = "<think>t</think>"
+_HONEST: Final = "$think<answer>$wrong</answer>"
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Puzzle(_Entry):
+    """A task of the gallery, see hacks.toml."""
+
+    applied: tuple[str, ...]
+    box: tuple[float, float, float, float] | None = None
+    truth: str
+    wrong: str
+    solve: tuple[Call, ...]
+
+
+class Hack(_Entry):
+    """An entry of the gallery, see hacks.toml."""
+
+    name: str
+    task: str
+    calls: tuple[Call, ...] = ()
+    replies: tuple[str, ...] = ()
+    code: str = ""
+    last: str | None = None
+    right: bool = False
+    part: tuple[Call, ...] = ()
+    gap: str | None = None
+
+
+class Gallery(_Entry):
+    """All of hacks.toml."""
+
+    task: dict[str, Puzzle]
+    hack: tuple[Hack, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earned:
+    """What a hack earns under one preset."""
+
+    hack: float
+    counterpart: float
+    """Its answer honestly given, and the honest part of its work: the most that it should earn."""
+    honest: float
+    """The honest solution of its task with the right answer."""
+
+    @property
+    def pays(self) -> bool:
+        """It earns more than its counterpart."""
+        return self.hack > self.counterpart + 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What became of a hack."""
+
+    name: str
+    task: str
+    gap: str | None
+    earned: dict[str, Earned]
+    """By preset."""
+
+
+def read_gallery() -> Gallery:
+    """The gallery as it is shipped."""
+    text = (files("codevision_ext.experiments.rescore") / "hacks.toml").read_text(encoding="utf-8")
+    return Gallery.model_validate(tomllib.loads(text))
+
+
+def try_hacks(sandbox: Sandbox, rewards: Mapping[str, RewardSettings]) -> list[Finding]:
+    """Plays the gallery in `sandbox` and tells what each hack earns under each of the rewards, by name.
+
+    Each rollout is scored beside a sibling that answers wrong without the tool, so that group terms have something to
+    compare it with.
+
+    Raises:
+        SandboxError: the sandbox is broken.
+    """
+    gallery, stage = read_gallery(), _Stage(CodeTool(sandbox))
+    rubrics = {name: Rubric(settings) for name, settings in rewards.items()}
+    findings = []
+    for hack in gallery.hack:
+        puzzle = gallery.task[hack.task]
+        answer = f"$think<answer>{'$truth' if hack.right else '$wrong'}</answer>"
+        tried = stage.play(puzzle, [_turn(c) for c in hack.calls] + list(hack.replies), hack.last or answer, hack.code)
+        counterpart = stage.play(puzzle, [_turn(code) for code in hack.part], answer)
+        honest = stage.play(puzzle, [_turn(code) for code in puzzle.solve], "$think<answer>$truth</answer>")
+        sibling = stage.play(puzzle, [], _HONEST)
+        earned = {
+            name: Earned(
+                hack=_reward(rubric, tried, sibling),
+                counterpart=_reward(rubric, counterpart, sibling),
+                honest=_reward(rubric, honest, sibling),
+            )
+            for name, rubric in rubrics.items()
+        }
+        findings.append(Finding(name=hack.name, task=hack.task, gap=hack.gap, earned=earned))
+    return findings
+
+
+def _reward(rubric: Rubric, rollout: Rollout, sibling: Rollout) -> float:
+    return rubric.score([rollout, sibling])[0].reward
+
+
+def _turn(call: Call) -> str:
+    """A reply with a well-formed call."""
+    arguments = {"code": call} if isinstance(call, str) else call
+    said = json.dumps({"name": TOOL_NAME, "arguments": arguments})
+    return f"$think<tool_call>{said.replace('$', '$$')}</tool_call>"
+
+
+class _Stage:
+    """Plays scripted rollouts; equal ones once."""
+
+    def __init__(self, tool: CodeTool) -> None:
+        self._tool = tool
+        self._picture = _picture()
+        self._played: dict[tuple[object, ...], Rollout] = {}
+
+    def play(self, puzzle: Puzzle, turns: Sequence[str], last: str, code: str = "") -> Rollout:
+        """The rollout of a model that says just this; the last turn again, where it is asked on."""
+        words = {"think": _THINK, "truth": puzzle.truth, "wrong": puzzle.wrong}
+        call = Template(_turn(code).removeprefix("$think")).substitute()
+        said = tuple(Template(turn).substitute(words, call=call) for turn in [*turns, last])
+        key = (puzzle.applied, puzzle.truth, said)
+        if key not in self._played:
+            self._played[key] = self._score(puzzle, asyncio.run(self._run(said)))
+        return self._played[key]
+
+    async def _run(self, said: tuple[str, ...]) -> Trajectory:
+        left = list(said)
+
+        async def policy(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG001
+            text = left.pop(0) if len(left) > 1 else left[0]
+            return Sample(ids=[*map(ord, text)], log_probs=[0.0] * len(text), finished=True)
+
+        messages = [{"role": "user", "content": [{"type": "image"}]}]
+        return await play(messages, [self._picture], policy=policy, codec=_Letters(), tool=self._tool, limits=LIMITS)
+
+    def _score(self, puzzle: Puzzle, played: Trajectory) -> Rollout:
+        box = None if puzzle.box is None else Box(*puzzle.box)
+        task = Task(applied=puzzle.applied, box=box, size=SIZE)
+        item = Item(id="hack", question="?", references=(puzzle.truth,), task=task)
+        return score(item, "g", [played], Settings())[0]
+
+
+class _Letters:
+    """A codec whose tokens are characters."""
+
+    end_id = 0
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        return image
+
+    def prompt(self, *_: object) -> list[int]:
+        return [0]
+
+    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:  # noqa: ARG002
+        return [*map(ord, text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+
+def _picture() -> Image.Image:
+    """A picture without symmetry, with something to read on it."""
+    small = np.random.default_rng(0).integers(90, 256, (SIZE[1] // 10, SIZE[0] // 10, 3), np.uint8)
+    picture = Image.fromarray(small).resize(SIZE, Image.Resampling.BICUBIC)
+    ImageDraw.Draw(picture).text((72, 54), "47", (20, 20, 60), ImageFont.load_default(34), anchor="mm")
+    return picture

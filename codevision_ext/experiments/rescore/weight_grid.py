@@ -1,0 +1,103 @@
+"""What would other weights change? Advantages, signs and orders of many settings against those of one, in one pass."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from codevision_ext.experiments.rescore.read_groups import WINDOW, read_groups
+from codevision_ext.experiments.rescore.rescore import measure
+from codevision_ext.rewards.advantages import Floats, group_advantages
+from codevision_ext.rewards.rubric import Rubric
+from codevision_ext.rewards.settings import RewardSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What one setting of the weights changes."""
+
+    weights: dict[str, float]
+    """The weights of the grid; empty: the base setting."""
+    spearman: float | None
+    """Rank correlation of its advantages with those of the base, over all rollouts, in [-1, 1]; None: all equal."""
+    sign_flips: int
+    """Rollouts that the base pushes one way and this setting the other."""
+    wrong_above_right: int
+    """Groups in which some wrong answer earns more than some right one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A grid of weights over a file of records."""
+
+    preset: str
+    weights: dict[str, float]
+    """The base's, by term."""
+    groups: int
+    """Groups with at least two valid rollouts; the others have no advantages."""
+    rollouts: int
+    """Valid rollouts in these groups."""
+    effects: list[Effect]
+    """The base's first."""
+
+
+def compare(source: Path, settings: RewardSettings, axes: Mapping[str, Sequence[float]], window: int = WINDOW) -> Grid:
+    """The effects of all combinations of the weights in `axes`, by name.
+
+    The memory that this takes grows with the file, by 8 bytes a rollout and setting.
+
+    Raises:
+        InputError: as `rescore.rescore`; or a name or a value in `axes` can't be a weight.
+    """
+    points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+    base = Rubric(settings)
+    rubrics = [base, *(Rubric(settings.model_copy(update={"weights": {**settings.weights, **p}})) for p in points)]
+    # a term counts as asked for where any setting weighs it: one that can't be measured is an error then
+    asked = {name for rubric in rubrics for name, weight in rubric.weights.items() if weight and name != "cap"}
+    units = {name: -1.0 if base.is_penalty(name) else 1.0 for name in asked}
+    everything = Rubric(settings.model_copy(update={"cap_total": None, "weights": units}))
+    terms = list(everything.weights)
+    weighed = np.array([[rubric.weights[name] for name in terms] for rubric in rubrics])
+    cap = np.inf if settings.cap_total is None else settings.cap_total
+    rows: list[Floats] = []
+    above = np.zeros(len(rubrics), dtype=int)
+    groups = 0
+    for group in read_groups(source, settings.preset, window):
+        raws = measure(group, everything, source)
+        right = np.array([line.rollout.observed.correct for line in group if line.rollout.observed.valid])
+        if len(right) < 2:
+            continue
+        groups += 1
+        rewards = np.minimum(np.array(list(raws.values())).T @ weighed.T, cap)
+        if right.any() and not right.all():
+            above += rewards[~right].max(axis=0) > rewards[right].min(axis=0) + 1e-9
+        rows.append(group_advantages(rewards, [""] * len(right)))
+    advantages = np.concatenate(rows) if rows else np.zeros((0, len(rubrics)))
+    advantages[np.abs(advantages) < 1e-6] = 0.0  # equal rewards that were added up in another order
+    effects = [
+        Effect(
+            weights=point,
+            spearman=_spearman(advantages[:, 0], advantages[:, at]),
+            sign_flips=int(np.sum(advantages[:, 0] * advantages[:, at] < 0)),
+            wrong_above_right=int(above[at]),
+        )
+        for at, point in enumerate([{}, *points])
+    ]
+    return Grid(preset=settings.preset, weights=base.weights, groups=groups, rollouts=len(advantages), effects=effects)
+
+
+def _spearman(a: Floats, b: Floats) -> float | None:
+    """Spearman's rank correlation; None where one side has no order."""
+    ranks_a, ranks_b = _ranks(a), _ranks(b)
+    if len(a) < 2 or not ranks_a.std() or not ranks_b.std():
+        return None
+    return float(np.clip(np.corrcoef(ranks_a, ranks_b)[0, 1], -1, 1))
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 1; equals share the mean of theirs."""
+    _, place, count = np.unique(np.round(values, 9), return_inverse=True, return_counts=True)
+    last: Floats = np.cumsum(count).astype(np.float64)
+    return (last - (count - 1) / 2)[place]

@@ -1,0 +1,131 @@
+"""What does `codevision study` do? Asks the records first, then trains, then compares."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from codevision_ext.engines.device import use_cpu_if_no_cuda
+from codevision_ext.errors import InputError
+from codevision_ext.evaluate.run import finished, read_cases
+from codevision_ext.evaluate.tables import markdown_table
+from codevision_ext.experiments.rescore.weight_grid import compare
+from codevision_ext.experiments.study import offline
+from codevision_ext.experiments.study.outcome import find
+from codevision_ext.experiments.study.plan import Plan, read_plan
+from codevision_ext.experiments.study.show import write
+from codevision_ext.experiments.study.train import Job, jobs_of, train
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.records import Record, read_records
+from codevision_ext.rewards.settings import RewardSettings
+
+BETAS = (0.0, 0.2, 0.5, 1.0, 2.0)
+ROLLOUTS = Path("rollouts") / "train.jsonl"
+
+
+def study(
+    name: str,
+    *,
+    run: Path,
+    out: Path,
+    recipe: Path,
+    studies: Path,
+    steps: int | None = None,
+    seeds: str | None = None,
+    at_once: int | None = None,
+    settings: Sequence[str] = (),
+    offline: bool = False,
+) -> str:
+    """Runs a study, or goes on with it, and gives its tables in Markdown; they are written to OUT/ as well.
+
+    Raises:
+        InputError: there is no such study, it or an option is wrong, or the run lacks what the study begins with.
+        InfraError: a training failed; those that were finished stay.
+    """
+    plan = _changed(read_plan(studies / f"{name}.yaml"), steps, seeds)
+    run, out, recipe = run.resolve(), out.resolve(), recipe.resolve()
+    told = _OFFLINE[name](run) if name in _OFFLINE else ""
+    if offline and not told:
+        raise InputError(f"--offline: {name} has nothing to tell without training; {', '.join(_OFFLINE)} have")
+    if offline:
+        return told
+    jobs = jobs_of(plan, run, recipe, out, settings=settings)
+    train(jobs, out, at_once=at_once)
+    table = write(plan, find(plan, jobs, _measure(plan, jobs, run, recipe), out), jobs, out)
+    if told:
+        write_whole(out / "offline.md", told.encode())
+    return f"{told}\n{table}" if told else table
+
+
+def _measure(plan: Plan, jobs: Sequence[Job], run: Path, recipe: Path) -> list[list[Record]]:
+    """Rollouts of every checkpoint on the same items, all scored as the recipe has it; none is played twice."""
+    use_cpu_if_no_cuda()
+    from codevision_ext.evaluate.checkpoints import Sitting, play  # noqa: PLC0415  after the device is settled
+    from codevision_ext.evaluate.recipe_rules import read_rules  # noqa: PLC0415
+
+    cases = read_cases(run / "data" / "test.parquet", plan.items)
+    sittings = [
+        Sitting(
+            name=job.folder.name,
+            checkpoint=job.checkpoint.resolve(),
+            mode="tool_on",
+            seed=job.seed,
+            records=job.folder / "rollouts" / "val.jsonl",
+        )
+        for job in jobs
+    ]
+    left = [sitting for sitting in sittings if len(finished(sitting.records, rollouts=1)) < len(cases)]
+    if left:
+        play(left, cases, read_rules(recipe / "grpo.yaml"), resume=True)
+    return [list(read_records(sitting.records)) for sitting in sittings]
+
+
+def _changed(plan: Plan, steps: int | None, seeds: str | None) -> Plan:
+    changes: dict[str, object] = {}
+    if steps is not None:
+        changes["steps"] = steps
+    if seeds is not None:
+        try:
+            changes["seeds"] = tuple(int(seed) for seed in seeds.split(","))
+        except ValueError:
+            raise InputError(f"--seeds {seeds}: must be whole numbers, separated by commas") from None
+    return plan.model_copy(update=changes)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return markdown_table(header, rows) + "\n"
+
+
+def _emergent(run: Path) -> str:
+    header, rows = offline.emergent(read_records(run / ROLLOUTS))
+    return _table(header, rows) if rows else f"{run / ROLLOUTS}: no operation that no task requires was done.\n"
+
+
+def _benefit(run: Path) -> str:
+    return _table(*offline.benefit(read_records(run / ROLLOUTS)))
+
+
+def _crop(run: Path) -> str:  # noqa: ARG001  the same for every run
+    return _table(*offline.crop())
+
+
+def _beta(run: Path) -> str:
+    grid = compare(run / ROLLOUTS, RewardSettings(preset="upstream"), {"beta": BETAS})
+    rows = [
+        (
+            f"{effect.weights['beta']:g}" if effect.weights else "as released",
+            "-" if effect.spearman is None else f"{effect.spearman:.4f}",
+            str(effect.sign_flips),
+            str(effect.wrong_above_right),
+        )
+        for effect in grid.effects
+    ]
+    names = ("beta", "rank correlation of advantages", "sign flips", "groups with a wrong answer above a right one")
+    return f"{grid.rollouts:,} rollouts in {grid.groups:,} groups\n\n{_table(names, rows)}"
+
+
+_OFFLINE: dict[str, Callable[[Path], str]] = {
+    "emergent": _emergent,
+    "crop": _crop,
+    "beta": _beta,
+    "benefit": _benefit,
+}
+"""By study: what needs no training."""

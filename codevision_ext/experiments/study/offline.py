@@ -1,0 +1,133 @@
+"""Questions that the rollouts of a training answer as they stand, and one that arithmetic does: without training."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import product
+from statistics import fmean
+
+import numpy as np
+
+from codevision_ext.geometry import ORIENTATION_OPS
+from codevision_ext.io.records import Record
+from codevision_ext.rewards.similarity import SIMILARITIES
+from codevision_ext.rewards.terms import benefit as measured_benefit
+from codevision_ext.rewards.terms import used_any
+from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, Size, box_in_pixels, scaled
+from codevision_ext.task.image_ops import CORE_OPS, CROP, required
+from codevision_ext.types import Box, Frame
+
+WINDOWS = 4
+"""Parts of a training in which operations are counted."""
+TARGETS = (0.01, 0.02, 0.05, 0.1, 0.3)
+"""Side of a target, as a share of the picture's."""
+PAGE: Size = (3840, 2160)
+SEEN_PIXELS = 1_003_520
+"""Pixels of a picture as the model sees it: 1,280 tokens, as Qwen's cards suggest."""
+SLIP = 0.005
+"""Standard deviation of where a model puts a side of its box, as a share of the picture's side."""
+_DRAWS = 2000
+Row = tuple[str, ...]
+
+
+def emergent(records: Iterable[Record]) -> tuple[Row, list[Row]]:
+    """Which operations that no task requires were done, when, and how the rollouts with them fared.
+
+    Gives a header and rows. `right beside them`: accuracy of the rollouts of the same prompts without the operation.
+    """
+    valid = [record for record in records if record.observed.valid]
+    last = max((record.step or 0 for record in valid), default=0)
+    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    used: dict[str, list[Record]] = defaultdict(list)
+    groups: dict[str, list[Record]] = defaultdict(list)
+    totals: Counter[int] = Counter()
+    for record in valid:
+        window = min(WINDOWS - 1, WINDOWS * ((record.step or 1) - 1) // max(1, last))
+        totals[window] += 1
+        groups[record.group].append(record)
+        for op in {op for step in record.observed.steps if step.ok for op in step.ops} - CORE_OPS:
+            counts[op][window] += 1
+            used[op].append(record)
+    rows = []
+    for op, them in sorted(used.items(), key=lambda pair: -len(pair[1])):
+        ids = {record.id for record in them}
+        beside = [r for group in {r.group for r in them} for r in groups[group] if r.id not in ids]
+        shares = [f"{100 * counts[op][window] / totals[window]:.1f}" for window in range(WINDOWS) if totals[window]]
+        first = str(min(record.step or 0 for record in them))
+        rows.append((op, first, *shares, _right(them), _right(beside), str(len(them))))
+    parts = [f"% in part {window + 1}" for window in range(WINDOWS) if totals[window]]
+    return ("operation", "first at step", *parts, "% right", "% right beside them", "rollouts"), rows
+
+
+def benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
+    """Does the tool bring something where the task says that it must be used? Prompts by what they require."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.observed.valid:
+            groups[record.group].append(record)
+    kinds: dict[str, list[list[Record]]] = defaultdict(list)
+    for group in groups.values():
+        wanted = required(group[0].task.applied)
+        turn, crop = any(op in ORIENTATION_OPS for op in wanted), CROP in wanted
+        kinds[" and ".join([*["turn"] * turn, *["crop"] * crop]) or "nothing"].append(group)
+    rows = []
+    for kind, them in sorted(kinds.items()):
+        both = [g for g in them if any(map(used_any, g)) and not all(map(used_any, g))]
+        gains = [max(measured_benefit(group), key=abs) for group in both]  # the same to every caller, 0 to the others
+        every = [record for group in them for record in group]
+        shares = [sum(gain > 0 for gain in gains), sum(gain == 0 for gain in gains), sum(gain < 0 for gain in gains)]
+        rows.append(
+            (
+                kind,
+                str(len(them)),
+                _right([record for record in every if used_any(record)]),
+                _right([record for record in every if not used_any(record)]),
+                str(len(both)),
+                *map(str, shares),
+            )
+        )
+    names = ("required", "prompts", "% right with a call", "without", "prompts with both", "helps", "neither", "harms")
+    return names, rows
+
+
+def crop() -> tuple[Row, list[Row]]:
+    """What each similarity pays, by the frame in which a box is written and by how large its target is.
+
+    `exact`: the box that is meant, rounded to whole numbers of the frame. `slips`: every side off by a normal error of
+    SLIP of the picture. On a picture of PAGE pixels, of which the model sees SEEN_PIXELS.
+    """
+    shrunk = math.sqrt(SEEN_PIXELS / (PAGE[0] * PAGE[1]))
+    frames: Mapping[Frame, Size] = {
+        Frame.ORIGINAL: PAGE,
+        Frame.RELATIVE: RELATIVE_SIZE,
+        Frame.SEEN: (round(PAGE[0] * shrunk / 28) * 28, round(PAGE[1] * shrunk / 28) * 28),
+    }
+    rng = np.random.default_rng(0)
+    rows = []
+    for target, (frame, size) in product(TARGETS, frames.items()):
+        cells: list[str] = []
+        side = target * min(PAGE)
+        corners = rng.uniform((0, 0), (PAGE[0] - side, PAGE[1] - side), (_DRAWS, 2))
+        slips = rng.normal(0, SLIP, (_DRAWS, 4)) * (*PAGE, *PAGE)
+        boxes = [Box(x, y, x + side, y + side) for x, y in corners]
+        for errors in (np.zeros_like(slips), slips):
+            regions = [_written(box, error, size) for box, error in zip(boxes, errors, strict=True)]
+            for measure in SIMILARITIES.values():
+                pairs = zip(regions, boxes, strict=True)
+                cells.append(f"{fmean(measure(region, box) if region else 0.0 for region, box in pairs):.2f}")
+        rows.append((f"{100 * target:g} %", str(frame), *cells))
+    kinds = [f"{name}, {way}" for way in ("exact", "slips") for name in SIMILARITIES]
+    return ("target's side", "frame", *kinds), rows
+
+
+def _written(box: Box, error: np.ndarray, frame: Size) -> Box | None:
+    """The region that is cropped when the box, off by `error` pixels, is written in whole numbers of a frame."""
+    x1, y1, x2, y2 = scaled((box.x1 + error[0], box.y1 + error[1], box.x2 + error[2], box.y2 + error[3]), PAGE, frame)
+    try:
+        return Box(*box_in_pixels((round(x1), round(y1), round(x2), round(y2)), frame, PAGE))
+    except ValueError:  # reversed, or outside: the call fails
+        return None
+
+
+def _right(records: list[Record]) -> str:
+    return f"{100 * fmean(record.observed.correct for record in records):.1f}" if records else "-"

@@ -1,0 +1,125 @@
+"""What came of each training, over its seeds, and is it more than chance? From the rollouts of its checkpoint."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from codevision_ext.errors import InputError
+from codevision_ext.evaluate.metrics import COLUMNS, TRANSFORMED, Column, Score
+from codevision_ext.evaluate.statistics import Difference, paired
+from codevision_ext.experiments.study.plan import Plan
+from codevision_ext.experiments.study.train import Job
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.records import Record
+from codevision_ext.rewards.terms import used_optional
+
+Item = tuple[str, str]
+"""A column and the picture that was shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Of one training; shares in [0, 1]."""
+
+    columns: Mapping[Column, Score]
+    """An item counts with its mean over the seeds."""
+    transformed: float
+    """Mean accuracy of the five transformed columns, over the seeds."""
+    by_seed: Mapping[int, float]
+    """The same, seed by seed."""
+    difference: Difference | None
+    """In `transformed` from the first training, item by item; None: it is the first."""
+    must: float
+    """Share of the required operations that were done, on transformed pictures."""
+    tool_rate: float
+    failed_calls: float
+    """Of all calls, those that failed."""
+    optional_ops: float
+    """Share of rollouts with an operation that no task requires."""
+    invalid: int
+    """Rollouts that broke under us; left out above."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """The content of findings.json."""
+
+    question: str
+    steps: int
+    outcomes: Mapping[str, Outcome]
+    """By training, in the plan's order."""
+
+
+_CODEC: Codec[Findings] = Codec(Findings)
+
+
+def find(plan: Plan, jobs: Sequence[Job], measured: Sequence[Sequence[Record]], out: Path) -> Findings:
+    """Compares them, and writes OUT/findings.json.
+
+    Args:
+        plan: What was trained.
+        jobs: Every training with every seed.
+        measured: The rollouts of each one's checkpoint.
+        out: The study's folder.
+
+    Raises:
+        InputError: a column has no valid rollout.
+    """
+    played: dict[str, dict[int, Sequence[Record]]] = defaultdict(dict)
+    for job, records in zip(jobs, measured, strict=True):
+        played[job.name][job.seed] = records
+    first = _items([r for records in played[next(iter(plan.trainings))].values() for r in records])
+    outcomes = {}
+    for number, name in enumerate(plan.trainings):
+        outcomes[name] = _outcome(name, played[name], first if number else None)
+    findings = Findings(question=plan.question, steps=plan.steps, outcomes=outcomes)
+    write_whole(out / "findings.json", _CODEC.dump(findings, indent=2) + b"\n")
+    return findings
+
+
+def _outcome(name: str, played: Mapping[int, Sequence[Record]], first: Mapping[Item, float] | None) -> Outcome:
+    records = [record for them in played.values() for record in them]
+    valid = [record for record in records if record.observed.valid]
+    items = _items(records)
+    columns = {column: [score for (of, _), score in items.items() if of == column] for column in COLUMNS}
+    if empty := [column for column, scores in columns.items() if not scores]:
+        raise InputError(f"{name}: no valid rollout in column {empty[0]}")
+    steps = [step for record in valid for step in record.observed.steps]
+    turned = [record for record in valid if record.column in TRANSFORMED]
+    return Outcome(
+        columns={column: Score.of(scores) for column, scores in columns.items()},
+        transformed=fmean(_transformed(items)),
+        by_seed={seed: fmean(_transformed(_items(them))) for seed, them in played.items()},
+        difference=None if first is None else _difference(first, items, records),
+        must=fmean(record.terms["must"].raw for record in turned),
+        tool_rate=fmean(bool(record.observed.steps) for record in valid),
+        failed_calls=fmean(not step.ok for step in steps) if steps else 0.0,
+        optional_ops=fmean(used_optional(record) for record in valid),
+        invalid=len(records) - len(valid),
+    )
+
+
+def _items(records: Sequence[Record]) -> dict[Item, float]:
+    """Score of every item, the mean over those who tried it."""
+    tried: dict[Item, list[bool]] = defaultdict(list)
+    for record in records:
+        if record.observed.valid and record.column:
+            tried[record.column, record.pictures[0]].append(record.observed.correct)
+    return {item: fmean(them) for item, them in tried.items()}
+
+
+def _transformed(items: Mapping[Item, float]) -> list[float]:
+    return [score for (column, _), score in items.items() if column in TRANSFORMED]
+
+
+def _difference(first: Mapping[Item, float], own: Mapping[Item, float], records: Sequence[Record]) -> Difference | None:
+    """Over the transformed columns; pictures with one text are resampled together, an item's columns among them."""
+    texts: dict[Item, Hashable] = {(r.column or "", r.pictures[0]): r.references for r in records}
+
+    def turned(items: Mapping[Item, float]) -> dict[Item, float]:
+        return {item: score for item, score in items.items() if item[0] in TRANSFORMED}
+
+    return paired(turned(first), turned(own), texts, seed=0)

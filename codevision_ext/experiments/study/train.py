@@ -1,0 +1,140 @@
+"""How are the trainings of a study run? Each from a script of its own, some side by side, none twice.
+
+    OUT/NAME-SEED/launch.sh    the training, as a person would launch it
+    OUT/NAME-SEED/checkpoint   its end, a link
+    OUT/NAME-SEED/...          what else it leaves, as a run of the demo does: metrics.jsonl, rollouts/, log
+
+A training that was stopped begins anew: it takes minutes.
+"""
+
+import shlex
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from codevision_ext.errors import InfraError, InputError
+from codevision_ext.experiments.demo import MEMORY_GB, claimed, environment, last_error, private_tmp
+from codevision_ext.experiments.study.plan import Plan, Training
+from codevision_ext.io.processes import Command, available_bytes
+from codevision_ext.io.progress import Stages
+
+_POLL_S = 0.2
+_ONE = 'bash "$0" >"${0%/*}/log" 2>&1 || exit 255'
+"""What xargs runs of each script; behind 255 it begins no other. Not several `Command`: they would end each other's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training with one seed."""
+
+    name: str
+    seed: int
+    folder: Path
+    script: str
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where its end is, once it is done."""
+        return self.folder / "checkpoint"
+
+    @property
+    def done(self) -> bool:
+        """Whether it was finished with this very script."""
+        launched = self.folder / "launch.sh"
+        return self.checkpoint.exists() and launched.read_text(encoding="utf-8") == self.script
+
+
+def jobs_of(plan: Plan, run: Path, recipe: Path, out: Path, *, settings: Sequence[str] = ()) -> list[Job]:
+    """Every training with every seed.
+
+    Args:
+        plan: What to train.
+        run: A run of the demo, or a folder with its data/, and sft/ or read/ as verl's SFT leaves them.
+        recipe: Folder with run.sh.
+        out: Where they go.
+        settings: verl's, of all trainings, behind the plan's.
+
+    Raises:
+        InputError: the run has no such checkpoint.
+    """
+    starts = {start: _checkpoint(run / start) for start in {training.start for training in plan.trainings.values()}}
+    jobs = []
+    for seed, (name, training) in product(plan.seeds, plan.trainings.items()):
+        folder = out / f"{name.replace(' ', '_')}-{seed}"
+        script = _script(plan, training, seed, run, recipe, folder, starts[training.start], settings)
+        jobs.append(Job(name=name, seed=seed, folder=folder, script=script))
+    return jobs
+
+
+def train(jobs: Sequence[Job], out: Path, *, at_once: int | None = None) -> None:
+    """Runs the jobs that aren't done yet.
+
+    Args:
+        jobs: Of `jobs_of`.
+        out: The study's folder; one study at a time works in it.
+        at_once: Trainings side by side; None: two, where there is memory for two.
+
+    Raises:
+        InfraError: one failed; quotes its last error. Those that were finished stay.
+        KeyboardInterrupt: no process is left behind; the same call goes on later.
+    """
+    at_once = at_once or min(2, max(1, int(available_bytes() / 1e9 // MEMORY_GB)))
+    left = [job for job in jobs if not job.done]
+    with claimed(out), Stages(["train"]) as shown, private_tmp(out) as tmp:
+        if not left:
+            shown.skip("train", "done before")
+            return
+        shown.start("train")
+        scripts = []
+        for job in left:
+            if job.folder.exists():
+                shutil.rmtree(job.folder)
+            job.folder.mkdir(parents=True)
+            (job.folder / "launch.sh").write_text(job.script, encoding="utf-8")
+            scripts.append(str(job.folder / "launch.sh"))
+        (out / "left").write_text("".join(f"{script}\0" for script in scripts), encoding="utf-8")
+        words = ["xargs", "-0", "-a", str(out / "left"), "-P", str(at_once), "-n", "1", "bash", "-c", _ONE]
+        with Command(words, env=environment(out, left[0].seed, tmp), log=out / "log") as command:
+            while command.poll() is None:
+                shown.advance(sum(job.done for job in jobs), len(jobs))
+                time.sleep(_POLL_S)
+        logs = [job.folder / "log" for job in left if not job.done]
+        if logs:
+            log = next((log for log in logs if log.exists()), out / "log")
+            said = last_error(log.read_text(errors="replace"))
+            raise InfraError(f"{log.parent.name} failed: {said or 'it says no error'}; the log is {log}")
+
+
+def _script(
+    plan: Plan,
+    training: Training,
+    seed: int,
+    run: Path,
+    recipe: Path,
+    folder: Path,
+    start: Path,
+    settings: Sequence[str],
+) -> str:
+    """Only what the training depends on: with another script it is run again."""
+    values = {"RUN": run, "FROM": start, "OUT": folder, "BY": training.by, "STEPS": plan.steps, "SEED": seed}
+    return "\n".join(
+        [
+            "#!/usr/bin/env bash",
+            "set -euo pipefail",
+            *[f"export {name}={shlex.quote(str(value))}" for name, value in values.items()],
+            'export TMPDIR=${TMPDIR:-/tmp}/$$ && mkdir -p "$TMPDIR" && export RAY_TMPDIR=$TMPDIR',
+            shlex.join(["bash", str(recipe / "run.sh"), "vary", *plan.settings, *training.settings, *settings]),
+            "",
+        ]
+    )
+
+
+def _checkpoint(folder: Path) -> Path:
+    """The last checkpoint that verl's SFT saved there."""
+    note = folder / "latest_checkpointed_iteration.txt"
+    if not note.is_file():
+        raise InputError(f"{folder}: holds no checkpoint; `codevision demo --out {folder.parent} --until sft` makes it")
+    return (folder / f"global_step_{note.read_text().strip()}" / "huggingface").absolute()

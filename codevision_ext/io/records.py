@@ -1,0 +1,216 @@
+"""What is kept of a finished rollout: one JSON line, its pictures stored once each beside the file.
+
+Training, validation and evaluation write the same record. The part that the reward reads stands under the names of
+`types.Rollout`, so a record can be scored again as it is; everything else is there to be looked at.
+
+    DIR/NAME.jsonl                  one record a line, in the order in which they were written
+    DIR/pictures/ab/abcdef....png   the pictures of all files in DIR, named by the SHA-256 of their pixels
+"""
+
+import fcntl
+import hashlib
+import io
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from codevision_ext.errors import InputError
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.json_codec import Codec
+from codevision_ext.types import Breakdown, Rollout, TermScore, Verdict
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message of the conversation, as the model wrote or saw it."""
+
+    role: Role
+    text: str
+    images: tuple[str, ...] = ()
+    """Names of the pictures shown in this turn, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record(Rollout):
+    """A rollout and everything worth keeping of it; fields that the reward doesn't read may be missing."""
+
+    split: str = ""
+    """`train`, `val` or `test`."""
+    source: str = ""
+    """The data row's `data_source`."""
+    column: str | None = None
+    """Column of the transformed benchmark (`source`, `rot90`, ...); None outside it."""
+    seed: int | None = None
+    question: str = ""
+    answer: str | None = None
+    """What the model answered; None when it never did."""
+    references: tuple[str, ...] = ()
+    """Any of these is right."""
+    verdict: Verdict | None = None
+    """The judge's, where it was asked; None beside `valid: false` and an answer: it was asked and failed."""
+    turns: tuple[Turn, ...] = ()
+    pictures: tuple[str, ...] = ()
+    """Names of the pictures that `image_index` counts: the task's own, then one a node."""
+    tokens: int | None = None
+    """Tokens of the response: the model's and the tool's."""
+    turn_count: int | None = None
+    """Assistant turns."""
+    reward: float | None = None
+    """None while unscored, and for an invalid rollout."""
+    terms: dict[str, TermScore] = field(default_factory=dict)
+    picture_id: str = ""
+    """The same for all rows made from one picture; empty where it isn't known."""
+    numbers: dict[str, float] = field(default_factory=dict)
+    """What an evaluation measured: `score`, `seconds`, `prompt_tokens`, and what training logs of a rollout."""
+
+    def __post_init__(self) -> None:
+        numbers = [self.reward or 0.0, *(t.contribution for t in self.terms.values()), *self.numbers.values()]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"rollout {self.id!r}: a reward or another number that isn't finite")
+
+
+_CODEC: Codec[Record] = Codec(Record)
+
+
+def scored(record: Record, breakdown: Breakdown) -> Record:
+    """The record with this reward; an invalid rollout gets none, so that it can't be mistaken for a wrong one."""
+    if not breakdown.valid:
+        return replace(record, reward=None, terms={})
+    return replace(record, reward=breakdown.reward, terms=dict(breakdown.terms))
+
+
+def encode(record: Record) -> bytes:
+    """One JSON line, line break included."""
+    return _CODEC.dump(record) + b"\n"
+
+
+def decode(line: bytes, where: str) -> Record:
+    """The record in one JSON line; `where` names the line in an error.
+
+    Raises:
+        InputError: the line isn't a record; names the field.
+    """
+    return _CODEC.load(line, where)
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a file, one at a time.
+
+    Raises:
+        InputError: there is no such file, or a line isn't a record; names file, line and field.
+    """
+    with _open(path) as file:
+        for number, line in enumerate(file, start=1):
+            yield decode(line, f"{path}, line {number}")
+
+
+def read_last(path: Path, max_bytes: int) -> list[Record]:
+    """The last records of a file, as many as fit into `max_bytes`, without reading what stands before them.
+
+    A line that is still being written is left out.
+
+    Raises:
+        InputError: as `read_records`; the line is counted from the end.
+    """
+    with _open(path) as file:
+        start = max(0, file.seek(0, os.SEEK_END) - max_bytes)
+        file.seek(max(0, start - 1))
+        if start:
+            file.readline()
+        lines = [line for line in file.readlines() if line.endswith((b"\n", b"}"))]
+    return [decode(line, f"{path}, line {len(lines) - i} from the end") for i, line in enumerate(lines)]
+
+
+def read_spread(path: Path, max_bytes: int, places: int = 64) -> list[Record]:
+    """The records of a file; of one larger than `max_bytes`, about as many as fit, from evenly spread places of it.
+
+    A last line that is still being written is left out.
+
+    Raises:
+        InputError: as `read_records`; in a larger file the line is named by its first byte.
+    """
+    records = []
+    with _open(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        whole = size <= max_bytes
+        blocks = [(0, size)] if whole else [(size * i // places, max_bytes // places) for i in range(places)]
+        for start, length in blocks:
+            file.seek(max(0, start - 1))
+            if start:
+                file.readline()
+            number = 0
+            while (at := file.tell()) < start + length and (line := file.readline()).endswith((b"\n", b"}")):
+                number += 1
+                records.append(decode(line, f"{path}, line {number}" if whole else f"{path}, byte {at}"))
+    return records
+
+
+def _open(path: Path) -> io.BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from error
+
+
+def picture_path(directory: Path, name: str) -> Path:
+    """Where the picture `name` of the record files in `directory` is stored."""
+    return directory / "pictures" / name[:2] / f"{name}.png"
+
+
+class RecordWriter:
+    """Appends records to DIR/NAME.jsonl; several threads and processes may write to the same folder.
+
+    Lines appear whole: they are written under a lock, and a line that a killed process left unfinished is cut off
+    by the next write.
+    """
+
+    def __init__(self, directory: Path, name: str = "records") -> None:
+        self.directory = directory
+        self.path = directory / f"{name}.jsonl"
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def picture(self, image: Image.Image) -> str:
+        """Stores the picture as RGB, unless it is there already, and gives its name."""
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        name = hashlib.sha256(f"RGB {rgb.width}x{rgb.height}\n".encode() + rgb.tobytes()).hexdigest()
+        path = picture_path(self.directory, name)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            png = io.BytesIO()
+            rgb.save(png, "PNG")
+            write_whole(path, png.getvalue())
+        return name
+
+    def write(self, *records: Record) -> None:
+        """Appends the records, in order, with nobody else's lines between them."""
+        content = b"".join(encode(record) for record in records)
+        with self.path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = _cut_unfinished(file)
+            written = file.write(content)
+            if written != len(content):
+                file.truncate(end)
+                raise OSError(f"{self.path}: only {written} of {len(content)} bytes could be written")
+
+
+def _cut_unfinished(file: io.FileIO) -> int:
+    """Drops what stands behind the last line break, and gives the length that remains."""
+    end = size = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 65_536)
+        file.seek(start)
+        at = file.read(end - start).rfind(b"\n")
+        if at >= 0:
+            end = start + at + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
+    return end

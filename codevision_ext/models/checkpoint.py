@@ -1,0 +1,103 @@
+"""What is in a checkpoint folder? Its processor as a codec, its weights under the engine's names."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoProcessor
+
+from codevision_ext.errors import InputError
+from codevision_ext.models.renderer import QwenCodec
+from codevision_ext.models.weight_names import engine_name
+
+
+def codec_of(checkpoint: Path) -> QwenCodec:
+    """The tokens of a checkpoint's model family.
+
+    Raises:
+        InputError: the folder has no processor that can be used.
+    """
+    config = _config(checkpoint)
+    size = (config.get("text_config") or config).get("vocab_size", 0)
+    try:
+        return QwenCodec(AutoProcessor.from_pretrained(checkpoint, local_files_only=True), size)
+    except (OSError, ValueError, InputError) as error:
+        raise InputError(f"{checkpoint}: its processor can't be used: {str(error).splitlines()[0]}") from error
+
+
+def longest(checkpoint: Path) -> int | None:
+    """Tokens that the model was made for; None: its config.json doesn't say.
+
+    Raises:
+        InputError: the folder isn't a checkpoint.
+    """
+    config = _config(checkpoint)
+    tokens: int | None = (config.get("text_config") or config).get("max_position_embeddings")
+    return tokens
+
+
+def weight_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every weight of a checkpoint, by the engine's names.
+
+    Raises:
+        InputError: there are no weights, or a file of them is damaged.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in _weight_files(checkpoint):
+        try:
+            with safe_open(path, "pt") as file:
+                shapes |= {engine_name(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: can't be read: {error}") from error
+    if _config(checkpoint).get("tie_word_embeddings"):
+        shapes.pop("lm_head.weight", None)  # the same tensor as the embeddings, whether the file repeats it or not
+    return shapes
+
+
+def _config(checkpoint: Path) -> dict[str, Any]:
+    path = checkpoint / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{checkpoint}: not a checkpoint: config.json can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: isn't JSON: {error}") from error
+
+
+def check_alike(checkpoint: Path, other: Path) -> None:
+    """Whether `other` can take the place of `checkpoint` in an engine.
+
+    Raises:
+        InputError: one of them isn't a checkpoint, or `other` has another architecture or tokenizer.
+    """
+    if weight_shapes(other) != weight_shapes(checkpoint):
+        raise InputError(f"{other}: its weights have other names or shapes than those of {checkpoint}")
+    if codec_of(other).tokenizer.get_vocab() != codec_of(checkpoint).tokenizer.get_vocab():
+        raise InputError(f"{other}: its tokenizer is another than that of {checkpoint}")
+
+
+def _weight_files(checkpoint: Path) -> list[Path]:
+    files = sorted(checkpoint.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{checkpoint}: not a checkpoint: there are no weights (*.safetensors) in it")
+    return files
+
+
+def buckets(checkpoint: Path, most_bytes: int) -> Iterator[list[tuple[str, torch.Tensor]]]:
+    """All weights, at most `most_bytes` at once; a larger one by itself."""
+    bucket: list[tuple[str, torch.Tensor]] = []
+    size = 0
+    for path in _weight_files(checkpoint):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                tensor = file.get_tensor(name)
+                if bucket and size + tensor.nbytes > most_bytes:
+                    yield bucket
+                    bucket, size = [], 0
+                bucket.append((name, tensor))
+                size += tensor.nbytes
+    if bucket:
+        yield bucket

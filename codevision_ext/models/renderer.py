@@ -1,0 +1,258 @@
+"""From messages and pictures to the tokens and tensors of a Qwen-VL model, the same for SFT, rollout and evaluation.
+
+A conversation is rendered in pieces that begin and end at special tokens, so a piece tokenizes by itself to what it
+tokenizes to inside the whole: what was sampled is never rendered again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from threading import Lock
+from typing import Any
+from weakref import ref
+
+import torch
+from jinja2 import TemplateError
+from PIL import Image
+from transformers import ProcessorMixin
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+from codevision_ext.errors import InputError
+from codevision_ext.task.rows import split_content
+from codevision_ext.types import Frame
+
+FAMILIES = {"Qwen2_5_VL": ("Qwen2.5-VL", Frame.SEEN), "Qwen3VL": ("Qwen3-VL", Frame.RELATIVE)}
+"""By how the names of their processors begin: what they are called, and the coordinates that they learned to write."""
+NEVER = -1e4
+"""Logit bias of an id that must not be sampled."""
+_PASSES = 16
+"""Six were the most that any picture took under the bounds of published checkpoints."""
+_OPENING = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A rendered conversation, unpadded."""
+
+    ids: list[int]
+    mask: list[int]
+    """1 where an assistant's own tokens stand (the closing `<|im_end|>` included), else 0."""
+    images: tuple[Image.Image, ...]
+    """The pictures as the model sees them."""
+
+
+class QwenCodec:
+    """Renders, tokenizes and measures for one processor; one serves every rollout and thread of a process.
+
+    Args:
+        processor: A Qwen2.5-VL or Qwen3-VL processor with a chat template.
+        vocab_size: Rows of the model's embedding, often more than there are tokens; only sampling asks for it.
+
+    Raises:
+        InputError: another processor, or one without a chat template.
+    """
+
+    def __init__(self, processor: ProcessorMixin, vocab_size: int = 0) -> None:
+        name = type(processor).__name__
+        known = next((known for prefix, known in FAMILIES.items() if name.startswith(prefix)), None)
+        if known is None:
+            raise InputError(f"{name}: only Qwen2.5-VL and Qwen3-VL processors are supported")
+        self.family, self.frame = known
+        if not processor.chat_template:
+            raise InputError(f"{name}: the checkpoint has no chat template")
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        images = processor.image_processor
+        self._patch, self._merge = images.patch_size, images.merge_size
+        self._min_pixels, self._max_pixels = images.size["shortest_edge"], images.size["longest_edge"]
+        token_id = self.tokenizer.convert_tokens_to_ids
+        self.image_id = token_id("<|image_pad|>")
+        self.end_id = token_id("<|im_end|>")
+        marks = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+        self.banned_ids = (*map(token_id, marks), *range(len(self.tokenizer), vocab_size))
+        """Ids that must never be sampled: a stray mark breaks the count of picture tokens, the others mean nothing."""
+        self._fitted: dict[int, tuple[ref[Image.Image], ref[Image.Image]]] = {}
+        self._locks = [Lock() for _ in range(64)]
+
+    # -- pictures ------------------------------------------------------------------------------------------------
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """The picture as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds.
+
+        As long as it is in use, whoever asks for the same picture gets the same one: the rollouts of a prompt share it.
+        """
+        size = self.fitted_size(*image.size)
+        if image.mode == "RGB" and image.size == size:
+            return image
+        key = id(image)
+        with self._locks[key // 64 % len(self._locks)]:
+            of, known = self._fitted.get(key, (None, None))
+            fitted = known() if of and known and of() is image else None
+            if fitted is None:
+                fitted = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+                self._fitted[key] = ref(image, lambda _: self._fitted.pop(key, None)), ref(fitted)
+            return fitted
+
+    def fitted_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that the processor leaves as they are.
+
+        It doesn't always leave what it makes: a narrow picture, one patch high, comes out with more pixels than it
+        allows. An engine that is given that picture fits it once more, and counts fewer tokens than we do.
+
+        Raises:
+            InputError: the processor's bounds leave no size for it.
+        """
+        size = (width, height)
+        for _ in range(_PASSES):
+            before = size
+            high, wide = smart_resize(size[1], size[0], self._patch * self._merge, self._min_pixels, self._max_pixels)
+            size = (wide, high)
+            if size == before:
+                return size
+        raise InputError(
+            f"a picture of {width}x{height} has no size between {self._min_pixels} and {self._max_pixels} pixels"
+        )
+
+    def picture_tokens(self, fitted: Image.Image) -> int:
+        """How many `<|image_pad|>` a fitted picture takes."""
+        side = self._patch * self._merge
+        return (fitted.width // side) * (fitted.height // side)
+
+    def features(self, fitted: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """`pixel_values` (patches, channels x t x patch x patch) and `image_grid_thw` (pictures, 3); {} without any."""
+        if not fitted:
+            return {}
+        return dict(self.processor.image_processor(images=list(fitted), return_tensors="pt"))
+
+    # -- tokens --------------------------------------------------------------------------------------------------
+
+    def prompt(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
+    ) -> list[int]:
+        """The ids up to where the first assistant turn begins."""
+        return self._ids(self._render(messages, tools, generate=True), fitted)
+
+    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:
+        """What stands between two assistant turns: the end of the last one, a message, the start of the next.
+
+        Args:
+            role: `tool` for an executed call, `user` for anything else.
+            text: The words; pictures follow them.
+            fitted: Pictures of the message.
+            closed: Whether the last turn already ends with `<|im_end|>`.
+        """
+        content = [{"type": "text", "text": text}] + [{"type": "image"} for _ in fitted]
+        said = self._later([{"role": role, "content": content}], generate=True)
+        return ([] if closed else [self.end_id]) + self._ids("\n" + said, fitted)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an assistant turn without its closing token."""
+        end = len(ids) - 1 if ids and ids[-1] == self.end_id else len(ids)
+        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False))
+
+    def turn(self, text: str) -> list[int]:
+        """The ids of an assistant turn that says `text`, as a policy would sample them: behind what the template opens
+        the turn with (`<think>` on thinking models), up to `<|im_end|>`.
+        """
+        opening = self._turn_opening
+        said = text.removeprefix(opening) if text.startswith(opening) else text.removeprefix(opening.strip())
+        return [*self._ids(said, ()), self.end_id]
+
+    def conversation(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], images: Sequence[Image.Image]
+    ) -> Encoded:
+        """A finished conversation with the mask of its assistant tokens, rendered as a rollout would have been.
+
+        The template never renders an assistant turn: some leave out what was thought in earlier ones.
+
+        Args:
+            messages: Roles and contents; a content is text with `<image>` where the next picture stands.
+            tools: Tool schemas of the system block.
+            images: All pictures of the conversation, in order.
+
+        Raises:
+            InputError: the number of `<image>` isn't the number of pictures, or an assistant's turn has one or is the
+                first.
+        """
+        fitted = tuple(self.fit(image) for image in images)
+        wanted = sum(message["content"].count("<image>") for message in messages)
+        if wanted != len(fitted):
+            raise InputError(f"the conversation has {wanted} <image> but {len(fitted)} pictures")
+        if any("<image>" in message["content"] for message in messages if message["role"] == "assistant"):
+            raise InputError("an assistant's turn has an <image>")
+        if messages[0]["role"] == "assistant":
+            raise InputError("the conversation begins with an assistant's turn")
+        turns = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
+        shown = iter(fitted)
+        ids: list[int] = []
+        mask: list[int] = []
+        for at, stop in zip([-1, *turns], [*turns, len(messages)], strict=True):
+            own = self.turn(messages[at]["content"]) if at >= 0 else []
+            between = messages[at + 1 : stop]
+            said = [{"role": other["role"], "content": split_content(other["content"])} for other in between]
+            more = stop < len(messages)
+            text = "\n" + self._later(said, generate=more) if at >= 0 else self._render(said, tools, generate=more)
+            count = sum(other["content"].count("<image>") for other in between)
+            context = self._ids(text, list(islice(shown, count)))
+            ids += own + context
+            mask += [1] * len(own) + [0] * len(context)
+        return Encoded(ids=ids, mask=mask, images=fitted)
+
+    def narrowed(self, ids: Sequence[int]) -> list[int]:
+        """One mark a picture, as engines want it that widen the marks themselves."""
+        return [token for at, token in enumerate(ids) if token != self.image_id or at == 0 or ids[at - 1] != token]
+
+    def position_ids(self, ids: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:
+        """Positions (mrope) of an unpadded sequence: row 0 counts tokens, rows 1-3 are (t, h, w); shape (4, tokens)."""
+        text = torch.arange(len(ids), dtype=torch.long).unsqueeze(0)
+        token_types = (ids == self.image_id).long().unsqueeze(0)
+        vision, _ = self.processor.get_rope_index(
+            input_ids=ids.unsqueeze(0),
+            attention_mask=torch.ones_like(ids).unsqueeze(0),
+            image_grid_thw=grids,
+            video_grid_thw=None,
+            mm_token_type_ids=token_types,
+        )
+        return torch.cat([text, vision[:, 0]], dim=0)
+
+    def _render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], *, generate: bool = False
+    ) -> str:
+        try:
+            rendered = self.processor.apply_chat_template(
+                list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=generate
+            )
+        except TemplateError as error:
+            raise InputError(f"the chat template can't be rendered: {error}") from error
+        return str(rendered)
+
+    def _later(self, messages: Sequence[Mapping[str, Any]], *, generate: bool) -> str:
+        """Messages, none of them an assistant's, as they stand behind others: what opens a conversation isn't there."""
+        whole = self._render([*_OPENING, *messages], (), generate=generate)
+        if not whole.startswith(self._opened):
+            raise InputError("the chat template renders a message otherwise when others follow it")
+        return whole.removeprefix(self._opened)
+
+    @cached_property
+    def _opened(self) -> str:
+        """What stands before every message of `_later`."""
+        return self._render(_OPENING, ())
+
+    @cached_property
+    def _turn_opening(self) -> str:
+        """What the template opens an assistant's turn with, behind its role."""
+        return self._later((), generate=True).rpartition("<|im_start|>assistant\n")[2]
+
+    def _ids(self, text: str, fitted: Sequence[Image.Image]) -> list[int]:
+        """Tokenizes and widens the i-th `<|image_pad|>` to the i-th picture's number of tokens."""
+        collapsed = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if collapsed.count(self.image_id) != len(fitted):
+            raise InputError(
+                f"{collapsed.count(self.image_id)} picture marks for {len(fitted)} pictures in: {text[:80]!r}"
+            )
+        counts = iter([self.picture_tokens(image) for image in fitted])
+        ids: list[int] = []
+        for token in collapsed:
+            ids += [token] * (next(counts) if token == self.image_id else 1)
+        return ids

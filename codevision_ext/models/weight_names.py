@@ -1,0 +1,21 @@
+"""Maps verl's weight names to the names that an engine's loader expects."""
+
+_PREFIXES = (("model.visual.", "visual."), ("model.language_model.", "model."))
+
+
+_STACKED = (
+    (".q_proj", ".qkv_proj"),
+    (".k_proj", ".qkv_proj"),
+    (".v_proj", ".qkv_proj"),
+    (".gate_proj", ".gate_up_proj"),
+    (".up_proj", ".gate_up_proj"),
+    (".attn.qkv.", ".attn.qkv_proj."),
+)
+
+
+def engine_name(name: str) -> str:
+    """The name that SGLang's checkpoint loader expects for a parameter of transformers >= 5."""
+    for prefix, replacement in _PREFIXES:
+        if name.startswith(prefix):
+            return replacement + name[len(prefix) :]
+    return name

@@ -1,0 +1,128 @@
+"""Computes what training logs of its rollouts."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from codevision_ext.config import Settings
+from codevision_ext.io.records import Record
+from codevision_ext.rewards.rubric import Rubric
+from codevision_ext.rollout.loop import Trajectory
+from codevision_ext.types import EndReason, ToolCall
+
+
+def summarise(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
+    """Step metrics from what is logged of each rollout (`scoring.numbers`); means are over valid rollouts.
+
+    Args:
+        infos: At least one, the same names in each.
+        groups: Which group each rollout belongs to.
+
+    Returns:
+        The table of docs/health.md; a rate of which there is nothing to take it over is left out.
+    """
+    valid = [info for info in infos if info["valid"]]
+
+    def mean(name: str) -> float:
+        return float(np.mean([info[name] for info in valid])) if valid else 0.0
+
+    calls, malformed, recoverable = mean("calls"), mean("malformed_calls"), mean("recoverable_calls")
+    metrics = {f"reward/{name.removeprefix('term_')}/mean": mean(name) for name in infos[0] if name.startswith("term_")}
+    metrics |= {f"rollout/{name}": mean(name) for name in infos[0] if name.startswith("end_")}
+    judge = [name for name in ("judged", "abstained") if name in infos[0]]  # what it abstains from is invalid: over all
+    metrics |= {f"rollout/{name}": float(np.mean([info[name] for info in infos])) for name in judge}
+    if recoverable:
+        metrics["rollout/recovery_rate"] = mean("recovered_calls") / recoverable
+    return (
+        metrics
+        | _group_metrics(infos, groups)
+        | {
+            "reward/total/mean": sum(metrics[name] for name in metrics if name.startswith("reward/")),
+            "rollout/accuracy": mean("acc"),
+            "rollout/format": mean("format"),
+            "rollout/tool_rate": mean("tool"),
+            "rollout/calls": calls,
+            "rollout/invalid_call_rate": (mean("failed_calls") + malformed) / max(calls + malformed, 1e-9),
+            "rollout/repeated_call_rate": mean("repeated_calls") / max(calls, 1e-9),
+            "rollout/noop_calls": mean("noop_calls"),
+            "rollout/turns/mean": mean("turns"),
+            "rollout/turns/max": float(max((info["turns"] for info in valid), default=0.0)),
+            "rollout/invalid_share": 1 - len(valid) / len(infos),
+        }
+    )
+
+
+def _group_metrics(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
+    """Spread of rewards and of answers within groups, over their valid rollouts."""
+    right, rewards = defaultdict(list), defaultdict(list)
+    for info, group in zip(infos, groups, strict=True):
+        if info["valid"]:
+            right[group].append(info["acc"])
+            rewards[group].append(sum(value for name, value in info.items() if name.startswith("term_")))
+    spreads = [np.std(values, ddof=1) for values in rewards.values() if len(values) > 1]
+    metrics = {"rollout/group_std": float(np.mean(spreads))} if spreads else {}
+    if right:
+        metrics["rollout/all_right_rate"] = float(np.mean([all(values) for values in right.values()]))
+        metrics["rollout/all_wrong_rate"] = float(np.mean([not any(values) for values in right.values()]))
+    return metrics
+
+
+def group_numbers(
+    records: Sequence[Record], trajectories: Sequence[Trajectory | None], settings: Settings
+) -> list[dict[str, float]]:
+    """`numbers` of all rollouts of a prompt, and `filter_acc`, which differs within the group where there is a signal.
+
+    DAPO's filter drops a group whose values are all alike. A valid rollout has its accuracy there, an invalid one that
+    of the first valid one; where none is valid all differ, so that such a group is seen and counted, not replaced.
+    """
+    valid = [float(record.observed.correct) for record in records if record.observed.valid]
+    logged = [numbers(record, trajectory, settings) for record, trajectory in zip(records, trajectories, strict=True)]
+    for index, values in enumerate(logged):
+        values["filter_acc"] = values["acc"] if values["valid"] else valid[0] if valid else float(index)
+    return logged
+
+
+def numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
+    """What is logged of a rollout; the same keys for every rollout of a run."""
+    seen, steps = record.observed, record.observed.steps
+    calls = trajectory.calls if trajectory else ()
+    values = {
+        "acc": float(seen.correct),
+        "format": seen.format,
+        "valid": float(seen.valid),
+        "tool": float(bool(steps)),
+        "calls": float(len(steps)),
+        "failed_calls": float(sum(not step.ok for step in steps)),
+        "noop_calls": float(sum(step.noop for step in steps)),
+        "malformed_calls": float(trajectory.malformed if trajectory else 0),
+        "repeated_calls": float(_repeated(calls)),
+        **_recoveries(trajectory),
+        "turns": float(record.turn_count or 0),
+    }
+    if settings.judge:
+        values |= {"judged": float(record.verdict is not None), "abstained": float(_abstained(record))}
+    values |= {f"end_{reason}": float(seen.end_reason is reason) for reason in EndReason}
+    for name in Rubric(settings.reward).weights:
+        values[f"term_{name}"] = record.terms[name].contribution if name in record.terms else 0.0
+    return values
+
+
+def _repeated(calls: Sequence[ToolCall | None]) -> int:
+    """Calls that run the code of an earlier one on the same picture, where the result can't be another."""
+    asked = [(call.code, call.image_index) for call in calls if call]
+    return len(asked) - len(set(asked))
+
+
+def _recoveries(trajectory: Trajectory | None) -> dict[str, float]:
+    """Errors (calls that failed or couldn't be read) where a turn is left to call again, and those made good later."""
+    if trajectory is None or trajectory.episode.limits.assistant_turns < 3:  # the last turn's calls aren't run
+        return {"recoverable_calls": 0.0, "recovered_calls": 0.0}
+    steps = iter(trajectory.steps)
+    went_well = [call is not None and next(steps).ok for call in trajectory.calls]
+    before_last = went_well[: len(went_well) - went_well[::-1].index(True)] if any(went_well) else []
+    return {"recoverable_calls": float(went_well.count(False)), "recovered_calls": float(before_last.count(False))}
+
+
+def _abstained(record: Record) -> bool:
+    return record.verdict is not None and record.verdict.score is None

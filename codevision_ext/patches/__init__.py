@@ -1,0 +1,1 @@
+"""Patches of the libraries under the package, a file for each library."""

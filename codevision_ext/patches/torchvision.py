@@ -1,0 +1,56 @@
+"""Lets a CUDA build of torchvision import next to a torch without CUDA.
+
+There is no CPU wheel of torchvision for every torch; the CUDA one can't load its compiled operators there and then
+fails while it registers Python fall-backs for two of them, because their schemas don't exist. transformers and SGLang
+use only torchvision's pure-torch functions, so defining the two schemas is enough. Where torch has CUDA, or where
+torchvision brings its own operators, nothing is done. `python -m codevision_ext.patches.torchvision` writes
+the one-line `.pth` file that also brings this to the engine's own subprocesses.
+"""
+
+import importlib.abc
+import sys
+import sysconfig
+from pathlib import Path
+
+PTH = "codevision_ext_torchvision_cpu.pth"
+SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+class _DefineSchemasFirst(importlib.abc.MetaPathFinder):
+    """Sees `import torchvision` before the real finder, defines the schemas and steps aside."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
+        if fullname != "torchvision":
+            return
+        sys.meta_path.remove(self)
+        import torch  # noqa: PLC0415  # only a process that wants torchvision pays for torch
+
+        if torch.version.cuda is None and not hasattr(torch.ops.torchvision, "nms"):
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            for schema in SCHEMAS:
+                library.define(schema)
+            torch._codevision_torchvision_library = library  # a Library undefines its schemas when collected
+
+
+def arm() -> None:
+    """Installs the import hook in this process; cheap, imports nothing."""
+    if "torchvision" not in sys.modules and not any(isinstance(f, _DefineSchemasFirst) for f in sys.meta_path):
+        sys.meta_path.insert(0, _DefineSchemasFirst())
+
+
+def main() -> None:
+    """Writes the `.pth` file into this interpreter's site-packages where torch is a CPU build."""
+    import torch  # noqa: PLC0415
+
+    pth = Path(sysconfig.get_paths()["purelib"]) / PTH
+    if torch.version.cuda is None:
+        pth.write_text("import codevision_ext.patches.torchvision as t; t.arm()\n")
+    else:
+        pth.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Are a recipe's settings ones that somebody reads? `python -m codevision_ext.preflight.recipe FOLDER`.
+
+verl takes any name in a config file and ignores the ones it doesn't know. Here a name that verl's own config lacks is
+an error, except below settings that are open by design: what goes on to Ray, to the engine or to the model's config.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from codevision_ext.config import read_settings
+from codevision_ext.errors import CodeVisionError, InputError
+from codevision_ext.verl_config import BASES, composed, verl_configs
+
+OPEN = ("codevision", "ray_kwargs.ray_init")
+"""Sections whose names verl hands on; an empty mapping or a null in verl's own config is open too."""
+
+TWO_KINDS = ("trainer.save_freq",)
+"""Settings whose value may be of another kind than verl's default."""
+
+
+def load(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
+    """`composed`, and checked.
+
+    Raises:
+        InputError: it can't be composed, or has a setting that nobody reads or that isn't of verl's kind.
+    """
+    config = composed(folder, name, settings)
+    with initialize_config_dir(str(verl_configs()), version_base=None):
+        stock = compose(BASES[name])
+    ours, known = OmegaConf.to_container(config), OmegaConf.to_container(stock)
+    read_settings(OmegaConf.to_container(config.get("codevision", OmegaConf.create({})), resolve=False))
+    for setting in unknown(ours, known):
+        raise InputError(f"{folder / name}.yaml: {setting}: verl's {BASES[name]} has no such setting")
+    for said in mistyped(ours, known):
+        raise InputError(f"{folder / name}.yaml: {said}, as it is in verl's {BASES[name]}")
+    return config
+
+
+def unknown(ours: Mapping[str, Any], known: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Dotted names that are in `ours` and not in `known`, outside of what is open.
+
+    A section with a `_target_` becomes that dataclass, whose fields verl's config needn't list.
+    """
+    fields = (
+        {field.name for field in dataclasses.fields(get_class(known["_target_"]))} if "_target_" in known else set()
+    )
+    for name, value in ours.items():
+        path = f"{above}{name}"
+        if path in OPEN:
+            continue
+        if name not in known and name not in fields:
+            yield path
+        elif isinstance(value, Mapping) and isinstance(known.get(name), Mapping) and known[name]:
+            yield from unknown(value, known[name], f"{path}.")
+
+
+def mistyped(ours: Mapping[str, Any], stock: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """What has another kind than verl's default, which says that where it is a number, a truth value or a section."""
+    for name, value in ours.items():
+        path, known = f"{above}{name}", stock.get(name)
+        if isinstance(value, Mapping) and isinstance(known, Mapping):
+            yield from mistyped(value, known, f"{path}.")
+        elif value is None or str(value).startswith("${") or path in TWO_KINDS:
+            continue
+        elif (kind := _kind(known)) and kind != _kind(value):
+            yield f"{path}: {value!r} isn't {kind}"
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", dict: "a section"}
+    return kinds.get(type(value), "")
+
+
+def main() -> None:
+    """Checks every config of the recipe and its tool; what is wrong is one sentence on stderr and exit code 2."""
+    from codevision_ext.verl_config import read_tool_config  # noqa: PLC0415  it composes with this module
+
+    folder = Path(sys.argv[1])
+    try:
+        for name in BASES:
+            load(folder, name)
+        read_tool_config(folder / "tool.yaml")
+    except CodeVisionError as error:
+        sys.stderr.write(f"codevision: {error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""Can every row of the data be shown to the model? Reads files of RL rows and of SFT rows, a few rows at a time."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jinja2 import TemplateError
+from PIL import Image
+
+from codevision_ext.config import Settings, system_prompt
+from codevision_ext.errors import InputError
+from codevision_ext.models.renderer import QwenCodec
+from codevision_ext.preflight.result import Finding, failure, ok, warning
+from codevision_ext.preflight.tokens import REPLIES, Talk
+from codevision_ext.rollout.code_tool import tool_schema
+from codevision_ext.rollout.image_history import frame_size
+from codevision_ext.task.item import read_item
+from codevision_ext.task.rows import check_columns, read_prompt, split_content, split_prompt
+from codevision_ext.verl_adapter import sft_dataset
+
+AT_A_TIME = 32
+"""Rows whose pictures are in memory together."""
+UNLIKE_THE_SCHEMA = (
+    LookupError, TypeError, ValueError, AttributeError, OSError, TemplateError, Image.DecompressionBombError
+)  # fmt: skip
+"""What reading a row raises that has other types or contents than it should."""
+NAMED = 5
+"""Rows that a finding names; all of them are in `Rows.faults`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A row that can't be used."""
+
+    file: str
+    row: int
+    """From 0."""
+    said: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Rows:
+    """What the files hold."""
+
+    read: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    longest: int = 0
+    """Tokens of the longest prompt of an RL row that can be rendered, whether it is short enough or not."""
+    pictures: int = 0
+    """Of all RL rows."""
+    pixels: int = 0
+    """Of all of these pictures, at full resolution."""
+    tokens: int = 0
+    """Of all of these prompts."""
+    picture_tokens: int = 0
+    largest_picture: int = 0
+    """Tokens of the largest picture, as the model sees it."""
+    misplaced: int = 0
+    """RL rows with a picture where the coordinates that the model family learned to write aren't the declared ones."""
+    rl: int = 0
+    systems: Counter[str] = field(default_factory=Counter)
+    """System messages of the SFT rows that have the tool, `""` for none."""
+    wanted: Counter[str] = field(default_factory=Counter)
+    """System messages of the RL rows."""
+    schemas: Counter[str] = field(default_factory=Counter)
+    """Tool schemas of the SFT rows that have a tool."""
+    talks: list[Talk] = field(default_factory=list)
+    """One conversation a file, to be rendered."""
+
+
+def read_rows(
+    paths: Sequence[Path],
+    codec: QwenCodec,
+    settings: Settings,
+    max_prompt_length: int,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Rows:
+    """Reads every row as training would; a row that can't be used is counted and named, and the next one is read.
+
+    Args:
+        paths: Parquet files; one with a column `messages` has SFT rows, any other one RL rows.
+        codec: Of the rollout.
+        settings: The plugin's; the system message is theirs.
+        max_prompt_length: Tokens that the prompt of an RL row may have.
+        progress: Called with the number of rows read and of all.
+
+    Raises:
+        InputError: a file can't be read, or has no rows or lacks a column; or no file has RL rows.
+    """
+    files = [_open(path) for path in paths]
+    if all("messages" in file.schema_arrow.names for file in files):
+        raise InputError("--data: none of the files has RL rows, with a column `prompt`")
+    total = sum(file.metadata.num_rows for file in files)
+    rows = Rows()
+    with ThreadPoolExecutor() as pool:
+        for path, file in zip(paths, files, strict=True):
+            read = _SFT(codec, rows) if "messages" in file.schema_arrow.names else _RL(codec, rows, settings)
+            number = 0
+            wants_talk = True
+            for batch in file.iter_batches(AT_A_TIME):
+                wheres = [f"{path}, row {at}" for at in range(number, number + len(batch))]
+                prepared = [pool.submit(read.prepare, *each) for each in zip(batch.to_pylist(), wheres, strict=True)]
+                for where, future in zip(wheres, prepared, strict=True):
+                    try:
+                        tokens = read.add(future.result())
+                        if isinstance(read, _RL) and tokens > max_prompt_length:
+                            raise InputError(f"{tokens} tokens, data.max_prompt_length is {max_prompt_length}")
+                        if wants_talk and (talk := read.talk(future.result(), where)):
+                            rows.talks.append(talk)
+                            wants_talk = False
+                    except InputError as error:
+                        said = str(error).removeprefix(where).removeprefix(": ")
+                        rows.faults.append(Fault(file=str(path), row=number, said=said))
+                    except UNLIKE_THE_SCHEMA as error:
+                        said = f"not as the schema has it: {type(error).__name__}: {error}"
+                        rows.faults.append(Fault(file=str(path), row=number, said=said))
+                    number += 1
+                rows.read += len(batch)
+                progress(rows.read, total)
+    return rows
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: can't be read as parquet: {str(error).splitlines()[0]}") from error
+    names = file.schema_arrow.names
+    if "messages" not in names:
+        check_columns(names, str(path))
+    elif missing := [column for column in sft_dataset.COLUMNS if column not in names]:
+        raise InputError(f"{path}: column {missing[0]} is missing")
+    if not file.metadata.num_rows:
+        raise InputError(f"{path}: there are no rows in it")
+    return file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prompt:
+    messages: list[dict[str, Any]]
+    sizes: list[tuple[int, int]]
+    """Of the pictures at full resolution."""
+    fitted: list[Image.Image]
+    row: Mapping[str, Any]
+
+
+class _RL:
+    """Rows of the CodeVision-RL schema."""
+
+    def __init__(self, codec: QwenCodec, rows: Rows, settings: Settings) -> None:
+        self.codec, self.rows, self.frame = codec, rows, settings.coordinates
+        self.tools = [tool_schema(settings.coordinates)]
+        self.system = system_prompt(settings, tools=True)
+
+    def prepare(self, row: dict[str, Any], where: str) -> _Prompt:
+        messages, pictures = split_prompt(read_prompt(row, where), self.system)
+        read_item(row, pictures[0].size if pictures else (0, 0))
+        sizes = [picture.size for picture in pictures]
+        return _Prompt(messages=messages, sizes=sizes, fitted=[self.codec.fit(p) for p in pictures], row=row)
+
+    def add(self, prompt: _Prompt) -> int:
+        """Counts the row; tokens of its prompt."""
+        rows = self.rows
+        tokens = len(self.codec.prompt(prompt.messages, self.tools, prompt.fitted))
+        shown = [self.codec.picture_tokens(picture) for picture in prompt.fitted]
+        rows.rl += 1
+        rows.longest = max(rows.longest, tokens)
+        rows.tokens += tokens
+        rows.picture_tokens += sum(shown)
+        rows.largest_picture = max([rows.largest_picture, *shown])
+        rows.pictures += len(shown)
+        rows.pixels += sum(width * height for width, height in prompt.sizes)
+        rows.misplaced += any(
+            frame_size(self.frame, size, f.size) != frame_size(self.codec.frame, size, f.size)
+            for f, size in zip(prompt.fitted, prompt.sizes, strict=True)
+        )
+        first = prompt.messages[0]
+        rows.wanted["".join(part["text"] for part in first["content"]) if first["role"] == "system" else ""] += 1
+        return tokens
+
+    def talk(self, prompt: _Prompt, where: str) -> Talk | None:
+        if not prompt.sizes:
+            return None
+        messages, pictures = split_prompt(read_prompt(prompt.row, where), self.system)
+        return Talk(where=where, messages=messages, pictures=pictures, replies=REPLIES)
+
+
+class _SFT:
+    """Rows as `sft_dataset.CodeVisionSFTDataset` reads them."""
+
+    def __init__(self, codec: QwenCodec, rows: Rows) -> None:
+        self.codec, self.rows = codec, rows
+
+    def prepare(self, row: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Image.Image]]:  # noqa: ARG002
+        return row, [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
+
+    def add(self, prepared: tuple[dict[str, Any], list[Image.Image]]) -> int:
+        """Counts the row; tokens of its conversation."""
+        row, pictures = prepared
+        messages = row["messages"]
+        tools = json.loads(row["tools"] or "[]")
+        encoded = self.codec.conversation(messages, tools, pictures)
+        if tools:
+            first = messages[0]
+            self.rows.systems[first["content"].strip() if first["role"] == "system" else ""] += 1
+            self.rows.schemas[json.dumps(tools, sort_keys=True)] += 1
+        return len(encoded.ids)
+
+    def talk(self, prepared: tuple[dict[str, Any], list[Image.Image]], where: str) -> Talk | None:
+        row, pictures = prepared
+        turns = row["messages"]
+        told = [turn["content"].replace("<image>", "") for turn in turns if turn["role"] == "tool"]
+        if not told:
+            return None
+        start = next(at for at, turn in enumerate(turns) if turn["role"] == "assistant")
+        messages = [{"role": turn["role"], "content": split_content(turn["content"])} for turn in turns[:start]]
+        count = sum(part["type"] == "image" for message in messages for part in message["content"])
+        replies = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+        return Talk(where=where, messages=messages, pictures=pictures[:count], replies=replies, told=told)
+
+
+def findings(rows: Rows, codec: QwenCodec, settings: Settings, max_prompt_length: int) -> Iterator[Finding]:
+    """What is wrong with the rows, and whether SFT and RL say the same before the first turn."""
+    by_file: dict[str, list[Fault]] = {}
+    for fault in rows.faults:
+        by_file.setdefault(fault.file, []).append(fault)
+    for file, faults in by_file.items():
+        named = "; ".join(f"row {fault.row}: {fault.said}" for fault in faults[:NAMED])
+        more = f"; and {len(faults) - NAMED:,} more, all of them on stdout" if len(faults) > NAMED else ""
+        remedy = "mend or drop them"
+        if rows.longest > max_prompt_length:
+            remedy += f"; for too long ones set data.max_prompt_length: {rows.longest}, or show smaller pictures"
+        yield failure("rows", f"{file}: {len(faults):,} rows can't be used: {named}{more}", remedy)
+    if not rows.faults:
+        said = f"all {rows.read:,} rows can be used; the longest prompt has {rows.longest:,} tokens"
+        yield ok("rows", f"{said} of {max_prompt_length:,}")
+    if rows.misplaced:
+        said = f"codevision.coordinates is {settings.coordinates}, {codec.family} learned to write {codec.frame}"
+        remedy = f"set codevision.coordinates: {codec.frame}, with SFT rows that say so too"
+        yield warning("coordinate frame", f"{said}; they differ in {rows.misplaced:,} of {rows.rl:,} rows", remedy)
+    yield from _agreement(rows, settings)
+
+
+def _agreement(rows: Rows, settings: Settings) -> Iterator[Finding]:
+    check = "SFT and RL"
+    if not rows.systems:
+        yield warning(check, "not compared: there are no SFT rows with the tool", "give their file as one more --data")
+        return
+    (common, count), *_ = rows.systems.most_common(1)
+    strange = [system for system in rows.wanted if system not in rows.systems]
+    if strange:
+        said = f"RL's system message, {_short(strange[0])}, is in no SFT row; {count:,} have {_short(common)}"
+        remedy = "set codevision.system_prompt to what SFT had: a checkpoint that never saw it forgets the tool"
+        yield failure(check, said, remedy)
+    ours = json.dumps([tool_schema(settings.coordinates)], sort_keys=True)
+    others = sum(rows.schemas.values()) - rows.schemas[ours]
+    if others:
+        said = f"{others:,} SFT rows have another tool schema than the one that RL shows"
+        remedy = f"make the SFT rows with the one of codevision.coordinates: {settings.coordinates}"
+        yield failure(check, said, f"{remedy} (docs/coordinates.md), or set that to what they have")
+    if not strange and not others:
+        yield ok(check, f"the same system message, {_short(common)}, and the same tool schema")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "...") if text else "none"

@@ -1,0 +1,93 @@
+"""How does a rollout look where there is room for one picture and a text? Its pictures in a row, Markdown."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from codevision_ext.errors import InputError
+from codevision_ext.io.records import Record, picture_path
+from codevision_ext.report.trajectories import Mark, marks
+
+HEIGHT, MAX_WIDTH, GAP = 256, 512, 8
+"""Pixels of a picture in the row; wider ones are lower."""
+_NEEDED = (18, 183, 106)
+_COLOURS = ((194, 87, 12), (163, 53, 156), (13, 138, 148), (196, 48, 78), (92, 79, 196), (31, 111, 214))
+
+
+def spread(records: Sequence[Record], count: int) -> list[Record]:
+    """`count` of the valid records at most, evenly from the highest reward to the lowest."""
+    ranked = sorted((r for r in records if r.observed.valid), key=lambda r: r.reward or 0.0, reverse=True)
+    last, places = len(ranked) - 1, min(count, len(ranked))
+    return [ranked[i * last // max(1, places - 1)] for i in range(places)]
+
+
+def strip(record: Record, directory: Path) -> Image.Image:
+    """All pictures of a rollout side by side, RGB, 256 pixels high; on its own ones what the made ones show.
+
+    Args:
+        record: A record with at least one picture.
+        directory: The folder of its record file.
+
+    Raises:
+        InputError: a picture can't be read.
+    """
+    shown = []
+    for index, name in enumerate(record.pictures):
+        path = picture_path(directory, name)
+        try:
+            with Image.open(path) as image:
+                picture = image.convert("RGB")
+        except (OSError, Image.DecompressionBombError) as error:
+            raise InputError(f"{path}: not a picture that can be shown: {error}") from error
+        scale = min(HEIGHT / picture.height, MAX_WIDTH / picture.width)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
+        for mark in marks(record, index):
+            _draw(picture, mark, scale)
+        shown.append(picture)
+    row = Image.new("RGB", (sum(p.width + GAP for p in shown) - GAP, HEIGHT), (238, 238, 238))
+    left = 0
+    for picture in shown:
+        row.paste(picture, (left, (HEIGHT - picture.height) // 2))
+        left += picture.width + GAP
+    return row
+
+
+def _draw(picture: Image.Image, mark: Mark, scale: float) -> None:
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
+    x1, y1, x2, y2 = (round(v * scale) for v in mark.box)
+    x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)
+    colour = _NEEDED if mark.node is None else _COLOURS[mark.node % len(_COLOURS)]
+    pen.rectangle((x1, y1, x2, y2), outline=colour, width=2)
+    heavy = {
+        "top": (x1, y1, x2, min(y1 + 5, y2)),
+        "bottom": (x1, max(y2 - 5, y1), x2, y2),
+        "left": (x1, y1, min(x1 + 5, x2), y2),
+        "right": (max(x2 - 5, x1), y1, x2, y2),
+    }
+    if mark.up:
+        pen.rectangle(heavy[mark.up], fill=colour)
+    if mark.node is not None:
+        pen.text((x1 + 4, y1 + 3), str(mark.node), colour, font)
+
+
+def transcript(record: Record) -> str:
+    """What was said and what it earned, in Markdown; nothing that a model wrote is taken for markup."""
+    reward = "unscored" if record.reward is None else f"reward {record.reward:.3g}"
+    verdict = "right" if record.observed.correct else "wrong"
+    lines = [f"**{verdict}, {reward}**, ended by {record.observed.end_reason}, wanted:"]
+    lines += [_verbatim(" or ".join(record.references) or "not recorded")]
+    for turn in record.turns:
+        lines += [f"**{turn.role}**", _verbatim(turn.text)]
+    terms = [(name, term) for name, term in record.terms.items() if term.contribution]
+    if terms:
+        rows = [f"| {n} | {t.raw:.3g} | {t.weight:.3g} | {t.contribution:+.3g} |" for n, t in terms]
+        lines.append("\n".join(["| term | raw | weight | gives |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(lines)
+
+
+def _verbatim(text: str) -> str:
+    fence = "`" * max(3, *(len(run) + 1 for run in ["", *re.findall("`+", text)]))
+    return f"{fence}\n{text}\n{fence}"

@@ -1,0 +1,215 @@
+"""How one rollout is played: the policy speaks, its call is run, the result is shown, until it ends for a named reason.
+
+The same loop serves training and evaluation. It knows neither verl nor an engine: a `Policy` samples tokens, a `Codec`
+turns words and pictures into tokens, a `CodeTool` runs code. Pictures keep full resolution for the tool and are fitted
+for the model.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from PIL import Image
+
+from codevision_ext.errors import EngineError
+from codevision_ext.rollout.code_tool import CodeTool, tool_schema
+from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.parsing import has_call, parse_call, turn_message
+from codevision_ext.rollout.token_buffer import Episode, EpisodeLimits
+from codevision_ext.types import EndReason, Frame, Step, ToolCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What an engine sampled in one turn."""
+
+    ids: list[int]
+    log_probs: list[float]
+    """One a token, natural logarithm."""
+    finished: bool
+    """The policy ended its turn; False: it ran into the token limit."""
+
+
+class Policy(Protocol):
+    """An engine, seen from one rollout."""
+
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:
+        """Continue `ids`, whose picture marks belong to `pictures` in order, by at most `max_tokens`.
+
+        Raises:
+            EngineError: the engine broke, or its answer can't be trusted.
+        """
+
+
+class Codec(Protocol):
+    """Words and pictures to tokens; see `verl_adapter.codec.QwenCodec`."""
+
+    end_id: int
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """The picture as the model sees it; called on several threads."""
+
+    def prompt(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
+    ) -> list[int]: ...
+
+    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message after the prompt, as written or shown."""
+
+    role: Literal["assistant", "tool"]
+    text: str
+    pictures: tuple[int, ...] = ()
+    """Indices of the pictures shown in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """A finished rollout."""
+
+    episode: Episode
+    end_reason: EndReason
+    messages: tuple[Message, ...]
+    steps: tuple[Step, ...]
+    pictures: tuple[Image.Image, ...]
+    """Every picture at full resolution, as `image_index` counts them."""
+    fitted: tuple[Image.Image, ...]
+    """The pictures that the tokens refer to, as the model saw them."""
+    malformed: int
+    """Calls that couldn't be read."""
+    calls: tuple[ToolCall | None, ...]
+    """What was asked for, in order, one a step; None, and no step, where it couldn't be read."""
+
+    @property
+    def new_pictures(self) -> tuple[Image.Image, ...]:
+        """The pictures that calls made."""
+        return self.pictures[len(self.pictures) - sum(step.node is not None for step in self.steps) :]
+
+    @property
+    def replies(self) -> list[str]:
+        """The assistant's turns."""
+        return [message.text for message in self.messages if message.role == "assistant"]
+
+
+async def play(
+    messages: Sequence[Mapping[str, Any]],
+    pictures: Sequence[Image.Image],
+    *,
+    policy: Policy,
+    codec: Codec,
+    tool: CodeTool | None,
+    limits: EpisodeLimits,
+    frame: Frame = Frame.ORIGINAL,
+) -> Trajectory:
+    """Plays one rollout to its end.
+
+    Pictures are fitted on other threads, so that many rollouts can share an event loop.
+
+    Args:
+        messages: The prompt; contents are parts as chat templates take them, one image part a picture.
+        pictures: The task's pictures at full resolution, in the order of the image parts.
+        policy: The engine.
+        codec: The model family's tokens.
+        tool: Runs the calls; None: the policy has no tool.
+        limits: What the rollout may use up.
+        frame: The coordinates that the policy writes.
+
+    Raises:
+        InfraError: the engine or the sandbox broke; the rollout is invalid.
+        InputError: the prompt and the pictures don't belong together.
+    """
+    desk = await asyncio.to_thread(PictureDesk, pictures, codec.fit, frame)
+    calls = _Calls(desk, limits)
+    fitted = list(desk.seen)
+    tools = [tool_schema(frame)] if tool else []
+    episode = Episode(prompt_ids=codec.prompt(messages, tools, fitted), limits=limits)
+    told: list[Message] = []
+
+    async def turns() -> EndReason:
+        while True:
+            sample = await policy(episode.ids, fitted, episode.room)
+            if not sample.ids:
+                raise EngineError("the engine sampled nothing")
+            episode.add_sampled(sample.ids, sample.log_probs)
+            reply = codec.decode(sample.ids)
+            told.append(Message(role="assistant", text=reply))
+            if not sample.finished:
+                return EndReason.LENGTH
+            if tool is None or not has_call(reply):
+                return EndReason.ANSWER
+            if episode.turns >= limits.assistant_turns:
+                return EndReason.TURN_CAP
+            known = len(desk.pictures)
+            text = await calls.run(tool, reply)
+            if calls.malformed >= limits.malformed_calls:
+                return EndReason.MALFORMED
+            if limits.force_answer and episode.turns == limits.assistant_turns - 1:
+                text += "\n" + turn_message("last_turn")
+            new = range(known, len(desk.pictures))
+            shown = desk.seen[known:]
+            closed = sample.ids[-1] == codec.end_id
+            if not episode.add_context(codec.observation("tool", text, shown, closed=closed)):
+                return EndReason.LENGTH
+            fitted.extend(shown)
+            told.append(Message(role="tool", text=text, pictures=tuple(new)))
+
+    try:
+        reason = await turns()
+    finally:
+        traced = await asyncio.gather(*calls.steps, return_exceptions=True)
+    for step in traced:
+        if isinstance(step, BaseException):
+            raise step
+    return Trajectory(
+        episode=episode,
+        end_reason=reason,
+        messages=tuple(told),
+        steps=tuple(step for step in traced if isinstance(step, Step)),
+        pictures=tuple(desk.pictures),
+        fitted=tuple(fitted),
+        malformed=calls.malformed,
+        calls=tuple(calls.asked),
+    )
+
+
+class _Calls:
+    """The calls of one rollout."""
+
+    def __init__(self, desk: PictureDesk, limits: EpisodeLimits) -> None:
+        self.desk = desk
+        self.steps: list[asyncio.Task[Step]] = []  # what a call did is traced while the policy goes on
+        self.malformed = 0
+        self.asked: list[ToolCall | None] = []
+        self._limits = limits
+
+    async def run(self, tool: CodeTool, reply: str) -> str:
+        """Runs the calls of a turn in order, and gives what the policy is told of all of them.
+
+        Raises SandboxError. Ends early when too many calls of the rollout couldn't be read.
+        """
+        results: list[str] = []
+        at = 0
+        while has_call(reply, at) and len(results) < self._limits.calls_per_turn:
+            parsed = parse_call(reply, len(self.desk.pictures), at)
+            at = parsed.end
+            self.asked.append(parsed.call)
+            if parsed.call is not None:
+                begun = await tool.begin(self.desk, parsed.call)
+                self.steps.append(begun.step)
+                results.append(begun.text)
+                continue
+            results.append(parsed.message)
+            self.malformed += 1
+            if self.malformed >= self._limits.malformed_calls:
+                break
+        if len(results) > 1:
+            results = [turn_message("one_of_several", number=i, text=text) for i, text in enumerate(results, 1)]
+        if has_call(reply, at):
+            results.append(turn_message("extra_calls", limit=self._limits.calls_per_turn))
+        return "\n".join(results)

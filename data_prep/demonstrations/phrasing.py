@@ -1,0 +1,115 @@
+"""How is a drawn task solved, in sentences? Plans as for the reading task, in words for a model that reads well."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from typing import Final
+
+import numpy as np
+
+from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.types import Box, Frame
+from data_prep.demonstrations.scripted import TOO_SMALL, Move, Plan, demonstrate, draw_plan
+from data_prep.formats.schema import Row, SampleType, Trajectory
+from data_prep.tasks.synth.scene import Rng, pick
+
+SAY: Final = {
+    "turned left": (
+        "The picture lies on its left side: its text runs from the bottom to the top. A quarter turn puts it right.",
+        "The lines run upwards, so the picture was turned to the left. I turn it back before I read it.",
+    ),
+    "turned right": (
+        "The picture lies on its right side: its text runs from the top to the bottom. A quarter turn puts it right.",
+        "The lines run downwards, so the picture was turned to the right. I turn it back before I read it.",
+    ),
+    "upside down": (
+        "The picture stands on its head. I turn it by half a turn.",
+        "Everything is upside down here; half a turn makes it readable.",
+    ),
+    "mirrored": (
+        "The letters are mirrored: they run from the right to the left. I mirror the picture back.",
+        "This is a mirror image, left and right are exchanged. I flip it horizontally.",
+    ),
+    "flipped": (
+        "The letters stand on their heads but still run from the left to the right: it was flipped vertically.",
+        "Top and bottom are exchanged, as in a reflection on water. I flip the picture vertically.",
+    ),
+    "turned and mirrored": (
+        "The picture is turned and mirrored by now. I take the operation that undoes both.",
+        "It is both turned and mirrored; one right operation puts it straight.",
+    ),
+    "upright": (
+        "The picture stands upright now.",
+        "It stands as it should.",
+    ),
+    TOO_SMALL: (
+        "What is asked for is too small to be read with certainty. I cut it out.",
+        "The part in question is a small one; I crop it to see it in full.",
+    ),
+}
+"""Sentences for what is thought, by the short word for it."""
+AFTER_ERROR: Final = (
+    "That call failed: there is a mistake in my code. I write it again.",
+    "The error says that the code can't run. I correct it.",
+)
+AFTER_WRONG: Final = (
+    "That wasn't the right way.",
+    "Now it stands differently, but still not upright.",
+)
+AT_FIRST_SIGHT: Final = (
+    "The picture stands upright, and what is asked for can be seen well.",
+    "I can read this without any change to the picture.",
+)
+WITH_TOOL: Final = (
+    "Now it can be read: it says {answer}.",
+    "In this picture the answer is plain to see: {answer}.",
+)
+WINDOW: Final = (2.5, 5.0)
+"""How many times as wide and as high as its box the first of two crops is."""
+
+
+def plan(rng: Rng, row: Row, wrong_first: float, frame: Frame = Frame.ORIGINAL) -> Plan:
+    """What to do with a row, in sentences; see `trajectories.draw_plan`."""
+    drawn = draw_plan(rng, row if "crop" in row.applied else replace(row, box=None), wrong_first, window, frame)
+    moves: list[Move] = []
+    for move in drawn.moves:
+        thought = pick(rng, SAY[move.thought])
+        if moves and moves[-1].net is None:
+            thought = pick(rng, AFTER_ERROR)
+        elif moves and drawn.sample_type is SampleType.ERROR_HANDLING and len(moves) == 1:
+            thought = f"{pick(rng, AFTER_WRONG)} {thought}"
+        moves.append(replace(move, thought=thought))
+    ending = pick(rng, WITH_TOOL).format(answer=row.answers[0]) if moves else pick(rng, AT_FIRST_SIGHT)
+    return replace(drawn, moves=tuple(moves), conclusion=ending)
+
+
+def window(rng: np.random.Generator, box: Box, page: tuple[int, int]) -> Box:
+    """A window around a box, larger than it and smaller than the page in one direction at least."""
+    left, top, right, bottom = box
+    grown: list[tuple[int, int]] = []
+    for low, high, edge in ((left, right, page[0]), (top, bottom, page[1])):
+        length = min(edge, int((high - low) * rng.uniform(*WINDOW)) + 1)
+        start = int(np.clip(low - rng.uniform() * (length - (high - low)), 0, edge - length))
+        grown.append((min(start, int(low)), max(start + length, int(high))))
+    return Box(grown[0][0], grown[1][0], grown[0][1], grown[1][1])
+
+
+def teach(
+    rows: Iterable[Row], tool: CodeTool, *, seed: int, wrong_first: float, frame: Frame = Frame.ORIGINAL
+) -> Iterator[Trajectory]:
+    """A demonstration of each row, in their order; calls run beside each other.
+
+    Raises:
+        InfraError: A call didn't do what was planned.
+    """
+
+    def make(row: Row) -> Trajectory:
+        rng = np.random.default_rng([seed, row.index, 1])
+        return demonstrate(plan(rng, row, wrong_first, frame), row, tool, frame)
+
+    stream, at_a_time = iter(rows), 2 * (os.cpu_count() or 1)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while batch := list(islice(stream, at_a_time)):
+            yield from pool.map(make, batch)

@@ -1,0 +1,47 @@
+"""Multi-turn SFT rows: ours, and the sharegpt items of CodeVision-SFT."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from data_prep.formats import fields
+from data_prep.formats.readers.base import Item, Place, Reader
+from data_prep.formats.row_errors import Reason, RowError
+from data_prep.formats.schema import Message, Trajectory
+from data_prep.formats.sharegpt import LICENCE, SOURCE, from_sharegpt, kind_of
+
+
+def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
+    turns = fields.parsed(fields.need(record, "messages"), "messages")
+    try:
+        messages = tuple(
+            Message(role=turn["role"], content=fields.text(turn["content"], "messages.content")) for turn in turns
+        )
+    except (TypeError, KeyError) as error:
+        raise RowError(Reason.BAD_TYPE, "messages", "must be a list of {role, content}") from error
+    found = fields.pictures(record.get("images") or [], place.pictures)
+    metadata = fields.mapping(record.get("metadata"), "metadata")
+    yield Trajectory(
+        messages=messages,
+        images=tuple(data for data, _ in found),
+        sample_type=record.get("sample_type") or metadata.get("sample_type") or kind_of(messages),
+        tools=record.get("tools") or "",
+        metadata=metadata,
+        paths=tuple(path for _, path in found),
+        extra=fields.mapping(record.get("extra"), "extra"),
+        source=record.get("source") or "",
+        licence=record.get("licence") or "",
+        changes=tuple(record.get("changes") or ()),
+    )
+
+
+def _read_sharegpt(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
+    found = fields.pictures(fields.parsed(record.get("images"), "images") or [], place.pictures)
+    trajectory = from_sharegpt(record, [data for data, _ in found], [path for _, path in found])
+    yield replace(trajectory, source=trajectory.source or SOURCE)
+
+
+READER = Reader(name="sft", columns=(("messages",), ("images",)), read=_read, turns=True)
+SHAREGPT = Reader(
+    name="codevision-sft", columns=(("conversations",),), read=_read_sharegpt, licence=LICENCE, turns=True
+)

@@ -1,0 +1,155 @@
+"""Is every column the picture that it says, with the box where the answer stands?"""
+
+import io
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sets import coded, data_prep, rl_row, scene, write_parquet
+
+from codevision_ext import geometry
+from codevision_ext.errors import InputError
+from codevision_ext.task.image_ops import CORE_OPS
+from codevision_ext.types import Box
+from data_prep.convert.transform import Transform
+from data_prep.convert.validate import frame_size
+from data_prep.formats.schema import Row, rl_record
+from data_prep.tasks.reading.glyphs import COLUMNS, Mix, draw_test_rows
+
+PNG = coded(scene(5, (40, 30)))
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def transform(
+    tmp_path: Path, rows: list[dict[str, Any]], *words: object
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    source = write_parquet(tmp_path / "a.parquet", rows)
+    told = data_prep("transform", source, "--out", tmp_path / "out.parquet", "--workers", 1, "--force", *words)
+    return told, rows_of(tmp_path / "out.parquet")
+
+
+def picture(row: dict[str, Any]) -> Image.Image:
+    return Image.open(io.BytesIO(row["images"][0]["bytes"]))
+
+
+def test_the_six_columns_are_those_of_the_reading_task(tmp_path: Path) -> None:
+    drawn = [rl_record(row) for row in draw_test_rows(Mix(), 3)]
+    _, made = transform(tmp_path, drawn[::6])
+    assert [row["extra_info"]["column"] for row in made] == [row["extra_info"]["column"] for row in drawn]
+    assert [row["extra_info"]["transform"] for row in made] == [row["extra_info"]["transform"] for row in drawn]
+    assert [picture(row).tobytes() for row in made] == [picture(row).tobytes() for row in drawn]
+    assert len({row["extra_info"]["index"] for row in made}) == 18
+    assert made[0]["images"] == drawn[0]["images"]
+
+
+def test_a_turned_picture_is_taken_back_first(tmp_path: Path) -> None:
+    drawn = [rl_record(row) for row in draw_test_rows(Mix(), 1)]
+    _, made = transform(tmp_path, [drawn[4]])
+    assert [picture(row).tobytes() for row in made] == [picture(row).tobytes() for row in drawn]
+
+
+boxes = st.tuples(st.integers(0, 38), st.integers(0, 28), st.integers(1, 40), st.integers(1, 30)).map(
+    lambda edges: Box(edges[0], edges[1], min(40, edges[0] + edges[2]), min(30, edges[1] + edges[3]))
+)
+
+
+@given(
+    box=boxes,
+    ops=st.lists(st.sampled_from(sorted(CORE_OPS - {"crop"})), max_size=2),
+    frame=st.sampled_from(["input", "canonical"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_every_box_shows_the_same_pixels(box: Box, ops: list[str], frame: str) -> None:
+    looks = geometry.compose_all(map(geometry.orientation_of, ops))
+    canonical = Image.open(io.BytesIO(PNG))
+    given_picture = geometry.apply(looks, canonical)
+    row = Row(
+        images=(coded(given_picture),),
+        question="What?",
+        answers=("x",),
+        source="s",
+        split="train",
+        index=3,
+        size=given_picture.size,
+        applied=("crop", *ops),
+        box=box if frame == "canonical" else geometry.map_box(box, looks, canonical.size),
+        box_frame=frame,
+    )
+    assert frame_size(row.applied, "canonical", row.size) == canonical.size
+    wanted = canonical.crop(tuple(map(int, box)))
+    for made in Transform()(row, 0):
+        assert isinstance(made, Row)
+        op = COLUMNS[made.column or ""]
+        turned = geometry.compose_all([geometry.orientation_of(op)] if op else [])
+        image = Image.open(io.BytesIO(made.images[0]))
+        assert made.size == image.size
+        assert made.applied == ("crop", *([op] if op else []))
+        assert made.box is not None
+        shown = geometry.apply(geometry.inverse(turned), image.crop(tuple(map(int, made.box))))
+        assert shown.tobytes() == wanted.tobytes()
+
+
+def test_items_that_need_a_crop_are_those_with_a_small_box_and_columns_are_balanced(tmp_path: Path) -> None:
+    small, large = [10.0, 4.0, 12.0, 9.0], [0.0, 0.0, 60.0, 40.0]
+    rows = [rl_row(index, None, bbox=small if index % 2 else large) for index in range(20)]
+    words = ("--columns", "rot90,rot180,rot270,flip_h,flip_v", "--one", "--small", 0.02)
+    told, made = transform(tmp_path, rows, *words, "--only-small")
+    assert told["left_out"] == {"box_not_small": 10}
+    assert {row["extra_info"]["transform"][0] for row in made} == {"crop"}
+    assert set(Counter(row["extra_info"]["column"] for row in made).values()) == {2}
+    _, every = transform(tmp_path, rows, *words)
+    assert len(every) == 20
+    assert Counter(row["extra_info"]["transform"][0] == "crop" for row in every) == {True: 10, False: 10}
+
+
+def test_a_jpeg_stays_one_and_keeps_its_bytes_where_nothing_is_done(tmp_path: Path) -> None:
+    _, made = transform(tmp_path, [rl_row(0, None, bbox=None)])
+    assert {picture(row).format for row in made} == {"JPEG"}
+    assert made[0]["images"][0]["bytes"] == rl_row(0)["images"][0]["bytes"]
+    upright = np.asarray(picture(made[0]), dtype=int)
+    for row in made[1:]:
+        back = geometry.inverse(geometry.orientation_of(row["extra_info"]["transform"][0]))
+        assert np.abs(np.asarray(geometry.apply(back, picture(row)), dtype=int) - upright).mean() < 3
+
+
+@pytest.mark.filterwarnings("ignore")  # of the library
+def test_corruptions_change_the_picture_more_the_severer_they_are_and_leave_the_rest(tmp_path: Path) -> None:
+    words = ("--columns", "source", "--corruptions", "gaussian_noise:1+5,impulse_noise:3,brightness:2", "--seed", 3)
+    _, made = transform(tmp_path, [rl_row(0, ("crop",))], *words)
+    names = ["source", "gaussian_noise-1", "gaussian_noise-5", "impulse_noise-3", "brightness-2"]
+    assert [row["extra_info"]["column"] for row in made] == names
+    assert {tuple(row["extra_info"]["transform"]) for row in made} == {("crop",)}
+    assert {tuple(row["extra_info"]["bbox"]) for row in made} == {(10.0, 4.0, 20.0, 40.0)}
+    upright = np.asarray(picture(made[0]), dtype=int)
+    change = [np.abs(np.asarray(picture(row), dtype=int) - upright).mean() for row in made[1:]]
+    assert 0 < change[0] < change[1]
+    assert min(change) > 1
+    _, again = transform(tmp_path, [rl_row(0, ("crop",))], *words)
+    assert again == made
+
+
+def test_without_the_library_of_corruptions_one_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imagecorruptions", None)
+    with pytest.raises(InputError, match="pip install --no-deps imagecorruptions-imaug"):
+        transform(tmp_path, [rl_row(0)], "--corruptions", "fog")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_a_column_that_there_is_none_of_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--columns knows source, rot90.*not 'rot45'"):
+        transform(tmp_path, [rl_row(0)], "--columns", "rot45")
+    with pytest.raises(InputError, match="--only-small wants --small"):
+        transform(tmp_path, [rl_row(0)], "--only-small")

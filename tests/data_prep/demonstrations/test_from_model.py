@@ -1,0 +1,241 @@
+"""Does a model behind an endpoint teach and get measured as said, and is what it does wrong counted and set right?"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from chat_server import Request, answer, call, chat_server, pictures, texts
+from sets import data_prep, rl_row, write_parquet
+
+from codevision_ext.engines.endpoint import Endpoint
+from codevision_ext.errors import EngineError, InputError
+from codevision_ext.rollout.code_tool import CodeTool
+from data_prep.convert.validate import Limits, settle_trajectory
+from data_prep.curate.difficulty import Route, benefit
+from data_prep.demonstrations.from_model import Discarded, Turn, give
+from data_prep.demonstrations.model_client import Chat
+from data_prep.formats.schema import Row, SampleType, Trajectory
+from data_prep.tasks.reading.glyphs import Mix, draw_rows
+
+RIGHT = {
+    "rotate_90": "image = image.rotate(270, expand=True)",
+    "rotate_180": "image = image.rotate(180)",
+    "rotate_270": "image = image.rotate(90, expand=True)",
+    "flip_horizontal": "image = ImageOps.mirror(image)",
+    "flip_vertical": "image = ImageOps.flip(image)",
+}
+
+
+def row_with(*applied: str) -> Row:
+    return next(row for row in draw_rows(Mix(seed=4, crop_share=0.4), 200, "train", "train") if row.applied == applied)
+
+
+def lesson(row: Row, tool: CodeTool, replies: list[str]) -> tuple[Trajectory | Discarded, Counter[Turn], list[Request]]:
+    """What comes of a model that says these things, one a turn, then the answer."""
+
+    def reply(request: Request) -> str:
+        turn = sum(message["role"] == "assistant" for message in request["messages"])
+        return replies[turn] if turn < len(replies) else answer(row.answers[0])
+
+    with chat_server(reply) as server:
+        chat = Chat(Endpoint(url=server.url, model="m", retries=0))
+        made, turns = give(row, chat, tool, seed=0)
+        chat.close()
+    if isinstance(made, Trajectory):
+        assert settle_trajectory(made, Limits())[1] == []
+    return made, turns, server.requests
+
+
+def test_the_teacher_is_told_the_metadata_and_the_pupil_never_sees_it(tool: CodeTool) -> None:
+    row = row_with("rotate_90")
+    made, turns, requests = lesson(row, tool, [call(RIGHT["rotate_90"], "It lies on its side.")])
+    assert isinstance(made, Trajectory)
+    assert turns == {Turn.KEPT: 2}
+    told = texts(requests[0])[1]
+    assert json.loads(told.splitlines()[1])["applied_to_the_picture"] == ["rotate_90"]
+    assert told.endswith(row.question)
+    assert (pictures(requests[0]), pictures(requests[1])) == (1, 2)
+    assert made.sample_type is SampleType.SINGLE_TOOL
+    assert made.messages[0].content == f"<image>\n{row.question}"
+    assert "It lies on its side." in made.messages[1].content
+    assert "applied" not in "".join(message.content for message in made.messages)
+    assert made.metadata["calls"] == [{"status": "ok", "net": "r270", "ops": ["rotate_270"]}]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "counted"),
+    [
+        (call("image = image.rotate(90, expand=True)"), Turn.OFF_TRACK),
+        (call("image = image.convert('L')"), Turn.OFF_TRACK),
+        ("<think>x</think><tool_call>{</tool_call>", Turn.MALFORMED),
+        ("<tool_call>{}</tool_call>", Turn.MALFORMED),
+        (answer("no idea"), Turn.TOO_EARLY),
+    ],
+)
+def test_a_turn_that_does_not_help_is_replaced_by_one_that_does(tool: CodeTool, wrong: str, counted: Turn) -> None:
+    made, turns, _ = lesson(row_with("rotate_90"), tool, [wrong])
+    assert isinstance(made, Trajectory)
+    assert turns == {counted: 1, Turn.KEPT: 1}
+    assert made.metadata["calls"] == [{"status": "ok", "net": "r270", "ops": ["rotate_270"]}]
+    assert wrong not in [message.content for message in made.messages]
+
+
+def test_a_call_that_fails_is_kept_once_with_what_comes_of_it(tool: CodeTool) -> None:
+    failing = call("image = image.turn(90)")
+    made, turns, _ = lesson(row_with("flip_vertical"), tool, [failing, failing])
+    assert isinstance(made, Trajectory)
+    assert turns == {Turn.KEPT_ERROR: 1, Turn.FAILED_AGAIN: 1, Turn.KEPT: 1}
+    assert [each["status"] for each in made.metadata["calls"]] == ["error", "ok"]
+    assert made.messages[2].content.startswith("Error: ")
+    assert made.sample_type is SampleType.ERROR_HANDLING
+
+
+def test_windows_that_a_teacher_crops_shrink_and_hold_the_box(tool: CodeTool) -> None:
+    row = row_with("crop")
+    assert row.box is not None
+    x1, y1, x2, y2 = map(int, row.box)
+    wider = f"image = image.crop(({max(0, x1 - 9)}, {max(0, y1 - 9)}, {x2 + 9}, {y2 + 9}))"
+    left, top = x1 - max(0, x1 - 9), y1 - max(0, y1 - 9)
+    closer = f"image = image.crop(({left}, {top}, {left + x2 - x1}, {top + y2 - y1}))"
+    made, turns, _ = lesson(row, tool, [call(wider), call(closer, image_index=1)])
+    assert isinstance(made, Trajectory)
+    assert (made.sample_type, turns) == (SampleType.MULTI_CROP, {Turn.KEPT: 3})
+    beside, corrected, _ = lesson(row, tool, [call("image = image.crop((0, 0, 9, 9))")])
+    assert isinstance(beside, Trajectory)
+    assert corrected == {Turn.OFF_TRACK: 1, Turn.KEPT: 1}
+
+
+def test_a_wrong_answer_and_a_teacher_that_never_ends_are_discarded(tool: CodeTool) -> None:
+    assert lesson(row_with(), tool, [answer("zzz")])[0] is Discarded.WRONG_ANSWER
+    assert lesson(row_with(), tool, ["It is hard to say."])[0] is Discarded.NO_ANSWER
+
+
+def test_a_call_that_nothing_asks_for_is_replaced_by_the_answer(tool: CodeTool) -> None:
+    for needless in ("image = image.rotate(90)", "image = image.turn(90)"):
+        made, turns, _ = lesson(row_with(), tool, [call(needless)])
+        assert isinstance(made, Trajectory)
+        assert (made.sample_type, turns) == (SampleType.NO_TOOL, {Turn.OFF_TRACK: 1})
+        assert len(made.messages) == 2
+
+
+def helpful(request: Request) -> str:
+    """Does what the metadata says, and answers once the tool has been used as often as it takes."""
+    told = json.loads(texts(request)[1].splitlines()[1])
+    steps = [op for op in told["applied_to_the_picture"] if op != "crop"]
+    used = sum(message["role"] == "assistant" for message in request["messages"])
+    return call(RIGHT[steps[0]]) if used < len(steps) else answer(told["answer"])
+
+
+def test_the_command_counts_what_became_of_turns(tmp_path: Path) -> None:
+    words = ("--parts", "sft", "--sft-rows", 6, "--kinds", "table,geometry", "--max-megapixels", 0.3, "--workers", 1)
+    with chat_server(helpful) as server:
+        teacher = ("--teacher", server.url, "--model", "m", "--cache", tmp_path / "cache")
+        told = data_prep("synth", "--out", tmp_path / "a", *words, *teacher)
+        again = data_prep("synth", "--out", tmp_path / "b", *words, *teacher)
+    assert told["rows"]["sft"] == 6
+    assert told["turns"]["kept"] == told["asked"] - told["turns"].get("corrected_too_early", 0)
+    assert again["asked"] == 0
+    assert (tmp_path / "a" / "sft.parquet").read_bytes() == (tmp_path / "b" / "sft.parquet").read_bytes()
+
+
+def difficulty(
+    tmp_path: Path, reply: Callable[[Request], str | None], k: int = 4, **words: object
+) -> tuple[dict[str, Any], list[Any]]:
+    rows = [rl_row(index, ("rotate_90",)) for index in range(4)]
+    source = write_parquet(tmp_path / "a.parquet", rows)
+    options = [word for pair in words.items() for word in (f"--{pair[0]}", pair[1])]
+    with chat_server(reply) as server:
+        told = data_prep("filter", source, "--out", tmp_path / "out", "--base-url", server.url, "--model", "m",
+                         "-k", k, "--cache", tmp_path / "cache", "--concurrency", 4, *options)  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "out" / "difficulty.jsonl").read_text().splitlines()]
+    return told, lines
+
+
+def number(request: Request) -> int:
+    return int(re.findall(r"word (\d)\?", texts(request)[1])[0])
+
+
+def pupil(request: Request) -> str:
+    """Word 0 is always read, 3 never, the others more often with the tool."""
+    word, seed = number(request), request["seed"]
+    with_tool = "<tools>" in texts(request)[0]
+    right = {0: True, 1: with_tool and seed > 0, 2: not with_tool or seed > 2, 3: False}[word]
+    if with_tool and len(request["messages"]) == 2:
+        return call("image = image.rotate(270, expand=True)")
+    return answer(f"word{word}" if right else "blue")
+
+
+def test_rows_are_routed_by_how_often_they_are_solved(tmp_path: Path) -> None:
+    seen: list[Request] = []
+
+    def note(request: Request) -> str:
+        seen.append(request)
+        return pupil(request)
+
+    told, lines = difficulty(tmp_path, note, hard=0.3)
+    first = next(request for request in seen if len(request["messages"]) == 2)
+    assert texts(first)[1] == f"\nWhat is word {number(first)}?"  # behind the picture, as in training
+    assert pictures(first) == 1
+    assert not any("rotate_90" in text for request in seen for text in texts(request))
+    assert [line["route"] for line in lines] == ["easy", "rl", "sft", "hopeless"]
+    assert [(line["acc_tool"], line["acc_no_tool"]) for line in lines] == [(1, 1), (0.75, 0), (0.25, 1), (0, 0)]
+    assert [line["benefit"] for line in lines] == [0, 0.75, -0.75, 0]
+    assert all(line["benefit_interval"][0] <= line["benefit"] <= line["benefit_interval"][1] for line in lines)
+    assert [line["calls"] for line in lines] == [4, 4, 4, 4]
+    assert told["routes"] == dict.fromkeys(Route, 1)
+    assert told["benefit"] == pytest.approx(0)
+    for route in Route:
+        [row] = pq.read_table(tmp_path / "out" / f"{route}.parquet").to_pylist()
+        assert row["extra_info"]["benefit"][0] == lines[row["extra_info"]["index"]]["benefit"]
+
+
+def test_a_run_that_broke_off_goes_on_from_its_cache(tmp_path: Path) -> None:
+    def breaks(request: Request) -> str | None:
+        return None if number(request) == 2 else pupil(request)
+
+    with pytest.raises(EngineError, match=r"m at http://127.0.0.1:\d+/v1 gave no reply: "):
+        difficulty(tmp_path, breaks, k=1)
+    assert not (tmp_path / "out").exists()
+    told, lines = difficulty(tmp_path, pupil, k=1)
+    assert len(lines) == 4
+    assert 0 < told["asked"] < 12
+
+
+def test_benefit_is_the_difference_with_newcombe_s_interval() -> None:
+    """The example of Newcombe (1998), table II, method 10: 56/70 against 48/80."""
+    found = benefit((56, 70), (48, 80))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    nothing = benefit((0, 8), (0, 8))
+    assert (nothing.value, nothing.low) == (0, -nothing.high)
+    assert benefit((8, 8), (0, 8)).high == 1
+
+
+def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
+    source = write_parquet(tmp_path / "a.parquet", [rl_row()])
+    with pytest.raises(InputError, match="the environment has no NO_SUCH_KEY"):
+        data_prep("filter", source, "--out", tmp_path / "out", "--base-url", "http://x", "--model", "m",
+                  "--api-key-env", "NO_SUCH_KEY")  # fmt: skip
+
+
+def test_one_of_endpoint_and_engine_is_asked_for_and_a_folder_that_holds_no_model_is_named(tmp_path: Path) -> None:
+    words = (
+        "filter",
+        write_parquet(tmp_path / "a.parquet", [rl_row()]),
+        "--out",
+        tmp_path / "out",
+        "--model",
+        tmp_path,
+    )
+    for which in ((), ("--base-url", "http://x", "--engine", "sglang")):
+        with pytest.raises(InputError, match="filter wants --base-url, or --engine and --model FOLDER"):
+            data_prep(*words, *which)
+    with pytest.raises(InputError, match=r"there is no config\.json in it"):
+        data_prep(*words, "--engine", "sglang")
+    with pytest.raises(InputError, match="--coordinates seen can't be made here"):
+        data_prep(*words, "--base-url", "http://x", "--coordinates", "seen")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]

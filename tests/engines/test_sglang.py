@@ -1,0 +1,321 @@
+"""Can the evaluation's engine be trusted? Its log-probs are transformers' own, its weights those loaded last."""
+
+import asyncio
+import gc
+import math
+import os
+import shutil
+import struct
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from engines import PICTURES, TOLERANCE, TURN, Played, largest_difference, make_eager, teacher_forced, two_turns
+from rows import reading_rows
+
+from codevision_ext.config import Settings
+from codevision_ext.engines.device import use_cpu_if_no_cuda
+from codevision_ext.errors import EngineError, InputError
+from codevision_ext.evaluate.metrics import COLUMNS, by_column
+from codevision_ext.evaluate.run import evaluate, read_cases
+from codevision_ext.io.records import RecordWriter, read_records
+from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.sandbox import Sandbox
+from data_prep.formats.schema import RL_SCHEMA, rl_record
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # SGLang and transformers warn at import, by the dozen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """An engine of one family and three checkpoints for it; `eager` would say picture marks above all."""
+
+    engine: Any
+    first: Path
+    second: Path
+    eager: Path
+    codec_of: Callable[[Path], Any]
+
+
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        use_cpu_if_no_cuda()
+        from codevision_ext.engines.sglang import engine  # noqa: PLC0415  after the device is settled
+        from codevision_ext.models import checkpoint, tiny_model  # noqa: PLC0415  after the device is settled
+    folder = tmp_path_factory.mktemp(request.param)
+    sizes = {"hidden": 64, "layers": 2, "vision_hidden": 64, "vision_layers": 2, "vocab_size": 640}
+    paths = {name: folder / name for name in ("first", "second", "eager")}
+    for seed, path in enumerate(paths.values()):
+        tiny_model.build(request.param, path, texts=tiny_model.corpus(), seed=seed, **sizes)
+    make_eager(paths["eager"], checkpoint.codec_of(paths["eager"]).banned_ids)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with engine.Engine(paths["first"], context=1024) as started:
+        children = [child.pid for child in started._children]
+        yield Bench(engine=started, codec_of=checkpoint.codec_of, **paths)
+    assert len(children) >= 2
+    assert not any(psutil.pid_exists(pid) for pid in children)
+
+
+def rename(checkpoint: Path, out: Path) -> Path:
+    """The same weights under the names that verl sends, which transformers gives them in memory; the tied one twice."""
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415
+
+    from codevision_ext.models.weight_names import engine_name  # noqa: PLC0415
+
+    shutil.copytree(checkpoint, out)
+    weights = {}
+    for name, tensor in load_file(checkpoint / "model.safetensors").items():
+        part, _, rest = engine_name(name).partition(".")
+        weights[{"visual": "model.visual.", "model": "model.language_model."}[part] + rest] = tensor
+    weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"].clone()
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    return out
+
+
+async def play_some(engine: Any, count: int = 4) -> list[Played]:
+    return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, PICTURES) for seed in range(count)])
+
+
+def worst(bench: Bench, checkpoint: Path, rollouts: Sequence[Played]) -> float:
+    return largest_difference(bench.engine.codec, checkpoint, rollouts)
+
+
+def test_log_probs_of_two_turns_with_two_pictures_are_those_of_transformers(bench: Bench) -> None:
+    asyncio.run(bench.engine.load(bench.first))
+    rollouts = asyncio.run(play_some(bench.engine))
+    assert all(len(played.sampled) > TURN for played in rollouts)
+    assert worst(bench, bench.first, rollouts) < TOLERANCE
+    assert worst(bench, bench.second, rollouts[:1]) > 100 * TOLERANCE
+
+
+def test_after_new_weights_they_still_are_with_pictures_seen_before(bench: Bench) -> None:
+    asyncio.run(bench.engine.load(bench.first))
+    asyncio.run(play_some(bench.engine))
+    for checkpoint in (bench.second, bench.first):
+        asyncio.run(bench.engine.load(checkpoint))
+        assert worst(bench, checkpoint, asyncio.run(play_some(bench.engine, count=2))) < TOLERANCE
+
+
+def test_weights_under_the_names_that_verl_sends_are_taken_too(bench: Bench, tmp_path: Path) -> None:
+    asyncio.run(bench.engine.load(bench.first))
+    asyncio.run(bench.engine.load(rename(bench.second, tmp_path / "renamed")))
+    assert worst(bench, bench.second, asyncio.run(play_some(bench.engine, count=2))) < TOLERANCE
+
+
+def test_picture_marks_are_never_sampled_by_a_model_that_wants_nothing_else(bench: Bench) -> None:
+    asyncio.run(bench.engine.load(bench.eager))
+    rollouts = asyncio.run(play_some(bench.engine))
+    truths = [
+        truth for played in rollouts for truth in teacher_forced(bench.engine.codec, bench.eager, played).values()
+    ]
+    assert sum(truth["banned"] for truth in truths) > 10, "without the ban several would have been sampled"
+    sampled = {played.ids[place] for played in rollouts for place in played.sampled}
+    assert not sampled & set(bench.engine.codec.banned_ids)
+    assert worst(bench, bench.eager, rollouts) < TOLERANCE
+
+
+def test_a_seed_decides_what_is_sampled_whatever_is_sampled_beside_it(bench: Bench) -> None:
+    asyncio.run(bench.engine.load(bench.first))
+    alone = asyncio.run(two_turns(bench.engine.policy(3), bench.engine.codec, PICTURES))
+    among = asyncio.run(play_some(bench.engine, count=12))
+    assert among[3].ids == alone.ids
+    assert len({tuple(played.ids) for played in among}) == 12
+
+
+def test_what_is_sampled_follows_the_model_s_own_probabilities(bench: Bench) -> None:
+    asyncio.run(bench.engine.load(bench.first))
+    codec = bench.engine.codec
+    messages = [{"role": "user", "content": [{"type": "text", "text": "What is written?"}]}]
+    ids = codec.prompt(messages, (), ())
+
+    async def first_tokens(count: int) -> list[tuple[int, float]]:
+        samples = await asyncio.gather(*[bench.engine.policy(seed)(ids, (), 1) for seed in range(count)])
+        return [(sample.ids[0], sample.log_probs[0]) for sample in samples]
+
+    drawn = asyncio.run(first_tokens(600))
+    surprise = -sum(log_prob for _, log_prob in drawn) / len(drawn)
+    counts = {token: sum(other == token for other, _ in drawn) for token, _ in drawn}
+    likely = {token: math.exp(log_prob) for token, log_prob in drawn if math.exp(log_prob) > 0.01}
+    assert surprise > 1
+    for token, share in likely.items():
+        assert abs(counts[token] / 600 - share) < 5 * math.sqrt(share * (1 - share) / 600)
+
+
+def test_an_evaluation_writes_a_record_for_each_row_the_same_ones_again(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "test.parquet"
+    pq.write_table(pa.Table.from_pylist([rl_record(row) for row in reading_rows()], schema=RL_SCHEMA), path)
+    asyncio.run(bench.engine.load(bench.first))
+    written = {}
+    with Sandbox() as sandbox:
+        for name, concurrency in (("base_tool_on", 128), ("again", 2)):
+            out = RecordWriter(tmp_path / "eval", name)
+            records = asyncio.run(
+                evaluate(
+                    read_cases(path),
+                    policy=bench.engine.policy,
+                    codec=bench.engine.codec,
+                    tool=CodeTool(sandbox),
+                    limits=EpisodeLimits(response_tokens=64, assistant_turns=3, turn_tokens=24),
+                    settings=Settings(),
+                    out=out,
+                    concurrency=concurrency,
+                )
+            )
+            assert list(read_records(out.path)) == records
+            assert set(by_column(records)) == set(COLUMNS)
+            assert all(record.observed.valid and record.turns[1].text for record in records)
+            written[name] = out.path.read_bytes()
+    assert written["base_tool_on"] == written["again"]
+
+
+def test_generate_of_transformers_says_the_same_with_the_same_log_probs(bench: Bench) -> None:
+    from codevision_ext.engines.transformers import Reference  # noqa: PLC0415
+
+    asyncio.run(bench.engine.load(bench.first))
+    codec = bench.engine.codec
+    fitted = [codec.fit(each) for each in PICTURES]
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Why?"}]}]
+    ids = codec.prompt(asked, (), fitted)
+    with Reference(bench.first, context=1024) as reference:
+        asyncio.run(reference.load(bench.first))
+        likeliest = [
+            asyncio.run(each.policy(0, temperature=0)(ids, fitted, TURN)) for each in (reference, bench.engine)
+        ]
+        drawn = [asyncio.run(reference.policy(seed)(ids, fitted, TURN)) for seed in (1, 1, 2)]
+        with pytest.raises(EngineError, match="leave no room"):
+            asyncio.run(reference.policy(0)([5] * 1024, (), 4))
+    mine, engines = likeliest
+    assert mine.ids == engines.ids
+    assert mine.log_probs == pytest.approx(engines.log_probs, abs=TOLERANCE)
+    assert mine.finished == engines.finished
+    assert drawn[0].ids == drawn[1].ids != drawn[2].ids
+    own = [
+        Played(ids=ids + each.ids, sampled=dict(enumerate(each.log_probs, len(ids))), fitted=fitted) for each in drawn
+    ]
+    assert worst(bench, bench.first, own) < TOLERANCE
+
+
+def test_another_architecture_and_a_folder_without_weights_are_refused_by_name(bench: Bench, tmp_path: Path) -> None:
+    from codevision_ext.models import tiny_model  # noqa: PLC0415
+
+    other = tmp_path / "other"
+    tiny_model.build("qwen2_5_vl", other, texts=tiny_model.corpus(), hidden=32, layers=1, vocab_size=640)
+    with pytest.raises(InputError, match="its weights have other names or shapes"):
+        asyncio.run(bench.engine.load(other))
+    (other / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"other: not a checkpoint: there are no weights"):
+        asyncio.run(bench.engine.load(other))
+    with pytest.raises(InputError, match=r"nowhere: not a checkpoint"):
+        bench.codec_of(tmp_path / "nowhere")
+
+
+def test_a_request_that_does_not_fit_is_a_fault_of_ours_and_the_engine_lives_on(bench: Bench) -> None:
+    policy = bench.engine.policy(0)
+    with pytest.raises(EngineError, match="2000 prompt tokens leave no room"):
+        asyncio.run(policy([5] * 2000, (), 4))
+    assert len(asyncio.run(policy([5] * 20, (), 4)).ids) >= 1
+
+
+def test_an_engine_that_dies_is_said_in_one_sentence_at_once(bench: Bench) -> None:
+    async def die() -> None:
+        waiting = asyncio.gather(*[bench.engine.policy(seed)([5] * 20, (), 900) for seed in range(64)])
+        await asyncio.sleep(0.2)
+        bench.engine._children[0].kill()
+        await waiting
+
+    start = time.monotonic()
+    with pytest.raises(EngineError, match="the rollout engine died"):
+        asyncio.run(die())
+    assert time.monotonic() - start < 10
+    with pytest.raises(EngineError, match="the rollout engine died"):
+        asyncio.run(bench.engine.policy(0)([5] * 20, (), 4))
+
+
+def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) -> None:
+    from codevision_ext.engines import registry  # noqa: PLC0415
+
+    wanted = registry.Wanted(checkpoint=bench.first, context=registry.context_of(bench.first), replicas=2)
+    with registry.open_player("sglang", wanted) as player:
+
+        async def play(*seeds: int) -> list[Played]:
+            return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, PICTURES) for seed in seeds])
+
+        both = asyncio.run(play(0, 1))
+        assert largest_difference(player.codec, bench.first, both) < TOLERANCE
+        second = player.policy(1).func.__self__  # type: ignore[attr-defined]
+        second._children[0].kill()
+        assert asyncio.run(play(0))[0].ids == both[0].ids
+        with pytest.raises(EngineError, match="the rollout engine died"):
+            asyncio.run(play(1))
+    assert gc.get_freeze_count() == 0, "triton lists what is frozen at exit, fifty lines behind the evaluation's table"
+
+
+def test_a_weight_that_the_engine_does_not_know_is_refused_and_none_is_loaded() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        use_cpu_if_no_cuda()
+        import torch  # noqa: PLC0415
+
+        from codevision_ext.engines.sglang.weight_loader import load  # noqa: PLC0415
+
+    class Model(torch.nn.Module):
+        config = SimpleNamespace(tie_word_embeddings=False)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual = torch.nn.Linear(1, 1)
+            self.taken: list[str] = []
+
+        def load_weights(self, weights: Iterable[tuple[str, Any]]) -> None:
+            self.taken += [name for name, _ in weights]
+
+    model, one = Model(), torch.ones(1)
+    load(model, [("model.visual.weight", one), ("visual.bias", one)])
+    assert model.taken == ["visual.weight", "visual.bias"]
+    with pytest.raises(KeyError, match=r"no parameter model\.layers\.0\.weight"):
+        load(model, [("model.visual.bias", one), ("model.language_model.layers.0.weight", one)])
+    assert model.taken == ["visual.weight", "visual.bias"]
+
+
+def murmur3(data: bytes, seed: int = 0) -> int:
+    """MurmurHash3, 32 bits, of whole 4-byte blocks; after its public description."""
+    low, state = 0xFFFFFFFF, seed
+    for (block,) in struct.iter_unpack("<I", data):
+        block = block * 0xCC9E2D51 & low
+        block = (block << 15 | block >> 17) & low
+        state ^= block * 0x1B873593 & low
+        state = (state << 13 | state >> 19) & low
+        state = (state * 5 + 0xE6546B64) & low
+    state ^= len(data)
+    state = (state ^ state >> 16) * 0x85EBCA6B & low
+    state = (state ^ state >> 13) * 0xC2B2AE35 & low
+    return state ^ state >> 16
+
+
+def test_the_noise_of_a_seed_is_murmurhash3() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        use_cpu_if_no_cuda()
+        import torch  # noqa: PLC0415
+
+        from codevision_ext.patches.sglang_sampling import murmur_hash32  # noqa: PLC0415
+    assert murmur3(b"test") == 0xBA6BD213
+    seeds, places, columns = [0, 7, 2**62 + 12345], [0, 513, 4], [0, 1, 639]
+    hashes = murmur_hash32(
+        torch.tensor(seeds, dtype=torch.uint64), torch.tensor(places), torch.tensor(columns)
+    ).tolist()
+    assert hashes == [
+        [murmur3(struct.pack("<QII", seed, place, column)) for column in columns]
+        for seed, place in zip(seeds, places, strict=True)
+    ]

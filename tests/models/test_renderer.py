@@ -1,0 +1,130 @@
+"""Are a demonstration, a rollout and the chat template the same tokens, and can't what has no meaning be sampled?"""
+
+import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from codevision_ext.engines.device import use_cpu_if_no_cuda
+from codevision_ext.errors import InputError
+from codevision_ext.rollout.code_tool import TOOL_SCHEMA
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # transformers and SGLang warn at import, by the dozen
+
+SPARE = 3
+"""Rows of the model's embedding that no token has."""
+CALL = '<think>t</think><tool_call>\n{"name": "code_image_tool", "arguments": {"code": "image = 1"}}\n</tool_call>'
+PICTURES = [Image.new("RGB", (84, 56), "red"), Image.new("RGB", (40, 100), "blue")]
+TALK = [
+    {"role": "user", "content": "<image>\nWhat is written?"},
+    {"role": "assistant", "content": CALL},
+    {"role": "tool", "content": "Picture 1: 40x100.<image>"},
+    {"role": "assistant", "content": "<think>t</think><answer>7</answer>"},
+]
+
+
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
+def codec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        use_cpu_if_no_cuda()
+        from codevision_ext.models import checkpoint, tiny_model  # noqa: PLC0415  # after the device is settled
+    out: Path = tmp_path_factory.mktemp(request.param) / "model"
+    sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "vocab_size": 600}
+    tiny_model.build(request.param, out, texts=tiny_model.corpus(), **sizes)
+    config = json.loads((out / "config.json").read_text())
+    config["text_config"]["vocab_size"] += SPARE
+    (out / "config.json").write_text(json.dumps(config))
+    return checkpoint.codec_of(out)
+
+
+def parts(content: str) -> list[dict[str, str]]:
+    text = content.replace("<image>", "")
+    return [{"type": "image"}] * content.count("<image>") + [{"type": "text", "text": text}]
+
+
+@pytest.mark.parametrize("tools", [[], [TOOL_SCHEMA]], ids=["alone", "tool"])
+def test_a_rollout_is_tokenized_as_its_demonstration_and_as_the_template_would_as_a_whole(
+    codec: Any, tools: list[Any]
+) -> None:
+    encoded = codec.conversation(TALK, tools, PICTURES)
+    fitted = [codec.fit(picture) for picture in PICTURES]
+    user = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\nWhat is written?"}]}]
+    said = [codec.tokenizer(TALK[at]["content"] + "<|im_end|>")["input_ids"] for at in (1, 3)]
+    ids = codec.prompt(user, tools, fitted[:1])
+    mask = [0] * len(ids) + [1] * len(said[0])
+    ids += said[0]
+    shown = codec.observation("tool", "Picture 1: 40x100.", fitted[1:], closed=True)
+    ids += shown + said[1]
+    mask += [0] * len(shown) + [1] * len(said[1])
+    assert encoded.ids[: len(ids)] == ids
+    assert encoded.mask == mask + [0] * (len(encoded.ids) - len(ids))
+    assert codec.tokenizer.decode(encoded.ids[len(ids) :]) in ("", "\n")
+    messages = [{"role": turn["role"], "content": parts(turn["content"])} for turn in TALK]
+    messages[2]["content"].reverse()
+    text = codec.processor.apply_chat_template(messages, tools=tools or None, tokenize=False)
+    assert codec._ids(text, fitted) == encoded.ids
+
+
+def test_every_picture_has_as_many_tokens_as_the_processor_makes_features(codec: Any) -> None:
+    encoded = codec.conversation(TALK, [], PICTURES)
+    grids = codec.features(encoded.images)["image_grid_thw"]
+    assert encoded.ids.count(codec.image_id) == int(grids.prod(-1).sum()) // 4
+    assert [codec.picture_tokens(picture) for picture in encoded.images] == (grids.prod(-1) // 4).tolist()
+    assert codec.features(()) == {}
+
+
+@given(width=st.integers(1, 6000), height=st.integers(1, 6000))
+@example(width=2000, height=28)
+def test_a_fitted_picture_stays_as_it_is_in_an_engine_that_fits_it_again(codec: Any, width: int, height: int) -> None:
+    assume(max(width, height) <= 200 * min(width, height))
+    wide, high = codec.fitted_size(width, height)
+    again = codec.processor._get_num_multimodal_tokens(image_sizes=[(high, wide)]).num_image_tokens
+    assert again == [codec.picture_tokens(Image.new("1", (wide, high)))]
+
+
+def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_picture_and_nothing_of_it_stays(codec: Any) -> None:
+    picture, whole = Image.effect_noise((300, 200), 90).convert("RGB"), codec.fit(PICTURES[0])
+    assert codec.fit(whole) is whole
+    with ThreadPoolExecutor(8) as threads:
+        seen = list(threads.map(codec.fit, [picture] * 8))
+    assert all(one is seen[0] for one in seen)
+    assert codec.fit(picture.copy()) is not seen[0]
+    other = codec.fit(picture.convert("L"))
+    assert (other.mode, other.size) == ("RGB", seen[0].size)
+    del seen
+    assert codec.fit(picture).tobytes() == codec.fit(picture.copy()).tobytes()
+    key = id(picture)
+    assert key in codec._fitted
+    del picture
+    assert key not in codec._fitted
+
+
+def test_a_turn_cut_off_before_its_end_is_closed_by_the_observation(codec: Any) -> None:
+    open_, closed = (codec.observation("tool", "x", (), closed=closed) for closed in (False, True))
+    assert open_ == [codec.end_id, *closed]
+    assert codec.decode([*codec.tokenizer("7")["input_ids"], codec.end_id]) == "7"
+
+
+def test_marks_of_pictures_and_ids_that_no_token_has_are_banned_in_every_request(codec: Any) -> None:
+    from codevision_ext.engines.sglang.request import request_of  # noqa: PLC0415
+    from codevision_ext.models.renderer import NEVER  # noqa: PLC0415
+
+    size = len(codec.tokenizer)
+    names = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+    expected = {codec.tokenizer.convert_tokens_to_ids(name) for name in names} | set(range(size, size + SPARE))
+    request = request_of([5, 6], (), {"temperature": 1.0}, 4, codec=codec, context=100)
+    assert request.sampling_params["logit_bias"] == {str(token): NEVER for token in expected}
+
+
+def test_pictures_and_marks_that_don_t_belong_together_are_refused(codec: Any) -> None:
+    with pytest.raises(InputError, match="the conversation has 2 <image> but 1 pictures"):
+        codec.conversation(TALK, [], PICTURES[:1])
+    with pytest.raises(InputError, match="1 picture marks for 0 pictures"):
+        codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), ())

@@ -1,0 +1,272 @@
+"""Is what a rollout would train, to the token, what was sampled, and are its pictures and positions transformers' own?
+
+The loop, the codec and the sandbox are the real ones; the engine is a script. tests/verl_adapter/test_grpo.py checks
+whole training steps on a real engine, with one template and at most two pictures a rollout.
+"""
+
+import asyncio
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import chain, count, groupby
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from codevision_ext.engines.device import use_cpu_if_no_cuda
+from codevision_ext.errors import InputError
+from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool
+from codevision_ext.rollout.loop import Sample, Trajectory, play
+from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.sandbox import Limits, Sandbox
+from codevision_ext.types import EndReason
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # verl and transformers warn at import, by the dozen
+
+PLAIN = (Path(__file__).parents[2] / "codevision_ext" / "prompts" / "chat_template.jinja").read_text()
+SYSTEM = "{%- if messages[0].role != 'system' -%}{{- '<|im_start|>system\\nHelp.<|im_end|>\\n' -}}{%- endif -%}" + PLAIN
+"""A conversation without a system message gets one, as by the stock template of Qwen2.5-VL."""
+THINKING = """
+{%- macro shown(content) -%}
+  {%- if content is string -%}{{ content }}{%- else -%}
+    {%- for part in content -%}
+      {%- if part.type == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>{%- else -%}{{ part.text }}{%- endif -%}
+    {%- endfor -%}
+  {%- endif -%}
+{%- endmacro -%}
+{%- set last = namespace(query=-1) -%}
+{%- for message in messages -%}
+  {%- if message.role == 'user' -%}{%- set last.query = loop.index0 -%}{%- endif -%}
+{%- endfor -%}
+{%- if tools -%}{{- '<|im_start|>system\\n' + tools|tojson + '<|im_end|>\\n' -}}{%- endif -%}
+{%- for message in messages -%}
+  {%- set said = shown(message.content) -%}
+  {%- if message.role == 'assistant' -%}
+    {%- set thought = said.split('</think>')[0].split('<think>')[-1].strip('\\n') -%}
+    {%- set rest = said.split('</think>')[-1].lstrip('\\n') -%}
+    {{- '<|im_start|>assistant\\n' -}}
+    {%- if loop.index0 > last.query -%}{{- '<think>\\n' + thought + '\\n</think>\\n\\n' -}}{%- endif -%}
+    {{- rest + '<|im_end|>\\n' -}}
+  {%- elif message.role == 'tool' -%}
+    {{- '<|im_start|>user\\n<tool_response>\\n' + said + '\\n</tool_response><|im_end|>\\n' -}}
+  {%- else -%}
+    {{- '<|im_start|>' + message.role + '\\n' + said + '<|im_end|>\\n' -}}
+  {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n<think>\\n' -}}{%- endif -%}
+"""
+"""Leaves out what was thought before the last question, and opens every turn, as those of the thinking models do."""
+TEMPLATES = {"plain": PLAIN, "system": SYSTEM, "thinking": THINKING}
+PICTURES = {1: (1, 0), 2: (1, 1), 3: (2, 1), 4: (1, 3), 5: (2, 3), 6: (3, 3)}
+"""By their number: how many the question has, and how many calls make."""
+QUESTION = "Which number is it?"
+
+
+def call(code: str, index: int = 0) -> str:
+    arguments = {"code": code, "image_index": index}
+    return f"<tool_call>\n{json.dumps({'name': 'code_image_tool', 'arguments': arguments})}\n</tool_call>"
+
+
+def replies(made: int) -> list[str]:
+    """The assistant's turns, as a template with thoughts would write them; `made` calls make a picture."""
+    turned, cut = call("image = image.rotate(90, expand=True)"), call("image = image.crop((3, 5, 40, 41))")
+    flipped = call("image = ImageOps.flip(image)", 1)
+    said = {0: [], 1: [turned], 3: [f"{turned}\n{cut}", "<tool_call>{</tool_call>", flipped]}[made]
+    return [f"<think>\nIt lies, {at}.\n</think>\n\n{text}" for at, text in enumerate([*said, "<answer>7</answer>"])]
+
+
+def inputs(number: int) -> list[Image.Image]:
+    """Noise of several sizes, none of them a multiple of a patch."""
+    sizes = [(45 + 23 * at, 61) for at in range(number)]
+    return [Image.frombytes("RGB", size, Random(0).randbytes(3 * size[0] * size[1])) for size in sizes]
+
+
+@pytest.fixture(scope="module")
+def tool() -> Iterator[CodeTool]:
+    with Sandbox(Limits(wall_s=30.0), live=1) as sandbox:
+        yield CodeTool(sandbox)
+
+
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        use_cpu_if_no_cuda()
+        from codevision_ext.models import tiny_model  # noqa: PLC0415  # after the device is settled
+    out: Path = tmp_path_factory.mktemp(request.param) / "model"
+    sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "vocab_size": 600}
+    tiny_model.build(request.param, out, texts=tiny_model.corpus(), **sizes)
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path) -> Any:
+    from transformers import AutoModelForImageTextToText  # noqa: PLC0415
+
+    return AutoModelForImageTextToText.from_pretrained(checkpoint).model
+
+
+@pytest.fixture(scope="module", params=list(TEMPLATES))
+def codec(checkpoint: Path, request: pytest.FixtureRequest) -> Any:
+    from verl.utils import hf_processor  # noqa: PLC0415
+
+    from codevision_ext.models.renderer import QwenCodec  # noqa: PLC0415
+
+    processor = hf_processor(str(checkpoint))
+    processor.chat_template = TEMPLATES[request.param]
+    return QwenCodec(processor)
+
+
+class Engine:
+    """Says its lines; log-probs count on, so that each is one of a kind."""
+
+    def __init__(self, lines: Sequence[Sequence[int]]) -> None:
+        self.lines = [list(line) for line in lines]
+        self.asked: list[list[int]] = []
+        self.pictures: list[int] = []
+        self.log_probs: list[list[float]] = []
+        self._numbers = count(1)
+
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG002
+        line = self.lines[len(self.asked)]
+        self.asked.append(list(ids))
+        self.pictures.append(len(pictures))
+        self.log_probs.append([-next(self._numbers) / 1000 for _ in line])
+        return Sample(ids=line, log_probs=self.log_probs[-1], finished=True)
+
+
+def rolled(codec: Any, tool: CodeTool, engine: Engine, shown: int) -> Trajectory:
+    """One rollout about `shown` pictures."""
+    content = [{"type": "image"}] * shown + [{"type": "text", "text": QUESTION}]
+    limits = EpisodeLimits(response_tokens=10_000, assistant_turns=9, calls_per_turn=2)
+    prompt = [{"role": "user", "content": content}]
+    played = asyncio.run(play(prompt, inputs(shown), policy=engine, codec=codec, tool=tool, limits=limits))
+    assert played.end_reason is EndReason.ANSWER
+    return played
+
+
+def letter_by_letter(codec: Any, text: str) -> list[int]:
+    """Tokens that no tokenizer would choose for the text, as an engine may sample them."""
+    return [token for letter in text for token in codec.tokenizer(letter)["input_ids"]] + [codec.end_id]
+
+
+def opening(codec: Any) -> str:
+    return "<think>\n" if codec.processor.chat_template is THINKING else ""
+
+
+def collapsed(codec: Any, ids: Sequence[int]) -> str:
+    """The text, with one mark for each picture."""
+    runs = ((token, len(list(run))) for token, run in groupby(ids))
+    single = [token for token, length in runs for _ in range(1 if token == codec.image_id else length)]
+    return str(codec.tokenizer.decode(single))
+
+
+@pytest.mark.parametrize("pictures", PICTURES)
+def test_what_is_trained_is_what_was_sampled_and_what_stands_between_is_whole_and_has_no_loss(
+    codec: Any, tool: CodeTool, pictures: int
+) -> None:
+    shown, made = PICTURES[pictures]
+    said = [text.replace("\n</think>\n\n", "  \n\n\n</think>") for text in replies(made)]  # not as templates write it
+    engine = Engine([letter_by_letter(codec, text.removeprefix(opening(codec))) for text in said])
+    played = rolled(codec, tool, engine, shown)
+    episode = played.episode
+
+    sampled = [at for at, kept in enumerate(episode.response_mask) if kept]
+    assert [episode.response_ids[at] for at in sampled] == list(chain(*engine.lines))
+    assert [episode.log_probs[at] for at in sampled] == list(chain(*engine.log_probs))
+    assert all(episode.log_probs[at] == 0 for at, kept in enumerate(episode.response_mask) if not kept)
+    assert played.replies == [text.removeprefix(opening(codec)) for text in said]
+    assert played.malformed == (1 if made == 3 else 0)
+
+    ends = [len(asked) + len(line) for asked, line in zip(engine.asked, engine.lines, strict=True)]
+    assert episode.ids == engine.asked[-1] + engine.lines[-1]
+    assert ends[-1] == len(episode.ids)
+    for at, asked in enumerate(engine.asked[1:], start=1):
+        assert asked[: ends[at - 1]] == engine.asked[at - 1] + engine.lines[at - 1]
+        between = collapsed(codec, asked[ends[at - 1] :])
+        assert between.startswith("\n<|im_start|>user\n<tool_response>\n")
+        assert between.endswith(f"\n</tool_response><|im_end|>\n<|im_start|>assistant\n{opening(codec)}")
+        assert between.count("<|im_start|>") == 2
+    assert engine.pictures[-1] == len(played.fitted) == pictures
+
+
+@pytest.mark.parametrize("pictures", PICTURES)
+def test_marks_grids_and_pixels_agree_and_positions_are_those_of_the_whole_conversation(
+    codec: Any, model: Any, tool: CodeTool, pictures: int
+) -> None:
+    import torch  # noqa: PLC0415  # after the device is settled
+
+    shown, made = PICTURES[pictures]
+    played = rolled(codec, tool, Engine([codec.turn(text) for text in replies(made)]), shown)
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "image"}] * shown + [{"type": "text", "text": QUESTION}]}
+    ]
+    for message, text in zip(played.messages, _alternating(replies(made)), strict=True):
+        parts: list[dict[str, str]] = [{"type": "text", "text": text or message.text}]
+        turns.append({"role": message.role, "content": parts + [{"type": "image"} for _ in message.pictures]})
+    text = codec.processor.apply_chat_template(turns, tools=[TOOL_SCHEMA], tokenize=False)
+    whole = codec.processor(text=[text.removesuffix("\n")], images=list(played.fitted), return_tensors="pt")
+
+    ids = torch.tensor(played.episode.ids)
+    features = codec.features(played.fitted)
+    assert torch.equal(ids, whole["input_ids"][0])
+    assert torch.equal(features["image_grid_thw"], whole["image_grid_thw"])
+    assert torch.equal(features["pixel_values"], whole["pixel_values"])
+    marks = [len(list(run)) for token, run in groupby(played.episode.ids) if token == codec.image_id]
+    assert marks == (features["image_grid_thw"].prod(-1) // 4).tolist()
+    assert marks == [codec.picture_tokens(picture) for picture in played.fitted]
+    assert len(marks) == pictures
+    true, _ = model.get_rope_index(
+        whole["input_ids"],
+        mm_token_type_ids=(whole["input_ids"] == codec.image_id).int(),
+        image_grid_thw=whole["image_grid_thw"],
+        attention_mask=whole["attention_mask"],
+    )
+    positions = codec.position_ids(ids, features["image_grid_thw"])
+    assert torch.equal(positions[0], torch.arange(len(ids)))
+    assert torch.equal(positions[1:], true[:, 0])
+
+
+def _alternating(said: Sequence[str]) -> list[str]:
+    """The assistant's turns, with nothing between each two."""
+    return [text for reply in said for text in (reply, "")][:-1]
+
+
+@pytest.mark.parametrize("pictures", [2, 6])
+def test_fine_tuning_on_a_rollout_sees_its_tokens_and_the_same_ones_have_loss(
+    codec: Any, tool: CodeTool, pictures: int
+) -> None:
+    shown, made = PICTURES[pictures]
+    played = rolled(codec, tool, Engine([codec.turn(text) for text in replies(made)]), shown)
+    messages = [{"role": "user", "content": "<image>" * shown + QUESTION}]
+    for message, text in zip(played.messages, _alternating(replies(made)), strict=True):
+        content = text or message.text + "<image>" * len(message.pictures)
+        messages.append({"role": message.role, "content": content})
+    encoded = codec.conversation(messages, [TOOL_SCHEMA], played.pictures)
+    episode = played.episode
+    assert encoded.ids[: len(episode.ids)] == episode.ids
+    assert encoded.mask[: len(episode.ids)] == [0] * len(episode.prompt_ids) + episode.response_mask
+    assert codec.tokenizer.decode(encoded.ids[len(episode.ids) :]) == "\n"
+    assert not any(encoded.mask[len(episode.ids) :])
+
+
+def test_what_was_thought_before_a_later_question_is_neither_left_out_nor_written_anew(codec: Any) -> None:
+    said = [f"<think>\nodd \n\n thought {at}\n\n</think>{at}" for at in range(3)]
+    messages = [{"role": role, "content": text} for text in said for role, text in (("user", "?"), ("assistant", text))]
+    encoded = codec.conversation(messages, [], [])
+    text = codec.tokenizer.decode(encoded.ids)
+    assert [text.count(f"\n{reply}<|im_end|>\n") for reply in said] == [1, 1, 1]
+    assert text.count("<think>") == 3
+    learned = codec.tokenizer.decode([token for token, kept in zip(encoded.ids, encoded.mask, strict=True) if kept])
+    assert learned == "".join(reply.removeprefix(opening(codec)) + "<|im_end|>" for reply in said)
+
+
+def test_an_assistant_s_turn_is_neither_the_first_nor_does_it_show_a_picture(codec: Any) -> None:
+    user, assistant = {"role": "user", "content": "?"}, {"role": "assistant", "content": "<image>"}
+    with pytest.raises(InputError, match="an assistant's turn has an <image>"):
+        codec.conversation([user, assistant], [], inputs(1))
+    with pytest.raises(InputError, match="the conversation begins with an assistant's turn"):
+        codec.conversation([assistant | {"content": "7"}, user], [], [])

@@ -1,0 +1,225 @@
+"""Is a turn read as it was written, and is a malformed call answered with what to change?"""
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codevision_ext.rollout.parsing import (
+    format_score,
+    has_call,
+    malformed_messages,
+    parse_answer,
+    parse_call,
+    turn_messages,
+)
+from codevision_ext.types import CallStatus, ToolCall
+
+GOOD = {"code": "image = image.rotate(90)", "description": "turn", "image_index": 1}
+
+
+def written(arguments: object = GOOD, name: object = "code_image_tool") -> str:
+    return f"<think>a</think><tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+def test_a_well_formed_call_is_read() -> None:
+    expected = ToolCall(code="image = image.rotate(90)", description="turn", image_index=1)
+    assert parse_call(written(), 2) == (CallStatus.OK, expected, "", len(written()))
+
+
+def test_only_the_code_must_be_given() -> None:
+    assert parse_call(written({"code": "x"}), 1).call == ToolCall(code="x", description="", image_index=0)
+
+
+def test_code_may_hold_real_line_breaks_and_the_closing_tag() -> None:
+    raw = '<tool_call>{"name": "code_image_tool", "arguments": {"code": "a = 1\n\tb = \'</tool_call>\'"}}</tool_call>'
+    call = parse_call(raw, 1).call
+    assert call is not None
+    assert call.code == "a = 1\n\tb = '</tool_call>'"
+
+
+def test_a_call_that_is_only_thought_is_not_a_call() -> None:
+    assert parse_call(f"<think>I could write {written()[16:]}</think><answer>x</answer>", 2).status is CallStatus.NONE
+    assert parse_call(f"as in {written()[16:]}</think>{written({'code': 'real'})[16:]}", 2).call == ToolCall(
+        code="real"
+    )
+
+
+def test_of_several_calls_each_is_read_where_the_one_before_ended() -> None:
+    turn = written() + "<tool_call>{</tool_call> so " + written({"code": "second"})[16:]
+    first = parse_call(turn, 2)
+    second = parse_call(turn, 2, first.end)
+    third = parse_call(turn, 2, second.end)
+    assert (first.call and first.call.code, second.status) == (GOOD["code"], CallStatus.BAD_JSON)
+    assert third.call == ToolCall(code="second")
+    assert not has_call(turn, third.end)
+
+
+MALFORMED = {
+    ("none", "no_call"): "<think>a</think>I see a park.",
+    ("bad_json", "not_json"): "<tool_call>{'name': 'code_image_tool'}</tool_call>",
+    ("bad_json", "unclosed"): written().removesuffix("</tool_call>"),
+    ("bad_json", "not_text"): written({"code": "x = '\ud800'"}),
+    ("unknown_tool", "name"): written(name="zoom<|image_pad|>"),
+    ("bad_arguments", "not_an_object"): written("rotate"),
+    ("bad_arguments", "unknown"): written({**GOOD, "index": 1}),
+    ("bad_arguments", "code"): written({"code": "  "}),
+    ("bad_arguments", "description"): written({**GOOD, "description": 3}),
+    ("bad_arguments", "image_index"): written({**GOOD, "image_index": "1"}),
+    ("bad_index", "out_of_range"): written({**GOOD, "image_index": 2}),
+}
+
+
+@pytest.mark.parametrize(("status", "kind"), MALFORMED)
+def test_each_kind_of_fault_has_its_status_and_its_sentence(status: str, kind: str) -> None:
+    parsed = parse_call(MALFORMED[status, kind], 2)
+    assert parsed.status == status
+    assert parsed.message == malformed_messages()[status][kind].replace("$last", "1")
+    assert parsed.call is None
+
+
+def test_there_is_a_sentence_for_every_status_and_a_case_for_every_sentence() -> None:
+    assert set(malformed_messages()) == {str(status) for status in CallStatus} - {CallStatus.OK}
+    assert set(MALFORMED) == {(status, kind) for status, kinds in malformed_messages().items() for kind in kinds}
+
+
+def test_a_message_is_one_sentence() -> None:
+    for status, kinds in [*malformed_messages().items(), ("of a turn", turn_messages())]:
+        for message in [text for kind, text in kinds.items() if kind != "one_of_several"]:
+            assert message.endswith("."), status
+            assert len(re.findall(r"[.!?](?:\s|$)", message)) == 1, message
+
+
+@pytest.mark.parametrize(
+    "json_text",
+    [
+        "",
+        "[]",
+        '"x"',
+        "null",
+        "{",
+        "{}{}",
+        '{"name": "code_image_tool"} x',
+        "[" * 100_000,
+        "9" * 5000,
+        "```json\n{}\n```",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_what_is_not_one_json_object_is_bad_json(json_text: str) -> None:
+    assert parse_call(f"<tool_call>{json_text}</tool_call>", 1).status is CallStatus.BAD_JSON
+
+
+@pytest.mark.parametrize("index", [-1, 1, 10**30])
+def test_an_index_of_no_picture_is_refused(index: int) -> None:
+    assert parse_call(written({**GOOD, "image_index": index}), 1).status is CallStatus.BAD_INDEX
+
+
+@pytest.mark.parametrize("index", [True, 0.0, None, [0], "0"])
+def test_an_index_that_is_no_whole_number_is_a_bad_argument(index: object) -> None:
+    assert parse_call(written({**GOOD, "image_index": index}), 1).status is CallStatus.BAD_ARGUMENTS
+
+
+@given(st.text(), st.text(), st.integers(0, 5))
+def test_any_code_and_description_survive_the_round_trip(code: str, description: str, index: int) -> None:
+    parsed = parse_call(written({"code": code, "description": description, "image_index": index}), 6)
+    if code.strip():
+        assert parsed.call == ToolCall(code=code, description=description, image_index=index)
+    else:
+        assert parsed.status is CallStatus.BAD_ARGUMENTS
+
+
+pieces = st.lists(
+    st.sampled_from(
+        ["<think>", "</think>", "<tool_call>", "</tool_call>", "<answer>", "</answer>", "x", '{"name": 1}', " "]
+    )
+    | st.text(max_size=5)
+).map("".join)
+
+
+@given(st.lists(pieces, max_size=3), st.sampled_from(["", "<think>", "<think>\n\n</think>"]))
+def test_no_text_breaks_the_reading_of_a_turn(turns: list[str], prefix: str) -> None:
+    for turn in turns:
+        status, call, message, _ = parse_call(turn, 1)
+        assert (call is not None) == (status is CallStatus.OK)
+        assert call is not None or message
+    assert format_score(turns, prefix) in (0.0, 1.0)
+    if format_score(turns, prefix) == 1.0:
+        assert parse_answer([*turns[:-1], prefix + turns[-1]])
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        ("<think>a</think><answer>x</answer>", 1.0),
+        ("  \n<think>a</think><answer>x</answer>\n", 1.0),
+        ("<think></think>so<answer> x </answer>", 1.0),
+        ("<think>a</think><answer>x</answer> done", 0.0),
+        ("<think>a</think><answer>x</answer><answer>y</answer>", 0.0),
+        ("<think>a<answer>x</answer></think>", 0.0),
+        ("<think>a<answer>x</answer></think><answer>x</answer>", 0.0),
+        ("well <think>a</think><answer>x</answer>", 0.0),
+        ("<think>a</think><answer>x", 0.0),
+        ("<think>a</think>", 0.0),
+        ("<think>a<answer>x</answer>", 0.0),
+        ("<think>a</think><think>b</think><answer>x</answer>", 0.0),
+        ("<answer>x</answer>", 0.0),
+        ("<think>a</think><answer> </answer>", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_the_format_of_one_turn_is_judged_as_specified(turn: str, expected: float) -> None:
+    assert format_score([turn]) == expected
+
+
+LAST = "<think>b</think><answer>x</answer>"
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ([], 0.0),
+        ([written(), LAST], 1.0),
+        ([written(), written(), LAST], 1.0),
+        ([written().replace("<think>a</think>", ""), LAST], 0.0),
+        ([LAST, LAST], 0.0),
+        ([LAST, written()], 0.0),
+        ([written(), written()], 0.0),
+    ],
+)
+def test_the_format_is_judged_per_turn(turns: list[str], expected: float) -> None:
+    assert format_score(turns) == expected
+
+
+def test_what_the_template_wrote_counts_as_part_of_every_turn() -> None:
+    turns = [turn.removeprefix("<think>") for turn in (written(), LAST)]
+    assert format_score(turns, prefix="<think>") == 1.0
+    assert format_score(turns) == 0.0
+    assert format_score([written(), LAST], prefix="<think>") == 0.0
+    assert format_score(["<answer>x</answer>"], prefix="<think>\n\n</think>\n\n") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ([LAST], "x"),
+        (["<answer>a</answer><answer> b\nc </answer>"], "b\nc"),
+        (["<answer>a</answer><answer>b"], "a"),
+        (["<answer>a<answer>b</answer>"], "b"),
+        (["<answer>a</answer>b</answer>"], "a"),
+        (["<answer></answer>"], ""),
+        ([LAST, "The answer is x"], None),
+        (["the last line"], None),
+        ([], None),
+    ],
+)
+def test_the_answer_is_the_last_closed_one_of_the_last_turn(turns: list[str], expected: str | None) -> None:
+    assert parse_answer(turns) == expected
+
+
+@pytest.mark.parametrize("read", [lambda t: parse_call(t, 1), lambda t: parse_answer([t]), lambda t: format_score([t])])
+def test_reading_a_long_turn_of_opening_tags_takes_no_quadratic_time(read: Callable[[str], object]) -> None:
+    read("<answer><think><tool_call>" * 40_000)

@@ -1,0 +1,194 @@
+"""Does a finished rollout get what it earned, and one that broke under us nothing at all?"""
+
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from codevision_ext.config import Settings
+from codevision_ext.errors import InputError
+from codevision_ext.io.records import RecordWriter, read_records
+from codevision_ext.monitor.rollout_metrics import group_numbers, numbers
+from codevision_ext.rewards.rubric import PRESETS, score_group
+from codevision_ext.rollout.loop import Message, Trajectory
+from codevision_ext.rollout.token_buffer import Episode, EpisodeLimits
+from codevision_ext.scoring import observe, score, with_pictures
+from codevision_ext.task.item import Item, read_item
+from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Step, Task, ToolCall
+
+RIGHT = "<think>t</think><answer>7</answer>"
+WRONG = "<think>t</think><answer>8</answer>"
+ROW = {
+    "data_source": "glyphs",
+    "reward_model": {"ground_truth": ["7", "seven"]},
+    "extra_info": {"index": 3, "question": "?", "transform": ["rotate_90"], "bbox": [1, 2, 3, 4], "column": "rot90"},
+}
+ITEM = read_item(ROW, (8, 4))
+TURNED_BACK = Step(
+    ok=True, ops=("rotate_270",), node=1, parent=0, net=Orientation.R270, region=Box(0, 0, 8, 4), status=ExecStatus.OK
+)
+
+
+def trajectory(
+    *replies: str,
+    steps: tuple[Step, ...] = (),
+    end: EndReason = EndReason.ANSWER,
+    calls: tuple[ToolCall | None, ...] | None = None,
+    turns: int = 9,
+) -> Trajectory:
+    """Without `calls` each step had code of its own."""
+    episode = Episode(prompt_ids=[1], limits=EpisodeLimits(response_tokens=99, assistant_turns=turns))
+    asked = tuple(ToolCall(code=str(at)) for at in range(len(steps))) if calls is None else calls
+    messages = []
+    for at, reply in enumerate(replies):
+        episode.add_sampled([2, 3], [-1.0, -1.0])
+        messages.append(Message(role="assistant", text=reply))
+        if at < len(steps):
+            episode.add_context([4])
+            messages.append(Message(role="tool", text="Picture 1: 4x8.", pictures=(1,)))
+    pictures = (Image.new("RGB", (8, 4)), *[Image.new("RGB", (4, 8), "red") for step in steps if step.node is not None])
+    return Trajectory(
+        episode=episode,
+        end_reason=end,
+        messages=tuple(messages),
+        steps=steps,
+        pictures=pictures,
+        fitted=pictures,
+        malformed=asked.count(None),
+        calls=asked,
+    )
+
+
+def test_a_row_is_read_once_with_everything_that_scoring_asks_for() -> None:
+    task = Task(applied=("rotate_90",), box=Box(1.0, 2.0, 3.0, 4.0), box_frame="input", size=(8, 4))
+    expected = Item(id="glyphs-3", question="?", references=("7", "seven"), task=task, source="glyphs", column="rot90")
+    assert read_item(ROW, (8, 4)) == expected
+    plain = read_item({"extra_info": {"answer": "7"}}, (8, 4))
+    assert (plain.references, plain.task.applied, plain.task.box) == (("7",), (), None)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"reward_model": {"ground_truth": []}}, "row glyphs-3: reward_model.ground_truth must be a non-empty answer"),
+        ({"reward_model": {"ground_truth": ["7", ""]}}, "row glyphs-3: reward_model.ground_truth"),
+        ({"reward_model": {"ground_truth": 7}}, "row glyphs-3: reward_model.ground_truth"),
+        ({"extra_info": {"index": 3, "bbox": [1, 2, 3]}}, "row glyphs-3: extra_info.bbox must have four numbers"),
+    ],
+)
+def test_a_row_that_can_t_be_scored_is_refused_by_row_and_field(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_item(ROW | change, (8, 4))
+
+
+def test_an_answer_counts_only_where_the_rollout_ended_with_it() -> None:
+    assert observe(trajectory(RIGHT), ["7"]).correct
+    assert not observe(trajectory(WRONG), ["7"]).correct
+    for end in (EndReason.LENGTH, EndReason.TURN_CAP, EndReason.MALFORMED):
+        seen = observe(trajectory(RIGHT, end=end), ["7"])
+        assert (seen.correct, seen.valid, seen.end_reason) == (False, True, end)
+
+
+def test_the_format_is_judged_with_what_the_template_wrote_before_the_turn() -> None:
+    bare = trajectory("t</think><answer>7</answer>")
+    assert (observe(bare, ["7"]).format, observe(bare, ["7"], "<think>").format) == (0.0, 1.0)
+
+
+def test_a_rollout_that_broke_has_no_reward_and_moves_nobody_else_s() -> None:
+    good, bad = trajectory("<think>t</think>", RIGHT, steps=(TURNED_BACK,)), trajectory(WRONG)
+    alone = score(ITEM, "g", [good, bad], Settings())
+    beside = score(ITEM, "g", [good, None, bad, None], Settings())
+    assert [record.observed.valid for record in beside] == [True, False, True, False]
+    assert [beside[0].reward, beside[2].reward] == [record.reward for record in alone]
+    assert [beside[0].terms, beside[2].terms] == [record.terms for record in alone]
+    for record in (beside[1], beside[3]):
+        assert (record.reward, record.terms, record.answer, record.tokens) == (None, {}, None, None)
+        assert record.observed.end_reason is EndReason.INFRA
+    assert alone[0].reward is not None
+    assert alone[1].reward is not None
+    assert alone[0].reward > alone[1].reward
+    assert [record.reward for record in score(ITEM, "g", [None, None], Settings())] == [None, None]
+
+
+def test_the_group_s_terms_see_all_rollouts_of_the_prompt() -> None:
+    brighter = Step(ok=True, ops=("contrast_up",), node=1, parent=0, net=Orientation.ID, status=ExecStatus.OK)
+    helped = trajectory("<think>t</think>", RIGHT, steps=(brighter,))
+    item = read_item(ROW | {"extra_info": {"index": 3}}, (8, 4))
+    (single,) = score(item, "g", [helped], Settings())
+    first, _ = score(item, "g", [helped, trajectory(WRONG)], Settings())
+    assert single.terms["necessity"].contribution == 0
+    assert first.terms["necessity"].contribution > 0
+
+
+def test_a_record_names_its_group_and_says_what_was_answered(tmp_path: Any) -> None:
+    played = trajectory("<think>t</think>", RIGHT, steps=(TURNED_BACK,))
+    (record,) = score(ITEM, "g", [played], Settings(), split="train", step=5)
+    assert (record.group, record.id, record.split, record.step) == ("g", "g-0", "train", 5)
+    assert (record.answer, record.references, record.column, record.source) == ("7", ("7", "seven"), "rot90", "glyphs")
+    assert (record.tokens, record.turn_count) == (5, 2)
+    writer = RecordWriter(tmp_path, "train")
+    kept = with_pictures(record, played, writer)
+    writer.write(kept)
+    assert [len(turn.images) for turn in kept.turns] == [1, 0, 1, 0]
+    assert [turn.role for turn in kept.turns] == ["user", "assistant", "tool", "assistant"]
+    assert (kept.turns[0].images[0], kept.turns[2].images[0]) == kept.pictures
+    (again,) = read_records(writer.path)
+    assert again == kept
+    assert score_group([again])[0].reward == record.reward
+    assert with_pictures(record, None, writer) is record
+
+
+def test_what_is_logged_has_the_same_names_for_every_rollout() -> None:
+    played = trajectory("<think>t</think>", RIGHT, steps=(TURNED_BACK, Step(ok=False), Step(ok=True, noop=True)))
+    trajectories = [played, trajectory(WRONG, end=EndReason.LENGTH), None]
+    records = score(ITEM, "g", trajectories, Settings())
+    first, second, broken = (numbers(r, t, Settings()) for r, t in zip(records, trajectories, strict=True))
+    assert list(first) == list(second) == list(broken)
+    assert {f"term_{name}" for name in PRESETS["verified"]} <= first.keys()
+    assert (first["acc"], first["tool"], first["calls"], first["failed_calls"], first["noop_calls"]) == (1, 1, 3, 1, 1)
+    assert (second["tool"], second["end_length"], second["end_answer"]) == (0, 1, 0)
+    assert (broken["valid"], broken["end_infra"], broken["turns"], broken["term_accuracy"]) == (0, 1, 0, 0)
+    weighed = sum(value for name, value in first.items() if name.startswith("term_"))
+    assert weighed == pytest.approx(records[0].reward)
+
+
+WELL, BADLY = Step(ok=True), Step(ok=False)
+
+
+@pytest.mark.parametrize(
+    ("calls", "steps", "turns", "repeated", "recoverable", "recovered"),
+    [
+        ("", (), 9, 0, 0, 0),
+        ("ab", (WELL, WELL), 9, 0, 0, 0),
+        ("aab", (BADLY, BADLY, WELL), 9, 1, 2, 2),
+        ("abc", (WELL, BADLY, BADLY), 9, 0, 2, 0),
+        ("?a?", (WELL,), 9, 0, 2, 1),
+        ("?aa", (BADLY, WELL), 3, 1, 2, 2),
+        ("a", (BADLY,), 2, 0, 0, 0),
+        ("aAa", (WELL, WELL, WELL), 9, 1, 0, 0),
+    ],
+)
+def test_calls_that_are_repeated_and_errors_that_are_made_good_are_counted(
+    calls: str, steps: tuple[Step, ...], turns: int, repeated: int, recoverable: int, recovered: int
+) -> None:
+    """A letter is a call's code, `A` that of `a` on another picture, `?` one that can't be read."""
+    asked = tuple(
+        None if letter == "?" else ToolCall(code=letter.lower(), image_index=int(letter.isupper())) for letter in calls
+    )
+    played = trajectory(RIGHT, steps=steps, calls=asked, turns=turns)
+    (record,) = score(ITEM, "g", [played], Settings())
+    logged = numbers(record, played, Settings())
+    assert (logged["repeated_calls"], logged["malformed_calls"]) == (repeated, calls.count("?"))
+    assert (logged["recoverable_calls"], logged["recovered_calls"]) == (recoverable, recovered)
+
+
+def test_the_accuracy_that_groups_are_filtered_by_differs_only_where_there_is_a_signal() -> None:
+    def filtered(*trajectories: Trajectory | None) -> list[float]:
+        records = score(ITEM, "g", trajectories, Settings())
+        return [values["filter_acc"] for values in group_numbers(records, trajectories, Settings())]
+
+    right, wrong = trajectory(RIGHT), trajectory(WRONG)
+    assert filtered(right, None, right) == [1, 1, 1]
+    assert filtered(None, wrong, wrong) == [0, 0, 0]
+    assert filtered(right, None, wrong) == [1, 1, 0]
+    assert filtered(None, None) == [0, 1]

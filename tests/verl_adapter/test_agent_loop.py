@@ -1,0 +1,216 @@
+"""Inside verl, is a fault of ours an invalid rollout without loss, and are too many of them the end of the run?"""
+
+import asyncio
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from threading import get_ident
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from codevision_ext.config import Settings
+from codevision_ext.engines.device import use_cpu_if_no_cuda
+from codevision_ext.errors import InfraError, SandboxError
+from codevision_ext.io.records import read_records
+from codevision_ext.monitor.rollout_metrics import summarise
+from codevision_ext.types import EndReason
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # verl and transformers warn at import, by the dozen
+
+DEMO = Path(__file__).parents[2] / "recipe" / "demo"
+CALL = '<think>t</think><tool_call>{"name": "code_image_tool", "arguments": {"code": "image = 1"}}</tool_call>'
+ANSWER = "<think>t</think><answer>7</answer>"
+ROW = {
+    "raw_prompt": [
+        {"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (56, 28))}]},
+    ],
+    "uid": "u",
+    "global_steps": 5,
+    "data_source": "glyphs",
+    "reward_model": {"ground_truth": ["7"]},
+    "extra_info": {"index": 0, "transform": ["rotate_90"]},
+}
+Generate = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Plays one rollout with verl's own objects around it and an engine that is a function."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        use_cpu_if_no_cuda()
+        from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap  # noqa: PLC0415
+        from verl.utils import hf_processor  # noqa: PLC0415
+
+        from codevision_ext.models import tiny_model  # noqa: PLC0415
+        from codevision_ext.preflight.recipe import load  # noqa: PLC0415
+        from codevision_ext.verl_adapter.agent_loop import CodeVisionAgentLoop  # noqa: PLC0415
+        from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: PLC0415
+    checkpoint = tmp_path_factory.mktemp("tiny") / "model"
+    sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "vocab_size": 600}
+    tiny_model.build("qwen2_5_vl", checkpoint, texts=tiny_model.corpus(), **sizes)
+    processor = hf_processor(str(checkpoint))
+    config = load(DEMO, "grpo")
+
+    def play(generate: Generate, code_tool: Any = None) -> Any:
+        tool = object.__new__(CodeImageTool)
+        tool.code_tool = code_tool
+
+        async def run() -> Any:
+            loop = CodeVisionAgentLoop(
+                trainer_config=DictConfigWrap(config),
+                server_manager=SimpleNamespace(generate=generate),
+                tokenizer=processor.tokenizer,
+                processor=processor,
+                dataset_cls=None,
+                data_config=DictConfigWrap(config.data),
+                tools=ToolListWrap([tool] if code_tool else []),
+            )
+            return await loop.run({"temperature": 1.0}, **ROW, session_id=0)
+
+        return asyncio.run(run())
+
+    play.tokenizer, play.processor = processor.tokenizer, processor
+    return play
+
+
+def says(tokenizer: Any, text: str, reason: str = "completed") -> Generate:
+    async def generate(request_id: str, **_: Any) -> Any:
+        assert request_id == "u-0"
+        ids = tokenizer(text + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        return SimpleNamespace(
+            token_ids=ids, log_probs=[-1.0] * len(ids), stop_reason=reason, extra_fields={"global_steps": 4}
+        )
+
+    return generate
+
+
+class DeadTool:
+    """A tool whose sandbox broke."""
+
+    async def begin(self, *_: Any) -> None:
+        raise SandboxError("the sandbox died")
+
+
+async def dead_engine(*_: Any, **__: Any) -> None:
+    import ray  # noqa: PLC0415
+
+    raise ray.exceptions.RayError("the actor died")
+
+
+def test_a_rollout_keeps_what_was_sampled_and_which_weights_it_came_from(play: Any) -> None:
+    output = play(says(play.tokenizer, ANSWER))
+    assert output.extra_fields["trajectory"].end_reason is EndReason.ANSWER
+    assert output.extra_fields["trajectory"].replies == [ANSWER]
+    assert (output.extra_fields["min_global_steps"], output.extra_fields["max_global_steps"]) == (4, 4)
+    assert output.response_logprobs == [-1.0] * len(output.response_ids)
+    assert output.response_mask == [1] * len(output.response_ids)
+    assert [picture.size for picture in output.multi_modal_data["images"]] == [(56, 28)]
+
+
+@pytest.mark.parametrize("fault", ["the sandbox", "the engine", "an abort"])
+def test_a_fault_of_ours_makes_the_rollout_invalid_and_leaves_nothing_to_learn(play: Any, fault: str) -> None:
+    if fault == "the sandbox":
+        output = play(says(play.tokenizer, CALL), DeadTool())
+    elif fault == "the engine":
+        output = play(dead_engine)
+    else:
+        output = play(says(play.tokenizer, ANSWER, reason="aborted"))
+    assert output.extra_fields["trajectory"] is None
+    assert sum(output.response_mask) == 0
+    assert output.response_logprobs == [0.0] * len(output.response_ids)
+    assert len(output.multi_modal_data["images"]) == 1
+
+
+def test_an_invalid_rollout_moves_no_baseline_and_is_written_down_as_what_it_is(play: Any, tmp_path: Path) -> None:
+    from codevision_ext.verl_adapter.agent_loop import _Worker  # noqa: PLC0415
+
+    worker = object.__new__(_Worker)
+    worker.settings = Settings(records=str(tmp_path))
+    outputs = [play(says(play.tokenizer, ANSWER)), play(dead_engine), play(says(play.tokenizer, "<answer>8</answer>"))]
+    worker._score(outputs, False, dict(ROW))
+    right, broken, wrong = (output.reward_score for output in outputs)
+    assert right > wrong
+    assert broken == pytest.approx((right + wrong) / 2)
+    assert [output.extra_fields["reward_extra_info"]["valid"] for output in outputs] == [1, 0, 1]
+    assert not any("trajectory" in output.extra_fields for output in outputs)
+    records = list(read_records(tmp_path / "train.jsonl"))
+    assert [record.reward for record in records] == [right, None, wrong]
+    assert [(record.step, record.observed.valid) for record in records] == [(5, True), (5, False), (5, True)]
+
+
+def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: PLC0415
+    from verl.trainer.ppo.v1 import agent_loop_tq  # noqa: PLC0415
+
+    from codevision_ext.models.renderer import QwenCodec  # noqa: PLC0415
+    from codevision_ext.verl_adapter.agent_loop import _Group, _Worker, shared_codec  # noqa: PLC0415
+
+    make, threads, stored = QwenCodec.features, [], []
+
+    def noted(codec: Any, fitted: Any) -> Any:
+        threads.append(get_ident())
+        return make(codec, fitted)
+
+    async def put(fields: Any, **_: Any) -> None:
+        stored.append(fields)
+
+    monkeypatch.setattr(QwenCodec, "features", noted)
+    monkeypatch.setattr(agent_loop_tq, "tq", SimpleNamespace(async_kv_batch_put=put))
+    worker = object.__new__(_Worker)
+    worker.settings, worker.processor = Settings(), play.processor
+    worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
+    output = play(says(play.tokenizer, ANSWER))
+    pictures = output.multi_modal_data["images"]
+
+    async def finish() -> None:
+        worker._groups = {"u": _Group(1, asyncio.get_running_loop().create_future())}
+        worker._storing = asyncio.Semaphore(1)
+        await worker._agent_loop_postprocess(output, False, **ROW, session_id=0)
+
+    asyncio.run(finish())
+    assert len(threads) == 1
+    assert get_ident() not in threads
+    inputs = stored[0]["multi_modal_inputs"][0]
+    inputs = getattr(inputs, "data", inputs)
+    true = make(shared_codec(play.processor), pictures)
+    assert all(torch.equal(inputs[name], true[name]) for name in true)
+
+
+def test_the_step_s_numbers_leave_invalid_rollouts_out_and_too_many_end_the_run(play: Any) -> None:
+    from codevision_ext.verl_adapter.agent_loop import _Worker  # noqa: PLC0415
+    from codevision_ext.verl_adapter.trainer import check_valid  # noqa: PLC0415
+
+    worker = object.__new__(_Worker)
+    worker.settings = Settings()
+    outputs = [play(says(play.tokenizer, ANSWER)), play(dead_engine)]
+    worker._score(outputs, False, dict(ROW))
+    logged = summarise([output.extra_fields["reward_extra_info"] for output in outputs], ["u", "u"])
+    assert logged["rollout/accuracy"] == logged["reward/accuracy/mean"] == 1
+    assert logged["reward/total/mean"] == pytest.approx(outputs[0].reward_score)
+    assert logged["rollout/turns/mean"] == 1
+    assert logged["rollout/invalid_share"] == 0.5
+    check_valid(0.5, 0.5, 3)
+    with pytest.raises(
+        InfraError, match=r"50% of the rollouts of step 3 are invalid, more than codevision.invalid_limit"
+    ):
+        check_valid(0.5, 0.25, 3)
+
+
+def test_in_verl_s_own_loop_a_call_that_makes_no_picture_is_answered_too() -> None:
+    from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: PLC0415
+
+    tool = CodeImageTool({"wall_s": 30, "live": 1}, None)
+    try:
+        pictures = SimpleNamespace(image_data=[Image.new("RGB", (8, 4), "red")])
+        codes = ("1 / 0", "image = image.copy()", "image = image.rotate(90, expand=True)")
+        told = [asyncio.run(tool.execute("x", {"code": code}, agent_data=pictures))[0] for code in codes]
+    finally:
+        tool._sandbox.close()
+    assert [response.text.split(":")[0] for response in told] == ["Error", "The picture did not change.", "Picture 1"]
+    assert [response.image and response.image[0].size for response in told] == [None, None, (4, 8)]
