@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from data_prep.convert.convert import Options, Target, convert
-from data_prep.convert.validate import Limits, settle_row
+from data_prep.convert.validate import ImageLimits, settle_row
 from data_prep.formats.readers import READERS, Place
 from data_prep.formats.schema import CONVERTED_RL_SCHEMA, rl_record
-from data_prep.formats.sources import find
+from data_prep.formats.sources import find_sources
 from data_prep.formats.writers import whole_parquet
 from data_prep.parallel.pipeline import spare_cores
 
@@ -77,7 +77,7 @@ def row(index: int, picture: bytes) -> dict[str, object]:
 def by_us(source: Path, out: Path, workers: int) -> None:
     """`data_prep convert`."""
     with whole_parquet(out, CONVERTED_RL_SCHEMA, force=True) as writer:
-        convert(find([source]), Options(target=Target.RL), writer, workers=workers)
+        convert(find_sources([source]), Options(target=Target.RL), writer, workers=workers)
 
 
 def by_datasets(source: Path, out: Path, _: int) -> None:
@@ -91,7 +91,7 @@ def by_datasets(source: Path, out: Path, _: int) -> None:
     def one(record: dict[str, object], number: int) -> dict[str, object]:
         place = Place(name="a", row=number, pictures=source.parent, turns=False)
         (item,) = reader.read(record, place)
-        settled, faults = settle_row(item, Limits())  # type: ignore[arg-type]
+        settled, faults = settle_row(item, ImageLimits())  # type: ignore[arg-type]
         assert not faults
         made = rl_record(settled)
         made["extra_info"]["licence"] = reader.licence

@@ -26,14 +26,14 @@ from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: E402
 use_cpu_if_no_cuda()
 
 from codevision_ext.config import Settings, system_prompt  # noqa: E402
-from codevision_ext.engines.sglang.engine import Engine  # noqa: E402
-from codevision_ext.evaluate.run import Case, evaluate, rollout_seed  # noqa: E402
+from codevision_ext.engines.sglang.engine import SGLangEngine  # noqa: E402
+from codevision_ext.evaluate.run import EvalItem, evaluate, rollout_seed  # noqa: E402
 from codevision_ext.evaluate.suites import SUITES  # noqa: E402
 from codevision_ext.evaluate.suites.base import read_suite  # noqa: E402
 from codevision_ext.io.records import RecordWriter  # noqa: E402
 from codevision_ext.models import tiny_model  # noqa: E402
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema  # noqa: E402
-from codevision_ext.rollout.token_buffer import EpisodeLimits  # noqa: E402
+from codevision_ext.rollout.token_buffer import RolloutLimits  # noqa: E402
 from codevision_ext.sandbox import Sandbox  # noqa: E402
 from codevision_ext.task.rows import read_prompt, split_prompt  # noqa: E402
 from codevision_ext.types import Frame  # noqa: E402
@@ -44,7 +44,7 @@ TARGET = 0.85
 CONCURRENCY = 128
 
 
-async def bare(engine: Engine, cases: Sequence[Case], tokens: int, *, tools: bool) -> float:
+async def bare(engine: SGLangEngine, cases: Sequence[EvalItem], tokens: int, *, tools: bool) -> float:
     """Seconds that the engine alone takes for one turn of every case."""
     system = system_prompt(Settings(), tools=tools)
     ready = []
@@ -55,7 +55,7 @@ async def bare(engine: Engine, cases: Sequence[Case], tokens: int, *, tools: boo
         ready.append((case, engine.codec.prompt(messages, schema, fitted), fitted))
     slots = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(case: Case, ids: list[int], fitted: list[Any]) -> None:
+    async def one(case: EvalItem, ids: list[int], fitted: list[Any]) -> None:
         async with slots:
             await engine.policy(rollout_seed(0, case.name, 0))(ids, fitted, tokens)
 
@@ -64,7 +64,7 @@ async def bare(engine: Engine, cases: Sequence[Case], tokens: int, *, tools: boo
     return time.perf_counter() - start
 
 
-async def whole(engine: Engine, cases: Sequence[Case], tokens: int, tool: CodeTool | None) -> float:
+async def whole(engine: SGLangEngine, cases: Sequence[EvalItem], tokens: int, tool: CodeTool | None) -> float:
     """Seconds that an evaluation takes for every case."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -73,7 +73,7 @@ async def whole(engine: Engine, cases: Sequence[Case], tokens: int, tool: CodeTo
             policy=engine.policy,
             codec=engine.codec,
             tool=tool,
-            limits=EpisodeLimits(response_tokens=tokens, assistant_turns=3),
+            limits=RolloutLimits(response_tokens=tokens, assistant_turns=3),
             settings=Settings(),
             out=RecordWriter(Path(folder), "rows"),
             concurrency=CONCURRENCY,
@@ -90,12 +90,12 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--tokens", type=int, default=64)
     given = options.parse_args()
-    cases = read_suite(SUITES["glyphs"], eval_items.drawn("glyphs", given.items, 0))
+    cases = read_suite(SUITES["glyphs"], eval_items.draw_items("glyphs", given.items, 0))
     with tempfile.TemporaryDirectory() as folder:
         model = given.model or Path(folder) / "tiny"
         if given.model is None:
-            tiny_model.build("qwen2_5_vl", model, texts=tiny_model.corpus())
-        with Sandbox() as sandbox, Engine(model, context=4096) as engine:
+            tiny_model.build("qwen2_5_vl", model, texts=tiny_model.tokenizer_texts())
+        with Sandbox() as sandbox, SGLangEngine(model, context=4096) as engine:
             asyncio.run(engine.load(model))
             tool = CodeTool(sandbox)
             ways: dict[str, Callable[[], Any]] = {

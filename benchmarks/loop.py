@@ -45,7 +45,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset  # noqa: E402
 from verl.workers.rollout.replica import TokenOutput  # noqa: E402
 
 from codevision_ext.models import tiny_model  # noqa: E402
-from codevision_ext.preflight.recipe import load  # noqa: E402
+from codevision_ext.preflight.recipe import load_recipe  # noqa: E402
 from codevision_ext.verl_adapter.agent_loop import (  # noqa: E402
     STORED_AT_ONCE,
     CodeVisionAgentLoop,
@@ -74,10 +74,10 @@ class Kit:
 
     def __init__(self, folder: Path) -> None:
         sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "max_pixels": 2**20}
-        tiny_model.build("qwen2_5_vl", folder, texts=tiny_model.corpus(), **sizes)
+        tiny_model.build("qwen2_5_vl", folder, texts=tiny_model.tokenizer_texts(), **sizes)
         self.processor = hf_processor(str(folder))
         self.codec = shared_codec(self.processor)
-        self.config = load(
+        self.config = load_recipe(
             DEMO,
             "grpo",
             [

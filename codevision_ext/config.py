@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dir
 from codevision_ext.errors import InputError
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
-from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.types import Frame
 
 
@@ -137,11 +137,11 @@ class Settings(_Section):
     """Share of invalid rollouts in one step above which the run stops, in [0, 1]."""
     watch: WatchSettings = WatchSettings()
 
-    def limits(self, *, response_tokens: int, assistant_turns: int) -> EpisodeLimits:
+    def limits(self, *, response_tokens: int, assistant_turns: int) -> RolloutLimits:
         """Of a rollout, with those that are verl's own settings."""
-        names = [field.name for field in fields(EpisodeLimits) if field.name in type(self).model_fields]
+        names = [field.name for field in fields(RolloutLimits) if field.name in type(self).model_fields]
         ours = {name: getattr(self, name) for name in names}
-        return EpisodeLimits(response_tokens=response_tokens, assistant_turns=assistant_turns, **ours)
+        return RolloutLimits(response_tokens=response_tokens, assistant_turns=assistant_turns, **ours)
 
 
 _SECTIONS: Final[dict[Any, type[BaseModel]]] = {

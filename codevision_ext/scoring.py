@@ -13,9 +13,9 @@ from codevision_ext.judge.shared import shared_judge
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rollout.loop import Trajectory
 from codevision_ext.rollout.parsing import format_score, parse_answer
-from codevision_ext.task.answers import check
+from codevision_ext.task.answers import check_answer
 from codevision_ext.task.item import Item
-from codevision_ext.types import EndReason, Observed, Verdict
+from codevision_ext.types import EndReason, Outcome, Verdict
 
 if TYPE_CHECKING:
     pass
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Marked:
+class SuiteScore:
     """What a benchmark's own rule gives an answer."""
 
     score: float | None
@@ -43,7 +43,7 @@ def judge_answers(
     if settings.judge is None:
         return {}
     answers = {
-        answer for t in trajectories if t and (answer := answer_of(t)) and check(answer, item.references) is None
+        answer for t in trajectories if t and (answer := answer_of(t)) and check_answer(answer, item.references) is None
     }
     queries = [
         Query(question=item.question, references=item.references, answer=answer, source=item.source)
@@ -66,8 +66,8 @@ def observe(
     references: Sequence[str],
     think_prefix: str = "",
     verdicts: Mapping[str, Verdict | None] | None = None,
-    mark: Marked | None = None,
-) -> Observed:
+    mark: SuiteScore | None = None,
+) -> Outcome:
     """What the reward sees of a trajectory.
 
     Args:
@@ -78,9 +78,9 @@ def observe(
         mark: A benchmark's own, which counts in place of rules and judge.
     """
     if trajectory is None:
-        return Observed(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA)
+        return Outcome(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA)
     if mark is not None:
-        return Observed(
+        return Outcome(
             correct=(mark.score or 0.0) >= 0.5,
             format=format_score(trajectory.replies, think_prefix),
             valid=mark.score is not None,
@@ -90,8 +90,8 @@ def observe(
     answer = answer_of(trajectory)
     asked = answer in (verdicts := verdicts or {})
     verdict = verdicts.get(answer or "")
-    return Observed(
-        correct=verdict.score == 1 if verdict else check(answer, references) is True,
+    return Outcome(
+        correct=verdict.score == 1 if verdict else check_answer(answer, references) is True,
         format=format_score(trajectory.replies, think_prefix),
         valid=not asked or (verdict is not None and verdict.score is not None),
         end_reason=trajectory.end_reason,
@@ -99,12 +99,12 @@ def observe(
     )
 
 
-def score(
+def score_rollout(
     item: Item,
     group: str,
     trajectories: Sequence[Trajectory | None],
     settings: Settings,
-    marks: Sequence[Marked | None] | None = None,
+    marks: Sequence[SuiteScore | None] | None = None,
     **fields: Any,
 ) -> list[Record]:
     """Records of all rollouts of one prompt with their rewards, in input order; pictures are still nameless.
@@ -143,7 +143,7 @@ def score(
     return [scored(record, breakdown) for record, breakdown in zip(records, breakdowns, strict=True)]
 
 
-def with_pictures(record: Record, trajectory: Trajectory | None, store: Any) -> Record:
+def with_images(record: Record, trajectory: Trajectory | None, store: Any) -> Record:
     """The record with its turns, and the pictures that they show, in a picture store (`records.RecordWriter`)."""
     if trajectory is None:
         return record

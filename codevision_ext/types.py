@@ -120,7 +120,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Outcome:
     """What happened in a rollout, as far as the reward reads it."""
 
     correct: bool
@@ -155,7 +155,7 @@ class Rollout:
     group: str
     id: str
     task: Task
-    observed: Observed
+    observed: Outcome
     step: int | None = None
     """Training step, from 1; None for an evaluation."""
 

@@ -17,7 +17,7 @@ from data_prep.cli.common import Workers, stoppable, watched
 from data_prep.demonstrations.scripted import draw_trajectories, read_aloud
 from data_prep.formats.output_files import write_parquet, write_trajectories
 from data_prep.formats.schema import RL_SCHEMA, SFT_SCHEMA, rl_record, sft_record
-from data_prep.parallel.pipeline import cores, spread
+from data_prep.parallel.pipeline import cores, map_chunks
 from data_prep.tasks.reading import tokenizer_corpus as tokenizer_corpus
 from data_prep.tasks.reading.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
 
@@ -73,7 +73,7 @@ def glyphs(
     with whole_folder(out, force=force) as folder:
         if "rl" in wanted:
             for name, count, drawn in (
-                ("train", rows, spread(partial(draw_rows, mix, split="train", stream="train"), rows, workers)),
+                ("train", rows, map_chunks(partial(draw_rows, mix, split="train", stream="train"), rows, workers)),
                 ("val", _held_out(rows), draw_rows(mix, _held_out(rows), "val", "val")),
                 ("test", test_items * len(COLUMNS), draw_test_rows(mix, test_items)),
             ):
@@ -81,7 +81,7 @@ def glyphs(
                 counts[name] = write_parquet(folder / f"{name}.parquet", RL_SCHEMA, shown)
         if "read" in wanted:
             for name, count in (("letters", read_rows), ("read", read_rows), ("read_val", _held_out(read_rows))):
-                drawn = spread(partial(draw_reading_rows, mix, stream=name), count, workers)
+                drawn = map_chunks(partial(draw_reading_rows, mix, stream=name), count, workers)
                 shown = watched(map(sft_record, map(read_aloud, drawn)), count, name)
                 counts[name] = write_parquet(folder / f"{name}.parquet", SFT_SCHEMA, shown)
         if "sft" in wanted:
@@ -93,8 +93,8 @@ def glyphs(
     typer.echo(json.dumps({"out": str(out), "seed": seed, "rows": counts, "sample_types": types}))
 
 
-@app.command()
-def corpus(
+@app.command(name="corpus")
+def write_corpus(
     out: Annotated[Path, typer.Option(help="Text file to write: one JSON string a line.")],
 ) -> None:
     """Write the texts that the tokenizer of a tiny model is trained on."""

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from codevision_ext.errors import InputError
-from data_prep.convert.convert import Job, Options, Target, Task, jobs, plan, settled
+from data_prep.convert.convert import ChunkJob, ConversionTask, Options, Target, jobs, plan_conversion, settled
 from data_prep.convert.transform import Transform
-from data_prep.convert.validate import Limits, settle_row
+from data_prep.convert.validate import ImageLimits, settle_row
 from data_prep.curate.split_mix_shard import picture_key
 from data_prep.formats.readers import vtbench
 from data_prep.formats.readers.base import Place
 from data_prep.formats.row_errors import RowError
 from data_prep.formats.schema import Row, rl_record
-from data_prep.formats.sources import find
+from data_prep.formats.sources import find_sources
 from data_prep.tasks import synth
 from data_prep.tasks.reading.glyphs import Mix, draw_test_rows
 
@@ -38,7 +38,7 @@ def read(path: Path, schema: str | None = None, pictures: Path | None = None) ->
     Raises:
         InputError: a file can't be read, or a row can't be used; names file, row and field.
     """
-    tasks = plan(find([path], pictures), Options(target=Target.RL, reader=schema))
+    tasks = plan_conversion(find_sources([path], pictures), Options(target=Target.RL, reader=schema))
     for job in jobs(tasks):
         records = job.chunk.plain()
         for number, item, faults in settled(job, Counter()):
@@ -52,7 +52,7 @@ def read(path: Path, schema: str | None = None, pictures: Path | None = None) ->
                     yield from _drawings(raw, number, job, where)
 
 
-def schema_of(path: Path) -> str:
+def reader_name(path: Path) -> str:
     """Name of the schema of a file, told from its columns.
 
     Raises:
@@ -61,29 +61,29 @@ def schema_of(path: Path) -> str:
     return _tasks(path)[0].reader
 
 
-def columns_of(path: Path) -> frozenset[str]:
+def benchmark_columns(path: Path) -> frozenset[str]:
     """The columns of a transformed benchmark that the rows of a file name; none where it is of another kind.
 
     Raises:
-        InputError: as `schema_of`.
+        InputError: as `reader_name`.
     """
     records = chain.from_iterable(job.chunk.plain() for job in jobs(_tasks(path)) if job.reader == "codevision-rl")
     named = {(record.get("extra_info") or {}).get("column") for record in records}
     return frozenset(name for name in named if name)
 
 
-def _tasks(path: Path) -> list[Task]:
-    return plan(find([path]), Options(target=Target.RL))
+def _tasks(path: Path) -> list[ConversionTask]:
+    return plan_conversion(find_sources([path]), Options(target=Target.RL))
 
 
-def drawn(name: str, items: int | None, seed: int) -> Iterator[Found]:
+def draw_items(name: str, items: int | None, seed: int) -> Iterator[Found]:
     """The six rows of each of `items` items of a set that is drawn here, `glyphs` or `synth`."""
     count = items or ITEMS
     if name == "glyphs":
         rows: Iterator[Row] = iter(draw_test_rows(Mix(seed=seed), count))
     else:
         recipe, columns = synth.Recipe(seed=seed, source_share=1.0), Transform()
-        upright = chain.from_iterable(map(synth.draw, synth.orders(recipe, "test", count)))
+        upright = chain.from_iterable(map(synth.draw_tasks, synth.orders(recipe, "test", count)))
         rows = (made for row in upright for made in columns(row, row.index) if isinstance(made, Row))
     for number, row in enumerate(rows):
         yield _found(row, {}, f"{name}, row {number}")
@@ -102,12 +102,12 @@ def _small(value: Any) -> bool:
     return isinstance(value, bool | int | float | list) or (isinstance(value, str) and len(value) < 10_000)
 
 
-def _drawings(raw: Mapping[str, Any], number: int, job: Job, where: str) -> Iterator[Found]:
+def _drawings(raw: Mapping[str, Any], number: int, job: ChunkJob, where: str) -> Iterator[Found]:
     """The items of a VTBench record that are answered by a drawing."""
     place = Place(name=Path(job.chunk.file).stem, row=number, pictures=job.chunk.pictures, turns=False)
     try:
         for row, reference in vtbench.drawings(raw, place):
-            settled_row, errors = settle_row(row, Limits())
+            settled_row, errors = settle_row(row, ImageLimits())
             if errors:
                 raise errors[0]
             yield _found(settled_row, raw, where) | {"reference": reference}

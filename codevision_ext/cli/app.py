@@ -39,8 +39,8 @@ def demo(
     typer.echo(out / "report.html" if until == "report" else out)
 
 
-@app.command()
-def report(
+@app.command(name="report")
+def report_runs(
     run_dirs: Annotated[
         list[Path],
         typer.Argument(help="Folders of runs: results.json, metrics.jsonl, eval/, rollouts/.", metavar="RUN_DIR..."),
@@ -77,16 +77,16 @@ def tiny_model(
     sizes = {"hidden": hidden, "layers": layers, "vision_hidden": vision_hidden, "vision_layers": vision_layers}
     with whole_folder(out, force=force) as draft:
         use_cpu_if_no_cuda()
-        from codevision_ext.models.tiny_model import build, corpus  # noqa: PLC0415  after the device is settled
+        from codevision_ext.models.tiny_model import build, tokenizer_texts  # noqa: PLC0415  after the device is settled
 
         parameters = build(
-            family, draft, texts=corpus(), vocab_size=vocab_size, max_pixels=max_pixels, seed=seed, **sizes
+            family, draft, texts=tokenizer_texts(), vocab_size=vocab_size, max_pixels=max_pixels, seed=seed, **sizes
         )
     typer.echo(f"{out}: {family}, {parameters:,} parameters")
 
 
 @app.command(name="eval")
-def evaluate(
+def eval_model(
     out: Annotated[Path, typer.Option(help="Folder: eval/ and results.json are written there; goes on in it.")],
     model: Annotated[str | None, typer.Option(help="A checkpoint's folder, or the URL of an endpoint.")] = None,
     suite: Annotated[
@@ -121,7 +121,7 @@ def evaluate(
     retries: Annotated[int, typer.Option(min=0, help="Times that a rollout which broke is played again.")] = 2,
     force: Annotated[bool, typer.Option("--force", help="Forget what --out holds of another setup.")] = False,
     checkpoint: Annotated[
-        list[str] | None, typer.Option(help="Several in one engine, for `report`: NAME=FOLDER; base, sft or rl.")
+        list[str] | None, typer.Option(help="Several in one engine, for `report_runs`: NAME=FOLDER; base, sft or rl.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="With --checkpoint: rows of the transformed benchmark.")] = None,
 ) -> None:
@@ -136,10 +136,10 @@ def evaluate(
         from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: PLC0415
 
         use_cpu_if_no_cuda()
-        from codevision_ext.evaluate.checkpoints import measure  # noqa: PLC0415  after the device is settled
+        from codevision_ext.evaluate.checkpoints import evaluate_checkpoints  # noqa: PLC0415  after the device is settled
 
         training = recipe or Path("recipe/demo/grpo.yaml")
-        results = measure(
+        results = evaluate_checkpoints(
             checkpoint,
             data,
             out,
@@ -157,9 +157,9 @@ def evaluate(
     if not model or not suite or data is not None:
         raise InputError("say --model and --suite, to measure one model, or --checkpoint and --data")
 
-    from codevision_ext.cli.eval import Asked, measure_model  # noqa: PLC0415  other commands start without it
+    from codevision_ext.cli.eval import EvalOptions, evaluate_model  # noqa: PLC0415  other commands start without it
 
-    asked = Asked(
+    asked = EvalOptions(
         model=model,
         suites=suite,
         out=out,
@@ -185,20 +185,20 @@ def evaluate(
         force=force,
     )
     try:
-        evaluation = measure_model(asked)
+        evaluation = evaluate_model(asked)
     except KeyboardInterrupt:
         sys.stderr.write("codevision: stopped; the same command goes on from here\n")
         sys.exit(130)
     from rich.console import Console  # noqa: PLC0415
 
-    from codevision_ext.evaluate.tables import show  # noqa: PLC0415
+    from codevision_ext.evaluate.tables import show_results  # noqa: PLC0415
 
-    show(evaluation, Console(stderr=True))
+    show_results(evaluation, Console(stderr=True))
     typer.echo(out / "results.json")
 
 
-@app.command()
-def compare(
+@app.command(name="compare")
+def compare_runs(
     runs: Annotated[list[Path], typer.Argument(help="Folders of evaluations; all are compared with the first.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables in Markdown.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Tables in LaTeX, for booktabs.")] = False,
@@ -211,19 +211,19 @@ def compare(
 
     from codevision_ext.evaluate import compare as comparing  # noqa: PLC0415
 
-    found = comparing.compare(runs)
+    found = comparing.compare_evaluations(runs)
     for comparison in found:
         if markdown or latex:
-            typer.echo((comparing.markdown if markdown else comparing.latex)(comparison) + "\n")
+            typer.echo((comparing.comparison_markdown if markdown else comparing.comparison_latex)(comparison) + "\n")
         else:
-            Console().print(comparing.table(comparison))
+            Console().print(comparing.comparison_table(comparison))
     if plot is not None:
-        comparing.draw(found, plot)
+        comparing.draw_comparison(found, plot)
         sys.stderr.write(f"codevision: {plot} is written\n")
 
 
-@app.command()
-def study(
+@app.command(name="study")
+def study_variants(
     name: Annotated[str, typer.Argument(help="Of a file in --studies: ablations, emergent, crop, beta or benefit.")],
     run: Annotated[Path, typer.Option(help="Run of the demo whose rows and checkpoints are used.")] = Path("runs/demo"),
     out: Annotated[Path | None, typer.Option(help="Folder to write, else runs/studies/NAME; goes on in it.")] = None,
@@ -240,7 +240,7 @@ def study(
     Before, what the rollouts of --run answer without training. A stopped study goes on where it was.
     """
     from codevision_ext.experiments.study.command import (  # noqa: PLC0415  other commands start without it
-        study as run_study,
+        run_study as run_study,
     )
 
     with _stoppable():
@@ -276,7 +276,7 @@ def judge_check(
 ) -> None:
     """Measure a judge against people's labels: a table on stderr, the same figures as JSON on stdout."""
     from codevision_ext.config import read_judge_settings  # noqa: PLC0415  other commands start without it
-    from codevision_ext.judge.agreement import measure  # noqa: PLC0415
+    from codevision_ext.judge.agreement import measure_agreement  # noqa: PLC0415
     from codevision_ext.judge.shared import open_judge  # noqa: PLC0415
 
     settings = read_judge_settings(
@@ -290,11 +290,11 @@ def judge_check(
         prompts=prompts,
         request=request,
     )
-    typer.echo(json.dumps(asyncio.run(measure(labels, open_judge(settings))), indent=2))
+    typer.echo(json.dumps(asyncio.run(measure_agreement(labels, open_judge(settings))), indent=2))
 
 
-@app.command()
-def score(
+@app.command(name="score")
+def score_records(
     records: Annotated[Path, typer.Argument(help="Records of rollouts, one JSON object a line.", metavar="IN.jsonl")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The records with `reward` and `terms`.")] = None,
     preset: Annotated[str, typer.Option(help="upstream, paper or verified.")] = "verified",
@@ -324,9 +324,9 @@ def score(
     from rich.console import Console  # noqa: PLC0415
 
     from codevision_ext.experiments.rescore.tables import show_grid  # noqa: PLC0415
-    from codevision_ext.experiments.rescore.weight_grid import compare  # noqa: PLC0415
+    from codevision_ext.experiments.rescore.weight_grid import compare_weights  # noqa: PLC0415
 
-    found = compare(records, settings, axes, window)
+    found = compare_weights(records, settings, axes, window)
     show_grid(found, Console(stderr=True))
     typer.echo(json.dumps(asdict(found), indent=2))
 
@@ -353,7 +353,7 @@ def hacks(
 
 
 @app.command(name="exec")
-def execute(
+def execute_code(
     pictures: Annotated[list[Path] | None, typer.Argument(metavar="[PICTURE]...", help="More of --image.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="A picture for the snippet; the first is `image`.")] = None,
     code: Annotated[Path | None, typer.Option(help="One snippet: its file. Its answer goes to stdout.")] = None,
@@ -417,13 +417,13 @@ def doctor(
         from codevision_ext.preflight import run as preflight  # noqa: PLC0415
 
         found = preflight.inspect(model, data, recipe, setting or (), gpu_gib)
-        findings.show(found.findings, Console(stderr=True))
+        findings.show_checks(found.findings, Console(stderr=True))
         typer.echo(json.dumps(found.plain(), indent=2))
         sys.exit(not found.ok)
     if data:
         raise InputError("--data wants --model, the checkpoint to train")
 
-    from codevision_ext.preflight.sandbox import examine, show  # noqa: PLC0415
+    from codevision_ext.preflight.sandbox import examine, show_checkup  # noqa: PLC0415
     from codevision_ext.sandbox import Sandbox  # noqa: PLC0415
     from codevision_ext.sandbox.backend import Backend  # noqa: PLC0415
     from codevision_ext.sandbox.lockdown import primitives  # noqa: PLC0415
@@ -436,7 +436,7 @@ def doctor(
 
         sandbox = open_sandbox(read_tool_config(tool))
     checkup = examine(sandbox, primitives())
-    show(checkup, Console(stderr=True))
+    show_checkup(checkup, Console(stderr=True))
     typer.echo(json.dumps(checkup.plain(), indent=2))
     sys.exit(not checkup.ok)
 

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from codevision_ext.engines.base import Player, Wanted
+from codevision_ext.engines.base import EngineConfig, LoadedModel
 from codevision_ext.engines.device import use_cpu_if_no_cuda
-from codevision_ext.engines.registry import ENGINES, check, context_of, open_player
+from codevision_ext.engines.registry import ENGINES, check_config, context_of, open_model
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate import options, recipe_rules
-from codevision_ext.evaluate.command import model_used, open_chat, read_modes, run
-from codevision_ext.evaluate.run import Rules
+from codevision_ext.evaluate.command import model_used, open_chat, read_modes, run_evaluation
+from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.evaluate.summary import Evaluation, ModelUsed
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.settings import BackendKind, ToolSettings, open_local_or_http
@@ -25,7 +25,7 @@ SERVED: Final = ("openai", "sglang", "vllm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class EvalOptions:
     """The options of `codevision eval`, which says what each means."""
 
     model: str
@@ -53,7 +53,7 @@ class Asked:
     force: bool = False
 
 
-def measure_model(asked: Asked) -> Evaluation:
+def evaluate_model(asked: EvalOptions) -> Evaluation:
     """Measures the model; OUT/results.json and the rest are as `evaluate.command` says.
 
     Raises:
@@ -68,8 +68,8 @@ def measure_model(asked: Asked) -> Evaluation:
     modes = read_modes(asked.tools)
     if asked.recipe or not served:
         use_cpu_if_no_cuda()  # before anything of the adapter imports verl, transformers or SGLang
-    recipe = recipe_rules.read_rules(asked.recipe) if asked.recipe else None
-    rules = options.read_rules(
+    recipe = recipe_rules.read_recipe_rules(asked.recipe) if asked.recipe else None
+    rules = options.read_rollout_config(
         recipe,
         asked.settings,
         turns=asked.max_turns,
@@ -83,7 +83,7 @@ def measure_model(asked: Asked) -> Evaluation:
     setup = options.setup_of(
         model, asked.engine, rules, request, k=asked.k, seed=asked.seed, temperature=asked.temperature
     )
-    return run(
+    return run_evaluation(
         work,
         asked.out,
         setup=setup,
@@ -97,10 +97,10 @@ def measure_model(asked: Asked) -> Evaluation:
     )
 
 
-_Opened = tuple[ModelUsed, dict[str, Any], Callable[[], AbstractContextManager[Player]]]
+_Opened = tuple[ModelUsed, dict[str, Any], Callable[[], AbstractContextManager[LoadedModel]]]
 
 
-def _endpoint(asked: Asked, rules: Rules) -> _Opened:
+def _endpoint(asked: EvalOptions, rules: RolloutConfig) -> _Opened:
     if (asked.replicas, asked.gpus) != (1, 1):
         raise InputError("--replicas and --gpus want a checkpoint's folder; a server has its own number of both")
     endpoint = options.endpoint_of(asked.model, asked.model_id, asked.api_key_env, asked.request, rules.settings)
@@ -108,8 +108,8 @@ def _endpoint(asked: Asked, rules: Rules) -> _Opened:
     return used, dict(endpoint.request), partial(open_chat, endpoint, asked.temperature)
 
 
-def _folder(asked: Asked, rules: Rules) -> _Opened:
-    wanted = Wanted(
+def _folder(asked: EvalOptions, rules: RolloutConfig) -> _Opened:
+    wanted = EngineConfig(
         checkpoint=Path(asked.model),
         context=rules.context,
         seed=asked.seed,
@@ -117,8 +117,8 @@ def _folder(asked: Asked, rules: Rules) -> _Opened:
         replicas=asked.replicas,
         gpus=asked.gpus,
     )
-    check(asked.engine, wanted)
-    return model_used(asked.model, ""), {}, partial(open_player, asked.engine, wanted)
+    check_config(asked.engine, wanted)
+    return model_used(asked.model, ""), {}, partial(open_model, asked.engine, wanted)
 
 
 def _sandbox(settings: ToolSettings) -> Backend:

@@ -5,27 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from codevision_ext.rollout.loop import Codec, Policy
+from codevision_ext.rollout.loop import Policy, Renderer
 
 
-async def _nothing() -> None:
+async def _close_nothing() -> None:
     pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Player:
+class LoadedModel:
     """A model that is ready to play."""
 
     policy: Callable[[int], Policy]
     """The engine, given the seed of a rollout."""
-    codec: Codec | None
+    codec: Renderer | None
     """None: each policy is its own."""
-    close: Callable[[], Awaitable[None]] = _nothing
+    close: Callable[[], Awaitable[None]] = _close_nothing
     """Called in the event loop that played, behind the last rollout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class EngineConfig:
     """Which model is played, and with what."""
 
     checkpoint: Path
@@ -43,7 +43,7 @@ class Wanted:
 class Engine(Protocol):
     """Plays the weights that were loaded last; the first load comes before the first rollout."""
 
-    codec: Codec
+    codec: Renderer
 
     async def load(self, checkpoint: Path) -> None: ...
 

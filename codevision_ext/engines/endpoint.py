@@ -19,9 +19,9 @@ import openai
 from PIL import Image
 
 from codevision_ext.errors import EngineError, InputError
-from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.judge.cache import Cache
-from codevision_ext.rollout.loop import Sample
+from codevision_ext.rollout.loop import Completion
 
 MEDIA: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _TOO_LONG: Final = ("context_length_exceeded", "context length", "maximum context", "max_model_len")
@@ -83,14 +83,14 @@ class Reply:
     """As the endpoint counts them; where it doesn't, a quarter of the bytes."""
 
 
-_REPLY: Final[Codec[Reply]] = Codec(Reply)
+_REPLY: Final[JsonCodec[Reply]] = JsonCodec(Reply)
 
 
 class TooLongError(EngineError):
     """The dialogue doesn't fit into the model's context any more."""
 
 
-class Chat:
+class ChatEndpoint:
     """A model behind `/chat/completions`; belongs to the event loop that it is first asked in.
 
     The same request is sent once, if there is a cache.
@@ -178,7 +178,7 @@ class Dialogue:
 
     end_id = 0
 
-    def __init__(self, chat: Chat, params: Mapping[str, Any]) -> None:
+    def __init__(self, chat: ChatEndpoint, params: Mapping[str, Any]) -> None:
         self._chat, self._params = chat, params
         self.messages: list[dict[str, Any]] = []
         self._prompt: list[int] = []
@@ -197,10 +197,10 @@ class Dialogue:
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
     ) -> list[int]:
         """Opens the dialogue; the ids come with the first reply."""
-        self.messages = opening(messages, tools, [self._urls[id(image)] for image in fitted])
+        self.messages = prompt_messages(messages, tools, [self._urls[id(image)] for image in fitted])
         return self._prompt
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG002
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG002
         """The next turn; one that no longer fits into the model's context is cut short before its first word."""
         room = max(1, max_tokens - self._context)
         try:
@@ -209,7 +209,7 @@ class Dialogue:
             if not self._prompt:
                 raise
             self._said = ""
-            return Sample(ids=[self.end_id], log_probs=[0.0], finished=False)
+            return Completion(ids=[self.end_id], log_probs=[0.0], finished=False)
         if not self._prompt:
             self._prompt.extend([self.end_id] * reply.prompt_tokens)  # the episode holds this very list
         self._context = max(0, reply.prompt_tokens - len(self._prompt) - self._sampled)
@@ -217,12 +217,12 @@ class Dialogue:
         self._sampled += sampled
         self._said = reply.text
         self.messages.append({"role": "assistant", "content": reply.text})
-        return Sample(ids=[self.end_id] * sampled, log_probs=[0.0] * sampled, finished=reply.finished)
+        return Completion(ids=[self.end_id] * sampled, log_probs=[0.0] * sampled, finished=reply.finished)
 
     def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:  # noqa: ARG002
         """Says what the tool said; no ids."""
         urls = [self._urls[id(image)] for image in fitted]
-        self.messages.append(shown(text, urls) if role == "tool" else {"role": role, "content": text})
+        self.messages.append(tool_message(text, urls) if role == "tool" else {"role": role, "content": text})
         return []
 
     def decode(self, ids: Sequence[int]) -> str:  # noqa: ARG002
@@ -230,7 +230,7 @@ class Dialogue:
         return self._said
 
 
-def opening(
+def prompt_messages(
     messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], pictures: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Messages for a chat template as an endpoint takes them: pictures (URLs) inside, tools in the system message."""
@@ -249,7 +249,7 @@ def opening(
     return sent
 
 
-def shown(text: str, pictures: Sequence[str]) -> dict[str, Any]:
+def tool_message(text: str, pictures: Sequence[str]) -> dict[str, Any]:
     """A message with what the tool said and made; the pictures are URLs."""
     said = f"<tool_response>\n{text}"
     if not pictures:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from codevision_ext.engines.base import Engine, Player, Wanted
+from codevision_ext.engines.base import Engine, EngineConfig, LoadedModel
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.loop import Policy
 
@@ -46,9 +46,9 @@ class Replicas:
 
 
 @contextmanager
-def sglang(wanted: Wanted) -> Iterator[Engine]:
+def sglang(wanted: EngineConfig) -> Iterator[Engine]:
     """SGLang in child processes, as training runs it; from the main thread."""
-    from codevision_ext.engines.sglang.engine import Engine as SGLang  # noqa: PLC0415  SGLang takes long to import
+    from codevision_ext.engines.sglang.engine import SGLangEngine as SGLang  # noqa: PLC0415  SGLang takes long to import
 
     with ExitStack() as opened:
         engines = []
@@ -60,41 +60,41 @@ def sglang(wanted: Wanted) -> Iterator[Engine]:
 
 
 @contextmanager
-def vllm(wanted: Wanted) -> Iterator[Engine]:
+def vllm(wanted: EngineConfig) -> Iterator[Engine]:
     """The same with vLLM, which says no more at a start than SGLang does."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    from codevision_ext.engines.vllm import VLLM  # noqa: PLC0415  vLLM takes long to import
+    from codevision_ext.engines.vllm import VLLMEngine  # noqa: PLC0415  vLLM takes long to import
 
-    with VLLM(
+    with VLLMEngine(
         wanted.checkpoint, context=wanted.context, seed=wanted.seed, replicas=wanted.replicas, gpus=wanted.gpus
     ) as engine:
         yield engine
 
 
 @contextmanager
-def transformers(wanted: Wanted) -> Iterator[Engine]:
+def transformers(wanted: EngineConfig) -> Iterator[Engine]:
     """`generate()` in this process."""
-    from codevision_ext.engines.transformers import Reference  # noqa: PLC0415  after the device is settled
+    from codevision_ext.engines.transformers import TransformersEngine  # noqa: PLC0415  after the device is settled
 
-    with Reference(wanted.checkpoint, context=wanted.context) as reference:
+    with TransformersEngine(wanted.checkpoint, context=wanted.context) as reference:
         yield reference
 
 
-ENGINES: Final[dict[str, Callable[[Wanted], AbstractContextManager[Engine]]]] = {
+ENGINES: Final[dict[str, Callable[[EngineConfig], AbstractContextManager[Engine]]]] = {
     each.__name__: each for each in (sglang, vllm, transformers)
 }
 """By the name that `codevision eval --engine` knows them by, which is that of the package."""
 
 
 @contextmanager
-def open_player(engine: str, wanted: Wanted) -> Iterator[Player]:
+def open_model(engine: str, wanted: EngineConfig) -> Iterator[LoadedModel]:
     """The checkpoint on one of ENGINES, ready to play."""
     with ENGINES[engine](wanted) as opened:
         asyncio.run(opened.load(wanted.checkpoint))
-        yield Player(policy=partial(opened.policy, temperature=wanted.temperature), codec=opened.codec)
+        yield LoadedModel(policy=partial(opened.policy, temperature=wanted.temperature), codec=opened.codec)
 
 
-def check(engine: str, wanted: Wanted) -> None:
+def check_config(engine: str, wanted: EngineConfig) -> None:
     """Whether this machine can open it; call `device.use_cpu_if_no_cuda` first.
 
     Raises:

@@ -12,11 +12,11 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from codevision_ext.errors import EngineError, InputError
-from codevision_ext.models.checkpoint import codec_of
-from codevision_ext.rollout.loop import Policy, Sample
+from codevision_ext.models.checkpoint import renderer_of
+from codevision_ext.rollout.loop import Completion, Policy
 
 
-class Reference:
+class TransformersEngine:
     """What was loaded last, behind `generate()`: in float32 on the CPU, in its own type on CUDA; slow, and sure.
 
     A rollout's seed decides what is sampled. Use it as a context manager.
@@ -30,12 +30,12 @@ class Reference:
     """
 
     def __init__(self, checkpoint: Path, *, context: int) -> None:
-        self.codec = codec_of(checkpoint)
+        self.codec = renderer_of(checkpoint)
         self._context = context
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._thread = ThreadPoolExecutor(1, "generate")
 
-    def __enter__(self) -> "Reference":
+    def __enter__(self) -> "TransformersEngine":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,7 +58,7 @@ class Reference:
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The model as one rollout sees it; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""
 
-        async def sample(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:
+        async def sample(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
             work = partial(self._sample, ids, pictures, max_tokens, seed, temperature)
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -67,7 +67,7 @@ class Reference:
     @torch.inference_mode()
     def _sample(
         self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int, seed: int, temperature: float
-    ) -> Sample:
+    ) -> Completion:
         room = self._context - len(ids)
         if room < 1:
             raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
@@ -95,4 +95,4 @@ class Reference:
         own = torch.log_softmax(logits / (temperature or 1.0), dim=-1).gather(1, sampled[:, None])[:, 0]
         ends = self._model.generation_config.eos_token_id
         finished = int(sampled[-1]) in (ends if isinstance(ends, list) else [ends])
-        return Sample(ids=sampled.tolist(), log_probs=own.tolist(), finished=finished)
+        return Completion(ids=sampled.tolist(), log_probs=own.tolist(), finished=finished)

@@ -18,10 +18,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from codevision_ext.errors import EngineError
-from codevision_ext.models.checkpoint import check_alike, codec_of
+from codevision_ext.models.checkpoint import check_alike, renderer_of
 from codevision_ext.models.renderer import NEVER
 from codevision_ext.patches import install  # noqa: F401  vLLM's worker processes load it with WorkerExtension
-from codevision_ext.rollout.loop import Policy, Sample
+from codevision_ext.rollout.loop import Completion, Policy
 
 MAX_RUNNING = 256
 """Rollouts that an engine samples at the same time."""
@@ -34,7 +34,7 @@ class WorkerExtension:
     """What vLLM's worker processes take along: this module, and with it the patches of vLLM."""
 
 
-class VLLM:
+class VLLMEngine:
     """vLLM's engines; use it as a context manager, and play the rollouts of a `load` in one event loop.
 
     A rollout's seed decides what is sampled, as far as vLLM promises it: sums of a batch depend on its size.
@@ -51,7 +51,7 @@ class VLLM:
     """
 
     def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, replicas: int = 1, gpus: int = 1) -> None:
-        self.codec = codec_of(checkpoint)
+        self.codec = renderer_of(checkpoint)
         self._checkpoint = checkpoint
         self._context = context
         self._engine: AsyncLLM | None = None
@@ -99,7 +99,7 @@ class VLLM:
 
     async def _sample(
         self, params: dict[str, Any], ids: list[int], pictures: Sequence[Image.Image], max_tokens: int
-    ) -> Sample:
+    ) -> Completion:
         room = self._context - len(ids)
         if room < 1:
             raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
@@ -128,4 +128,4 @@ class VLLM:
             raise EngineError(f"the engine ended a request with {turn.finish_reason}")
         sampled = list(turn.token_ids)
         log_probs = [entry[token].logprob for token, entry in zip(sampled, turn.logprobs or (), strict=True)]
-        return Sample(ids=sampled, log_probs=log_probs, finished=turn.finish_reason == "stop")
+        return Completion(ids=sampled, log_probs=log_probs, finished=turn.finish_reason == "stop")

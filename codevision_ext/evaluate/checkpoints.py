@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codevision_ext.engines.base import Engine, Wanted
-from codevision_ext.engines.registry import ENGINES, check
+from codevision_ext.engines.base import Engine, EngineConfig
+from codevision_ext.engines.registry import ENGINES, check_config
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.command import read_modes, versions
 from codevision_ext.evaluate.metrics import (
@@ -20,8 +20,8 @@ from codevision_ext.evaluate.metrics import (
     merge_results,
     read_results,
 )
-from codevision_ext.evaluate.recipe_rules import read_rules
-from codevision_ext.evaluate.run import Case, Rules, evaluate, read_cases
+from codevision_ext.evaluate.recipe_rules import read_recipe_rules
+from codevision_ext.evaluate.run import EvalItem, RolloutConfig, evaluate, read_cases
 from codevision_ext.io.progress import Stages
 from codevision_ext.io.records import Record, RecordWriter
 from codevision_ext.models.checkpoint import check_alike
@@ -31,7 +31,7 @@ from codevision_ext.sandbox.ray_pool import open_sandbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sitting:
+class EvalRun:
     """One checkpoint that plays every case once, with the tool or without."""
 
     name: str
@@ -44,7 +44,7 @@ class Sitting:
     """File that its records go to, FOLDER/NAME.jsonl; pictures beside it."""
 
 
-def measure(
+def evaluate_checkpoints(
     checkpoints: Sequence[str],
     data: Path,
     out: Path,
@@ -81,13 +81,13 @@ def measure(
     """
     folders = _read_checkpoints(checkpoints)
     modes = read_modes(tools)
-    rules = read_rules(recipe)
+    rules = read_recipe_rules(recipe)
     cases = read_cases(data, limit)
     path = out / "results.json"
     if path.exists():
         read_results(path)  # a file that can't be merged is said before the work, not behind it
     sittings = [
-        Sitting(
+        EvalRun(
             name=f"{name} {mode}",
             checkpoint=folder,
             mode=mode,
@@ -97,16 +97,18 @@ def measure(
         for name, folder in folders.items()
         for mode in modes
     ]
-    played = iter(play(sittings, cases, rules, engine=engine, replicas=replicas, gpus=gpus, temperature=temperature))
+    played = iter(
+        play_checkpoint(sittings, cases, rules, engine=engine, replicas=replicas, gpus=gpus, temperature=temperature)
+    )
     scores = {name: {mode: by_column(next(played)) for mode in modes} for name in folders}
     merge_results(path, scores, seed, versions())
     return path
 
 
-def play(
-    sittings: Sequence[Sitting],
-    cases: Sequence[Case],
-    rules: Rules,
+def play_checkpoint(
+    sittings: Sequence[EvalRun],
+    cases: Sequence[EvalItem],
+    rules: RolloutConfig,
     *,
     engine: str = "sglang",
     replicas: int = 1,
@@ -131,8 +133,10 @@ def play(
         InfraError: the engine or the sandbox broke.
     """
     first = sittings[0]
-    wanted = Wanted(checkpoint=first.checkpoint, context=rules.context, seed=first.seed, replicas=replicas, gpus=gpus)
-    check(engine, wanted)
+    wanted = EngineConfig(
+        checkpoint=first.checkpoint, context=rules.context, seed=first.seed, replicas=replicas, gpus=gpus
+    )
+    check_config(engine, wanted)
     for sitting in sittings:
         check_alike(first.checkpoint, sitting.checkpoint)
 

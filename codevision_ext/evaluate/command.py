@@ -18,11 +18,11 @@ from typing import Any, Final
 from rich.console import Console
 
 from codevision_ext.config import Settings
-from codevision_ext.engines.base import Player
-from codevision_ext.engines.endpoint import Chat, Dialogue, Endpoint
+from codevision_ext.engines.base import LoadedModel
+from codevision_ext.engines.endpoint import ChatEndpoint, Dialogue, Endpoint
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import Score, ToolMode
-from codevision_ext.evaluate.run import Case, Rules, evaluate, finished
+from codevision_ext.evaluate.run import EvalItem, RolloutConfig, evaluate, finished
 from codevision_ext.evaluate.suites.base import Suite
 from codevision_ext.evaluate.summary import (
     FORMAT,
@@ -34,11 +34,11 @@ from codevision_ext.evaluate.summary import (
     SuiteResult,
     differences,
     read_evaluation,
-    summarise,
+    summarise_suite,
     write_evaluation,
 )
 from codevision_ext.io.atomic_files import write_whole
-from codevision_ext.io.json_codec import Codec as Json
+from codevision_ext.io.json_codec import JsonCodec as Json
 from codevision_ext.io.progress import Stages
 from codevision_ext.io.records import Record, RecordWriter
 from codevision_ext.judge.prompts import Prompts
@@ -63,35 +63,35 @@ PACKAGES: Final = (
 
 
 @contextmanager
-def open_chat(endpoint: Endpoint, temperature: float) -> Iterator[Player]:
+def open_chat(endpoint: Endpoint, temperature: float) -> Iterator[LoadedModel]:
     """A model behind an endpoint; what a seed promises there is the server's affair.
 
     Raises:
         InputError: the key's variable isn't set.
     """
-    chat = Chat(endpoint)
+    chat = ChatEndpoint(endpoint)
 
     def policy(seed: int) -> Dialogue:
         return Dialogue(chat, {"seed": seed % 2**31, "temperature": temperature})
 
-    yield Player(policy=policy, codec=None, close=chat.close)
+    yield LoadedModel(policy=policy, codec=None, close=chat.close)
 
 
 def _unasked(_: int) -> Policy:
     raise AssertionError("there was nothing left to play")
 
 
-_NOBODY: Final = Player(policy=_unasked, codec=None)
+_NOBODY: Final = LoadedModel(policy=_unasked, codec=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class SuiteRun:
     """A suite and its items."""
 
     suite: Suite
     data: str
     """File or folder that they are from; empty where they were drawn."""
-    cases: Sequence[Case]
+    cases: Sequence[EvalItem]
 
     def sha256(self) -> str:
         """Of the items, pictures included."""
@@ -106,7 +106,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class EvalManifest:
     """The content of setup.json."""
 
     setup: Setup
@@ -114,7 +114,7 @@ class Begun:
     """Hash of each suite's items."""
 
 
-_BEGUN: Final[Json[Begun]] = Json(Begun)
+_BEGUN: Final[Json[EvalManifest]] = Json(EvalManifest)
 
 
 def read_modes(tools: str) -> list[ToolMode]:
@@ -170,14 +170,14 @@ def judge_used(settings: Settings) -> JudgeUsed | None:
     )
 
 
-def run(
-    work: Sequence[Work],
+def run_evaluation(
+    work: Sequence[SuiteRun],
     out: Path,
     *,
     setup: Setup,
-    rules: Rules,
+    rules: RolloutConfig,
     modes: Sequence[ToolMode],
-    open_player: Callable[[], AbstractContextManager[Player]],
+    open_player: Callable[[], AbstractContextManager[LoadedModel]],
     open_sandbox: Callable[[], Backend],
     concurrency: int,
     retries: int,
@@ -205,11 +205,11 @@ def run(
     if unjudged and rules.settings.judge is None:
         raise InputError(f"suite {unjudged}: wants a judge; --set judge.base_url=URL --set judge.model=ID")
     hashes = {each.suite.name: each.sha256() for each in work}
-    _begin(out, Begun(setup=setup, data=hashes), force=force)
+    _begin(out, EvalManifest(setup=setup, data=hashes), force=force)
     named = {f"{each.suite.name} tool {mode[5:]}": (each, mode) for each in work for mode in modes}
     played: dict[str, dict[ToolMode, list[Record]]] = {each.suite.name: {} for each in work}
 
-    async def play_all(player: Player, sandbox: Backend | None, stages: Stages) -> None:
+    async def play_all(player: LoadedModel, sandbox: Backend | None, stages: Stages) -> None:
         tool = CodeTool(sandbox, rules.tool.max_text_chars, rules.tool.keep_variables) if sandbox else None
         try:
             for name, (each, mode) in named.items():
@@ -231,7 +231,7 @@ def run(
                     progress=stages.advance,
                 )
                 played[each.suite.name][mode] = records
-                stages.done(said(summarise(each.suite, records, setup.k, "").overall.score))
+                stages.done(said(summarise_suite(each.suite, records, setup.k, "").overall.score))
         finally:
             await player.close()
 
@@ -263,10 +263,10 @@ def said(score: Score) -> str:
     return f"{100 * score.accuracy:.1f} % ({100 * score.low:.1f} to {100 * score.high:.1f})"
 
 
-def _result(work: Work, played: dict[ToolMode, list[Record]], setup: Setup, hashes: dict[str, str]) -> SuiteResult:
+def _result(work: SuiteRun, played: dict[ToolMode, list[Record]], setup: Setup, hashes: dict[str, str]) -> SuiteResult:
     suite = work.suite
     results: dict[ToolMode, ModeResult] = {
-        mode: summarise(suite, records, setup.k, _rows(suite, mode)) for mode, records in played.items()
+        mode: summarise_suite(suite, records, setup.k, _rows(suite, mode)) for mode, records in played.items()
     }
     both = len(played) == len(MODES)
     return SuiteResult(
@@ -283,7 +283,7 @@ def _rows(suite: Suite, mode: ToolMode) -> str:
     return f"eval/{suite.name}_{mode}.jsonl"
 
 
-def _begin(out: Path, begun: Begun, *, force: bool) -> None:
+def _begin(out: Path, begun: EvalManifest, *, force: bool) -> None:
     """Writes setup.json, or checks that it says the same already; where nothing was played it may say anything.
 
     Raises:
@@ -301,7 +301,7 @@ def _begin(out: Path, begun: Begun, *, force: bool) -> None:
             raise InputError(
                 f"--out {out} holds an evaluation with another {other}; choose another folder, or --force to replace it"
             )
-        begun = Begun(setup=begun.setup, data=old.data | begun.data)
+        begun = EvalManifest(setup=begun.setup, data=old.data | begun.data)
     elif force:
         for stale in (out / "results.json", *(out / "eval").glob("*.jsonl")):
             stale.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ class Comparison:
         return f"{self.suite}, {'with' if self.mode == 'tool_on' else 'without'} the tool"
 
 
-def compare(folders: Sequence[Path]) -> list[Comparison]:
+def compare_evaluations(folders: Sequence[Path]) -> list[Comparison]:
     """What the first evaluation has in common with all others; each is compared with the first, item by item.
 
     Raises:
@@ -124,7 +124,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [str(folder) for folder in folders]
 
 
-def table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> Table:
     """For a terminal: accuracy in percent, its interval, and the difference from the first run below it."""
     shown = Table(title=comparison.title, caption=CAPTION, caption_justify="left")
     shown.add_column("run")
@@ -150,14 +150,14 @@ def _rich(cell: Cell) -> Text:
     return text
 
 
-def markdown(comparison: Comparison) -> str:
+def comparison_markdown(comparison: Comparison) -> str:
     """A table for a README."""
     named = zip(comparison.runs, comparison.cells, strict=True)
     rows = [(name, *map(_plain, cells)) for name, cells in named]
     return f"**{comparison.title}**\n\n{markdown_table(('run', *comparison.columns), rows)}\n\n{CAPTION}"
 
 
-def latex(comparison: Comparison) -> str:
+def comparison_latex(comparison: Comparison) -> str:
     """A table for a paper, with booktabs."""
     header = " & ".join(["run", *comparison.columns])
     rows = [
@@ -201,7 +201,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def draw(comparisons: Sequence[Comparison], path: Path) -> None:
+def draw_comparison(comparisons: Sequence[Comparison], path: Path) -> None:
     """Draws accuracies with their intervals, a panel a comparison; `path` ends in .png, .svg or .pdf.
 
     Raises:

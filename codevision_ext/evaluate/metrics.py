@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.statistics import wilson
 from codevision_ext.io.atomic_files import write_whole
-from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.records import Record
 
 Column = Literal["source", "rot90", "rot180", "rot270", "flip_h", "flip_v"]
@@ -110,7 +110,7 @@ class Results:
                 raise ValueError(f"{name} is {getattr(self, name)}, not a positive number")
 
 
-_CODEC: Codec[Results] = Codec(Results)
+_CODEC: JsonCodec[Results] = JsonCodec(Results)
 
 
 def write_results(path: Path, results: Results) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 from codevision_ext.config import Settings, read_settings
 from codevision_ext.engines.endpoint import Endpoint
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.command import Work, judge_used, versions
-from codevision_ext.evaluate.run import Rules
+from codevision_ext.evaluate.command import SuiteRun, judge_used, versions
+from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.evaluate.suites import SUITES, suite_named, suite_of
 from codevision_ext.evaluate.suites.base import Suite, held_out, read_suite
 from codevision_ext.evaluate.summary import ModelUsed, Setup
@@ -32,11 +32,11 @@ class DataReader(Protocol):
 
     def read(self, path: Path, schema: str | None = None, pictures: Path | None = None) -> Iterator[dict[str, Any]]: ...
 
-    def schema_of(self, path: Path) -> str: ...
+    def reader_name(self, path: Path) -> str: ...
 
-    def columns_of(self, path: Path) -> frozenset[str]: ...
+    def benchmark_columns(self, path: Path) -> frozenset[str]: ...
 
-    def drawn(self, name: str, items: int | None, seed: int) -> Iterator[dict[str, Any]]: ...
+    def draw_items(self, name: str, items: int | None, seed: int) -> Iterator[dict[str, Any]]: ...
 
 
 def read_work(
@@ -47,7 +47,7 @@ def read_work(
     limit: int | None = None,
     holdout: str | None = None,
     seed: int = 0,
-) -> list[Work]:
+) -> list[SuiteRun]:
     """The suites of `NAME=PATH`, of a `PATH` whose columns tell, or of the `NAME` of a set that is drawn here.
 
     Raises:
@@ -55,7 +55,7 @@ def read_work(
     """
     if holdout is not None and holdout not in CORE_OPS:
         raise InputError(f"--holdout knows {', '.join(sorted(CORE_OPS))}; not {holdout!r}")
-    work: list[Work] = []
+    work: list[SuiteRun] = []
     for word in words:
         name, mark, path = word.partition("=")
         if mark and name in SUITES:
@@ -63,7 +63,7 @@ def read_work(
         elif word in SUITES and not Path(word).exists():
             suite, path = suite_named(word), ""
         else:
-            suite, path = suite_of(reader.schema_of(Path(word)), reader.columns_of(Path(word))), word
+            suite, path = suite_of(reader.reader_name(Path(word)), reader.benchmark_columns(Path(word))), word
         if path and suite.drawn:
             raise InputError(f"--suite {word}: {suite.name} is drawn here; it takes no file")
         if not path and not suite.drawn:
@@ -72,7 +72,7 @@ def read_work(
         suite = held_out(suite, holdout) if holdout else suite
         if suite.name in {each.suite.name for each in work}:
             raise InputError(f"--suite {word}: {suite.name} is given twice")
-        work.append(Work(suite=suite, data=path, cases=read_suite(suite, found, limit)))
+        work.append(SuiteRun(suite=suite, data=path, cases=read_suite(suite, found, limit)))
     return work
 
 
@@ -80,16 +80,16 @@ def _items(
     suite: Suite, path: str, reader: DataReader, pictures: Path | None, limit: int | None, seed: int
 ) -> Iterator[Mapping[str, Any]]:
     if suite.drawn:
-        return reader.drawn(suite.name, limit, seed)
-    schema = reader.schema_of(Path(path))
+        return reader.draw_items(suite.name, limit, seed)
+    schema = reader.reader_name(Path(path))
     if suite.schemas and schema not in (*suite.schemas, CONVERTED):
         schema = suite.schemas[0]  # what it lacks of that is said by its reader
     return reader.read(Path(path), schema, pictures)
 
 
-def read_rules(
-    recipe: Rules | None, changes: Sequence[str], *, turns: int | None, tokens: int | None, context: int | None
-) -> Rules:
+def read_rollout_config(
+    recipe: RolloutConfig | None, changes: Sequence[str], *, turns: int | None, tokens: int | None, context: int | None
+) -> RolloutConfig:
     """The rules of a recipe, or the published ones, with what the options change.
 
     Args:
@@ -120,7 +120,7 @@ def read_rules(
         assistant_turns=turns or (recipe.limits.assistant_turns if recipe else TURNS),
     )
     room = recipe.context if recipe and not tokens else 2 * limits.response_tokens
-    return Rules(
+    return RolloutConfig(
         settings=settings, limits=limits, context=context or room, tool=recipe.tool if recipe else ToolSettings()
     )
 
@@ -152,7 +152,14 @@ def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: s
 
 
 def setup_of(
-    model: ModelUsed, engine: str, rules: Rules, request: Mapping[str, Any], *, k: int, seed: int, temperature: float
+    model: ModelUsed,
+    engine: str,
+    rules: RolloutConfig,
+    request: Mapping[str, Any],
+    *,
+    k: int,
+    seed: int,
+    temperature: float,
 ) -> Setup:
     """Everything that decides what is measured."""
     hidden = {"judge", "records", "watch", "invalid_limit"}

@@ -8,12 +8,12 @@ from omegaconf import OmegaConf
 
 from codevision_ext.config import read_settings
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.run import Rules
+from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.verl_config import composed, file_beside, read_tool_config, read_yaml
 
 
-def read_rules(path: Path) -> Rules:
+def read_recipe_rules(path: Path) -> RolloutConfig:
     """Reads a training config with what its `defaults` bring in, without overrides.
 
     Raises:
@@ -29,7 +29,7 @@ def read_rules(path: Path) -> Rules:
     tool_config = multi_turn.get("tool_config_path")
     checked = read_settings(settings)
     tool = read_tool_config(file_beside(path, tool_config)) if tool_config else ToolSettings()
-    return Rules(
+    return RolloutConfig(
         settings=checked,
         limits=checked.limits(
             response_tokens=response, assistant_turns=multi_turn.get("max_assistant_turns") or response

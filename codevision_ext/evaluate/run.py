@@ -17,13 +17,13 @@ from codevision_ext.config import Settings, system_prompt
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.io.atomic_files import write_whole
-from codevision_ext.io.records import Record, RecordWriter, decode, encode
-from codevision_ext.monitor.rollout_metrics import numbers
+from codevision_ext.io.records import Record, RecordWriter, decode_record, encode_record
+from codevision_ext.monitor.rollout_metrics import rollout_numbers
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.rollout.loop import Codec, Policy, Trajectory, play
-from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.rollout.loop import Policy, Renderer, Trajectory, run_rollout
+from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox.settings import ToolSettings
-from codevision_ext.scoring import Marked, score, with_pictures
+from codevision_ext.scoring import SuiteScore, score_rollout, with_images
 from codevision_ext.task.item import Item, read_item
 from codevision_ext.task.rows import check_columns, read_prompt, split_prompt
 
@@ -34,18 +34,18 @@ CONCURRENCY = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class RolloutConfig:
     """How rollouts are played."""
 
     settings: Settings
-    limits: EpisodeLimits
+    limits: RolloutLimits
     context: int
     """Tokens of a prompt and its response, at most."""
     tool: ToolSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class EvalItem:
     """One row to evaluate; its pictures stay encoded until it is played."""
 
     name: str
@@ -61,11 +61,11 @@ class Case:
     """Assistant turns that the benchmark allows; None: as many as the evaluation does."""
 
 
-Mark = Callable[[Case, Trajectory, Settings], Marked]
-"""A benchmark's own rule; may wait for a judge. Raises nothing: what can't be told is a `Marked` without a score."""
+Scorer = Callable[[EvalItem, Trajectory, Settings], SuiteScore]
+"""A benchmark's own rule; may wait for a judge. Raises nothing: an undecided item is a `SuiteScore` without a score."""
 
 
-def read_cases(path: Path, limit: int | None = None) -> list[Case]:
+def read_cases(path: Path, limit: int | None = None) -> list[EvalItem]:
     """The rows of a parquet file in the CodeVision-RL schema, each checked, at most `limit` a column.
 
     Raises:
@@ -76,7 +76,7 @@ def read_cases(path: Path, limit: int | None = None) -> list[Case]:
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: can't be read as parquet: {str(error).splitlines()[0]}") from error
     check_columns(table.column_names, str(path))
-    cases: list[Case] = []
+    cases: list[EvalItem] = []
     taken: Counter[str] = Counter()
     for number, row in enumerate(table.to_pylist()):
         where = f"{path}, row {number}"
@@ -91,7 +91,7 @@ def read_cases(path: Path, limit: int | None = None) -> list[Case]:
             item = read_item(row, pictures[0].size if pictures else (0, 0))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        cases.append(Case(name=f"{item.id}-{column}-{number}", item=item, row=row))
+        cases.append(EvalItem(name=f"{item.id}-{column}-{number}", item=item, row=row))
     absent = [column for column in COLUMNS if not taken[column]]
     if absent:
         raise InputError(f"{path}: no row of column {absent[0]}; every column needs one")
@@ -104,19 +104,19 @@ def rollout_seed(seed: int, case: str, number: int) -> int:
 
 
 async def evaluate(
-    cases: Sequence[Case],
+    cases: Sequence[EvalItem],
     *,
     policy: Callable[[int], Policy],
-    codec: Codec | None,
+    codec: Renderer | None,
     tool: CodeTool | None,
-    limits: EpisodeLimits,
+    limits: RolloutLimits,
     settings: Settings,
     out: RecordWriter,
     rollouts: int = 1,
     seed: int = 0,
     concurrency: int = CONCURRENCY,
     retries: int = 0,
-    mark_of: Callable[[Case], Mark | None] = lambda _: None,
+    mark_of: Callable[[EvalItem], Scorer | None] = lambda _: None,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Record]:
@@ -135,8 +135,8 @@ async def evaluate(
         concurrency: Rollouts under way at the same time.
         retries: How often a rollout that broke under us is played again.
         mark_of: The rule that marks a case; None: the rules and the judge of training.
-        resume: Whether a case is kept as soon as it is played, with `numbers`, and cases that `out` has already aren't
-            played again, unless a rollout of theirs broke. Else the records replace those of an earlier evaluation.
+        resume: Whether a case is kept as soon as it is played, with `rollout_numbers`, and cases that `out` has already
+            aren't played again, unless a rollout of theirs broke. Else the records replace an earlier evaluation's.
         progress: Called with the number of cases played and of all cases.
 
     Raises:
@@ -150,11 +150,11 @@ async def evaluate(
     known = await asyncio.to_thread(finished, out.path, rollouts) if resume else {}
     done = sum(case.name in known for case in cases)
 
-    async def attempt(case: Case, number: int) -> Trajectory:
+    async def attempt(case: EvalItem, number: int) -> Trajectory:
         prompt = await asyncio.to_thread(read_prompt, case.row, case.name)
         messages, pictures = split_prompt(prompt, system)
         own = policy(rollout_seed(seed, case.name, number))
-        return await play(
+        return await run_rollout(
             messages,
             pictures,
             policy=own,
@@ -164,7 +164,7 @@ async def evaluate(
             frame=settings.coordinates,
         )
 
-    async def once(case: Case, number: int) -> tuple[Trajectory | None, float]:
+    async def once(case: EvalItem, number: int) -> tuple[Trajectory | None, float]:
         async with slots:
             for left in range(retries, -1, -1):
                 start = time.monotonic()
@@ -181,13 +181,13 @@ async def evaluate(
                         raise InfraError(f"{many}; the last: {error}") from error
         return None, 0.0
 
-    def keep(case: Case, played: Sequence[tuple[Trajectory | None, float]]) -> list[Record]:
+    def keep(case: EvalItem, played: Sequence[tuple[Trajectory | None, float]]) -> list[Record]:
         trajectories = [trajectory for trajectory, _ in played]
         mark = mark_of(case)
         marks = [mark(case, each, settings) if each else None for each in trajectories] if mark else None
         fields = {"split": "test", "seed": seed, "picture_id": case.picture_id}
-        records = score(case.item, case.name, trajectories, settings, marks, **fields)
-        records = [with_pictures(record, each, out) for record, each in zip(records, trajectories, strict=True)]
+        records = score_rollout(case.item, case.name, trajectories, settings, marks, **fields)
+        records = [with_images(record, each, out) for record, each in zip(records, trajectories, strict=True)]
         if not resume:
             return records
         points = [float(record.observed.correct) for record in records]
@@ -200,7 +200,7 @@ async def evaluate(
         out.write(*records)
         return records
 
-    async def group(case: Case) -> list[Record]:
+    async def group(case: EvalItem) -> list[Record]:
         nonlocal done
         played = await asyncio.gather(*[once(case, number) for number in range(rollouts)])
         kept = await asyncio.to_thread(keep, case, played)
@@ -220,11 +220,11 @@ async def evaluate(
         record for case in cases for record in (known[case.name] if case.name in known else running[case.name].result())
     ]
     if running or not resume:
-        write_whole(out.path, b"".join(map(encode, records)))
+        write_whole(out.path, b"".join(map(encode_record, records)))
     return records
 
 
-def _fewer_turns(limits: EpisodeLimits, turns: int) -> EpisodeLimits:
+def _fewer_turns(limits: RolloutLimits, turns: int) -> RolloutLimits:
     return replace(limits, assistant_turns=min(turns, limits.assistant_turns))
 
 
@@ -238,7 +238,7 @@ def finished(path: Path, rollouts: int) -> dict[str, list[Record]]:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.endswith(b"\n"):
-                    record = decode(line, f"{path}, line {number}")
+                    record = decode_record(line, f"{path}, line {number}")
                     groups[record.group][record.id] = record
     return {
         name: list(found.values())
@@ -250,7 +250,9 @@ def finished(path: Path, rollouts: int) -> dict[str, list[Record]]:
 def _numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
     """What is measured of a rollout beside its score: as training logs it, and what the engine had to do."""
     episode = trajectory.episode if trajectory else None
-    return {name: value for name, value in numbers(record, trajectory, settings).items() if name[:5] != "term_"} | {
+    return {
+        name: value for name, value in rollout_numbers(record, trajectory, settings).items() if name[:5] != "term_"
+    } | {
         "prompt_tokens": float(len(episode.prompt_ids)) if episode else 0.0,
         "sampled_tokens": float(sum(episode.response_mask)) if episode else 0.0,
     }

@@ -13,7 +13,7 @@ from codevision_ext.evaluate.metrics import Score, ToolMode
 from codevision_ext.evaluate.statistics import Difference, paired, pass_at
 from codevision_ext.evaluate.suites.base import Suite
 from codevision_ext.io.atomic_files import write_whole
-from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.records import Record
 from codevision_ext.rewards.terms import faithful_crop
 
@@ -140,8 +140,8 @@ class Evaluation:
     suites: Mapping[str, SuiteResult]
 
 
-EVALUATION: Codec[Evaluation] = Codec(Evaluation)
-SETUP: Codec[Setup] = Codec(Setup)
+EVALUATION: JsonCodec[Evaluation] = JsonCodec(Evaluation)
+SETUP: JsonCodec[Setup] = JsonCodec(Setup)
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
@@ -178,7 +178,7 @@ def item_scores(suite: Suite, records: Iterable[Record], points: "Points | None"
 Points = Callable[[Record], float]
 
 
-def columns_of(suite: Suite, records: Iterable[Record]) -> dict[str, set[str]]:
+def score_columns(suite: Suite, records: Iterable[Record]) -> dict[str, set[str]]:
     """Names of the items of each column, coarser ones behind the others."""
     fine: defaultdict[str, set[str]] = defaultdict(set)
     coarse: defaultdict[str, set[str]] = defaultdict(set)
@@ -191,7 +191,7 @@ def columns_of(suite: Suite, records: Iterable[Record]) -> dict[str, set[str]]:
     return {column: fine[column] for column in order} | {column: coarse[column] for column in sorted(coarse)}
 
 
-def summarise(suite: Suite, records: Sequence[Record], k: int, rows: str) -> ModeResult:
+def summarise_suite(suite: Suite, records: Sequence[Record], k: int, rows: str) -> ModeResult:
     """What a suite gave.
 
     Raises:
@@ -199,7 +199,7 @@ def summarise(suite: Suite, records: Sequence[Record], k: int, rows: str) -> Mod
     """
     scores = item_scores(suite, records)
     columns: dict[str, ColumnResult] = {}
-    for column, names in columns_of(suite, records).items():
+    for column, names in score_columns(suite, records).items():
         played = [scores[name] for name in sorted(names) if name in scores]
         if not played:
             raise InputError(f"suite {suite.name}: no valid rollout in column {column}; every column needs one")
@@ -274,7 +274,7 @@ def differences(suite: Suite, first: Sequence[Record], second: Sequence[Record],
     ]
     clusters = {record.group: record.picture_id for record in (*first, *second) if record.picture_id}
     found: dict[str, Difference | None] = {}
-    columns = columns_of(suite, (*first, *second))
+    columns = score_columns(suite, (*first, *second))
     for column, names in columns.items():
         parts = [{name: value for name, value in each.items() if name in names} for each in means]
         found[column] = paired(parts[0], parts[1], clusters, seed)

@@ -18,7 +18,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def show(evaluation: Evaluation, console: Console) -> None:
+def show_results(evaluation: Evaluation, console: Console) -> None:
     """Prints two tables a suite."""
     for name, result in evaluation.suites.items():
         scores = Table(title=f"{name}, {result.items} items x {evaluation.setup.k}", caption="% right (95 % interval)")

@@ -31,7 +31,7 @@ from typing import Any
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import read_results, write_results
 from codevision_ext.io.atomic_files import write_whole
-from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.processes import Command, available_bytes, end_marked
 from codevision_ext.io.progress import Stages
 from codevision_ext.report.curves import read_metrics
@@ -48,7 +48,7 @@ _TAIL_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class DemoStage:
     """One branch of run.sh."""
 
     name: str
@@ -68,12 +68,12 @@ class Stage:
 
 _LOSS = ("train/loss", "loss {:.2f}")
 STAGES = (
-    Stage(name="data", makes=("data",)),
-    Stage(name="model", makes=("model",)),
-    Stage(
+    DemoStage(name="data", makes=("data",)),
+    DemoStage(name="model", makes=("model",)),
+    DemoStage(
         name="letters", makes=("letters",), reads=("sft.yaml",), resumes=True, metrics="logs/letters.jsonl", note=_LOSS
     ),
-    Stage(
+    DemoStage(
         name="read",
         makes=("read",),
         reads=("sft.yaml",),
@@ -82,8 +82,8 @@ STAGES = (
         note=_LOSS,
         most=0.06,  # a model that reads has 0.00 to 0.02, one that writes without looking 0.2
     ),
-    Stage(name="sft", makes=("sft",), reads=("sft.yaml",), resumes=True, metrics="logs/sft.jsonl", note=_LOSS),
-    Stage(
+    DemoStage(name="sft", makes=("sft",), reads=("sft.yaml",), resumes=True, metrics="logs/sft.jsonl", note=_LOSS),
+    DemoStage(
         name="grpo",
         makes=("grpo", "rollouts", "tensorboard", "metrics.jsonl", "metrics_earlier.jsonl"),
         reads=("grpo.yaml", "tool.yaml", "device/cpu.yaml"),
@@ -91,8 +91,8 @@ STAGES = (
         metrics="metrics.jsonl",
         note=("rollout/accuracy", "accuracy {:.0%}"),
     ),
-    Stage(name="eval", makes=("eval", "results.json")),
-    Stage(name="report", makes=("report.html",)),
+    DemoStage(name="eval", makes=("eval", "results.json")),
+    DemoStage(name="report", makes=("report.html",)),
 )
 """In the order in which they run."""
 
@@ -113,7 +113,7 @@ class Note:
 
 Check = Callable[[Path, Path, Path], None]
 """Of the run's folder, the recipe and a folder for temporary files; raises InputError."""
-_NOTES: Codec[Note] = Codec(Note)
+_NOTES: JsonCodec[Note] = JsonCodec(Note)
 
 
 def run_demo(
@@ -261,7 +261,7 @@ _STEPS = re.compile(
 """verl's progress bars, and the lines of `progress.Stages`."""
 
 
-def _run(stage: Stage, out: Path, recipe: Path, seed: int, key: str, tmp: Path, shown: Stages) -> None:
+def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Path, shown: Stages) -> None:
     note = _read_note(out, stage.name) or Note(key=key)
     if not stage.resumes:
         _remove(out, stage)
@@ -315,7 +315,7 @@ _HINTS = {
 """By what was said: what it means."""
 
 
-def _where(stage: Stage, out: Path, log: str) -> tuple[int, int, str] | None:
+def _where(stage: DemoStage, out: Path, log: str) -> tuple[int, int, str] | None:
     """Step, steps in all and a word on how it goes, from what the command has written; None before the first step."""
     steps = steps_done(log)
     if steps is None:
@@ -324,7 +324,7 @@ def _where(stage: Stage, out: Path, log: str) -> tuple[int, int, str] | None:
     return *steps, "" if value is None else stage.note[1].format(value)
 
 
-def _noted(stage: Stage, out: Path) -> float | None:
+def _noted(stage: DemoStage, out: Path) -> float | None:
     """The last value of the stage's number; None where it has none yet."""
     return last_metrics(out / stage.metrics).get(stage.note[0]) if stage.metrics else None
 
@@ -361,7 +361,7 @@ def _add_costs(out: Path, seed: int) -> None:
     write_results(out / "results.json", results)
 
 
-def _finished(out: Path, stage: Stage, keys: dict[str, str]) -> bool:
+def _finished(out: Path, stage: DemoStage, keys: dict[str, str]) -> bool:
     note = _read_note(out, stage.name)
     return note is not None and note.done and note.key == keys[stage.name]
 
@@ -377,7 +377,7 @@ def _forget_changed(out: Path, keys: dict[str, str]) -> None:
             _note_path(out, stage.name).unlink()
 
 
-def _remove(out: Path, stage: Stage) -> None:
+def _remove(out: Path, stage: DemoStage) -> None:
     for name in stage.makes:
         path = out / name
         if path.is_dir():

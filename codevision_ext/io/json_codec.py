@@ -15,7 +15,7 @@ _WORDS = {"missing": "is missing", "unexpected_keyword_argument": "isn't known"}
 """Clearer than pydantic's, which speaks of arguments where the user sees fields."""
 
 
-class Codec(Generic[T]):
+class JsonCodec(Generic[T]):
     """Reads and writes one frozen dataclass, nested ones included, as JSON."""
 
     def __init__(self, kind: type[T]) -> None:

@@ -30,7 +30,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class ProgressStage:
     """One stage; times in seconds of the clock that `Stages` was given."""
 
     name: str
@@ -77,7 +77,7 @@ class Stages:
     def __init__(
         self, names: Sequence[str], *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stages = {name: Stage(name=name) for name in names}
+        self._stages = {name: ProgressStage(name=name) for name in names}
         self._running: str | None = None
         self._clock = clock
         self._console = console or Console()
@@ -89,7 +89,7 @@ class Stages:
         )
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[ProgressStage, ...]:
         """The stages as they are now, in order."""
         return tuple(self._stages.values())
 
@@ -172,7 +172,7 @@ class Stages:
         return table
 
 
-def _row(stage: Stage, now: float) -> list[RenderableType]:
+def _row(stage: ProgressStage, now: float) -> list[RenderableType]:
     style = {State.WAITING: "dim", State.DONE: "green", State.SKIPPED: "dim", State.FAILED: "bold red"}.get(
         stage.state, "bold"
     )

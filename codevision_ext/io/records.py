@@ -21,7 +21,7 @@ from PIL import Image
 
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import write_whole
-from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.types import Breakdown, Rollout, TermScore, Verdict
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -76,7 +76,7 @@ class Record(Rollout):
             raise ValueError(f"rollout {self.id!r}: a reward or another number that isn't finite")
 
 
-_CODEC: Codec[Record] = Codec(Record)
+_CODEC: JsonCodec[Record] = JsonCodec(Record)
 
 
 def scored(record: Record, breakdown: Breakdown) -> Record:
@@ -86,12 +86,12 @@ def scored(record: Record, breakdown: Breakdown) -> Record:
     return replace(record, reward=breakdown.reward, terms=dict(breakdown.terms))
 
 
-def encode(record: Record) -> bytes:
+def encode_record(record: Record) -> bytes:
     """One JSON line, line break included."""
     return _CODEC.dump(record) + b"\n"
 
 
-def decode(line: bytes, where: str) -> Record:
+def decode_record(line: bytes, where: str) -> Record:
     """The record in one JSON line; `where` names the line in an error.
 
     Raises:
@@ -108,7 +108,7 @@ def read_records(path: Path) -> Iterator[Record]:
     """
     with _open(path) as file:
         for number, line in enumerate(file, start=1):
-            yield decode(line, f"{path}, line {number}")
+            yield decode_record(line, f"{path}, line {number}")
 
 
 def read_last(path: Path, max_bytes: int) -> list[Record]:
@@ -125,7 +125,7 @@ def read_last(path: Path, max_bytes: int) -> list[Record]:
         if start:
             file.readline()
         lines = [line for line in file.readlines() if line.endswith((b"\n", b"}"))]
-    return [decode(line, f"{path}, line {len(lines) - i} from the end") for i, line in enumerate(lines)]
+    return [decode_record(line, f"{path}, line {len(lines) - i} from the end") for i, line in enumerate(lines)]
 
 
 def read_spread(path: Path, max_bytes: int, places: int = 64) -> list[Record]:
@@ -148,7 +148,7 @@ def read_spread(path: Path, max_bytes: int, places: int = 64) -> list[Record]:
             number = 0
             while (at := file.tell()) < start + length and (line := file.readline()).endswith((b"\n", b"}")):
                 number += 1
-                records.append(decode(line, f"{path}, line {number}" if whole else f"{path}, byte {at}"))
+                records.append(decode_record(line, f"{path}, line {number}" if whole else f"{path}, byte {at}"))
     return records
 
 
@@ -190,7 +190,7 @@ class RecordWriter:
 
     def write(self, *records: Record) -> None:
         """Appends the records, in order, with nobody else's lines between them."""
-        content = b"".join(encode(record) for record in records)
+        content = b"".join(encode_record(record) for record in records)
         with self.path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = _cut_unfinished(file)

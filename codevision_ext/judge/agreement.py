@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from codevision_ext.errors import InputError, JudgeError
-from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.judge.client import Judge
 from codevision_ext.judge.prompts import Query
-from codevision_ext.task.answers import check
+from codevision_ext.task.answers import check_answer
 from codevision_ext.types import Verdict
 
 LEVEL: Final = 0.95
@@ -47,7 +47,7 @@ class Labelled:
         return (self.answer,) if isinstance(self.answer, str) else tuple(self.answer)
 
 
-_CODEC: Codec[Labelled] = Codec(Labelled)
+_CODEC: JsonCodec[Labelled] = JsonCodec(Labelled)
 
 
 def read_labelled(path: Path) -> list[Labelled]:
@@ -163,7 +163,7 @@ def agreement(pairs: Iterable[tuple[bool | int, float | None]]) -> Agreement:
     )
 
 
-async def measure(path: Path, judge: Judge, console: Console | None = None) -> dict[str, Any]:
+async def measure_agreement(path: Path, judge: Judge, console: Console | None = None) -> dict[str, Any]:
     """Asks the judge about every line of a file of labels, and closes it; a table goes to `console`, else to stderr.
 
     `judge` is the judge alone, `by_prompt` the same for each prompt, `rules_then_judge` what training does: the judge
@@ -201,7 +201,7 @@ async def measure(path: Path, judge: Judge, console: Console | None = None) -> d
 
 
 def _rules_first(line: Labelled, verdict: Verdict) -> float | None:
-    ruled = check(line.prediction, line.references)
+    ruled = check_answer(line.prediction, line.references)
     return verdict.score if ruled is None else float(ruled)
 
 

@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoProcessor
 
 from codevision_ext.errors import InputError
-from codevision_ext.models.renderer import QwenCodec
+from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.models.weight_names import engine_name
 
 
-def codec_of(checkpoint: Path) -> QwenCodec:
+def renderer_of(checkpoint: Path) -> QwenRenderer:
     """The tokens of a checkpoint's model family.
 
     Raises:
@@ -23,7 +23,7 @@ def codec_of(checkpoint: Path) -> QwenCodec:
     config = _config(checkpoint)
     size = (config.get("text_config") or config).get("vocab_size", 0)
     try:
-        return QwenCodec(AutoProcessor.from_pretrained(checkpoint, local_files_only=True), size)
+        return QwenRenderer(AutoProcessor.from_pretrained(checkpoint, local_files_only=True), size)
     except (OSError, ValueError, InputError) as error:
         raise InputError(f"{checkpoint}: its processor can't be used: {str(error).splitlines()[0]}") from error
 
@@ -75,7 +75,7 @@ def check_alike(checkpoint: Path, other: Path) -> None:
     """
     if weight_shapes(other) != weight_shapes(checkpoint):
         raise InputError(f"{other}: its weights have other names or shapes than those of {checkpoint}")
-    if codec_of(other).tokenizer.get_vocab() != codec_of(checkpoint).tokenizer.get_vocab():
+    if renderer_of(other).tokenizer.get_vocab() != renderer_of(checkpoint).tokenizer.get_vocab():
         raise InputError(f"{other}: its tokenizer is another than that of {checkpoint}")
 
 

@@ -42,7 +42,7 @@ class Encoded:
     """The pictures as the model sees them."""
 
 
-class QwenCodec:
+class QwenRenderer:
     """Renders, tokenizes and measures for one processor; one serves every rollout and thread of a process.
 
     Args:

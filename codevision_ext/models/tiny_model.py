@@ -40,7 +40,7 @@ MARKUP_TOKENS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_respo
 """Single tokens in Qwen3's vocabulary that aren't special: they survive decoding."""
 
 
-def corpus() -> list[str]:
+def tokenizer_texts() -> list[str]:
     """The texts that the package brings for `build`."""
     lines = resources.files("codevision_ext.prompts").joinpath("corpus.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]

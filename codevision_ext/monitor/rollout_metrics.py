@@ -12,7 +12,7 @@ from codevision_ext.rollout.loop import Trajectory
 from codevision_ext.types import EndReason, ToolCall
 
 
-def summarise(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
+def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
     """Step metrics from what is logged of each rollout (`scoring.numbers`); means are over valid rollouts.
 
     Args:
@@ -71,19 +71,21 @@ def _group_metrics(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) 
 def group_numbers(
     records: Sequence[Record], trajectories: Sequence[Trajectory | None], settings: Settings
 ) -> list[dict[str, float]]:
-    """`numbers` of all rollouts of a prompt, and `filter_acc`, which differs within the group where there is a signal.
+    """`rollout_numbers` of all rollouts of a prompt, and `filter_acc`, which differs within a group that has a signal.
 
     DAPO's filter drops a group whose values are all alike. A valid rollout has its accuracy there, an invalid one that
     of the first valid one; where none is valid all differ, so that such a group is seen and counted, not replaced.
     """
     valid = [float(record.observed.correct) for record in records if record.observed.valid]
-    logged = [numbers(record, trajectory, settings) for record, trajectory in zip(records, trajectories, strict=True)]
+    logged = [
+        rollout_numbers(record, trajectory, settings) for record, trajectory in zip(records, trajectories, strict=True)
+    ]
     for index, values in enumerate(logged):
         values["filter_acc"] = values["acc"] if values["valid"] else valid[0] if valid else float(index)
     return logged
 
 
-def numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
+def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
     """What is logged of a rollout; the same keys for every rollout of a run."""
     seen, steps = record.observed, record.observed.steps
     calls = trajectory.calls if trajectory else ()

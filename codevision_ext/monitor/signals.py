@@ -91,7 +91,7 @@ WATCHED: Final = frozenset(name for signal in SIGNALS for name in signal.names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class SignalFinding:
     """A signal that was past its bound at `codevision.watch.steps` or more steps in a row."""
 
     signal: Signal
@@ -117,7 +117,7 @@ class Finding:
         )
 
 
-def findings(series: Series, settings: WatchSettings) -> list[Finding]:
+def check_signals(series: Series, settings: WatchSettings) -> list[SignalFinding]:
     """Every stretch of steps in which a signal was past its bound for long enough, in the order of SIGNALS.
 
     Steps at which a signal wasn't logged, or isn't finite, neither end a stretch nor count in it.
@@ -135,7 +135,7 @@ def findings(series: Series, settings: WatchSettings) -> list[Finding]:
             if past and len(stretch) >= settings.steps:
                 last, value = stretch[-1]
                 found.append(
-                    Finding(
+                    SignalFinding(
                         signal=signal,
                         bound=bound,
                         first=stretch[0][0],
@@ -148,9 +148,9 @@ def findings(series: Series, settings: WatchSettings) -> list[Finding]:
     return found
 
 
-def new_findings(series: Series, settings: WatchSettings, step: int) -> list[Finding]:
+def new_findings(series: Series, settings: WatchSettings, step: int) -> list[SignalFinding]:
     """What became a finding at the newest step, `step`; asked at every step, each stretch is told once."""
-    return [found for found in findings(series, settings) if found.last == step and found.steps == settings.steps]
+    return [found for found in check_signals(series, settings) if found.last == step and found.steps == settings.steps]
 
 
 def _points(signal: Signal, series: Series) -> list[tuple[int, float]]:

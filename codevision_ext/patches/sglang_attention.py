@@ -15,7 +15,7 @@ from codevision_ext.errors import CompatError
 _STOCK = getattr(TorchNativeAttnBackend, "_run_sdpa_forward_decode", None)
 
 
-def decode(
+def decode_attention(
     self: TorchNativeAttnBackend,
     query: torch.Tensor,
     output: torch.Tensor,
@@ -76,5 +76,5 @@ def run_scheduler(*args: Any, **kwargs: Any) -> None:
     """
     if _STOCK is None:
         raise CompatError("TorchNativeAttnBackend._run_sdpa_forward_decode is gone: this was written for SGLang 0.5.14")
-    TorchNativeAttnBackend._run_sdpa_forward_decode = decode
+    TorchNativeAttnBackend._run_sdpa_forward_decode = decode_attention
     run_scheduler_process(*args, **kwargs)

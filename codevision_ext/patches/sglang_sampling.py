@@ -49,7 +49,7 @@ def _rotate(value: torch.Tensor, bits: int) -> torch.Tensor:
     return ((value << bits) | (value >> (32 - bits))) & _LOW
 
 
-def run_scheduler(*args: Any, **kwargs: Any) -> None:
+def run_seeded_scheduler(*args: Any, **kwargs: Any) -> None:
     """SGLang's scheduler process, reading the seeds of requests; a request without one has seed 0.
 
     Raises:

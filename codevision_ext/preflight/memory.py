@@ -96,7 +96,9 @@ def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = N
     )
 
 
-def estimate(config: DictConfig, model: PretrainedConfig, pictures: Pictures, gpu_bytes: float | None) -> Estimate:
+def estimate_memory(
+    config: DictConfig, model: PretrainedConfig, pictures: Pictures, gpu_bytes: float | None
+) -> Estimate:
     """What a training with this config wants.
 
     Args:

@@ -25,7 +25,7 @@ TWO_KINDS = ("trainer.save_freq",)
 """Settings whose value may be of another kind than verl's default."""
 
 
-def load(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
+def load_recipe(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
     """`composed`, and checked.
 
     Raises:
@@ -85,7 +85,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     try:
         for name in BASES:
-            load(folder, name)
+            load_recipe(folder, name)
         read_tool_config(folder / "tool.yaml")
     except CodeVisionError as error:
         sys.stderr.write(f"codevision: {error}\n")

@@ -20,7 +20,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class CheckResult:
     """What one check found."""
 
     check: str
@@ -31,22 +31,22 @@ class Finding:
     """What to do; empty where all is well."""
 
 
-def ok(check: str, said: str) -> Finding:
-    return Finding(check=check, level=Level.OK, said=said)
+def ok(check: str, said: str) -> CheckResult:
+    return CheckResult(check=check, level=Level.OK, said=said)
 
 
-def warning(check: str, said: str, remedy: str) -> Finding:
-    return Finding(check=check, level=Level.WARNING, said=said, remedy=remedy)
+def warning(check: str, said: str, remedy: str) -> CheckResult:
+    return CheckResult(check=check, level=Level.WARNING, said=said, remedy=remedy)
 
 
-def failure(check: str, said: str, remedy: str) -> Finding:
-    return Finding(check=check, level=Level.FAILURE, said=said, remedy=remedy)
+def failure(check: str, said: str, remedy: str) -> CheckResult:
+    return CheckResult(check=check, level=Level.FAILURE, said=said, remedy=remedy)
 
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
 
 
-def show(findings: Sequence[Finding], console: Console) -> None:
+def show_checks(findings: Sequence[CheckResult], console: Console) -> None:
     """A table with a row for each finding, and a last line that counts them."""
     table = Table("check", "what was found", "what to do", title="Before training", title_justify="left")
     for finding in findings:

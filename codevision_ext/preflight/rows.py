@@ -16,9 +16,9 @@ from PIL import Image
 
 from codevision_ext.config import Settings, system_prompt
 from codevision_ext.errors import InputError
-from codevision_ext.models.renderer import QwenCodec
-from codevision_ext.preflight.result import Finding, failure, ok, warning
-from codevision_ext.preflight.tokens import REPLIES, Talk
+from codevision_ext.models.renderer import QwenRenderer
+from codevision_ext.preflight.result import CheckResult, failure, ok, warning
+from codevision_ext.preflight.tokens import REPLIES, Conversation
 from codevision_ext.rollout.code_tool import tool_schema
 from codevision_ext.rollout.image_history import frame_size
 from codevision_ext.task.item import read_item
@@ -36,7 +36,7 @@ NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class RowProblem:
     """A row that can't be used."""
 
     file: str
@@ -50,7 +50,7 @@ class Rows:
     """What the files hold."""
 
     read: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[RowProblem] = field(default_factory=list)
     longest: int = 0
     """Tokens of the longest prompt of an RL row that can be rendered, whether it is short enough or not."""
     pictures: int = 0
@@ -71,13 +71,13 @@ class Rows:
     """System messages of the RL rows."""
     schemas: Counter[str] = field(default_factory=Counter)
     """Tool schemas of the SFT rows that have a tool."""
-    talks: list[Talk] = field(default_factory=list)
+    talks: list[Conversation] = field(default_factory=list)
     """One conversation a file, to be rendered."""
 
 
 def read_rows(
     paths: Sequence[Path],
-    codec: QwenCodec,
+    codec: QwenRenderer,
     settings: Settings,
     max_prompt_length: int,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -117,10 +117,10 @@ def read_rows(
                             wants_talk = False
                     except InputError as error:
                         said = str(error).removeprefix(where).removeprefix(": ")
-                        rows.faults.append(Fault(file=str(path), row=number, said=said))
+                        rows.faults.append(RowProblem(file=str(path), row=number, said=said))
                     except UNLIKE_THE_SCHEMA as error:
                         said = f"not as the schema has it: {type(error).__name__}: {error}"
-                        rows.faults.append(Fault(file=str(path), row=number, said=said))
+                        rows.faults.append(RowProblem(file=str(path), row=number, said=said))
                     number += 1
                 rows.read += len(batch)
                 progress(rows.read, total)
@@ -154,7 +154,7 @@ class _Prompt:
 class _RL:
     """Rows of the CodeVision-RL schema."""
 
-    def __init__(self, codec: QwenCodec, rows: Rows, settings: Settings) -> None:
+    def __init__(self, codec: QwenRenderer, rows: Rows, settings: Settings) -> None:
         self.codec, self.rows, self.frame = codec, rows, settings.coordinates
         self.tools = [tool_schema(settings.coordinates)]
         self.system = system_prompt(settings, tools=True)
@@ -185,17 +185,17 @@ class _RL:
         rows.wanted["".join(part["text"] for part in first["content"]) if first["role"] == "system" else ""] += 1
         return tokens
 
-    def talk(self, prompt: _Prompt, where: str) -> Talk | None:
+    def talk(self, prompt: _Prompt, where: str) -> Conversation | None:
         if not prompt.sizes:
             return None
         messages, pictures = split_prompt(read_prompt(prompt.row, where), self.system)
-        return Talk(where=where, messages=messages, pictures=pictures, replies=REPLIES)
+        return Conversation(where=where, messages=messages, pictures=pictures, replies=REPLIES)
 
 
 class _SFT:
     """Rows as `sft_dataset.CodeVisionSFTDataset` reads them."""
 
-    def __init__(self, codec: QwenCodec, rows: Rows) -> None:
+    def __init__(self, codec: QwenRenderer, rows: Rows) -> None:
         self.codec, self.rows = codec, rows
 
     def prepare(self, row: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Image.Image]]:  # noqa: ARG002
@@ -213,7 +213,7 @@ class _SFT:
             self.rows.schemas[json.dumps(tools, sort_keys=True)] += 1
         return len(encoded.ids)
 
-    def talk(self, prepared: tuple[dict[str, Any], list[Image.Image]], where: str) -> Talk | None:
+    def talk(self, prepared: tuple[dict[str, Any], list[Image.Image]], where: str) -> Conversation | None:
         row, pictures = prepared
         turns = row["messages"]
         told = [turn["content"].replace("<image>", "") for turn in turns if turn["role"] == "tool"]
@@ -223,12 +223,12 @@ class _SFT:
         messages = [{"role": turn["role"], "content": split_content(turn["content"])} for turn in turns[:start]]
         count = sum(part["type"] == "image" for message in messages for part in message["content"])
         replies = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-        return Talk(where=where, messages=messages, pictures=pictures[:count], replies=replies, told=told)
+        return Conversation(where=where, messages=messages, pictures=pictures[:count], replies=replies, told=told)
 
 
-def findings(rows: Rows, codec: QwenCodec, settings: Settings, max_prompt_length: int) -> Iterator[Finding]:
+def row_results(rows: Rows, codec: QwenRenderer, settings: Settings, max_prompt_length: int) -> Iterator[CheckResult]:
     """What is wrong with the rows, and whether SFT and RL say the same before the first turn."""
-    by_file: dict[str, list[Fault]] = {}
+    by_file: dict[str, list[RowProblem]] = {}
     for fault in rows.faults:
         by_file.setdefault(fault.file, []).append(fault)
     for file, faults in by_file.items():
@@ -248,7 +248,7 @@ def findings(rows: Rows, codec: QwenCodec, settings: Settings, max_prompt_length
     yield from _agreement(rows, settings)
 
 
-def _agreement(rows: Rows, settings: Settings) -> Iterator[Finding]:
+def _agreement(rows: Rows, settings: Settings) -> Iterator[CheckResult]:
     check = "SFT and RL"
     if not rows.systems:
         yield warning(check, "not compared: there are no SFT rows with the tool", "give their file as one more --data")

@@ -27,14 +27,14 @@ from codevision_ext.errors import InputError, JudgeError, SandboxError
 from codevision_ext.io.progress import Stages
 from codevision_ext.judge.prompts import Query
 from codevision_ext.judge.shared import open_judge
-from codevision_ext.models.checkpoint import codec_of, weight_shapes
-from codevision_ext.models.renderer import QwenCodec
+from codevision_ext.models.checkpoint import renderer_of, weight_shapes
+from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.preflight import memory
 from codevision_ext.preflight import rows as check_rows
 from codevision_ext.preflight import tokens as check_tokens
-from codevision_ext.preflight.recipe import load
-from codevision_ext.preflight.result import Finding, Level, failure, ok, warning
-from codevision_ext.preflight.rows import Fault, Rows
+from codevision_ext.preflight.recipe import load_recipe
+from codevision_ext.preflight.result import CheckResult, Level, failure, ok, warning
+from codevision_ext.preflight.rows import RowProblem, Rows
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Trajectory
 from codevision_ext.sandbox.ray_pool import open_sandbox
@@ -59,8 +59,8 @@ TIGHT = 0.9
 class Preflight:
     """What was found."""
 
-    findings: tuple[Finding, ...]
-    faults: tuple[Fault, ...] = ()
+    findings: tuple[CheckResult, ...]
+    faults: tuple[RowProblem, ...] = ()
     """Every row that can't be used."""
     estimate: memory.Estimate | None = None
     """None where it can't be told."""
@@ -89,9 +89,9 @@ def inspect(
     Raises:
         InputError: checkpoint, recipe or a file of data can't be read at all.
     """
-    checkpoint = codec_of(model)
+    checkpoint = renderer_of(model)
     weight_shapes(model)
-    config = load(recipe.parent, recipe.stem, [*settings, f"actor_rollout_ref.model.path={model}"])
+    config = load_recipe(recipe.parent, recipe.stem, [*settings, f"actor_rollout_ref.model.path={model}"])
     plugin = _plugin_settings(config)
     path = config.actor_rollout_ref.rollout.multi_turn.tool_config_path
     if not path:
@@ -109,12 +109,12 @@ def inspect(
             return Preflight(findings=tuple(found))
         found += _settings(config, plugin)
         hf = omega_conf_to_dataclass(config.actor_rollout_ref.model)
-        rollout = QwenCodec(hf.processor)
+        rollout = QwenRenderer(hf.processor)
         found += check_tokens.chat_template(rollout, plugin)
         stages.start("rows")
         limit = config.data.max_prompt_length
         rows = check_rows.read_rows(data, rollout, plugin, limit, stages.advance)
-        found += check_rows.findings(rows, rollout, plugin, limit)
+        found += check_rows.row_results(rows, rollout, plugin, limit)
         stages.start("renderings")
         rendered, played = _renderings(rows, tool, rollout, checkpoint, plugin.coordinates)
         found += rendered
@@ -129,12 +129,12 @@ def inspect(
             found.append(warning("memory", said, "it knows fsdp and fsdp2; else watch the first step"))
         else:
             device = _device_bytes(config, gpu_gib)
-            estimate = memory.estimate(config, hf.hf_config, _pictures(rows), device)
+            estimate = memory.estimate_memory(config, hf.hf_config, _pictures(rows), device)
             found += _memory(config, estimate, device)
     return Preflight(findings=tuple(found), faults=tuple(rows.faults), estimate=estimate)
 
 
-def _settings(config: DictConfig, plugin: Settings) -> list[Finding]:
+def _settings(config: DictConfig, plugin: Settings) -> list[CheckResult]:
     """Would verl and the trainer take them, and is it the plugin that they start?"""
     found = []
     for name in PLUGGED:
@@ -165,10 +165,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _renderings(
-    rows: Rows, settings: ToolSettings, rollout: QwenCodec, checkpoint: QwenCodec, frame: Frame
-) -> tuple[list[Finding], list[Trajectory]]:
+    rows: Rows, settings: ToolSettings, rollout: QwenRenderer, checkpoint: QwenRenderer, frame: Frame
+) -> tuple[list[CheckResult], list[Trajectory]]:
     """Starts the sandbox and plays a conversation of each file."""
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     played: list[Trajectory] = []
     if not rows.talks:
         found.append(warning("rendering", "not compared: no usable row has a picture", "mend the rows"))
@@ -189,8 +189,8 @@ def _renderings(
 
 
 def _budgets(
-    config: DictConfig, model: Any, codec: QwenCodec, rows: Rows, played: Sequence[Trajectory]
-) -> Iterator[Finding]:
+    config: DictConfig, model: Any, codec: QwenRenderer, rows: Rows, played: Sequence[Trajectory]
+) -> Iterator[CheckResult]:
     """Do prompt, response and a tool's picture fit where they must?"""
     check = "budgets"
     response = config.data.max_response_length
@@ -241,7 +241,7 @@ def _made(played: Trajectory) -> tuple[Any, ...]:
     return played.fitted[len(played.fitted) - len(played.new_pictures) :]
 
 
-def _judge(settings: JudgeSettings | None) -> Finding:
+def _judge(settings: JudgeSettings | None) -> CheckResult:
     if settings is None:
         return ok("judge", "none is configured: what no rule decides is wrong")
 
@@ -282,7 +282,7 @@ def _pictures(rows: Rows) -> memory.Pictures:
     )
 
 
-def _memory(config: DictConfig, estimate: memory.Estimate, device: float | None) -> Iterator[Finding]:
+def _memory(config: DictConfig, estimate: memory.Estimate, device: float | None) -> Iterator[CheckResult]:
     """One line each for both phases on a device, for the engine's cache, and for the host."""
     whole = config.data.max_prompt_length + config.data.max_response_length
     remedies = {
@@ -304,7 +304,7 @@ def _memory(config: DictConfig, estimate: memory.Estimate, device: float | None)
     yield replace(host, level=Level.WARNING) if host.level is Level.FAILURE else host
 
 
-def _against(check: str, parts: dict[str, float], there: float | None, remedy: str) -> Finding:
+def _against(check: str, parts: dict[str, float], there: float | None, remedy: str) -> CheckResult:
     total = sum(parts.values())
     largest = sorted(parts.items(), key=lambda part: -part[1])[:4]
     of = "" if there is None else f" of {_gib(there)}"

@@ -10,7 +10,7 @@ from rich.table import Table
 from codevision_ext.errors import SandboxError
 from codevision_ext.sandbox import Isolation
 from codevision_ext.sandbox.backend import Backend
-from codevision_ext.sandbox.conformance import check
+from codevision_ext.sandbox.conformance import check_backend
 from codevision_ext.sandbox.lockdown import Primitive
 
 
@@ -43,12 +43,12 @@ def examine(sandbox: Backend, primitives: list[Primitive]) -> Checkup:
     try:
         with sandbox:
             isolation = sandbox.start()
-            return Checkup(primitives=found, isolation=isolation, cases=check(sandbox.run))
+            return Checkup(primitives=found, isolation=isolation, cases=check_backend(sandbox.run))
     except SandboxError as error:
         return Checkup(primitives=found, isolation=isolation, refused=str(error), cases={})
 
 
-def show(checkup: Checkup, console: Console) -> None:
+def show_checkup(checkup: Checkup, console: Console) -> None:
     """Two tables, primitives and what went wrong, and a last line."""
     table = Table(title="What this machine has", title_justify="left")
     for name in ("primitive", "present", "what to do"):

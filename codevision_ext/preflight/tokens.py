@@ -15,11 +15,11 @@ from PIL import Image
 
 from codevision_ext.config import Settings, system_prompt
 from codevision_ext.errors import InputError
-from codevision_ext.models.renderer import QwenCodec
-from codevision_ext.preflight.result import Finding, failure, ok, warning
+from codevision_ext.models.renderer import QwenRenderer
+from codevision_ext.preflight.result import CheckResult, failure, ok, warning
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool, tool_schema
-from codevision_ext.rollout.loop import Sample, Trajectory, play
-from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
+from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.types import Frame
 
 MARKS = (
@@ -48,7 +48,7 @@ REPLIES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Talk:
+class Conversation:
     """A conversation to render, as far as it is given: the tool's turns are what the tool says."""
 
     where: str
@@ -62,7 +62,9 @@ class Talk:
     """The tool's turns as the data has them, without `<image>`; None: the data has none."""
 
 
-def special_tokens(codec: QwenCodec, config: Mapping[str, Any], generation: Mapping[str, Any]) -> Iterator[Finding]:
+def special_tokens(
+    codec: QwenRenderer, config: Mapping[str, Any], generation: Mapping[str, Any]
+) -> Iterator[CheckResult]:
     """Marks, end of turn, size of the vocabulary; `config` and `generation` are the checkpoint's JSON files."""
     check = "special tokens"
     tokenizer = codec.tokenizer
@@ -97,7 +99,7 @@ def special_tokens(codec: QwenCodec, config: Mapping[str, Any], generation: Mapp
         yield ok(check, f"all {len(MARKS)} marks are single tokens, <|im_end|> ends a turn, {len(tokenizer)} tokens")
 
 
-def chat_template(codec: QwenCodec, settings: Settings) -> Iterator[Finding]:
+def chat_template(codec: QwenRenderer, settings: Settings) -> Iterator[CheckResult]:
     """Tool schema and system message in the system block, and what the template writes before an assistant's turn."""
     check = "chat template"
     user = {"role": "user", "content": [{"type": "text", "text": "?"}]}
@@ -126,8 +128,13 @@ def chat_template(codec: QwenCodec, settings: Settings) -> Iterator[Finding]:
 
 
 def renderings(
-    talk: Talk, tool: CodeTool, *, rollout: QwenCodec, checkpoint: QwenCodec, frame: Frame = Frame.ORIGINAL
-) -> tuple[list[Finding], Trajectory | None]:
+    talk: Conversation,
+    tool: CodeTool,
+    *,
+    rollout: QwenRenderer,
+    checkpoint: QwenRenderer,
+    frame: Frame = Frame.ORIGINAL,
+) -> tuple[list[CheckResult], Trajectory | None]:
     """One conversation by the loop of training and of evaluation, by the SFT data set, and by the template as a whole.
 
     Args:
@@ -147,7 +154,7 @@ def renderings(
         played = _play(talk, tool, rollout, frame)
     except (InputError, TemplateError, ValueError) as error:
         return [failure("rendering", f"{talk.where}: a rollout can't be rendered: {error}", OWN_TEMPLATE)], None
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     if not played.new_pictures:
         said = next((message.text for message in played.messages if message.role == "tool"), "the tool wasn't called")
         found.append(
@@ -178,22 +185,22 @@ def renderings(
     return found, played
 
 
-def _play(talk: Talk, tool: CodeTool, codec: QwenCodec, frame: Frame) -> Trajectory:
+def _play(talk: Conversation, tool: CodeTool, codec: QwenRenderer, frame: Frame) -> Trajectory:
     """The loop of training with a policy that says what it is told to say."""
     replies = iter(talk.replies)
 
-    async def policy(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG001
+    async def policy(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         sampled = codec.turn(next(replies))
-        return Sample(ids=sampled, log_probs=[0.0] * len(sampled), finished=True)
+        return Completion(ids=sampled, log_probs=[0.0] * len(sampled), finished=True)
 
     turns = len(talk.replies)
-    limits = EpisodeLimits(response_tokens=2**31, assistant_turns=turns, malformed_calls=turns)
+    limits = RolloutLimits(response_tokens=2**31, assistant_turns=turns, malformed_calls=turns)
     return asyncio.run(
-        play(talk.messages, talk.pictures, policy=policy, codec=codec, tool=tool, limits=limits, frame=frame)
+        run_rollout(talk.messages, talk.pictures, policy=policy, codec=codec, tool=tool, limits=limits, frame=frame)
     )
 
 
-def _turns(talk: Talk, played: Trajectory) -> list[dict[str, Any]]:
+def _turns(talk: Conversation, played: Trajectory) -> list[dict[str, Any]]:
     """The whole conversation; contents are parts."""
     replies = iter(talk.replies)
     turns = [dict(message) for message in talk.messages]
@@ -204,7 +211,7 @@ def _turns(talk: Talk, played: Trajectory) -> list[dict[str, Any]]:
     return turns
 
 
-def _as_sft(talk: Talk, played: Trajectory, codec: QwenCodec, frame: Frame) -> list[int]:
+def _as_sft(talk: Conversation, played: Trajectory, codec: QwenRenderer, frame: Frame) -> list[int]:
     messages = [
         {"role": turn["role"], "content": "".join(part.get("text", "<image>") for part in turn["content"])}
         for turn in _turns(talk, played)
@@ -212,13 +219,13 @@ def _as_sft(talk: Talk, played: Trajectory, codec: QwenCodec, frame: Frame) -> l
     return codec.conversation(messages, [tool_schema(frame)], played.pictures).ids
 
 
-def _as_whole(talk: Talk, played: Trajectory, codec: QwenCodec, frame: Frame) -> list[int]:
+def _as_whole(talk: Conversation, played: Trajectory, codec: QwenRenderer, frame: Frame) -> list[int]:
     text = codec.processor.apply_chat_template(_turns(talk, played), tools=[tool_schema(frame)], tokenize=False)
     inputs = codec.processor(text=[text], images=list(played.fitted) or None)
     return [int(token) for token in inputs["input_ids"][0]]
 
 
-def _difference(ours: Sequence[int], theirs: Sequence[int], name: str, codec: QwenCodec) -> str:
+def _difference(ours: Sequence[int], theirs: Sequence[int], name: str, codec: QwenRenderer) -> str:
     """Where `theirs` leaves `ours`, up to the end of the last turn; empty where they are alike."""
     theirs = theirs[: len(theirs) - theirs[::-1].index(codec.end_id)] if codec.end_id in theirs else theirs
     if list(ours) == list(theirs):

@@ -36,7 +36,7 @@ _OTHERS = "Everything else that was logged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class PlottedLine:
     """One run's values in a chart."""
 
     run: int
@@ -63,7 +63,7 @@ class Chart:
     height: int
     left: float
     right: float
-    lines: tuple[Line, ...]
+    lines: tuple[PlottedLine, ...]
     """One a run that logged it."""
     band: str
     """One standard deviation, or from the smallest to the largest value; empty when neither was logged, or runs share
@@ -176,7 +176,7 @@ def _charts(stem: str, title: str, family: Mapping[int, Mapping[str, Points]], f
     for statistic in _STATISTICS:
         others = {r: points[statistic] for r, points in family.items() if r not in means and statistic in points}
         if others:
-            yield draw(f"{stem}/{statistic}", f"{title} · {statistic}", others, from_zero=from_zero)
+            yield draw_curves(f"{stem}/{statistic}", f"{title} · {statistic}", others, from_zero=from_zero)
     if not means:
         return
     band, band_is = None, ""
@@ -191,10 +191,10 @@ def _charts(stem: str, title: str, family: Mapping[int, Mapping[str, Points]], f
             low, high = edges["min"], edges["max"]
             band = {s: (low[s], high[s]) for s in mean if s in low and s in high}
             band_is = "smallest to largest"
-    yield draw(stem, title, means, band=band, band_is=band_is, from_zero=from_zero)
+    yield draw_curves(stem, title, means, band=band, band_is=band_is, from_zero=from_zero)
 
 
-def draw(
+def draw_curves(
     key: str,
     title: str,
     runs: Mapping[int, Points],
@@ -228,12 +228,12 @@ def draw(
         spots = [f"{at_x(x)},{at_y(y)}" for x, y in zip(xs, ys, strict=True)]
         return "M" + "L".join(spots if len(spots) > 1 else spots * 2)
 
-    def line(run: int) -> Line:
+    def line(run: int) -> PlottedLine:
         steps, values = [x for x, _ in thinned[run]], [y for _, y in thinned[run]]
         smooth = _running_mean(values, max(2, len(values) // 30)) if len(values) >= _SMOOTH_FROM else values
         logged = list(runs[run].values())
         tenth = max(1, len(logged) // 10)
-        return Line(
+        return PlottedLine(
             run=run,
             now=number_text(math.fsum(logged[-tenth:]) / tenth, percent),
             before=number_text(math.fsum(logged[:tenth]) / tenth, percent),

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from codevision_ext.errors import InputError
 from codevision_ext.io.records import Record, picture_path
-from codevision_ext.report.trajectories import Mark, marks
+from codevision_ext.report.trajectories import MarkView, mark_views
 
 HEIGHT, MAX_WIDTH, GAP = 256, 512, 8
 """Pixels of a picture in the row; wider ones are lower."""
@@ -16,7 +16,7 @@ _NEEDED = (18, 183, 106)
 _COLOURS = ((194, 87, 12), (163, 53, 156), (13, 138, 148), (196, 48, 78), (92, 79, 196), (31, 111, 214))
 
 
-def spread(records: Sequence[Record], count: int) -> list[Record]:
+def spread_evenly(records: Sequence[Record], count: int) -> list[Record]:
     """`count` of the valid records at most, evenly from the highest reward to the lowest."""
     ranked = sorted((r for r in records if r.observed.valid), key=lambda r: r.reward or 0.0, reverse=True)
     last, places = len(ranked) - 1, min(count, len(ranked))
@@ -44,7 +44,7 @@ def strip(record: Record, directory: Path) -> Image.Image:
         scale = min(HEIGHT / picture.height, MAX_WIDTH / picture.width)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
-        for mark in marks(record, index):
+        for mark in mark_views(record, index):
             _draw(picture, mark, scale)
         shown.append(picture)
     row = Image.new("RGB", (sum(p.width + GAP for p in shown) - GAP, HEIGHT), (238, 238, 238))
@@ -55,7 +55,7 @@ def strip(record: Record, directory: Path) -> Image.Image:
     return row
 
 
-def _draw(picture: Image.Image, mark: Mark, scale: float) -> None:
+def _draw(picture: Image.Image, mark: MarkView, scale: float) -> None:
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
     x1, y1, x2, y2 = (round(v * scale) for v in mark.box)
     x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)

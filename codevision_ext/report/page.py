@@ -30,10 +30,10 @@ from codevision_ext.evaluate.metrics import (
 )
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record
-from codevision_ext.monitor.signals import findings
+from codevision_ext.monitor.signals import check_signals
 from codevision_ext.report import curves, sources
 from codevision_ext.report.images import Album, forget_others
-from codevision_ext.report.sources import MODES, NAMES, Source
+from codevision_ext.report.sources import MODES, NAMES, RunSource
 from codevision_ext.report.suites import SuiteRow, read_suites
 from codevision_ext.report.trajectories import KINDS, view
 
@@ -93,7 +93,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TableRow:
     """One line of the table: a checkpoint with or without the tool."""
 
     checkpoint: Checkpoint
@@ -135,7 +135,7 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
         missing += [f"{name}: {sentence}" if len(run_dirs) > 1 else sentence for sentence in lacks]
         runs.append(run)
     chosen = sources.sample(read, limit)
-    found = [(run, finding) for run in runs for finding in findings(run.metrics, WatchSettings())]
+    found = [(run, finding) for run in runs for finding in check_signals(run.metrics, WatchSettings())]
     (single,) = runs if len(runs) == 1 else [None]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -151,14 +151,14 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
         single=single,
         missing=missing,
         columns=(*COLUMNS, "avg"),
-        table=table,
+        table=table_rows,
         headlines=headlines(single.results) if single and single.results else [],
         names=NAMES,
         modes=MODES,
         sections=curves.sections([run.metrics for run in runs]),
         findings=found,
         sources=read,
-        summaries=[sources.summary(source) for source in read],
+        summaries=[sources.run_summary(source) for source in read],
         shown=sum(map(len, chosen)),
         kept=sum(len(source.records) for source in read),
         style=(folder / "report.css").read_text(encoding="utf-8"),
@@ -192,7 +192,7 @@ def _lacks(run: Run, folders: Sequence[str]) -> list[str]:
     return missing
 
 
-def _data(runs: Sequence[Run], read: Sequence[Source], chosen: Sequence[Sequence[Record]], album: Album) -> str:
+def _data(runs: Sequence[Run], read: Sequence[RunSource], chosen: Sequence[Sequence[Record]], album: Album) -> str:
     """What the page's script shows, as JSON that may stand in a script element; fills the album."""
     items: dict[str, int] = {}
     rollouts = []
@@ -217,14 +217,14 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def table(results: Results) -> list[Row]:
+def table_rows(results: Results) -> list[TableRow]:
     """A row for every checkpoint with and without the tool, those that weren't evaluated included."""
     rows = []
     for checkpoint in CHECKPOINTS:
         for mode in TOOL_MODES:
             columns = results.checkpoints.get(checkpoint, {}).get(mode)
             cells = [columns[column] for column in COLUMNS] if columns else []
-            rows.append(Row(checkpoint=checkpoint, mode=mode, cells=(*cells, Score.mean(cells)) if cells else ()))
+            rows.append(TableRow(checkpoint=checkpoint, mode=mode, cells=(*cells, Score.mean(cells)) if cells else ()))
     return rows
 
 

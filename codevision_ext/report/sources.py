@@ -24,7 +24,7 @@ _ORDER = [f"{checkpoint}_{mode}" for mode in reversed(TOOL_MODES) for checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class RunSource:
     """One record file, as far as it was read."""
 
     run: int
@@ -51,7 +51,7 @@ class Summary:
     """First and last training step."""
 
 
-def read_sources(run_dirs: Sequence[Path]) -> list[Source]:
+def read_sources(run_dirs: Sequence[Path]) -> list[RunSource]:
     """Every record file of the runs that holds a record: an evaluation's, then a training's.
 
     Raises:
@@ -63,7 +63,7 @@ def read_sources(run_dirs: Sequence[Path]) -> list[Source]:
             for path in sorted((folder / name).glob("*.jsonl"), key=_order):
                 records = tuple(read_spread(path, _READ_BYTES))
                 if records:
-                    sources.append(Source(run=run, path=path, label=_label(path.stem), records=records))
+                    sources.append(RunSource(run=run, path=path, label=_label(path.stem), records=records))
     return sources
 
 
@@ -85,7 +85,7 @@ def item_of(record: Record) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
-def sample(sources: Sequence[Source], limit: int) -> list[list[Record]]:
+def sample(sources: Sequence[RunSource], limit: int) -> list[list[Record]]:
     """At most `limit` records, a list a source in the order of its file.
 
     Sources share the places evenly. Which items are taken is decided by a hash, so that sources of the same items keep
@@ -104,7 +104,7 @@ def sample(sources: Sequence[Source], limit: int) -> list[list[Record]]:
     return chosen
 
 
-def pair(sources: Sequence[Source], chosen: Sequence[Sequence[Record]]) -> tuple[int, int] | None:
+def pair(sources: Sequence[RunSource], chosen: Sequence[Sequence[Record]]) -> tuple[int, int] | None:
     """The two sources to show side by side first; None where no two share an item.
 
     Those with the most items in common; of these the same file of two runs, else the last ones, which are RL's.
@@ -120,7 +120,7 @@ def pair(sources: Sequence[Source], chosen: Sequence[Sequence[Record]]) -> tuple
     return best[1] if best else None
 
 
-def summary(source: Source) -> Summary:
+def run_summary(source: RunSource) -> Summary:
     """What the records of a source say together."""
     valid = [record for record in source.records if record.observed.valid]
     columns = sorted({record.column for record in valid if record.column})

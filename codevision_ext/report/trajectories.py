@@ -77,7 +77,7 @@ def _fixed(record: Record) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PartView:
     """A piece of what was said: `think`, `code`, `answer`, `text`, or `broken` for a call that couldn't be read."""
 
     kind: str
@@ -90,7 +90,7 @@ Side = Literal["top", "bottom", "left", "right"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class MarkView:
     """A rectangle on an input picture, in its pixels."""
 
     box: Box
@@ -106,7 +106,7 @@ _TAGS = re.compile(r"<(think|tool_call|answer)>(.*?)</\1>", re.DOTALL)
 _JSON = json.JSONDecoder(strict=False)
 
 
-def parts(text: str) -> tuple[Part, ...]:
+def part_views(text: str) -> tuple[PartView, ...]:
     """An assistant's turn in pieces; nothing of it is lost, whatever its form.
 
     Where the chat template opened the first `<think>`, the turn holds only its end.
@@ -115,26 +115,26 @@ def parts(text: str) -> tuple[Part, ...]:
         text = f"<think>{text}"
     found, end = [], 0
     for tag in _TAGS.finditer(text):
-        found += [Part(kind="text", text=text[end : tag.start()].strip())]
-        found += [_call(tag[2]) if tag[1] == "tool_call" else Part(kind=tag[1], text=tag[2].strip())]
+        found += [PartView(kind="text", text=text[end : tag.start()].strip())]
+        found += [_call(tag[2]) if tag[1] == "tool_call" else PartView(kind=tag[1], text=tag[2].strip())]
         end = tag.end()
-    found += [Part(kind="text", text=text[end:].strip())]
+    found += [PartView(kind="text", text=text[end:].strip())]
     return tuple(part for part in found if part.text or part.kind != "text")
 
 
-def _call(text: str) -> Part:
+def _call(text: str) -> PartView:
     try:
         arguments = _JSON.decode(text.strip())["arguments"]
         about, index = arguments.get("description", ""), arguments.get("image_index", 0)
-        return Part(
+        return PartView(
             kind="code", text=arguments["code"].strip(), note=f"{about + ' · ' if about else ''}on picture {index}"
         )
     except (ValueError, KeyError, TypeError, AttributeError):  # whatever isn't a call is shown as it was written
-        return Part(kind="broken", text=text.strip())
+        return PartView(kind="broken", text=text.strip())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class ImageView:
     """A picture where it was shown."""
 
     name: str
@@ -143,20 +143,20 @@ class Picture:
     made: bool
     """By a call; False: it is the task's own."""
     net: Orientation | None = None
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[MarkView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class MessageView:
     """One turn."""
 
     role: str
-    parts: tuple[Part, ...]
-    pictures: tuple[Picture, ...]
+    parts: tuple[PartView, ...]
+    pictures: tuple[ImageView, ...]
     """None in a tool's turn: the call failed, or changed nothing."""
 
 
-def messages(record: Record) -> list[Message]:
+def messages(record: Record) -> list[MessageView]:
     """The conversation, with its pictures; what is needed and what was cut out is marked on the input pictures."""
     nodes = iter([step for step in record.observed.steps if step.node is not None])
     shown = []
@@ -166,32 +166,32 @@ def messages(record: Record) -> list[Message]:
             made = next(nodes, None) if turn.role == "tool" else None
             node = made.node if made else record.pictures.index(name) if name in record.pictures else None
             pictures.append(
-                Picture(
+                ImageView(
                     name=name,
                     node=node,
                     made=turn.role == "tool",
                     net=made.net if made else None,
-                    marks=() if node is None or made else marks(record, node),
+                    marks=() if node is None or made else mark_views(record, node),
                 )
             )
-        said = parts(turn.text) if turn.role == "assistant" else (Part(kind="text", text=turn.text.strip()),)
-        shown.append(Message(role=turn.role, parts=said, pictures=tuple(pictures)))
+        said = part_views(turn.text) if turn.role == "assistant" else (PartView(kind="text", text=turn.text.strip()),)
+        shown.append(MessageView(role=turn.role, parts=said, pictures=tuple(pictures)))
     return shown
 
 
-def marks(record: Record, index: int) -> tuple[Mark, ...]:
+def mark_views(record: Record, index: int) -> tuple[MarkView, ...]:
     """Rectangles on the task's own picture `index`: what each made picture shows, then where the answer stands."""
     found = []
     for step in record.observed.steps:
         if step.node is not None and step.region is not None and _root(record, step.node) == index:
             up = None if step.net is None else _up(step.net)
-            found.append(Mark(box=step.region, node=step.node, net=step.net, up=up))
+            found.append(MarkView(box=step.region, node=step.node, net=step.net, up=up))
     task = record.task
     if index == 0 and task.box is not None and task.size is not None:
         box = task.box
         if task.box_frame == "canonical":
             box = map_box(box, _applied(record), map_size(inverse(_applied(record)), task.size))
-        found.append(Mark(box=box, node=None))
+        found.append(MarkView(box=box, node=None))
     return tuple(found)
 
 
@@ -222,7 +222,7 @@ def view(record: Record, directory: Path, picture: Callable[[Path, str], int]) -
     """
     observed = record.observed
 
-    def shown(item: Picture) -> dict[str, Any]:
+    def shown(item: ImageView) -> dict[str, Any]:
         seen = {"picture": picture(directory, item.name), "node": item.node, "made": item.made, "net": item.net}
         return seen | ({"marks": [asdict(mark) | {"box": list(mark.box)} for mark in item.marks]} if item.marks else {})
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codevision_ext.rewards.settings import Overturn
+from codevision_ext.rewards.settings import TruncationPolicy
 from codevision_ext.types import EndReason
 
 Floats = NDArray[np.float64]
@@ -28,7 +28,7 @@ class Participation:
     """In the loss."""
 
 
-def participation(infos: Sequence[Mapping[str, float] | None], overturn: Overturn) -> Participation:
+def participation(infos: Sequence[Mapping[str, float] | None], overturn: TruncationPolicy) -> Participation:
     """Who takes part, by what is logged of each rollout (`scoring.numbers`); None is a row of padding.
 
     A rollout that we spoiled takes part in nothing. One that ran into a limit is treated as `overturn` says; leaving it

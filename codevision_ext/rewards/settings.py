@@ -9,7 +9,7 @@ from codevision_ext.rewards.similarity import Sim
 
 GroupSplit = Literal["optional", "any"]
 """Which rollouts are compared with the rest to tell whether the tool helped: an optional op, or any call."""
-Overturn = Literal["none", "mask_loss", "mask_loss_and_baseline"]
+TruncationPolicy = Literal["none", "mask_loss", "mask_loss_and_baseline"]
 
 
 def _finite(value: float | None) -> float | None:
@@ -59,7 +59,7 @@ class RewardSettings(BaseModel):
     """The most that a rollout can be worth; what is above it is taken back by a term `cap`. Presets as above."""
     curiosity: CuriositySettings = CuriositySettings()
 
-    overturn: Overturn = "none"
+    overturn: TruncationPolicy = "none"
     """What becomes of rollouts that ran into a limit of turns or tokens; see `advantages.participation`."""
     normalise: Literal["total", "components"] = "total"
     """What is normalised within a group: the reward (GRPO), or each term by itself before the sum (GDPO)."""

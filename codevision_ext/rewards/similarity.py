@@ -12,20 +12,20 @@ CONTEXT: Final = 0.25
 """How far around the box a crop may reach before `mod_f1` counts it against it, as a share of the box's sides."""
 
 
-def area(box: Box) -> float:
+def box_area(box: Box) -> float:
     """Square pixels; 0 for a box turned inside out."""
     return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
 
 
 def containment(region: Box, box: Box) -> float:
     """The share of the box that the region shows; a huge region fits everything, so weigh the term `area` with it."""
-    return area(_common(region, box)) / area(box) if area(box) else 0.0
+    return box_area(_common(region, box)) / box_area(box) if box_area(box) else 0.0
 
 
 def giou(region: Box, box: Box) -> float:
     """IoU less the share of the common hull that neither covers, at least 0 (Rezatofighi et al., arXiv 1902.09630)."""
-    hull = area(Box(min(region.x1, box.x1), min(region.y1, box.y1), max(region.x2, box.x2), max(region.y2, box.y2)))
-    union = area(region) + area(box) - area(_common(region, box))
+    hull = box_area(Box(min(region.x1, box.x1), min(region.y1, box.y1), max(region.x2, box.x2), max(region.y2, box.y2)))
+    union = box_area(region) + box_area(box) - box_area(_common(region, box))
     return max(0.0, iou(region, box) - (hull - union) / hull) if hull else 0.0
 
 
@@ -36,7 +36,7 @@ def mod_f1(region: Box, box: Box) -> float:
         return 0.0
     dx, dy = CONTEXT * (box.x2 - box.x1), CONTEXT * (box.y2 - box.y1)
     grown = Box(box.x1 - dx, box.y1 - dy, box.x2 + dx, box.y2 + dy)
-    precision = area(_common(region, grown)) / area(region)
+    precision = box_area(_common(region, grown)) / box_area(region)
     return 2 * precision * recall / (precision + recall)
 
 

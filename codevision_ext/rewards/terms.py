@@ -15,7 +15,7 @@ from math import fsum
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, iou, map_box, map_size
 from codevision_ext.rewards.settings import CuriositySettings
-from codevision_ext.rewards.similarity import area, containment
+from codevision_ext.rewards.similarity import box_area, containment
 from codevision_ext.task.image_ops import CORE_OPS, CROP, required
 from codevision_ext.types import Box, Orientation, Rollout, Step, Task
 
@@ -266,7 +266,7 @@ def area_shown(rollout: Rollout, sim: Similarity = iou) -> float:
         return 0.0
     if rollout.task.size is None:
         raise InputError("task.size is missing; the term 'area' needs it.")
-    shown = min((-sim(region, box), area(region)) for region in regions)[1]
+    shown = min((-sim(region, box), box_area(region)) for region in regions)[1]
     return min(1.0, shown / max(1.0, float(rollout.task.size[0] * rollout.task.size[1])))
 
 
@@ -282,7 +282,7 @@ def faithful_crop(rollout: Rollout) -> bool | None:
     if box is None or size is None:
         return None
     regions = [step.region for step in rollout.observed.steps if _made_picture(step) and step.region is not None]
-    crops = [region for region in regions if area(region) < size[0] * size[1]]
+    crops = [region for region in regions if box_area(region) < size[0] * size[1]]
     return any(containment(crop, box) >= GOOD_CROP for crop in crops) if crops else None
 
 

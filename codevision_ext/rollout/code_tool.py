@@ -1,7 +1,7 @@
 """How a tool call becomes a picture: run its code, trace what it did, tell the model what it got.
 
 The words for the model are in `prompts/tool.json` and `prompts/observations.json`. Pictures of one trajectory lie on a
-`PictureDesk`; a call that made a new picture adds it there, anything else leaves the desk as it was.
+`ImageHistory`; a call that made a new picture adds it there, anything else leaves the desk as it was.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult
 from codevision_ext.sandbox.provenance import Provenance, trace_by_probes, trace_exact
@@ -51,7 +51,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BegunCall:
+class StartedCall:
     """What the model gets to see of a call, while it is still being traced what the call did."""
 
     text: str
@@ -87,7 +87,7 @@ class CodeTool:
         self._max_text_chars = max_text_chars
         self._keep_variables = keep_variables
 
-    def call(self, desk: PictureDesk, call: ToolCall) -> Observation:
+    def call(self, desk: ImageHistory, call: ToolCall) -> Observation:
         """Execute one call and trace what it did; a new picture is added to the desk.
 
         Raises:
@@ -98,27 +98,27 @@ class CodeTool:
         step = self._settle(desk, run, self._trace(run))
         return Observation(text=run.text, image=run.image, step=step, result=run.result)
 
-    async def acall(self, desk: PictureDesk, call: ToolCall) -> Observation:
+    async def acall(self, desk: ImageHistory, call: ToolCall) -> Observation:
         """`call` without blocking the event loop; calls on one desk must follow one another."""
         begun = await self.begin(desk, call)
         return Observation(text=begun.text, image=begun.image, step=await begun.step, result=begun.result)
 
-    async def begin(self, desk: PictureDesk, call: ToolCall) -> BegunCall:
+    async def begin(self, desk: ImageHistory, call: ToolCall) -> StartedCall:
         """Execute one call and return as soon as the model can go on; what it did is traced in the meantime.
 
         The next call on the desk may begin before the step of this one is there. Raises what `call` raises.
         """
         run = await self._sandbox.in_thread(lambda: self._run(desk, call))
         desk.settling = asyncio.create_task(self._settle_after(desk.settling, desk, run))
-        return BegunCall(text=run.text, image=run.image, step=desk.settling, result=run.result)
+        return StartedCall(text=run.text, image=run.image, step=desk.settling, result=run.result)
 
-    async def _settle_after(self, before: "asyncio.Task[Step] | None", desk: PictureDesk, run: _Run) -> Step:
+    async def _settle_after(self, before: "asyncio.Task[Step] | None", desk: ImageHistory, run: _Run) -> Step:
         made = await self._sandbox.in_thread(lambda: self._trace(run))
         if before is not None:
             await before
         return self._settle(desk, run, made)
 
-    def _run(self, desk: PictureDesk, call: ToolCall) -> _Run:
+    def _run(self, desk: ImageHistory, call: ToolCall) -> _Run:
         """Execute, lay the picture on the desk, and tell the model."""
         request = ExecRequest(
             code=call.code,
@@ -144,7 +144,7 @@ class CodeTool:
     def _trace(self, run: _Run) -> Provenance:
         return run.made or trace_by_probes(self._sandbox, run.request, run.result)
 
-    def _settle(self, desk: PictureDesk, run: _Run, made: Provenance) -> Step:
+    def _settle(self, desk: ImageHistory, run: _Run, made: Provenance) -> Step:
         """What the record keeps; in the order of the calls."""
         status, isolation = run.result.status, run.result.isolation
         if run.node is None:

@@ -19,7 +19,7 @@ def frame_size(frame: Frame, picture: tuple[int, int], seen: tuple[int, int]) ->
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class ImageOrigin:
     """Where a picture on the desk comes from."""
 
     root: int
@@ -30,7 +30,7 @@ class Node:
     """Visible part in pixels of that picture; None: unknown."""
 
 
-class PictureDesk:
+class ImageHistory:
     """The pictures of one trajectory as `image_index` counts them: the task's own first, then the new ones."""
 
     def __init__(
@@ -49,8 +49,8 @@ class PictureDesk:
         self._fit, self._frame = fit, frame
         for picture in pictures:
             self.add(picture)
-        self.nodes: list[Node] = [
-            Node(root=index, net=Orientation.ID, region=Box(0, 0, *picture.size))
+        self.nodes: list[ImageOrigin] = [
+            ImageOrigin(root=index, net=Orientation.ID, region=Box(0, 0, *picture.size))
             for index, picture in enumerate(self.pictures)
         ]
         self.calls: list[EarlierCall] = []
@@ -73,12 +73,12 @@ class PictureDesk:
             del kept[pictures:]
         del self.calls[calls:]
 
-    def settle(self, made: Provenance) -> Node:
+    def settle(self, made: Provenance) -> ImageOrigin:
         """Keep where the first picture without a node comes from."""
         origin = self.nodes[made.parent]
         net = None if origin.net is None or made.net is None else compose(origin.net, made.net)
         region = None
         if origin.net is not None and origin.region is not None and made.box is not None:
             region = into_input(made.box, origin.net, origin.region, self.pictures[made.parent].size)
-        self.nodes.append(Node(root=origin.root, net=net, region=region))
+        self.nodes.append(ImageOrigin(root=origin.root, net=net, region=region))
         return self.nodes[-1]

@@ -1,8 +1,8 @@
-"""How one rollout is played: the policy speaks, its call is run, the result is shown, until it ends for a named reason.
+"""Plays one rollout, turn by turn: the policy writes, its tool call is run, the result is shown, until it ends.
 
-The same loop serves training and evaluation. It knows neither verl nor an engine: a `Policy` samples tokens, a `Codec`
-turns words and pictures into tokens, a `CodeTool` runs code. Pictures keep full resolution for the tool and are fitted
-for the model.
+The same loop serves training and evaluation. It knows neither verl nor an engine: a `Policy` samples tokens, a
+`Renderer` turns messages and images into tokens, a `CodeTool` runs code. The tool gets images at full resolution, the
+model gets them resized.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from PIL import Image
 
 from codevision_ext.errors import EngineError
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema
-from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.rollout.parsing import has_call, parse_call, turn_message
-from codevision_ext.rollout.token_buffer import Episode, EpisodeLimits
+from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.types import EndReason, Frame, Step, ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Completion:
     """What an engine sampled in one turn."""
 
     ids: list[int]
@@ -34,7 +34,7 @@ class Sample:
 class Policy(Protocol):
     """An engine, seen from one rollout."""
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
         """Continue `ids`, whose picture marks belong to `pictures` in order, by at most `max_tokens`.
 
         Raises:
@@ -42,7 +42,7 @@ class Policy(Protocol):
         """
 
 
-class Codec(Protocol):
+class Renderer(Protocol):
     """Words and pictures to tokens; see `verl_adapter.codec.QwenCodec`."""
 
     end_id: int
@@ -60,7 +60,7 @@ class Codec(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class ConversationMessage:
     """One message after the prompt, as written or shown."""
 
     role: Literal["assistant", "tool"]
@@ -73,9 +73,9 @@ class Message:
 class Trajectory:
     """A finished rollout."""
 
-    episode: Episode
+    episode: TokenBuffer
     end_reason: EndReason
-    messages: tuple[Message, ...]
+    messages: tuple[ConversationMessage, ...]
     steps: tuple[Step, ...]
     pictures: tuple[Image.Image, ...]
     """Every picture at full resolution, as `image_index` counts them."""
@@ -97,14 +97,14 @@ class Trajectory:
         return [message.text for message in self.messages if message.role == "assistant"]
 
 
-async def play(
+async def run_rollout(
     messages: Sequence[Mapping[str, Any]],
     pictures: Sequence[Image.Image],
     *,
     policy: Policy,
-    codec: Codec,
+    codec: Renderer,
     tool: CodeTool | None,
-    limits: EpisodeLimits,
+    limits: RolloutLimits,
     frame: Frame = Frame.ORIGINAL,
 ) -> Trajectory:
     """Plays one rollout to its end.
@@ -124,12 +124,12 @@ async def play(
         InfraError: the engine or the sandbox broke; the rollout is invalid.
         InputError: the prompt and the pictures don't belong together.
     """
-    desk = await asyncio.to_thread(PictureDesk, pictures, codec.fit, frame)
+    desk = await asyncio.to_thread(ImageHistory, pictures, codec.fit, frame)
     calls = _Calls(desk, limits)
     fitted = list(desk.seen)
     tools = [tool_schema(frame)] if tool else []
-    episode = Episode(prompt_ids=codec.prompt(messages, tools, fitted), limits=limits)
-    told: list[Message] = []
+    episode = TokenBuffer(prompt_ids=codec.prompt(messages, tools, fitted), limits=limits)
+    told: list[ConversationMessage] = []
 
     async def turns() -> EndReason:
         while True:
@@ -138,7 +138,7 @@ async def play(
                 raise EngineError("the engine sampled nothing")
             episode.add_sampled(sample.ids, sample.log_probs)
             reply = codec.decode(sample.ids)
-            told.append(Message(role="assistant", text=reply))
+            told.append(ConversationMessage(role="assistant", text=reply))
             if not sample.finished:
                 return EndReason.LENGTH
             if tool is None or not has_call(reply):
@@ -157,7 +157,7 @@ async def play(
             if not episode.add_context(codec.observation("tool", text, shown, closed=closed)):
                 return EndReason.LENGTH
             fitted.extend(shown)
-            told.append(Message(role="tool", text=text, pictures=tuple(new)))
+            told.append(ConversationMessage(role="tool", text=text, pictures=tuple(new)))
 
     try:
         reason = await turns()
@@ -181,7 +181,7 @@ async def play(
 class _Calls:
     """The calls of one rollout."""
 
-    def __init__(self, desk: PictureDesk, limits: EpisodeLimits) -> None:
+    def __init__(self, desk: ImageHistory, limits: RolloutLimits) -> None:
         self.desk = desk
         self.steps: list[asyncio.Task[Step]] = []  # what a call did is traced while the policy goes on
         self.malformed = 0

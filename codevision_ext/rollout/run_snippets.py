@@ -12,9 +12,9 @@ from PIL import Image, UnidentifiedImageError
 
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import write_whole
-from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox import ExecRequest, Isolation
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.types import ExecStatus, Step, ToolCall
@@ -59,8 +59,8 @@ class Answer:
     """What the code ran behind; None where it wasn't run."""
 
 
-_SNIPPETS: Codec[Snippet] = Codec(Snippet)
-_ANSWERS: Codec[Answer] = Codec(Answer)
+_SNIPPETS: JsonCodec[Snippet] = JsonCodec(Snippet)
+_ANSWERS: JsonCodec[Answer] = JsonCodec(Answer)
 
 
 def run_one(code: Path, pictures: Sequence[Path], sandbox: Backend, out: Path | None = None) -> bytes:
@@ -155,7 +155,7 @@ def _snippet(line: bytes, where: str) -> Snippet:
 def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Backend, keep: Keep) -> Answer:
     pictures = [_open(path, where) for path in snippet.paths]
     if pictures:
-        seen = tool.call(PictureDesk(pictures), ToolCall(code=snippet.code))
+        seen = tool.call(ImageHistory(pictures), ToolCall(code=snippet.code))
         result, step = seen.result, seen.step
     else:
         result = sandbox.run(ExecRequest(code=snippet.code, images=()))

@@ -1,6 +1,6 @@
 """Which tokens a rollout consists of: turn-taking and token bookkeeping, no I/O.
 
-An `Episode` grows by two moves only: `add_sampled` appends what the policy sampled (mask 1, with its log-probs) and
+An `TokenBuffer` grows by two moves only: `add_sampled` appends what the policy sampled (mask 1, with its log-probs) and
 `add_context` appends what the environment says (mask 0). A context that doesn't fit is refused as a whole, so nothing
 is ever half-appended.
 """
@@ -12,7 +12,7 @@ from codevision_ext.errors import EngineError, InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeLimits:
+class RolloutLimits:
     """What one rollout may use up."""
 
     response_tokens: int
@@ -35,11 +35,11 @@ class EpisodeLimits:
 
 
 @dataclass(slots=True, kw_only=True)
-class Episode:
+class TokenBuffer:
     """The tokens of one rollout so far."""
 
     prompt_ids: list[int]
-    limits: EpisodeLimits
+    limits: RolloutLimits
     response_ids: list[int] = field(default_factory=list)
     response_mask: list[int] = field(default_factory=list)
     """1 for a sampled token, 0 for context."""

@@ -26,7 +26,7 @@ PICTURE, SECOND = _picture(24, 16), _picture(10, 30, seed=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class ConformanceCase:
     """One program and how it must end; what is None isn't looked at."""
 
     name: str
@@ -56,14 +56,14 @@ class Case:
         return ""
 
 
-PROOF: Sequence[Case] = (
-    Case(
+PROOF: Sequence[ConformanceCase] = (
+    ConformanceCase(
         name="PIL, numpy and cv2 turn a picture",
         code="image = Image.fromarray(cv2.flip(np.array(image.rotate(90, expand=True)), 0))\nprint('turned')",
         picture=lambda image: image.transpose(Image.Transpose.TRANSPOSE),
         stdout="turned\n",
     ),
-    Case(
+    ConformanceCase(
         name="a picture goes through PNG in memory, and text is drawn",
         code="import io\nfile = io.BytesIO()\nimage.save(file, 'PNG')\nimage = Image.open(file)\n"
         "ImageDraw.Draw(Image.new('L', (40, 20))).text((1, 1), 'abc', font=ImageFont.load_default(), fill=9)",
@@ -138,12 +138,12 @@ def _plain(colour: tuple[int, int, int]) -> Make:
     return lambda _: Image.new("RGB", (4, 3), colour)
 
 
-def _honest(name: str, code: str, picture: Make | None = _turned, stdout: str | None = None) -> Case:
-    return Case(name=name, code=code, picture=picture, stdout=stdout)
+def _honest(name: str, code: str, picture: Make | None = _turned, stdout: str | None = None) -> ConformanceCase:
+    return ConformanceCase(name=name, code=code, picture=picture, stdout=stdout)
 
 
-def _ends(name: str, code: str, status: ExecStatus, detail: str | None = None) -> Case:
-    return Case(name=name, code=code, status=status, detail=detail)
+def _ends(name: str, code: str, status: ExecStatus, detail: str | None = None) -> ConformanceCase:
+    return ConformanceCase(name=name, code=code, status=status, detail=detail)
 
 
 _ROUND_TRIP = (
@@ -172,7 +172,7 @@ _EVERY_MODE = {
     "a tuple of one": ("(Image.new('RGB', (4, 3), (1, 2, 3)),)", (1, 2, 3)),
 }
 
-CASES: Sequence[Case] = (
+CASES: Sequence[ConformanceCase] = (
     *PROOF,
     _honest("a re-bound image is the result", "image = image.rotate(90, expand=True)"),
     _honest("so is a re-bound img", "img = img.transpose(Image.ROTATE_90)"),
@@ -283,7 +283,7 @@ CASES: Sequence[Case] = (
         _same,
     ),
     *(
-        Case(name=f"a result of kind {kind}", code=f"result = {code}", picture=_plain(colour))
+        ConformanceCase(name=f"a result of kind {kind}", code=f"result = {code}", picture=_plain(colour))
         for kind, (code, colour) in _EVERY_MODE.items()
     ),
     _honest("several pictures come back, the first first", "result = [image.rotate(90, expand=True), image]"),
@@ -338,7 +338,7 @@ CASES: Sequence[Case] = (
     _ends("the network is denied", "import socket\nsocket.create_connection(('127.0.0.1', 9))", ExecStatus.DENIED),
     _ends("a program is denied", "import subprocess\nsubprocess.run(['/bin/true'])", ExecStatus.DENIED),
     _ends("a process is denied", "import os\nos.fork()", ExecStatus.DENIED),
-    Case(
+    ConformanceCase(
         name="patched modules reach no later call",
         first="import builtins, sys\nnp.rot90 = Image.open = None\nbuiltins.len = None\n"
         "sys.modules['cv2'] = None\nleft = 1",
@@ -346,7 +346,7 @@ CASES: Sequence[Case] = (
         picture=_turned,
         stdout="False 2\n",
     ),
-    Case(
+    ConformanceCase(
         name="the same code draws the same random numbers",
         first="import random\nrandom.seed(7)\nnp.random.seed(7)",
         code="import random\n"
@@ -357,7 +357,7 @@ CASES: Sequence[Case] = (
 """Everything that honest code expects and hostile code must not get; the pictures given are `PICTURE` and `SECOND`."""
 
 
-def check(run: Run) -> dict[str, str]:
+def check_backend(run: Run) -> dict[str, str]:
     """The name of every case and what `run` gets wrong about it (empty: nothing), the doors last."""
     faults = {case.name: case.fault(run) for case in CASES}
     doors = open_doors(run)

@@ -52,11 +52,11 @@ _MATHS_LOCK: Final = Lock()  # the parser below math-verify keeps its tables in 
 
 
 def is_correct(answer: str | None, references: Sequence[str]) -> bool:
-    """Whether the rules accept the answer; see `check`."""
-    return check(answer, references) is True
+    """Whether the rules accept the answer; see `check_answer`."""
+    return check_answer(answer, references) is True
 
 
-def check(answer: str | None, references: Sequence[str]) -> bool | None:
+def check_answer(answer: str | None, references: Sequence[str]) -> bool | None:
     """True: the answer equals one of the references. False: it can't mean any of them. None: the rules are silent.
 
     Text is compared without regard to case, white space, quotes around it and a full stop after it; numbers by value;

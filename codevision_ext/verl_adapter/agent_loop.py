@@ -32,11 +32,11 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from codevision_ext.config import Settings, read_settings, system_prompt
 from codevision_ext.errors import EngineError, InfraError
 from codevision_ext.io.records import RecordWriter
-from codevision_ext.models.renderer import QwenCodec
+from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.monitor.rollout_metrics import group_numbers
-from codevision_ext.rollout.loop import Sample, play
-from codevision_ext.rollout.token_buffer import Episode, EpisodeLimits
-from codevision_ext.scoring import score, with_pictures
+from codevision_ext.rollout.loop import Completion, run_rollout
+from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
+from codevision_ext.scoring import score_rollout, with_images
 from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import split_prompt
 from codevision_ext.verl_adapter.tool import CodeImageTool
@@ -48,9 +48,9 @@ STORED_AT_ONCE = 4
 
 
 @cache
-def shared_codec(processor: ProcessorMixin) -> QwenCodec:
+def shared_codec(processor: ProcessorMixin) -> QwenRenderer:
     """One codec for each processor of this process."""
-    return QwenCodec(processor)
+    return QwenRenderer(processor)
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class _EnginePolicy:
     versions: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
         start = time.monotonic()
         try:
             output = await self.client.generate(
@@ -78,7 +78,7 @@ class _EnginePolicy:
         self.versions.append(output.extra_fields.get("global_steps") or 0)
         if output.stop_reason == "aborted":
             raise EngineError("the rollout engine aborted a request")
-        return Sample(ids=output.token_ids, log_probs=output.log_probs, finished=output.stop_reason != "length")
+        return Completion(ids=output.token_ids, log_probs=output.log_probs, finished=output.stop_reason != "length")
 
 
 @register("codevision")
@@ -105,7 +105,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
         messages, pictures = split_prompt(kwargs["raw_prompt"], prompt)
         policy = _EnginePolicy(self.server_manager, sampling_params, f"{kwargs['uid']}-{kwargs['session_id']}")
         try:
-            played = await play(
+            played = await run_rollout(
                 messages,
                 pictures,
                 policy=policy,
@@ -137,11 +137,11 @@ class CodeVisionAgentLoop(AgentLoopBase):
         )
 
 
-def _without_loss(codec: QwenCodec) -> tuple[Episode, tuple[Image.Image, ...]]:
+def _without_loss(codec: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Image, ...]]:
     """What verl gets of a rollout that broke: the tokens of a prompt and one more, and the prompt's picture."""
     picture = codec.fit(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without a picture
     prompt = codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), (picture,))
-    episode = Episode(prompt_ids=prompt, limits=EpisodeLimits(response_tokens=2, assistant_turns=1))
+    episode = TokenBuffer(prompt_ids=prompt, limits=RolloutLimits(response_tokens=2, assistant_turns=1))
     episode.add_context([codec.end_id])
     return episode, (picture,)
 
@@ -208,10 +208,10 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         _, pictures = split_prompt(row["raw_prompt"], "")
         item = read_item(row, pictures[0].size if pictures else (0, 0))
         fields = {"split": "val" if validate else "train", "step": row["global_steps"]}
-        records = score(item, f"{row['uid']}", trajectories, self.settings, **fields)
+        records = score_rollout(item, f"{row['uid']}", trajectories, self.settings, **fields)
         if self.settings.records:
             writer = RecordWriter(Path(self.settings.records), fields["split"])
-            writer.write(*[with_pictures(r, t, writer) for r, t in zip(records, trajectories, strict=True)])
+            writer.write(*[with_images(r, t, writer) for r, t in zip(records, trajectories, strict=True)])
         rewards = [record.reward for record in records if record.reward is not None]
         logged = group_numbers(records, trajectories, self.settings)
         for output, record, info in zip(outputs, records, logged, strict=True):

@@ -15,8 +15,8 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from codevision_ext.config import read_settings
 from codevision_ext.errors import InputError
-from codevision_ext.monitor.rollout_metrics import numbers
-from codevision_ext.scoring import score
+from codevision_ext.monitor.rollout_metrics import rollout_numbers
+from codevision_ext.scoring import score_rollout
 from codevision_ext.task.item import read_item
 
 
@@ -41,5 +41,8 @@ class CodeVisionRewardManager(RewardManagerBase):
         trajectory = extra["trajectory"]
         size = trajectory.pictures[0].size if trajectory and trajectory.pictures else (0, 0)
         item = read_item(row, size)
-        (record,) = await asyncio.to_thread(score, item, str(row["uid"]), [trajectory], self.settings)
-        return {"reward_score": record.reward or 0.0, "reward_extra_info": numbers(record, trajectory, self.settings)}
+        (record,) = await asyncio.to_thread(score_rollout, item, str(row["uid"]), [trajectory], self.settings)
+        return {
+            "reward_score": record.reward or 0.0,
+            "reward_extra_info": rollout_numbers(record, trajectory, self.settings),
+        }

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from codevision_ext.errors import InputError
-from codevision_ext.models.renderer import QwenCodec
+from codevision_ext.models.renderer import QwenRenderer
 
 COLUMNS = ("messages", "images", "tools")
 
@@ -45,7 +45,7 @@ class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
         processor: ProcessorMixin,
         max_samples: int = -1,
     ) -> None:
-        self.codec = QwenCodec(processor)
+        self.codec = QwenRenderer(processor)
         self.max_length = config.max_length
         self.rows: list[tuple[str, dict[str, Any]]] = []
         for path in [parquet_files] if isinstance(parquet_files, str) else list(parquet_files):

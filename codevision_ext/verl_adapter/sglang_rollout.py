@@ -29,7 +29,7 @@ from verl.workers.rollout.sglang_rollout.utils import SGLANG_LORA_NAME, get_name
 from codevision_ext.engines.sglang.request import read_output, request_of, weights_request
 from codevision_ext.engines.sglang.weight_loader import LOADER
 from codevision_ext.errors import EngineError
-from codevision_ext.models.renderer import QwenCodec
+from codevision_ext.models.renderer import QwenRenderer
 
 
 class CodeVisionSGLangServer(SGLangHttpServer):
@@ -41,7 +41,9 @@ class CodeVisionSGLangServer(SGLangHttpServer):
         engine_kwargs = self.config.engine_kwargs.setdefault("sglang", {})
         loaders = list(engine_kwargs.get("custom_weight_loader") or [])
         engine_kwargs["custom_weight_loader"] = [*loaders, LOADER]
-        self._codec = QwenCodec(self.model_config.processor, self.model_config.hf_config.get_text_config().vocab_size)
+        self._codec = QwenRenderer(
+            self.model_config.processor, self.model_config.hf_config.get_text_config().vocab_size
+        )
         if engine_kwargs.get("attention_backend") == "torch_native":
             from codevision_ext.patches.sglang_attention import run_scheduler  # noqa: PLC0415  # for the CPU
 

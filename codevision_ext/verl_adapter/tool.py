@@ -6,7 +6,7 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool
-from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.rollout.parsing import TOOL_NAME, read_call
 from codevision_ext.sandbox.ray_pool import open_sandbox
 from codevision_ext.sandbox.settings import read_tool_settings
@@ -36,6 +36,6 @@ class CodeImageTool(BaseTool):
         parsed = read_call({"name": TOOL_NAME, "arguments": parameters}, len(pictures))
         if parsed.call is None:
             return ToolResponse(text=parsed.message), 0.0, {"call": str(parsed.status)}
-        observation = await self.code_tool.acall(PictureDesk(pictures), parsed.call)
+        observation = await self.code_tool.acall(ImageHistory(pictures), parsed.call)
         made = {"image": [observation.image]} if observation.image else {}  # verl refuses `image=None`
         return ToolResponse(text=observation.text, **made), 0.0, {"call": "ok", "ok": observation.step.ok}

@@ -21,8 +21,8 @@ from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 
 from codevision_ext.config import Settings, read_settings
 from codevision_ext.errors import CollapseError, InfraError, InputError
-from codevision_ext.monitor.rollout_metrics import summarise
-from codevision_ext.monitor.signals import WATCHED, Finding, new_findings
+from codevision_ext.monitor.rollout_metrics import summarise_step
+from codevision_ext.monitor.signals import WATCHED, SignalFinding, new_findings
 from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.verl_adapter import trajectory_log
@@ -47,7 +47,7 @@ _BATCH: ContextVar[_Batch] = ContextVar("batch")
 
 
 @register_adv_est(ESTIMATOR)
-def estimate(
+def estimate_advantages(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: np.ndarray, config: Any = None, **_: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Advantages and returns (the same), both of shape (rows, response tokens).
@@ -84,7 +84,7 @@ class CodeVisionTrainer(PPOTrainerSync):
         self.settings = read_settings(config.get("codevision"))
         self.weights = Rubric(self.settings.reward).weights
         self.seen: dict[str, dict[int, float]] = defaultdict(dict)
-        self.found: list[Finding] = []
+        self.found: list[SignalFinding] = []
         prepare(config, self.settings)
         super().__init__(config)
 
@@ -139,7 +139,7 @@ class CodeVisionTrainer(PPOTrainerSync):
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         stored = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields", "uid"])
         infos = [fields["reward_extra_info"] for fields in list(stored["extra_fields"])]
-        return summarise(infos, list(stored["uid"])) | {"rollout/dropped": self.expected_rollouts - len(infos)}
+        return summarise_step(infos, list(stored["uid"])) | {"rollout/dropped": self.expected_rollouts - len(infos)}
 
     def _watch(self, metrics: Mapping[str, Any]) -> None:
         """Says in the log what the step's numbers tell of a collapse."""

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from codevision_ext.config import Settings
 from codevision_ext.errors import InputError
 from codevision_ext.io.records import Record, read_last
-from codevision_ext.report.filmstrip import spread, strip, transcript
+from codevision_ext.report.filmstrip import spread_evenly, strip, transcript
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def log_step(loggers: Mapping[str, Any], settings: Settings, step: int) -> None:
     folder = Path(settings.records)
     try:
         kept = [record for record in read_last(folder / "train.jsonl", _READ_BYTES) if record.step == step]
-        chosen = spread([record for record in kept if record.pictures], settings.log_trajectories)
+        chosen = spread_evenly([record for record in kept if record.pictures], settings.log_trajectories)
         shown = [(record, np.asarray(strip(record, folder)), transcript(record)) for record in chosen]
     except InputError as error:
         logger.warning("codevision.log_trajectories: %s", error)

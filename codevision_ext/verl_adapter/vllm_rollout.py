@@ -23,7 +23,7 @@ from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, 
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
 from codevision_ext.errors import EngineError
-from codevision_ext.models.renderer import QwenCodec
+from codevision_ext.models.renderer import QwenRenderer
 
 SYNC_S = 600
 """Seconds that an engine may take for one bucket of weights."""
@@ -35,7 +35,7 @@ class CodeVisionVLLMServer(vLLMHttpServer):
 
     async def run_server(self, args: Any) -> None:
         await super().run_server(args)
-        codec = QwenCodec(self.model_config.processor)
+        codec = QwenRenderer(self.model_config.processor)
         banned = {"vocab_size": len(codec.tokenizer), "banned_token_ids": list(codec.banned_ids)}
         await self.engine.collective_rpc("monkey_patch_model", kwargs=banned)
         self._last: dict[str, Any] = {}

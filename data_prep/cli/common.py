@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from data_prep.formats.row_errors import Fault
+from data_prep.formats.row_errors import RowFault
 from data_prep.formats.sources import Source
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ MaxRejected = Annotated[str, typer.Option(help="Rows that may be unusable, 10 or
 Licence = Annotated[str | None, typer.Option(help="Licence of the rows, in place of what they and their schema say.")]
 
 
-def report(summary: dict[str, Any]) -> None:
+def print_summary(summary: dict[str, Any]) -> None:
     """The summary on stdout; what a person should know of it on stderr."""
     told = Console(stderr=True, soft_wrap=True, highlight=False)
     for source, licence in summary.get("licences", {}).items():
@@ -47,7 +47,7 @@ def total_of(sources: list[Source]) -> int | None:
 
 
 @contextmanager
-def shown(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr; call what this gives with the number of rows done."""
     columns = (
         SpinnerColumn(),
@@ -63,14 +63,14 @@ def shown(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 def watched(items: Iterable[T], total: int, name: str) -> Iterator[T]:
     """The items, with a progress bar on stderr while they are taken."""
-    with shown(name, total) as progress:
+    with progress_bar(name, total) as progress:
         for done, item in enumerate(items, start=1):
             yield item
             progress(done)
 
 
 @contextmanager
-def fault_log(path: Path | None) -> Iterator[Callable[[Fault], None]]:
+def fault_log(path: Path | None) -> Iterator[Callable[[RowFault], None]]:
     """Where faults are written, a JSON object a line; this file is there even if the run refuses to write its rows."""
     if path is None:
         yield lambda _: None

@@ -20,20 +20,20 @@ from data_prep.cli.common import (
     Pictures,
     Workers,
     fault_log,
-    report,
-    shown,
+    print_summary,
+    progress_bar,
     total_of,
 )
 from data_prep.cli.generate_commands import filter_command, synth_command
 from data_prep.convert.convert import Options, Target, convert
 from data_prep.convert.transform import Transform, read_columns
-from data_prep.convert.validate import Limits
-from data_prep.curate.check import check
-from data_prep.curate.dataset_report import look, summary, write_page
+from data_prep.convert.validate import ImageLimits
+from data_prep.curate.check import check_data
+from data_prep.curate.dataset_report import dataset_summary, look, write_page
 from data_prep.curate.split_mix_shard import mix, schema_of, shard, split
 from data_prep.formats.image_files import MAX_PIXELS
-from data_prep.formats.row_errors import Allowance
-from data_prep.formats.sources import find, open_source
+from data_prep.formats.row_errors import RejectLimit
+from data_prep.formats.sources import find_sources, open_source
 from data_prep.formats.writers import Writer, whole_parquet, whole_sharegpt
 from data_prep.parallel.pipeline import cores, spare_cores
 from data_prep.tasks.reading.glyphs import COLUMNS
@@ -54,7 +54,7 @@ def convert_command(
     box_frame: Annotated[str | None, typer.Option(help=f"{', '.join(BOX_FRAMES)}: what boxes are drawn on.")] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of the largest picture that is decoded.")] = MAX_PIXELS,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Decode pictures that needn't change, as `check` does.")
+        bool, typer.Option("--decode", help="Decode pictures that needn't change, as `check_data` does.")
     ] = False,
     max_rejected: MaxRejected = "1%",
     rejects: Annotated[Path | None, typer.Option(help="JSON lines to write: every fault, file, row and field.")] = None,
@@ -67,14 +67,14 @@ def convert_command(
     """Read a published set, in any of the known schemas, and write rows that train."""
     if box_frame not in (None, *BOX_FRAMES):
         raise InputError(f"--box-frame is {', '.join(BOX_FRAMES)}; not {box_frame!r}")
-    allowance, sources = Allowance(max_rejected), find(inputs, pictures)
+    allowance, sources = RejectLimit(max_rejected), find_sources(inputs, pictures)
     options = Options(
         target=to,
         reader=source,
         licence=licence,
         split=split,
         box_frame=box_frame,
-        limits=Limits(max_pixels=max_pixels, decode=decode),
+        limits=ImageLimits(max_pixels=max_pixels, decode=decode),
     )
     with ExitStack() as stack:
         log = stack.enter_context(fault_log(rejects))
@@ -82,11 +82,11 @@ def convert_command(
             whole_sharegpt(out, force=force) if to is Target.SHAREGPT else whole_parquet(out, to.schema, force=force)
         )
         writer = stack.enter_context(whole)
-        progress = stack.enter_context(shown(f"convert to {to}", total_of(sources)))
+        progress = stack.enter_context(progress_bar(f"convert to {to}", total_of(sources)))
         count = workers or (cores() if ray else spare_cores())
         tally = convert(sources, options, writer, workers=count, ray=ray, progress=progress, rejected=log)
         allowance.check(tally)
-    report({"out": str(out), "to": to, **tally.plain()})
+    print_summary({"out": str(out), "to": to, **tally.plain()})
 
 
 def transform_command(
@@ -123,14 +123,14 @@ def transform_command(
     if only_small and small is None:
         raise InputError("--only-small wants --small, the share of the picture that counts as small")
     made = Transform(columns=read_columns(columns, corruptions), one=one, small=small, only_small=only_small, seed=seed)
-    allowance, sources = Allowance(max_rejected), find(inputs, pictures)
+    allowance, sources = RejectLimit(max_rejected), find_sources(inputs, pictures)
     options = Options(target=Target.RL, reader=source, licence=licence, transform=made)
     with ExitStack() as stack:
         writer = stack.enter_context(whole_parquet(out, Target.RL.schema, force=force))
-        progress = stack.enter_context(shown("transform", total_of(sources)))
+        progress = stack.enter_context(progress_bar("transform", total_of(sources)))
         tally = convert(sources, options, writer, workers=workers or cores(), ray=ray, progress=progress)
         allowance.check(tally)
-    report({"out": str(out), "seed": seed, "columns": made.columns, **tally.plain()})
+    print_summary({"out": str(out), "seed": seed, "columns": made.columns, **tally.plain()})
 
 
 def check_command(
@@ -146,10 +146,10 @@ def check_command(
 
     Exit 1 when a row has a fault; each is named with file, row and field, on stderr and in the JSON.
     """
-    sources = find(inputs, pictures)
-    with shown("check", total_of(sources)) as progress:
-        limits = Limits(max_pixels=max_pixels, decode=True)
-        found = check(sources, reader=source, limits=limits, workers=workers or cores(), progress=progress)
+    sources = find_sources(inputs, pictures)
+    with progress_bar("check", total_of(sources)) as progress:
+        limits = ImageLimits(max_pixels=max_pixels, decode=True)
+        found = check_data(sources, reader=source, limits=limits, workers=workers or cores(), progress=progress)
     told = Console(stderr=True, soft_wrap=True, highlight=False)
     for fault in found.faults[:NAMED]:
         told.print(f"data_prep: {fault}", markup=False)
@@ -166,15 +166,15 @@ def inspect_command(
     workers: Workers = None,
 ) -> None:
     """Count a set by source, transform, box and sample type; sizes, lengths, duplicates, licences."""
-    sources, others = find(inputs, pictures), find(against or [], pictures)
+    sources, others = find_sources(inputs, pictures), find_sources(against or [], pictures)
     count = workers or cores()
-    with shown("inspect", total_of(sources)) as progress:
+    with progress_bar("inspect", total_of(sources)) as progress:
         facts = look(sources, workers=count, draw=html is not None, progress=progress)
     benchmark = None
     if others:
-        with shown("against", total_of(others)) as progress:
+        with progress_bar("against", total_of(others)) as progress:
             benchmark = look(others, workers=count, progress=progress)
-    told = summary(facts, benchmark)
+    told = dataset_summary(facts, benchmark)
     if html is not None:
         write_page(html, ", ".join(path.name for path in inputs), told, facts)
     typer.echo(json.dumps(told, ensure_ascii=False))
@@ -191,10 +191,10 @@ def split_command(
     shares = [_weight(text, "--part") for text in part]
     if abs(sum(share for _, share in shares) - 1) > 1e-6 or len({name for name, _ in shares}) < len(shares):
         raise InputError(f"--part: the shares of parts with different names must sum to 1, not {', '.join(part)}")
-    sources = find(inputs)
-    with shown("split", total_of(sources)) as progress:
+    sources = find_sources(inputs)
+    with progress_bar("split", total_of(sources)) as progress:
         copied = split(sources, out, shares, seed=seed, force=force, progress=progress)
-    report({"out": str(out), "seed": seed, "rows": dict(copied.rows), "licences": copied.licences})
+    print_summary({"out": str(out), "seed": seed, "rows": dict(copied.rows), "licences": copied.licences})
 
 
 def mix_command(
@@ -210,7 +210,7 @@ def mix_command(
     weights = [_weight(text, "mix") for text in inputs]
     weighted = [(open_source(Path(name)), weight) for name, weight in weights]
     schema = schema_of([source for source, _ in weighted])
-    with whole_parquet(out, schema, force=force) as writer, shown("mix", rows) as progress:
+    with whole_parquet(out, schema, force=force) as writer, progress_bar("mix", rows) as progress:
         copied = mix(weighted, writer, rows=rows, seed=seed, progress=progress)
     repeated = {str(source.path): copied.rows[str(source.path)] / (source.rows or 1) for source, _ in weighted}
     summary_of = {
@@ -220,7 +220,7 @@ def mix_command(
         "epochs": {name: round(times, 3) for name, times in repeated.items()},
         "licences": copied.licences,
     }
-    report(summary_of)
+    print_summary(summary_of)
 
 
 def shard_command(
@@ -230,10 +230,10 @@ def shard_command(
     force: Force = False,
 ) -> None:
     """Cut RL or SFT rows into files of equally many rows."""
-    sources = find(inputs)
-    with shown("shard", total_of(sources)) as progress:
+    sources = find_sources(inputs)
+    with progress_bar("shard", total_of(sources)) as progress:
         copied = shard(sources, out, rows=rows, force=force, progress=progress)
-    report({"out": str(out), "rows": dict(copied.rows), "licences": copied.licences})
+    print_summary({"out": str(out), "rows": dict(copied.rows), "licences": copied.licences})
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -18,23 +18,30 @@ from codevision_ext.io.atomic_files import whole_folder
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import Frame
-from data_prep.cli.common import Force, Inputs, MaxRejected, Pictures, Workers, report, shown, total_of
-from data_prep.convert.convert import Options, Target, jobs, plan, settled
+from data_prep.cli.common import Force, Inputs, MaxRejected, Pictures, Workers, print_summary, progress_bar, total_of
+from data_prep.convert.convert import Options, Target, jobs, plan_conversion, settled
 from data_prep.convert.transform import Transform
-from data_prep.curate.difficulty import Route, measure, overall, with_benefit
+from data_prep.curate.difficulty import Route, measure_difficulty, overall, with_benefit
 from data_prep.demonstrations.from_model import give_all
-from data_prep.demonstrations.model_client import Chat
+from data_prep.demonstrations.model_client import ModelClient
 from data_prep.demonstrations.phrasing import teach
-from data_prep.formats.row_errors import Allowance, Tally
-from data_prep.formats.schema import CONVERTED_RL_SCHEMA, CONVERTED_SFT_SCHEMA, Row, Trajectory, rl_record, sft_record
+from data_prep.formats.row_errors import ConversionStats, RejectLimit
+from data_prep.formats.schema import (
+    CONVERTED_RL_SCHEMA,
+    CONVERTED_SFT_SCHEMA,
+    Demonstration,
+    Row,
+    rl_record,
+    sft_record,
+)
 from data_prep.formats.sharegpt import check_calls, check_turns
-from data_prep.formats.sources import find
+from data_prep.formats.sources import find_sources
 from data_prep.formats.writers import ParquetSet
 from data_prep.parallel.pipeline import cores, in_order
 from data_prep.tasks import synth
 
 
-class Engine(StrEnum):
+class EngineName(StrEnum):
     """What can serve a model on this machine."""
 
     SGLANG = "sglang"
@@ -107,9 +114,9 @@ def synth_command(
         for part in wanted:
             drawn = _drawn(recipe, part, counts[part], workers or cores())
             schema = CONVERTED_SFT_SCHEMA if part.startswith("sft") else CONVERTED_RL_SCHEMA
-            with shown(part, counts[part]) as progress:
+            with progress_bar(part, counts[part]) as progress:
                 if tool is not None and part.startswith("sft"):
-                    made: Iterable[Trajectory]
+                    made: Iterable[Demonstration]
                     if chat is None:
                         made = teach(drawn, tool, seed=seed, wrong_first=wrong_first, frame=coordinates)
                     else:
@@ -127,7 +134,7 @@ def synth_command(
             )
     licences = {f"synth-{kind}": synth.LICENCE for kind in recipe.kinds}
     summary = {"out": str(out), "seed": seed, "rows": written, "sample_types": types, "licences": licences}
-    report(summary | ({"turns": dict(sorted(turns.items())), "asked": chat.asked} if chat else {}))
+    print_summary(summary | ({"turns": dict(sorted(turns.items())), "asked": chat.asked} if chat else {}))
 
 
 def filter_command(
@@ -137,7 +144,7 @@ def filter_command(
     base_url: Annotated[
         str | None, typer.Option(help="OpenAI-compatible endpoint, such as http://localhost:8000/v1.")
     ] = None,
-    engine: Annotated[Engine | None, typer.Option(help="Serves --model meanwhile, in place of --base-url.")] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="Serves --model meanwhile, in place of --base-url.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Rollouts with the tool, and as many without.")] = 8,
     hard: Annotated[
         float, typer.Option(min=0, max=0.999, help="Accuracy with the tool up to which a row goes to SFT.")
@@ -159,8 +166,8 @@ def filter_command(
     """
     if (base_url is None) is (engine is None):
         raise InputError("filter wants --base-url, or --engine and --model FOLDER")
-    sources, allowance = find(inputs, pictures), Allowance(max_rejected)
-    tally, totals = Tally(), Counter[str]()
+    sources, allowance = find_sources(inputs, pictures), RejectLimit(max_rejected)
+    tally, totals = ConversionStats(), Counter[str]()
     routes: Counter[str] = Counter()
     with ExitStack() as stack:
         folder = stack.enter_context(whole_folder(out, force=force))
@@ -173,13 +180,13 @@ def filter_command(
         assert chat is not None
         tool = CodeTool(stack.enter_context(Sandbox()))
         total = total_of(sources)
-        progress = stack.enter_context(shown("filter", min(total, limit) if limit and total else limit or total))
+        progress = stack.enter_context(progress_bar("filter", min(total, limit) if limit and total else limit or total))
         writers = {route: ParquetSet(folder / f"{route}.parquet", CONVERTED_RL_SCHEMA) for route in Route}
         for writer in writers.values():
             stack.callback(writer.close)
         lines = stack.enter_context((folder / "difficulty.jsonl").open("w", encoding="utf-8"))
-        rows = _settled_rows(jobs(plan(sources, Options(target=Target.RL))), tally, limit)
-        for found in measure(rows, chat, tool, k=k, concurrency=concurrency, progress=progress):
+        rows = _settled_rows(jobs(plan_conversion(sources, Options(target=Target.RL))), tally, limit)
+        for found in measure_difficulty(rows, chat, tool, k=k, concurrency=concurrency, progress=progress):
             route = found.route(hard)
             routes[route] += 1
             totals.update(rows=1, with_tool=found.with_tool, without=found.without)
@@ -190,13 +197,15 @@ def filter_command(
             tally.licences[found.row.source] = found.row.licence
         allowance.check(tally)
     summary = {"out": str(out), "model": model, "k": k, "routes": {route: routes[route] for route in Route}}
-    report(summary | overall(totals, k) | {"asked": chat.asked, **tally.plain()})
+    print_summary(summary | overall(totals, k) | {"asked": chat.asked, **tally.plain()})
 
 
 def _drawn(recipe: synth.Recipe, part: str, count: int, workers: int) -> Iterator[Row]:
     if part == "test":  # every item stands upright, and is turned by the benchmark
         recipe = synth.Recipe(seed=recipe.seed, kinds=recipe.kinds, max_pixels=recipe.max_pixels, source_share=1.0)
-    return chain.from_iterable(rows for _, rows in in_order(synth.draw, synth.orders(recipe, part, count), workers))
+    return chain.from_iterable(
+        rows for _, rows in in_order(synth.draw_tasks, synth.orders(recipe, part, count), workers)
+    )
 
 
 def _six(rows: Iterable[Row]) -> Iterator[Row]:
@@ -205,7 +214,7 @@ def _six(rows: Iterable[Row]) -> Iterator[Row]:
         yield from (made for made in columns(row, row.index) if isinstance(made, Row))
 
 
-def _checked(made: Iterable[Trajectory], types: Counter[str]) -> Iterator[dict[str, Any]]:
+def _checked(made: Iterable[Demonstration], types: Counter[str]) -> Iterator[dict[str, Any]]:
     for trajectory in made:
         check_turns(trajectory)
         check_calls(trajectory)
@@ -224,7 +233,7 @@ def _write(path: Path, schema: pa.Schema, records: Iterable[dict[str, Any]], pro
     return count
 
 
-def _settled_rows(jobs_: Iterable[Any], tally: Tally, limit: int | None) -> Iterator[Row]:
+def _settled_rows(jobs_: Iterable[Any], tally: ConversionStats, limit: int | None) -> Iterator[Row]:
     taken = 0
     for job in jobs_:
         for _, item, faults in settled(job, tally.left_out):
@@ -247,7 +256,7 @@ def _chat(
     cache: Path | None,
     frame: Frame,
     option: str,
-) -> Chat | None:
+) -> ModelClient | None:
     """The endpoint, closed with the stack; None without a URL.
 
     Raises:
@@ -265,7 +274,7 @@ def _chat(
         raise InputError(f"--request is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError("--request must be a JSON object")
-    chat = Chat(Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields), cache, frame)
+    chat = ModelClient(Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields), cache, frame)
     stack.callback(chat.close)
     return chat
 

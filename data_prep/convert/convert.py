@@ -13,20 +13,20 @@ import pyarrow as pa
 
 from codevision_ext.rollout.parsing import parse_answer
 from data_prep.convert.transform import Transform
-from data_prep.convert.validate import Limits, settle_row, settle_trajectory
+from data_prep.convert.validate import ImageLimits, settle_row, settle_trajectory
 from data_prep.formats import fields
 from data_prep.formats.readers import READERS, Place, choose
-from data_prep.formats.row_errors import Fault, Reason, RowError, Tally
+from data_prep.formats.row_errors import ConversionStats, Reason, RowError, RowFault
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,
     CONVERTED_SFT_SCHEMA,
     IMAGE_TAG,
+    Demonstration,
     Row,
-    Trajectory,
     rl_record,
     sft_record,
 )
-from data_prep.formats.sources import Chunk, Part, Source, chunks, parts
+from data_prep.formats.sources import Chunk, Source, SourcePart, chunks, source_parts
 from data_prep.formats.writers import Writer
 from data_prep.parallel.pipeline import in_order, on_ray
 
@@ -57,22 +57,22 @@ class Options:
     """In place of what the rows and the schema say."""
     split: str | None = None
     box_frame: str | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: ImageLimits = field(default_factory=ImageLimits)
     transform: Transform | None = None
     """Makes several rows of one; tasks only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class ConversionTask:
     """A part of a file, and how it is read."""
 
-    part: Part
+    part: SourcePart
     reader: str
     options: Options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class ChunkJob:
     """A chunk, and how it is read."""
 
     chunk: Chunk
@@ -81,7 +81,7 @@ class Job:
 
 
 @dataclass(slots=True, kw_only=True)
-class Made:
+class ChunkResult:
     """What came of a chunk."""
 
     read: int
@@ -92,7 +92,7 @@ class Made:
     """File and row of each row of the batch."""
     kept: list[int] | None = None
     """Which of the chunk's picture files each picture of the batch is, whose bytes it lacks; None: it has them."""
-    faults: list[list[Fault]] = field(default_factory=list)
+    faults: list[list[RowFault]] = field(default_factory=list)
     """Of each row that isn't used."""
     changed: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -107,8 +107,8 @@ def convert(
     workers: int,
     ray: bool = False,
     progress: Callable[[int], None] = lambda _: None,
-    rejected: Callable[[Fault], None] = lambda _: None,
-) -> Tally:
+    rejected: Callable[[RowFault], None] = lambda _: None,
+) -> ConversionStats:
     """Write every row of the sources that can be used; the order is theirs.
 
     Args:
@@ -123,9 +123,9 @@ def convert(
     Raises:
         InputError: A file can't be read, or no reader fits it.
     """
-    tally = Tally()
-    with Seen() as seen:
-        tasks = plan(sources, options)
+    tally = ConversionStats()
+    with IdIndex() as seen:
+        tasks = plan_conversion(sources, options)
         results = on_ray(convert_part, tasks, workers) if ray else convert_all(tasks, workers)
         for made in results:
             batch = drop_duplicates(made, seen, tally)
@@ -143,41 +143,45 @@ def convert(
     return tally
 
 
-def plan(sources: Iterable[Source], options: Options) -> list[Task]:
+def plan_conversion(sources: Iterable[Source], options: Options) -> list[ConversionTask]:
     """The parts of all sources, each with its reader.
 
     Raises:
         InputError: No reader fits a file.
     """
     chosen = [(source, choose(source, options.reader).name) for source in sources]
-    return [Task(part=part, reader=reader, options=options) for source, reader in chosen for part in parts(source)]
+    return [
+        ConversionTask(part=part, reader=reader, options=options)
+        for source, reader in chosen
+        for part in source_parts(source)
+    ]
 
 
-def jobs(tasks: Iterable[Task]) -> Iterator[Job]:
+def jobs(tasks: Iterable[ConversionTask]) -> Iterator[ChunkJob]:
     """The chunks of all parts, in order."""
     for task in tasks:
         for chunk in chunks(task.part):
-            yield Job(chunk=chunk, reader=task.reader, options=task.options)
+            yield ChunkJob(chunk=chunk, reader=task.reader, options=task.options)
 
 
-def convert_part(task: Task) -> Iterator[Made]:
+def convert_part(task: ConversionTask) -> Iterator[ChunkResult]:
     """What comes of each chunk of a part."""
     return convert_all([task], workers=1)
 
 
-def convert_all(tasks: Iterable[Task], workers: int) -> Iterator[Made]:
+def convert_all(tasks: Iterable[ConversionTask], workers: int) -> Iterator[ChunkResult]:
     """What comes of each chunk of all parts, in order."""
     for job, made in in_order(convert_chunk, jobs(tasks), workers):
-        yield with_pictures(made, job.chunk)
+        yield with_images(made, job.chunk)
 
 
-def convert_chunk(job: Job) -> Made:
+def convert_chunk(job: ChunkJob) -> ChunkResult:
     """The rows of a chunk in the target's schema; if no picture changes, they are left where they are."""
     given = job.chunk.plain()
     files = {} if job.chunk.picture_files() is None else _numbered(given)
     job = replace(job, chunk=replace(job.chunk, records=given))
     records: list[Mapping[str, Any]] = []
-    made = Made(read=len(job.chunk), batch=None, keys=[], places=[])
+    made = ChunkResult(read=len(job.chunk), batch=None, keys=[], places=[])
     for row, item, faults in settled(job, made.left_out):
         if faults:
             made.faults.append(faults)
@@ -206,7 +210,7 @@ def _numbered(records: Iterable[Mapping[str, Any]]) -> dict[int, int]:
     return {id(picture["bytes"]): number for number, picture in enumerate(pictures) if picture and picture["bytes"]}
 
 
-def with_pictures(made: Made, chunk: Chunk) -> Made:
+def with_images(made: ChunkResult, chunk: Chunk) -> ChunkResult:
     """The same with the pictures that were left in the chunk."""
     files = chunk.picture_files()
     if made.kept is None or files is None:
@@ -220,11 +224,13 @@ def with_pictures(made: Made, chunk: Chunk) -> Made:
     return replace(made, kept=None, batch=made.batch.set_column(at, made.batch.schema.field(at), whole))
 
 
-def _finished(item: Row | Trajectory, number: int, transform: Transform | None) -> Iterable[Row | Trajectory | str]:
+def _finished(
+    item: Row | Demonstration, number: int, transform: Transform | None
+) -> Iterable[Row | Demonstration | str]:
     return transform(item, number) if transform and isinstance(item, Row) else [item]
 
 
-def settled(job: Job, left_out: Counter[str]) -> Iterator[tuple[int, Row | Trajectory, list[Fault]]]:
+def settled(job: ChunkJob, left_out: Counter[str]) -> Iterator[tuple[int, Row | Demonstration, list[RowFault]]]:
     """Row number, item as it will be written, and faults of it; an item with a fault may be half read."""
     reader, options, chunk = READERS[job.reader], job.options, job.chunk
     turns = options.target is not Target.RL
@@ -266,13 +272,14 @@ def settled(job: Job, left_out: Counter[str]) -> Iterator[tuple[int, Row | Traje
 _NOTHING: Final = Row(images=(), question="", answers=(), source="", split="", index=0, size=(0, 0))
 
 
-def _faults(chunk: Chunk, number: int, errors: Iterable[RowError]) -> list[Fault]:
+def _faults(chunk: Chunk, number: int, errors: Iterable[RowError]) -> list[RowFault]:
     return [
-        Fault(file=chunk.file, row=number, field=error.field, reason=error.reason, said=error.said) for error in errors
+        RowFault(file=chunk.file, row=number, field=error.field, reason=error.reason, said=error.said)
+        for error in errors
     ]
 
 
-def row_of(trajectory: Trajectory, place: Place) -> Row:
+def row_of(trajectory: Demonstration, place: Place) -> Row:
     """The task behind a trajectory: its first question and pictures, and the answer that it ends with.
 
     Raises:
@@ -299,7 +306,7 @@ def row_of(trajectory: Trajectory, place: Place) -> Row:
     )
 
 
-def key_of(item: Row | Trajectory) -> tuple[bytes, bytes]:
+def key_of(item: Row | Demonstration) -> tuple[bytes, bytes]:
     """Hashes of the item's id and of its content."""
     if isinstance(item, Row):
         content = _hash(item.question, item.answers, item.applied, item.column, item.picture_id, item.size)
@@ -313,7 +320,7 @@ def _hash(*values: object) -> bytes:
     return hashlib.blake2b(repr(values).encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-class Verdict(Enum):
+class IdState(Enum):
     """What is known of an id."""
 
     NEW = "new"
@@ -323,7 +330,7 @@ class Verdict(Enum):
     """It came before, with other content."""
 
 
-class Seen:
+class IdIndex:
     """Ids that came before, on disk: memory doesn't grow with the set."""
 
     def __init__(self) -> None:
@@ -337,26 +344,26 @@ class Seen:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add(self, key: tuple[bytes, bytes]) -> Verdict:
+    def add(self, key: tuple[bytes, bytes]) -> IdState:
         """Remember an id and its content, unless the id is known."""
         if self._db.execute("INSERT OR IGNORE INTO ids VALUES (?, ?)", key).rowcount:
-            return Verdict.NEW
+            return IdState.NEW
         (content,) = self._db.execute("SELECT content FROM ids WHERE id = ?", key[:1]).fetchone()
-        return Verdict.SAME if content == key[1] else Verdict.OTHER
+        return IdState.SAME if content == key[1] else IdState.OTHER
 
 
-def drop_duplicates(made: Made, seen: Seen, tally: Tally) -> pa.RecordBatch:
+def drop_duplicates(made: ChunkResult, seen: IdIndex, tally: ConversionStats) -> pa.RecordBatch:
     """The batch without rows that came before; another row with the same id gets a new index."""
     keep: list[int] = []
     renumbered: dict[int, int] = {}
     for number, key in enumerate(made.keys):
         verdict = seen.add(key)
-        if verdict is Verdict.SAME:
+        if verdict is IdState.SAME:
             file, row = made.places[number]
             said = "a row with the same id and the same content came before"
-            made.faults.append([Fault(file=file, row=row, field="index", reason=Reason.DUPLICATE_ID, said=said)])
+            made.faults.append([RowFault(file=file, row=row, field="index", reason=Reason.DUPLICATE_ID, said=said)])
             continue
-        if verdict is Verdict.OTHER:
+        if verdict is IdState.OTHER:
             renumbered[number] = RENUMBERED + tally.changed["renumbered"]
             tally.changed["renumbered"] += 1
         keep.append(number)

@@ -13,7 +13,7 @@ from PIL import Image
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
 from codevision_ext.types import Box, Orientation
-from data_prep.convert.validate import orientation_of
+from data_prep.convert.validate import required_orientation
 from data_prep.formats.image_files import extension, jpeg, png
 from data_prep.formats.schema import Row
 from data_prep.tasks.reading.glyphs import COLUMNS
@@ -40,7 +40,7 @@ class Transform:
 
     def __call__(self, row: Row, number: int) -> Iterator[Row | str]:
         """The rows made from one, or why it is left out; `number` is its place in the file."""
-        looks = orientation_of(row.applied)
+        looks = required_orientation(row.applied)
         size = geometry.map_size(geometry.inverse(looks), row.size)
         box = row.box
         if box is not None and row.box_frame == "input":

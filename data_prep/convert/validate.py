@@ -11,7 +11,7 @@ from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
 from codevision_ext.types import Box, Frame, Orientation
 from data_prep.formats import image_files as pictures
 from data_prep.formats.row_errors import Reason, RowError
-from data_prep.formats.schema import IMAGE_TAG, Row, Trajectory
+from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row
 from data_prep.formats.sharegpt import check_calls, check_turns
 
 _ROW_TEXTS: Final = ("source", "split", "ability", "licence", "picture_id")
@@ -21,7 +21,7 @@ SLACK_PX: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ImageLimits:
     """What is still accepted."""
 
     max_pixels: int = pictures.MAX_PIXELS
@@ -29,7 +29,7 @@ class Limits:
     """Decode pictures that needn't change; see `pictures.settle`."""
 
 
-def settle_row(row: Row, limits: Limits) -> tuple[Row, list[RowError]]:
+def settle_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
     """The row as it is written, and everything that is wrong with it (then it is written nowhere)."""
     found, faults = _pictures(row.images, limits)
     faults += _no_texts(row, _ROW_TEXTS, (row.question, row.prompt or "", row.system, *row.answers, *row.changes))
@@ -49,7 +49,7 @@ def settle_row(row: Row, limits: Limits) -> tuple[Row, list[RowError]]:
         changes.append("box_relative")
     box = row.box
     if size != (0, 0) and box is not None:
-        fitted = fit(box, frame_size(row.applied, row.box_frame, size))
+        fitted = fit(box, box_frame_size(row.applied, row.box_frame, size))
         if fitted is None:
             said = f"{list(box)} in pixels of the {row.box_frame} picture, which is {_by(row, size)}"
             faults.append(RowError(Reason.BOX_OUTSIDE, "box", said))
@@ -70,7 +70,7 @@ def settle_row(row: Row, limits: Limits) -> tuple[Row, list[RowError]]:
     return replace(settled, prompt=None if prompt == f"{IMAGE_TAG}\n" * len(found) + row.question else prompt), []
 
 
-def settle_trajectory(trajectory: Trajectory, limits: Limits) -> tuple[Trajectory, list[RowError]]:
+def settle_trajectory(trajectory: Demonstration, limits: ImageLimits) -> tuple[Demonstration, list[RowError]]:
     """The trajectory as it is written, and everything that is wrong with it."""
     found, faults = _pictures(trajectory.images, limits)
     faults += _no_texts(trajectory, _TURN_TEXTS, [message.content for message in trajectory.messages])
@@ -85,12 +85,12 @@ def settle_trajectory(trajectory: Trajectory, limits: Limits) -> tuple[Trajector
     return replace(trajectory, images=images, changes=tuple(dict.fromkeys(changes))), faults
 
 
-def frame_size(applied: tuple[str, ...], frame: str, size: tuple[int, int]) -> tuple[int, int]:
+def box_frame_size(applied: tuple[str, ...], frame: str, size: tuple[int, int]) -> tuple[int, int]:
     """Size of the picture that a box is drawn on: the input picture of `size`, or the one before `applied`."""
-    return size if frame == "input" else geometry.map_size(geometry.inverse(orientation_of(applied)), size)
+    return size if frame == "input" else geometry.map_size(geometry.inverse(required_orientation(applied)), size)
 
 
-def orientation_of(applied: tuple[str, ...]) -> Orientation:
+def required_orientation(applied: tuple[str, ...]) -> Orientation:
     """What the ops come to, those that don't turn the picture left out."""
     turns = (geometry.ORIENTATION_OPS[op] for op in applied if op in geometry.ORIENTATION_OPS)
     return geometry.compose_all(turns)
@@ -105,7 +105,7 @@ def fit(box: Box, size: tuple[int, int]) -> Box | None:
     return inside if inside.x1 < inside.x2 and inside.y1 < inside.y2 else None
 
 
-def _no_texts(item: Row | Trajectory, names: Iterable[str], texts: Iterable[str]) -> list[RowError]:
+def _no_texts(item: Row | Demonstration, names: Iterable[str], texts: Iterable[str]) -> list[RowError]:
     """A fault for each of these fields that is no text, and one where a text can't be written as UTF-8."""
     wrong = [(name, value) for name in names if not isinstance(value := getattr(item, name), str)]
     faults = [RowError(Reason.BAD_TYPE, name, f"must be a text, not {type(value).__name__}") for name, value in wrong]
@@ -116,17 +116,17 @@ def _no_texts(item: Row | Trajectory, names: Iterable[str], texts: Iterable[str]
     return faults
 
 
-def _pictures(images: tuple[bytes, ...], limits: Limits) -> tuple[list[pictures.Picture], list[RowError]]:
+def _pictures(images: tuple[bytes, ...], limits: ImageLimits) -> tuple[list[pictures.ImageFile], list[RowError]]:
     found, faults = [], []
     for number, data in enumerate(images):
         try:
-            found.append(pictures.settle(data, f"images[{number}]", limits.max_pixels, decode=limits.decode))
+            found.append(pictures.settle_image(data, f"images[{number}]", limits.max_pixels, decode=limits.decode))
         except RowError as error:
             faults.append(error)
     return found, faults
 
 
-def _check_tools(trajectory: Trajectory) -> None:
+def _check_tools(trajectory: Demonstration) -> None:
     """Whether `tools` is a JSON list or empty."""
     try:
         tools = json.loads(trajectory.tools or "[]")
@@ -137,4 +137,4 @@ def _check_tools(trajectory: Trajectory) -> None:
 
 
 def _by(row: Row, size: tuple[int, int]) -> str:
-    return "x".join(map(str, frame_size(row.applied, row.box_frame, size)))
+    return "x".join(map(str, box_frame_size(row.applied, row.box_frame, size)))

@@ -5,10 +5,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from data_prep.convert.convert import Job, Options, Seen, Target, Verdict, jobs, key_of, plan, settled
-from data_prep.convert.validate import Limits, fit, frame_size, orientation_of
+from data_prep.convert.convert import (
+    ChunkJob,
+    IdIndex,
+    IdState,
+    Options,
+    Target,
+    jobs,
+    key_of,
+    plan_conversion,
+    settled,
+)
+from data_prep.convert.validate import ImageLimits, box_frame_size, fit, required_orientation
 from data_prep.formats.readers import choose
-from data_prep.formats.row_errors import Fault, Reason
+from data_prep.formats.row_errors import Reason, RowFault
 from data_prep.formats.schema import Row
 from data_prep.formats.sources import Source
 from data_prep.parallel.pipeline import in_order
@@ -49,7 +59,7 @@ class Frames:
     def add(self, row: Row) -> None:
         """Count a row with a box and a known size."""
         assert row.box is not None
-        fits = {frame: fit(row.box, frame_size(row.applied, frame, row.size)) for frame in ("input", "canonical")}
+        fits = {frame: fit(row.box, box_frame_size(row.applied, frame, row.size)) for frame in ("input", "canonical")}
         inside, canonical = fits["input"] is not None, fits["canonical"] is not None
         self.boxes += 1
         self.declared[row.box_frame] += 1
@@ -57,7 +67,7 @@ class Frames:
         self.input_only += inside and not canonical
         self.canonical_only += canonical and not inside
         self.neither += not inside and not canonical
-        if orientation_of(row.applied) in ("r90", "r270", "transpose", "transverse"):
+        if required_orientation(row.applied) in ("r90", "r270", "transpose", "transverse"):
             self.quarter_turns += 1
             self.tall += row.box.y2 - row.box.y1 > row.box.x2 - row.box.x1
 
@@ -82,7 +92,7 @@ class Checked:
     """Rows with a fault."""
     reasons: Counter[Reason] = field(default_factory=Counter)
     """Faults; a row may have several."""
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[RowFault] = field(default_factory=list)
     frames: dict[str, Frames] = field(default_factory=dict)
     """By source."""
     keys: list[tuple[int, bytes, bytes]] = field(default_factory=list)
@@ -98,11 +108,11 @@ class Checked:
         }
 
 
-def check(
+def check_data(
     sources: Sequence[Source],
     *,
     reader: str | None = None,
-    limits: Limits | None = None,
+    limits: ImageLimits | None = None,
     workers: int = 1,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Checked:
@@ -112,17 +122,17 @@ def check(
         InputError: A file can't be read, or no reader fits it.
     """
     found = Checked()
-    with Seen() as seen:
+    with IdIndex() as seen:
         for source in sources:
             turns = choose(source, reader).turns
-            options = Options(target=Target.SFT if turns else Target.RL, reader=reader, limits=limits or Limits())
-            for _, part in in_order(check_chunk, jobs(plan([source], options)), workers):
+            options = Options(target=Target.SFT if turns else Target.RL, reader=reader, limits=limits or ImageLimits())
+            for _, part in in_order(check_chunk, jobs(plan_conversion([source], options)), workers):
                 _merge(found, part)
                 for number, ident, content in part.keys:
                     verdict = seen.add((ident, content))
-                    if verdict is not Verdict.NEW:
-                        said = "the row is there twice" if verdict is Verdict.SAME else "another row has this id"
-                        fault = Fault(
+                    if verdict is not IdState.NEW:
+                        said = "the row is there twice" if verdict is IdState.SAME else "another row has this id"
+                        fault = RowFault(
                             file=str(source.path),
                             row=number,
                             field="extra_info.index",
@@ -134,7 +144,7 @@ def check(
     return found
 
 
-def check_chunk(job: Job) -> Checked:
+def check_chunk(job: ChunkJob) -> Checked:
     """What is found in the rows of a chunk."""
     found = Checked(read=len(job.chunk))
     for number, item, faults in settled(job, Counter()):
@@ -147,7 +157,7 @@ def check_chunk(job: Job) -> Checked:
     return found
 
 
-def _add(found: Checked, faults: Iterable[Fault]) -> None:
+def _add(found: Checked, faults: Iterable[RowFault]) -> None:
     faults = list(faults)
     found.bad += 1
     found.reasons.update(fault.reason for fault in faults)

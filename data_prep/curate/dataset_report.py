@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from codevision_ext.io.atomic_files import write_whole
-from data_prep.convert.convert import Job, Options, Target, jobs, plan, settled
+from data_prep.convert.convert import ChunkJob, Options, Target, jobs, plan_conversion, settled
 from data_prep.curate import image_hash
 from data_prep.formats.readers import choose
-from data_prep.formats.schema import IMAGE_TAG, Row, Trajectory
+from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row
 from data_prep.formats.sources import Source
 from data_prep.parallel.pipeline import in_order
 
@@ -81,7 +81,7 @@ class Facts:
 class _Look:
     """How a chunk is looked at."""
 
-    job: Job
+    job: ChunkJob
     draw: bool
 
 
@@ -101,7 +101,7 @@ def look(
     for source in sources:
         turns = choose(source, None).turns
         options = Options(target=Target.SFT if turns else Target.RL)
-        looks = (_Look(job=job, draw=draw) for job in jobs(plan([source], options)))
+        looks = (_Look(job=job, draw=draw) for job in jobs(plan_conversion([source], options)))
         for _, part in in_order(_look, looks, workers):
             facts.merge(part)
             progress(facts.read)
@@ -131,7 +131,7 @@ def _look(chunk: _Look) -> Facts:
     return facts
 
 
-def summary(facts: Facts, against: Facts | None = None) -> dict[str, Any]:
+def dataset_summary(facts: Facts, against: Facts | None = None) -> dict[str, Any]:
     """The figures; with `against`, how many rows show a picture of that set too."""
     pixels = [width * height for width, height in facts.sizes]
     tokens = [-(-width // TOKEN_PX) * -(-height // TOKEN_PX) for width, height in facts.sizes]
@@ -148,7 +148,7 @@ def summary(facts: Facts, against: Facts | None = None) -> dict[str, Any]:
         "prompt_chars": _spread(facts.prompt_chars),
         "duplicates": duplicates(facts),
     }
-    return told if against is None else told | {"against": overlap(facts, against)}
+    return told if against is None else told | {"against": split_overlap(facts, against)}
 
 
 def duplicates(facts: Facts) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def duplicates(facts: Facts) -> dict[str, Any]:
     }
 
 
-def overlap(facts: Facts, against: Facts) -> dict[str, Any]:
+def split_overlap(facts: Facts, against: Facts) -> dict[str, Any]:
     """Rows of a set whose picture is in another set too, turned or not."""
     pairs = list(image_hash.near(_stack(against)[:, 0], _stack(facts)))
     same = [(a, b) for a, b in pairs if against.questions[a] == facts.questions[b]]
@@ -188,7 +188,7 @@ def write_page(path: Path, name: str, told: dict[str, Any], facts: Facts) -> Non
     write_whole(path, template.render(name=name, told=told, shown=shown, most=most).encode())
 
 
-def _group(item: Row | Trajectory) -> Group:
+def _group(item: Row | Demonstration) -> Group:
     if isinstance(item, Row):
         transform, box, kind = item.applied, item.box is not None, item.column or "task"
     else:
@@ -197,14 +197,14 @@ def _group(item: Row | Trajectory) -> Group:
     return Group(source=item.source or "unknown", transform="+".join(transform) or "none", box=box, kind=kind)
 
 
-def _question(item: Row | Trajectory) -> str:
+def _question(item: Row | Demonstration) -> str:
     if isinstance(item, Row):
         return item.question
     said = next((message.content for message in item.messages if message.role == "user"), "")
     return said.replace(IMAGE_TAG, "").strip()
 
 
-def _thumbnail(item: Row | Trajectory) -> str:
+def _thumbnail(item: Row | Demonstration) -> str:
     """The first picture, with its box where that is in its own pixels."""
     with Image.open(io.BytesIO(item.images[0])) as image:
         small = image.convert("RGB")

@@ -12,7 +12,7 @@ from typing import Any
 from codevision_ext.evaluate.statistics import wilson
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.task.answers import is_correct
-from data_prep.demonstrations.model_client import Chat, Played, play
+from data_prep.demonstrations.model_client import ModelClient, Played, play_row
 from data_prep.formats.schema import Row
 
 
@@ -51,7 +51,7 @@ class Measured:
     @property
     def benefit(self) -> Benefit:
         """Of the tool, on this row."""
-        return benefit((self.with_tool, self.k), (self.without, self.k))
+        return row_benefit((self.with_tool, self.k), (self.without, self.k))
 
     def route(self, hard: float) -> Route:
         """Where the row goes; up to `hard`, a share of right answers with the tool in [0, 1), it goes to SFT."""
@@ -78,7 +78,7 @@ class Measured:
         }
 
 
-def benefit(with_tool: tuple[int, int], without: tuple[int, int]) -> Benefit:
+def row_benefit(with_tool: tuple[int, int], without: tuple[int, int]) -> Benefit:
     """From right answers and tries, with the tool and without: the difference of the two proportions.
 
     The interval is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10).
@@ -90,9 +90,9 @@ def benefit(with_tool: tuple[int, int], without: tuple[int, int]) -> Benefit:
     return Benefit(value=p - q, low=max(-1.0, low), high=min(1.0, high))
 
 
-def measure(
+def measure_difficulty(
     rows: Iterable[Row],
-    chat: Chat,
+    chat: ModelClient,
     tool: CodeTool,
     *,
     k: int,
@@ -108,7 +108,7 @@ def measure(
 
     def one(job: tuple[Row, bool, int]) -> Played:
         row, on, number = job
-        return play(chat, row, tool if on else None, seed=number)
+        return play_row(chat, row, tool if on else None, seed=number)
 
     stream, done = iter(rows), 0
     with ThreadPoolExecutor(concurrency) as pool:
@@ -127,7 +127,7 @@ def measure(
 def overall(measured: Counter[str], k: int) -> dict[str, Any]:
     """The benefit over all rows, from the counts `rows`, `with_tool` and `without`."""
     n = measured["rows"] * k
-    found = benefit((measured["with_tool"], n), (measured["without"], n))
+    found = row_benefit((measured["with_tool"], n), (measured["without"], n))
     return {
         "acc_tool": measured["with_tool"] / n,
         "acc_no_tool": measured["without"] / n,

@@ -17,10 +17,10 @@ from PIL import Image
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import whole_folder
-from data_prep.convert.validate import orientation_of
+from data_prep.convert.validate import required_orientation
 from data_prep.formats import fields
 from data_prep.formats.schema import CONVERTED_RL_SCHEMA, CONVERTED_SFT_SCHEMA
-from data_prep.formats.sources import Chunk, Source, chunks, parts
+from data_prep.formats.sources import Chunk, Source, chunks, source_parts
 from data_prep.formats.writers import ParquetSet, Writer
 
 UNKNOWN: Final = "unknown"
@@ -69,7 +69,7 @@ def batches(sources: Sequence[Source], schema: pa.Schema) -> Iterator[tuple[Chun
         InputError: A column has another type than the schema says.
     """
     for source in sources:
-        for part in parts(source):
+        for part in source_parts(source):
             for chunk in chunks(part):
                 yield chunk, _conform(chunk, schema)
 
@@ -126,7 +126,7 @@ def picture_key(record: dict[str, Any]) -> bytes:
     applied = extra.get("transform")
     if not applied:
         return _pixels(Image.open(io.BytesIO(data))) if data else b""
-    undo = geometry.inverse(orientation_of(fields.applied(applied, "transform")[0]))
+    undo = geometry.inverse(required_orientation(fields.applied(applied, "transform")[0]))
     return _pixels(geometry.apply(undo, Image.open(io.BytesIO(data))))
 
 

@@ -21,23 +21,29 @@ import numpy as np
 
 from codevision_ext import geometry
 from codevision_ext.rollout.code_tool import CodeTool, Observation
-from codevision_ext.rollout.image_history import PictureDesk, frame_size
+from codevision_ext.rollout.image_history import ImageHistory, frame_size
 from codevision_ext.rollout.parsing import has_call, parse_answer, parse_call
 from codevision_ext.task.answers import is_correct
 from codevision_ext.types import Box, Frame, Orientation, ToolCall
-from data_prep.convert.validate import orientation_of
-from data_prep.demonstrations.model_client import Chat, asked, opening, pictures_of, shown
+from data_prep.convert.validate import required_orientation
+from data_prep.demonstrations.model_client import (
+    ModelClient,
+    observation_message,
+    pictures_of,
+    question_text,
+    row_messages,
+)
 from data_prep.demonstrations.phrasing import AT_FIRST_SIGHT, SAY, WITH_TOOL
 from data_prep.demonstrations.scripted import (
     DESCRIPTIONS,
     RELATIVE_CROPS,
     STYLES,
     TOO_SMALL,
-    Move,
+    PlannedCall,
     corners,
     trajectory,
 )
-from data_prep.formats.schema import Row, SampleType, Trajectory
+from data_prep.formats.schema import Demonstration, Row, SampleType
 from data_prep.formats.turn_text import call_text
 from data_prep.tasks.reading.glyphs import LOOKS
 from data_prep.tasks.synth.scene import Rng, pick
@@ -48,7 +54,7 @@ SLACK_PX: Final = 2
 _THINK: Final = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 
-class Turn(StrEnum):
+class TurnKind(StrEnum):
     """What became of a turn of the model."""
 
     KEPT = "kept"
@@ -71,20 +77,20 @@ class Discarded(StrEnum):
 
 
 @dataclass(slots=True, kw_only=True)
-class Lesson:
+class DemonstrationState:
     """A demonstration as far as it got."""
 
     row: Row
-    desk: PictureDesk
+    desk: ImageHistory
     frame: Frame
     """What coordinates are written in."""
-    moves: list[Move] = field(default_factory=list)
+    moves: list[PlannedCall] = field(default_factory=list)
     seen: list[Observation] = field(default_factory=list)
 
     @property
     def looks(self) -> Orientation:
         """What was applied to the picture."""
-        return orientation_of(self.row.applied)
+        return required_orientation(self.row.applied)
 
     @property
     def wants_crop(self) -> bool:
@@ -141,7 +147,9 @@ class Lesson:
 
     def take(self, thought: str, call: ToolCall, observation: Observation) -> None:
         """Add a turn and its result."""
-        self.moves.append(Move(thought=thought, call=call, net=observation.step.net, region=observation.step.region))
+        self.moves.append(
+            PlannedCall(thought=thought, call=call, net=observation.step.net, region=observation.step.region)
+        )
         self.seen.append(observation)
 
     @property
@@ -157,7 +165,7 @@ class Lesson:
         return SampleType.MULTI_CROP if crops else SampleType.MULTI_TOOL
 
 
-def give(row: Row, chat: Chat, tool: CodeTool, seed: int) -> tuple[Trajectory | Discarded, Counter[Turn]]:
+def give(row: Row, chat: ModelClient, tool: CodeTool, seed: int) -> tuple[Demonstration | Discarded, Counter[TurnKind]]:
     """One demonstration by the model, and what became of its turns.
 
     Raises:
@@ -165,8 +173,8 @@ def give(row: Row, chat: Chat, tool: CodeTool, seed: int) -> tuple[Trajectory | 
         SandboxError: The sandbox is broken.
     """
     rng = np.random.default_rng([seed, row.index, 2])
-    lesson = Lesson(row=row, desk=PictureDesk(pictures_of(row), frame=chat.frame), frame=chat.frame)
-    messages, counts = briefing(row, chat.frame), Counter[Turn]()
+    lesson = DemonstrationState(row=row, desk=ImageHistory(pictures_of(row), frame=chat.frame), frame=chat.frame)
+    messages, counts = briefing(row, chat.frame), Counter[TurnKind]()
     for _ in range(TURNS):
         said = chat.reply(messages, seed)
         thought = _thought(said)
@@ -177,11 +185,11 @@ def give(row: Row, chat: Chat, tool: CodeTool, seed: int) -> tuple[Trajectory | 
                 return Discarded.NO_ANSWER, counts
             if not is_correct(answer, row.answers):
                 return Discarded.WRONG_ANSWER, counts
-            counts[Turn.KEPT] += 1
+            counts[TurnKind.KEPT] += 1
             return _finished(lesson, thought), counts
-        found = _try(lesson, said, thought, tool) if has_call(said) else Turn.TOO_EARLY
+        found = _try(lesson, said, thought, tool) if has_call(said) else TurnKind.TOO_EARLY
         counts[found] += 1
-        if found not in (Turn.KEPT, Turn.KEPT_ERROR):
+        if found not in (TurnKind.KEPT, TurnKind.KEPT_ERROR):
             if done:
                 ending = pick(rng, WITH_TOOL if lesson.moves else AT_FIRST_SIGHT)
                 return _finished(lesson, ending.format(answer=row.answers[0])), counts
@@ -189,13 +197,13 @@ def give(row: Row, chat: Chat, tool: CodeTool, seed: int) -> tuple[Trajectory | 
             lesson.take(thought, call, tool.call(lesson.desk, call))
         move, observation = lesson.moves[-1], lesson.seen[-1]
         messages.append({"role": "assistant", "content": call_text(move.thought, move.call)})
-        messages.append(shown(observation.text, observation.image))
+        messages.append(observation_message(observation.text, observation.image))
     return Discarded.TOO_LONG, counts
 
 
 def briefing(row: Row, frame: Frame) -> list[dict[str, Any]]:
     """What the model is told: how to write, the metadata, then the picture as the pupil gets it, and the question."""
-    system, user = opening(row, frame, with_tool=True)
+    system, user = row_messages(row, frame, with_tool=True)
     system["content"] += (
         "\n\n" + (files("data_prep.demonstrations") / "phrasing.txt").read_text(encoding="utf-8").strip()
     )
@@ -207,20 +215,20 @@ def briefing(row: Row, frame: Frame) -> list[dict[str, Any]]:
     }
     text = {"type": "text", "text": "For the teacher only:\n" + json.dumps(metadata)}
     pictures = [part for part in user["content"] if part["type"] != "text"]
-    question = {"type": "text", "text": asked(row)}
+    question = {"type": "text", "text": question_text(row)}
     return [system, {"role": "user", "content": [text, *pictures, question]}]
 
 
 def give_all(
     rows: Iterable[Row],
-    chat: Chat,
+    chat: ModelClient,
     tool: CodeTool,
     *,
     seed: int,
     concurrency: int,
     counts: Counter[str],
     progress: Callable[[int], None] = lambda _: None,
-) -> Iterator[Trajectory]:
+) -> Iterator[Demonstration]:
     """The demonstrations that are kept, in the order of the rows; `counts` gets what became of turns and of the others.
 
     Raises:
@@ -234,35 +242,35 @@ def give_all(
                 counts.update({str(turn): count for turn, count in turns.items()})
                 done += 1
                 progress(done)
-                if isinstance(made, Trajectory):
+                if isinstance(made, Demonstration):
                     yield made
                 else:
                     counts[str(made)] += 1
 
 
-def _try(lesson: Lesson, said: str, thought: str, tool: CodeTool) -> Turn:
+def _try(lesson: DemonstrationState, said: str, thought: str, tool: CodeTool) -> TurnKind:
     """Run the call of a turn; it is taken if it helped, or is the first that failed, and else undone."""
     parsed = parse_call(said, len(lesson.desk.pictures))
     if parsed.call is None or not thought:
-        return Turn.MALFORMED
+        return TurnKind.MALFORMED
     before = lesson.left(lesson.best())
     pictures, calls = len(lesson.desk.pictures), len(lesson.desk.calls)
     observation = tool.call(lesson.desk, parsed.call)
     if observation.image is None:
         if before[0] == 0:
-            return Turn.OFF_TRACK
+            return TurnKind.OFF_TRACK
         if any(earlier.image is None for earlier in lesson.seen):
-            return Turn.FAILED_AGAIN
+            return TurnKind.FAILED_AGAIN
         lesson.take(thought, parsed.call, observation)
-        return Turn.KEPT_ERROR
+        return TurnKind.KEPT_ERROR
     if lesson.left(len(lesson.desk.nodes) - 1) < before:
         lesson.take(thought, parsed.call, observation)
-        return Turn.KEPT
+        return TurnKind.KEPT
     lesson.desk.undo(pictures, calls)
-    return Turn.OFF_TRACK
+    return TurnKind.OFF_TRACK
 
 
-def _finished(lesson: Lesson, thought: str) -> Trajectory:
+def _finished(lesson: DemonstrationState, thought: str) -> Demonstration:
     calls = [
         {"status": (step := observation.step).status, "net": step.net, "ops": list(step.ops)}
         for observation in lesson.seen

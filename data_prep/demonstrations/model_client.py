@@ -14,7 +14,7 @@ from codevision_ext.engines import endpoint as chat
 from codevision_ext.engines.endpoint import Endpoint
 from codevision_ext.rollout import loop as rollout
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema
-from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.scoring import answer_of
 from codevision_ext.task.rows import read_prompt, split_prompt
 from codevision_ext.types import Frame
@@ -29,7 +29,7 @@ TOKENS: Final = 16_384
 """its tokens, as in training."""
 
 
-class Chat:
+class ModelClient:
     """A model behind `/chat/completions`, for threads: it runs in an event loop of its own.
 
     Args:
@@ -43,7 +43,7 @@ class Chat:
 
     def __init__(self, endpoint: Endpoint, cache: Path | None = None, frame: Frame = Frame.ORIGINAL) -> None:
         self.frame = frame
-        self.model = chat.Chat(endpoint, cache)
+        self.model = chat.ChatEndpoint(endpoint, cache)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="chat", daemon=True)
         self._thread.start()
@@ -83,7 +83,7 @@ class Played:
     """Calls that made no picture."""
 
 
-def play(with_model: Chat, row: Row, tool: CodeTool | None, seed: int, turns: int = TURNS) -> Played:
+def play_row(with_model: ModelClient, row: Row, tool: CodeTool | None, seed: int, turns: int = TURNS) -> Played:
     """Ask the question, run the calls, until the model answers or has no turn left.
 
     Args:
@@ -100,26 +100,28 @@ def play(with_model: Chat, row: Row, tool: CodeTool | None, seed: int, turns: in
     frame = with_model.frame
     messages, pictures = _asked(row, frame, with_tool=tool is not None)
     dialogue = chat.Dialogue(with_model.model, {"seed": seed})
-    limits = EpisodeLimits(response_tokens=TOKENS, assistant_turns=turns, malformed_calls=turns)
-    played = rollout.play(messages, pictures, policy=dialogue, codec=dialogue, tool=tool, limits=limits, frame=frame)
+    limits = RolloutLimits(response_tokens=TOKENS, assistant_turns=turns, malformed_calls=turns)
+    played = rollout.run_rollout(
+        messages, pictures, policy=dialogue, codec=dialogue, tool=tool, limits=limits, frame=frame
+    )
     made = with_model.wait(played)
     return Played(answer=answer_of(made), calls=len(made.calls), failed=len(made.calls) - len(made.new_pictures))
 
 
-def opening(row: Row, frame: Frame, *, with_tool: bool) -> list[dict[str, Any]]:
+def row_messages(row: Row, frame: Frame, *, with_tool: bool) -> list[dict[str, Any]]:
     """System and user message of a task, as training words them."""
     messages, _ = _asked(row, frame, with_tool=with_tool)
-    return chat.opening(messages, [tool_schema(frame)] if with_tool else [], list(map(_url, row.images)))
+    return chat.prompt_messages(messages, [tool_schema(frame)] if with_tool else [], list(map(_url, row.images)))
 
 
-def asked(row: Row) -> str:
+def question_text(row: Row) -> str:
     """What the user says, without tags."""
     return (row.question if row.prompt is None else row.prompt.replace(IMAGE_TAG, "")).strip()
 
 
-def shown(text: str, image: Image.Image | None) -> dict[str, Any]:
+def observation_message(text: str, image: Image.Image | None) -> dict[str, Any]:
     """A message with what the tool said and made."""
-    return chat.shown(text, [] if image is None else [_url(png(image.convert("RGB")))])
+    return chat.tool_message(text, [] if image is None else [_url(png(image.convert("RGB")))])
 
 
 def pictures_of(row: Row) -> list[Image.Image]:

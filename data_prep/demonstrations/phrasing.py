@@ -11,8 +11,8 @@ import numpy as np
 
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.types import Box, Frame
-from data_prep.demonstrations.scripted import TOO_SMALL, Move, Plan, demonstrate, draw_plan
-from data_prep.formats.schema import Row, SampleType, Trajectory
+from data_prep.demonstrations.scripted import TOO_SMALL, CallPlan, PlannedCall, demonstrate, draw_plan
+from data_prep.formats.schema import Demonstration, Row, SampleType
 from data_prep.tasks.synth.scene import Rng, pick
 
 SAY: Final = {
@@ -70,10 +70,10 @@ WINDOW: Final = (2.5, 5.0)
 """How many times as wide and as high as its box the first of two crops is."""
 
 
-def plan(rng: Rng, row: Row, wrong_first: float, frame: Frame = Frame.ORIGINAL) -> Plan:
+def plan_thoughts(rng: Rng, row: Row, wrong_first: float, frame: Frame = Frame.ORIGINAL) -> CallPlan:
     """What to do with a row, in sentences; see `trajectories.draw_plan`."""
     drawn = draw_plan(rng, row if "crop" in row.applied else replace(row, box=None), wrong_first, window, frame)
-    moves: list[Move] = []
+    moves: list[PlannedCall] = []
     for move in drawn.moves:
         thought = pick(rng, SAY[move.thought])
         if moves and moves[-1].net is None:
@@ -98,16 +98,16 @@ def window(rng: np.random.Generator, box: Box, page: tuple[int, int]) -> Box:
 
 def teach(
     rows: Iterable[Row], tool: CodeTool, *, seed: int, wrong_first: float, frame: Frame = Frame.ORIGINAL
-) -> Iterator[Trajectory]:
+) -> Iterator[Demonstration]:
     """A demonstration of each row, in their order; calls run beside each other.
 
     Raises:
         InfraError: A call didn't do what was planned.
     """
 
-    def make(row: Row) -> Trajectory:
+    def make(row: Row) -> Demonstration:
         rng = np.random.default_rng([seed, row.index, 1])
-        return demonstrate(plan(rng, row, wrong_first, frame), row, tool, frame)
+        return demonstrate(plan_thoughts(rng, row, wrong_first, frame), row, tool, frame)
 
     stream, at_a_time = iter(rows), 2 * (os.cpu_count() or 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

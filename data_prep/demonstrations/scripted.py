@@ -19,10 +19,10 @@ from PIL import Image
 from codevision_ext import geometry
 from codevision_ext.errors import InfraError
 from codevision_ext.rollout.code_tool import CodeTool, Observation, tool_schema
-from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, box_in_pixels, scaled
 from codevision_ext.types import Box, ExecStatus, Frame, Orientation, ToolCall
-from data_prep.formats.schema import IMAGE_TAG, Message, Row, SampleType, Trajectory, user_text
+from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, Row, SampleType, user_text
 from data_prep.formats.turn_text import answer_text, call_text
 from data_prep.tasks.reading.drawing import to_png
 from data_prep.tasks.reading.glyphs import CELL, GRID, LOOKS, ORIENTATION_OPS, SOURCE, Mix, draw_rows, rng_of
@@ -86,7 +86,7 @@ DESCRIPTIONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class PlannedCall:
     """One planned call, and what must come of it."""
 
     thought: str
@@ -98,28 +98,28 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class CallPlan:
     """What the demonstrator does with a row before it answers."""
 
     sample_type: SampleType
-    moves: tuple[Move, ...] = ()
+    moves: tuple[PlannedCall, ...] = ()
     conclusion: str | None = None
     """What is thought before the answer; None: how the picture stands then."""
 
 
-def read_aloud(row: Row) -> Trajectory:
+def read_aloud(row: Row) -> Demonstration:
     """The answer at first sight, without a tool: what the model learns before it meets the tool."""
     return trajectory(row, SampleType.READ, [], [], [])
 
 
-def draw_trajectories(mix: Mix, count: int, split: str, tool: CodeTool, wrong_first: float) -> Iterator[Trajectory]:
+def draw_trajectories(mix: Mix, count: int, split: str, tool: CodeTool, wrong_first: float) -> Iterator[Demonstration]:
     """Rows in the shares of `mix`, each with an executed demonstration; see `draw_plan` for `wrong_first`.
 
     Calls run beside each other, trajectories come in the order of their rows.
     """
     train = split == "train"
 
-    def make(row: Row) -> Trajectory:
+    def make(row: Row) -> Demonstration:
         rng = rng_of(mix, "plan" if train else f"plan_{split}", row.index)
         return demonstrate(draw_plan(rng, row, wrong_first), row, tool)
 
@@ -139,7 +139,7 @@ def draw_plan(
     wrong_first: float,
     coarse: Coarse | None = None,
     frame: Frame = Frame.ORIGINAL,
-) -> Plan:
+) -> CallPlan:
     """What to do with a row.
 
     Args:
@@ -152,7 +152,7 @@ def draw_plan(
         frame: What coordinates are written in, `original` or `relative`.
     """
     looks = _applied_orientation(row)
-    moves: list[Move] = []
+    moves: list[PlannedCall] = []
     sample_type = SampleType.NO_TOOL
     if looks is not Orientation.ID:
         wrong = rng.random() < wrong_first
@@ -175,17 +175,17 @@ def draw_plan(
         )
         moves += crops
     if moves and sample_type is not SampleType.ERROR_HANDLING and rng.random() < FAILING_SHARE:
-        return Plan(sample_type=SampleType.ERROR_HANDLING, moves=(_break(rng, moves[0]), *moves))
-    return Plan(sample_type=sample_type, moves=tuple(moves))
+        return CallPlan(sample_type=SampleType.ERROR_HANDLING, moves=(_break(rng, moves[0]), *moves))
+    return CallPlan(sample_type=sample_type, moves=tuple(moves))
 
 
-def demonstrate(plan: Plan, row: Row, tool: CodeTool, frame: Frame = Frame.ORIGINAL) -> Trajectory:
+def demonstrate(plan: CallPlan, row: Row, tool: CodeTool, frame: Frame = Frame.ORIGINAL) -> Demonstration:
     """Execute the plan: every picture of the trajectory after the first is one that its code made.
 
     Raises:
         InfraError: A call didn't do what was planned: the plan, the sandbox or the provenance is broken.
     """
-    desk = PictureDesk([Image.open(io.BytesIO(png)).convert("RGB") for png in row.images], frame=frame)
+    desk = ImageHistory([Image.open(io.BytesIO(png)).convert("RGB") for png in row.images], frame=frame)
     seen: list[Observation] = []
     for move in plan.moves:
         observation = tool.call(desk, move.call)
@@ -200,12 +200,12 @@ def demonstrate(plan: Plan, row: Row, tool: CodeTool, frame: Frame = Frame.ORIGI
 def trajectory(
     row: Row,
     sample_type: SampleType,
-    moves: list[Move],
+    moves: list[PlannedCall],
     seen: list[Observation],
     calls: list[dict[str, Any]],
     conclusion: str | None = None,
     frame: Frame = Frame.ORIGINAL,
-) -> Trajectory:
+) -> Demonstration:
     """The turns of executed moves, then the answer behind a `conclusion`; `calls` is what the metadata says of them."""
     messages = [Message(role="user", content=user_text(row))]
     images = list(row.images)
@@ -218,7 +218,7 @@ def trajectory(
     if sample_type is SampleType.READ:
         thought = TOO_SMALL if row.box is not None else LOOKS[_applied_orientation(row)]
     messages.append(Message(role="assistant", content=answer_text(thought, row.answers[0])))
-    return Trajectory(
+    return Demonstration(
         messages=tuple(messages),
         images=tuple(images),
         sample_type=sample_type,
@@ -240,13 +240,13 @@ def _applied_orientation(row: Row) -> Orientation:
     return geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
 
 
-def _orient(rng: np.random.Generator, looks: Orientation) -> Move:
+def _orient(rng: np.random.Generator, looks: Orientation) -> PlannedCall:
     """The one op that puts the input picture upright."""
     net = geometry.inverse(looks)
     return _move(rng, LOOKS[looks], _op_of(net), 0, net)
 
 
-def _recover(rng: np.random.Generator, looks: Orientation) -> list[Move]:
+def _recover(rng: np.random.Generator, looks: Orientation) -> list[PlannedCall]:
     """A wrong op on the input picture, then what still puts it upright."""
     right = geometry.inverse(looks)
     wrong_op = _pick(rng, tuple(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is not right))
@@ -268,7 +268,7 @@ def _coarse_window(rng: np.random.Generator, cell: Box, _page: tuple[int, int]) 
     return Box(left, top, left + 2 * CELL[0], top + 2 * CELL[1])
 
 
-def _zoom(rng: np.random.Generator, row: Row, windows: list[Box], first_index: int, frame: Frame) -> list[Move]:
+def _zoom(rng: np.random.Generator, row: Row, windows: list[Box], first_index: int, frame: Frame) -> list[PlannedCall]:
     """Crop one window after the other; windows are in pixels of the upright page, each inside the one before."""
     looks = _applied_orientation(row)
     page = geometry.map_size(geometry.inverse(looks), row.size)
@@ -305,14 +305,14 @@ def _move(
     styles: tuple[str, ...] = (),
     region: Box | None = None,
     written: Mapping[str, int] | None = None,
-) -> Move:
+) -> PlannedCall:
     styles = styles or STYLES[op]
     code = styles[0] if rng.random() < PLAIN_SHARE else _pick(rng, styles[1:])
     call = ToolCall(code=code.format(**(written or {})), description=DESCRIPTIONS[op], image_index=image_index)
-    return Move(thought=thought, call=call, net=net, region=region)
+    return PlannedCall(thought=thought, call=call, net=net, region=region)
 
 
-def _break(rng: np.random.Generator, move: Move) -> Move:
+def _break(rng: np.random.Generator, move: PlannedCall) -> PlannedCall:
     """The same call with a mistake in its code."""
     good, bad = BREAKAGES[int(rng.integers(len(BREAKAGES)))]
     call = ToolCall(
@@ -320,10 +320,10 @@ def _break(rng: np.random.Generator, move: Move) -> Move:
         description=move.call.description,
         image_index=move.call.image_index,
     )
-    return Move(thought=move.thought, call=call, net=None)
+    return PlannedCall(thought=move.thought, call=call, net=None)
 
 
-def _check(move: Move, observation: Observation, row: Row) -> None:
+def _check(move: PlannedCall, observation: Observation, row: Row) -> None:
     step = observation.step
     region = move.region or Box(0, 0, *row.size)
     done = step.ok and step.net is move.net and step.region == region

@@ -85,7 +85,7 @@ def text(value: Any, field: str) -> str:
     raise RowError(Reason.BAD_TYPE, field, f"must be a text, not {type(value).__name__}")
 
 
-def numbers(value: Any, field: str) -> tuple[float, ...] | None:
+def read_numbers(value: Any, field: str) -> tuple[float, ...] | None:
     """A list of numbers, or nothing.
 
     Raises:

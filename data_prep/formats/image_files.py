@@ -43,7 +43,7 @@ _TABLES: Final = frozenset({0xC4, 0xDB})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class ImageFile:
     """A picture that decodes."""
 
     data: bytes
@@ -53,7 +53,7 @@ class Picture:
     """What was done: `exif_6`, `cmyk`, `16_bit`, `first_frame`, `flattened`, `from_gif`; empty: the same bytes."""
 
 
-def settle(data: bytes, field: str = "images", max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> Picture:
+def settle_image(data: bytes, field: str = "images", max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> ImageFile:
     """The picture in 8-bit grey or RGB, upright as its EXIF says, without a second frame or transparency.
 
     Args:
@@ -87,7 +87,7 @@ def settle(data: bytes, field: str = "images", max_pixels: int = MAX_PIXELS, *, 
             raise RowError(Reason.PICTURE_DAMAGED, field, f"truncated or damaged: {error}") from error
 
 
-def _settle(data: bytes, image: Image.Image, decode: bool) -> Picture:
+def _settle(data: bytes, image: Image.Image, decode: bool) -> ImageFile:
     size, kind = image.size, str(image.format)
     changes = [] if kind in KEPT else [f"from_{kind.lower()}"]
     if kind != "MPO" and getattr(image, "is_animated", False):
@@ -109,7 +109,7 @@ def _settle(data: bytes, image: Image.Image, decode: bool) -> Picture:
         if decode or not whole:
             image.draft("L", (max(1, size[0] // 8), max(1, size[1] // 8)))
             image.load()
-        return Picture(data=data, size=size)
+        return ImageFile(data=data, size=size)
     image.load()
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_eight_bit(image))
@@ -121,14 +121,14 @@ def _settle(data: bytes, image: Image.Image, decode: bool) -> Picture:
             changes.append("flattened")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer).convert("RGB")
     if not changes:
-        return Picture(data=data, size=size)
+        return ImageFile(data=data, size=size)
     if image.mode not in ("L", "RGB"):
         image = image.convert("RGB")
     if orientation in EXIF:
         image = geometry.apply(EXIF[orientation], image)
     image.info.clear()
     lossy = kind in ("JPEG", "MPO") and "cmyk" not in changes
-    return Picture(data=jpeg(image) if lossy else png(image), size=image.size, changes=tuple(changes))
+    return ImageFile(data=jpeg(image) if lossy else png(image), size=image.size, changes=tuple(changes))
 
 
 def _png_chunks(data: bytes) -> list[bytes] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.formats.schema import SFT_SCHEMA, Trajectory, sft_record
+from data_prep.formats.schema import SFT_SCHEMA, Demonstration, sft_record
 from data_prep.formats.sharegpt import check_turns, to_sharegpt
 
 ROWS_PER_GROUP = 256
@@ -27,7 +27,7 @@ def write_parquet(path: Path, schema: pa.Schema, records: Iterable[Mapping[str, 
     return count
 
 
-def write_trajectories(folder: Path, name: str, made: Iterable[Trajectory]) -> tuple[int, dict[str, int]]:
+def write_trajectories(folder: Path, name: str, made: Iterable[Demonstration]) -> tuple[int, dict[str, int]]:
     """Write NAME.parquet for verl, and NAME.json with the pictures of its items under images/ (CodeVision-SFT).
 
     Returns:

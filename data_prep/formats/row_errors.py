@@ -49,7 +49,7 @@ class RowError(InputError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class RowFault:
     """One fault and its place."""
 
     file: str
@@ -64,7 +64,7 @@ class Fault:
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class ConversionStats:
     """What a run over a set found."""
 
     read: int = 0
@@ -77,9 +77,9 @@ class Tally:
     """Items that the target has no place for; no fault of theirs."""
     licences: dict[str, str] = field(default_factory=dict)
     """Licence by source."""
-    examples: list[Fault] = field(default_factory=list)
+    examples: list[RowFault] = field(default_factory=list)
 
-    def reject(self, faults: Iterable[Fault]) -> None:
+    def reject(self, faults: Iterable[RowFault]) -> None:
         """Count a row that isn't used."""
         first = next(iter(faults))
         self.rejected[first.reason] += 1
@@ -99,7 +99,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RejectLimit:
     """How many rows may be rejected: `10` rows, or `1%` of those read."""
 
     text: str
@@ -118,7 +118,7 @@ class Allowance:
         if not 0 <= value <= (100 if self.text.endswith("%") else float("inf")):
             raise InputError(f"--max-rejected is a number of rows or a percentage, such as 10 or 1%, not {self.text!r}")
 
-    def check(self, tally: Tally) -> None:
+    def check(self, tally: ConversionStats) -> None:
         """Whether few enough rows were rejected, and one was kept.
 
         Raises:

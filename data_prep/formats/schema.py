@@ -71,7 +71,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trajectory:
+class Demonstration:
     """One demonstration for SFT: alternating turns and the pictures they show, in order."""
 
     messages: tuple[Message, ...]
@@ -171,7 +171,7 @@ def rl_record(row: Row) -> dict[str, Any]:
     }
 
 
-def sft_record(trajectory: Trajectory) -> dict[str, Any]:
+def sft_record(trajectory: Demonstration) -> dict[str, Any]:
     """The trajectory in CONVERTED_SFT_SCHEMA."""
     return {
         "messages": [{"role": message.role, "content": message.content} for message in trajectory.messages],

@@ -10,7 +10,7 @@ from codevision_ext.rollout.parsing import parse_answer, parse_call
 from codevision_ext.types import CallStatus
 from data_prep.formats import fields
 from data_prep.formats.row_errors import Reason, RowError
-from data_prep.formats.schema import IMAGE_TAG, Message, SampleType, Trajectory
+from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, SampleType
 
 SOURCE: Final = "CodeVision-SFT"
 LICENCE: Final = "CC-BY-NC-4.0"
@@ -29,13 +29,15 @@ _HEADING, _ENDING = "# Tools", "For each function call"
 _CROP = re.compile(r"\.crop\(|\[\s*\w+\s*:\s*\w+\s*,\s*\w+\s*:\s*\w+")
 
 
-def to_sharegpt(trajectory: Trajectory, pictures: Sequence[str]) -> dict[str, Any]:
+def to_sharegpt(trajectory: Demonstration, pictures: Sequence[str]) -> dict[str, Any]:
     """The trajectory as one item of the JSON list; `pictures` are the paths of its pictures, in order."""
     item = _ours(trajectory, pictures) | dict(trajectory.extra)
     return {name: value for name, value in item.items() if value is not None}
 
 
-def from_sharegpt(item: Mapping[str, Any], pictures: Sequence[bytes], paths: Sequence[str | None] = ()) -> Trajectory:
+def from_sharegpt(
+    item: Mapping[str, Any], pictures: Sequence[bytes], paths: Sequence[str | None] = ()
+) -> Demonstration:
     """The trajectory of one item; `pictures` are the files its `images` name, `paths` are these names.
 
     Raises:
@@ -57,7 +59,7 @@ def from_sharegpt(item: Mapping[str, Any], pictures: Sequence[bytes], paths: Seq
         tools = item["tools"]
     if system:
         messages.insert(0, Message(role="system", content=system))
-    trajectory = Trajectory(
+    trajectory = Demonstration(
         messages=tuple(messages),
         images=tuple(pictures),
         sample_type=item.get("sample_type") or metadata.get("sample_type") or kind_of(messages),
@@ -74,7 +76,7 @@ def from_sharegpt(item: Mapping[str, Any], pictures: Sequence[bytes], paths: Seq
     return replace(trajectory, extra=extra)
 
 
-def check_turns(trajectory: Trajectory) -> None:
+def check_turns(trajectory: Demonstration) -> None:
     """Whether the model and the others take turns, the user first and the model last, with one picture a tag.
 
     A system message may stand before them.
@@ -97,7 +99,7 @@ def check_turns(trajectory: Trajectory) -> None:
         raise RowError(Reason.BAD_TURNS, "images", said)
 
 
-def check_calls(trajectory: Trajectory) -> None:
+def check_calls(trajectory: Demonstration) -> None:
     """Whether every call can be read, unless it was answered without a picture, and the last turn answers.
 
     Raises:
@@ -130,7 +132,7 @@ def kind_of(messages: Sequence[Message]) -> str:
     return SampleType.MULTI_CROP if all(map(_CROP.search, calls)) else SampleType.MULTI_TOOL
 
 
-def _ours(trajectory: Trajectory, pictures: Sequence[str]) -> dict[str, Any]:
+def _ours(trajectory: Demonstration, pictures: Sequence[str]) -> dict[str, Any]:
     """The item without what is extra."""
     system, messages = "", trajectory.messages
     if messages and messages[0].role == "system":

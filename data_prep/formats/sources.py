@@ -43,7 +43,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class SourcePart:
     """What can be read by itself: a row group of a parquet file, or the whole of another file."""
 
     source: Source
@@ -81,7 +81,7 @@ class Chunk:
         return images.flatten().field("bytes")
 
 
-def find(paths: Sequence[Path], pictures: Path | None = None) -> list[Source]:
+def find_sources(paths: Sequence[Path], pictures: Path | None = None) -> list[Source]:
     """The files behind these paths; of a folder all files of the first of KINDS that it has, by name.
 
     Raises:
@@ -110,16 +110,16 @@ def open_source(path: Path, pictures: Path | None = None) -> Source:
     return Source(path=path, pictures=pictures or path.parent, columns=columns, rows=rows)
 
 
-def parts(source: Source) -> list[Part]:
+def source_parts(source: Source) -> list[SourcePart]:
     """The parts of a file, in order."""
     if source.path.suffix != ".parquet":
-        return [Part(source=source)]
+        return [SourcePart(source=source)]
     metadata = pq.read_metadata(source.path)
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    return [Part(source=source, group=group, first=sum(rows[:group])) for group in range(len(rows))]
+    return [SourcePart(source=source, group=group, first=sum(rows[:group])) for group in range(len(rows))]
 
 
-def chunks(part: Part) -> Iterator[Chunk]:
+def chunks(part: SourcePart) -> Iterator[Chunk]:
     """The records of a part, a few at a time; at most one chunk and one decoded page of parquet are in memory.
 
     Raises:
@@ -134,7 +134,7 @@ def chunks(part: Part) -> Iterator[Chunk]:
         raise InputError(f"{source.path}, after row {first}: can't be read: {str(error).splitlines()[0]}") from error
 
 
-def _batches(part: Part) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
+def _batches(part: SourcePart) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:
     path = part.source.path
     if path.suffix == ".parquet":
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:

@@ -18,7 +18,7 @@ from codevision_ext.io.atomic_files import draft_folder, whole_folder
 from data_prep.formats.image_files import extension
 from data_prep.formats.readers.base import Place
 from data_prep.formats.readers.sft import READER
-from data_prep.formats.schema import Trajectory
+from data_prep.formats.schema import Demonstration
 from data_prep.formats.sharegpt import to_sharegpt
 
 GROUP_ROWS: Final = 256
@@ -97,13 +97,13 @@ class SharegptSet:
         place = Place(name="", row=0, pictures=self._folder, turns=True)
         for record in batch.to_pylist():
             [trajectory] = READER.read(record, place)
-            assert isinstance(trajectory, Trajectory)
+            assert isinstance(trajectory, Demonstration)
             names = [self._picture(trajectory, number) for number in range(len(trajectory.images))]
             item = json.dumps(to_sharegpt(trajectory, names), ensure_ascii=False, indent=1)
             self._file.write(("," if self._count else "") + "\n" + item)
             self._count += 1
 
-    def _picture(self, trajectory: Trajectory, number: int) -> str:
+    def _picture(self, trajectory: Demonstration, number: int) -> str:
         """Put a picture into the folder, under its own name where that is free and inside; its name."""
         data, own = trajectory.images[number], trajectory.paths[number] if trajectory.paths else None
         name = own if own and _inside(own) else f"images/{self._name}-{self._count:07d}-{number}{extension(data)}"

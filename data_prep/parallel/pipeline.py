@@ -23,7 +23,7 @@ AHEAD: Final = 2
 """Items under way beyond one a worker, so that none waits for the writer."""
 
 SPAN: Final = 500
-"""Rows that `spread` draws at a time."""
+"""Rows that `map_chunks` draws at a time."""
 
 
 def cores() -> int:
@@ -85,7 +85,7 @@ class Draw(Protocol[Drawn_co]):
     def __call__(self, *, count: int, start: int) -> Iterable[Drawn_co]: ...
 
 
-def spread(draw: Draw[R], count: int, workers: int) -> Iterator[R]:
+def map_chunks(draw: Draw[R], count: int, workers: int) -> Iterator[R]:
     """The rows 0 to `count` in order, drawn by `workers` processes where they are many.
 
     Raises:

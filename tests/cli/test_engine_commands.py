@@ -65,7 +65,7 @@ def test_a_tiny_model_that_can_not_be_leaves_no_folder(tmp_path: Path) -> None:
 def test_what_is_wrong_with_an_evaluation_is_said_before_an_engine_starts(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
-    from codevision_ext.evaluate.checkpoints import measure  # noqa: PLC0415  # imports transformers
+    from codevision_ext.evaluate.checkpoints import evaluate_checkpoints  # noqa: PLC0415  # imports transformers
 
     out, recipe = tmp_path / "run", DEMO / "grpo.yaml"
     for checkpoints, tools, said in (
@@ -77,14 +77,14 @@ def test_what_is_wrong_with_an_evaluation_is_said_before_an_engine_starts(
         ([f"base={model}", f"rl={tmp_path / 'nowhere'}"], "on", "nowhere: not a checkpoint"),
     ):
         with pytest.raises(InputError, match=said):
-            measure(checkpoints, data, out, recipe=recipe, tools=tools)
+            evaluate_checkpoints(checkpoints, data, out, recipe=recipe, tools=tools)
     with pytest.raises(InputError, match=r"nothing\.parquet: can't be read as parquet"):
-        measure([f"base={model}"], tmp_path / "nothing.parquet", out, recipe=recipe)
+        evaluate_checkpoints([f"base={model}"], tmp_path / "nothing.parquet", out, recipe=recipe)
     assert not out.exists()
     out.mkdir()
     (out / "results.json").write_text("{}")
     with pytest.raises(InputError, match=r"results\.json: field checkpoints: is missing"):
-        measure([f"base={model}"], data, out, recipe=recipe)
+        evaluate_checkpoints([f"base={model}"], data, out, recipe=recipe)
     assert not (out / "eval").exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from codevision_ext.errors import InputError
 from codevision_ext.experiments.demo import STAGES, stage_keys
-from codevision_ext.preflight.recipe import load, unknown
+from codevision_ext.preflight.recipe import load_recipe, unknown
 
 DEMO = Path(__file__).parents[2] / "recipe" / "demo"
 
@@ -27,12 +27,12 @@ def append(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(("name", "settings"), [("grpo", []), ("grpo", ["device=gpu"]), ("sft", [])])
 def test_the_recipe_composes_and_has_no_setting_that_nobody_reads(name: str, settings: list[str]) -> None:
-    config = load(DEMO, name, settings)
+    config = load_recipe(DEMO, name, settings)
     assert config.data.custom_cls.path.startswith("pkg://codevision_ext.verl_adapter.")
 
 
 def test_on_a_gpu_node_nothing_is_left_of_what_the_cpu_needs() -> None:
-    config = load(DEMO, "grpo", ["device=gpu"])
+    config = load_recipe(DEMO, "grpo", ["device=gpu"])
     assert config.trainer.device == "cuda"
     assert config.actor_rollout_ref.rollout.engine_kwargs.sglang == {}
     assert config.ray_kwargs.ray_init.num_cpus is None
@@ -50,7 +50,7 @@ def test_on_a_gpu_node_nothing_is_left_of_what_the_cpu_needs() -> None:
 def test_a_setting_that_nobody_reads_is_refused_by_name(recipe: Path, file: str, text: str, said: str) -> None:
     append(recipe / file, text)
     with pytest.raises(InputError, match=re.escape(said)):
-        load(recipe, file.removesuffix(".yaml"))
+        load_recipe(recipe, file.removesuffix(".yaml"))
 
 
 @pytest.mark.parametrize(
@@ -64,19 +64,19 @@ def test_a_setting_that_nobody_reads_is_refused_by_name(recipe: Path, file: str,
 )
 def test_a_setting_of_another_kind_than_verl_s_is_refused_by_name(name: str, setting: str, said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
-        load(DEMO, name, [setting])
+        load_recipe(DEMO, name, [setting])
 
 
 @pytest.mark.parametrize("setting", ["data.train_files=[a,b]", "trainer.total_training_steps=3", "trainer.logger=[x]"])
 def test_what_verl_takes_in_two_kinds_is_taken(setting: str) -> None:
-    load(DEMO, "grpo", [setting])
+    load_recipe(DEMO, "grpo", [setting])
 
 
 def test_a_setting_of_the_plugin_that_nobody_reads_is_refused_and_the_known_ones_are_listed(recipe: Path) -> None:
     path = recipe / "grpo.yaml"
     path.write_text(path.read_text().replace("codevision:\n", "codevision:\n  turn_token: 3\n"))
     with pytest.raises(InputError, match=r"codevision\.turn_token: unknown setting; known are .*turn_tokens"):
-        load(recipe, "grpo")
+        load_recipe(recipe, "grpo")
 
 
 def test_the_check_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:

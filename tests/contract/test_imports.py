@@ -1,4 +1,4 @@
-"""Can everything outside the adapter be imported without the trainer's libraries?"""
+"""Everything outside the folders that need the trainer's libraries is imported without them."""
 
 import json
 import pkgutil
@@ -8,10 +8,21 @@ import sys
 import codevision_ext
 
 HEAVY = ("torch", "verl", "ray", "transformers")
+WITH_TRAINER = (
+    "codevision_ext.engines.sglang.",
+    "codevision_ext.engines.transformers",
+    "codevision_ext.engines.vllm",
+    "codevision_ext.evaluate.checkpoints",
+    "codevision_ext.models.",
+    "codevision_ext.patches.sglang_",
+    "codevision_ext.preflight.",
+    "codevision_ext.sandbox.ray_pool",
+    "codevision_ext.verl_adapter.",
+)
 OUTSIDE = sorted(
     module.name
     for module in pkgutil.walk_packages(codevision_ext.__path__, "codevision_ext.")
-    if not module.name.startswith("codevision_ext.verl_adapter") and not module.name.endswith(".__main__")
+    if not module.name.startswith(WITH_TRAINER) and not module.name.endswith(".__main__")
 )
 
 

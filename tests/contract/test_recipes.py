@@ -13,7 +13,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.recipe_rules import read_rules
+from codevision_ext.evaluate.recipe_rules import read_recipe_rules
 from codevision_ext.preflight import recipe as check_recipe
 from codevision_ext.verl_config import read_tool_config
 
@@ -57,7 +57,7 @@ PIXELS_A_TOKEN = {"qwen2_5_vl": 28 * 28, "qwen3_vl": 32 * 32}
 
 @cache  # a second each
 def load(folder: Path, name: str = "grpo", *overrides: str) -> DictConfig:
-    return check_recipe.load(folder, name, list(overrides))
+    return check_recipe.load_recipe(folder, name, list(overrides))
 
 
 def load_with(engine: str, name: str) -> DictConfig:
@@ -160,7 +160,7 @@ def test_the_smoke_variant_is_two_steps_on_the_cpu_that_ask_no_judge(name: str) 
 
 
 def test_an_evaluation_plays_by_rules_that_stand_in_the_shared_part_of_a_recipe() -> None:
-    rules = read_rules(RECIPES / "qwen3_vl_8b" / "grpo.yaml")
+    rules = read_recipe_rules(RECIPES / "qwen3_vl_8b" / "grpo.yaml")
     assert (rules.limits.assistant_turns, rules.limits.response_tokens, rules.context) == (12, 16384, 32768)
     assert (rules.settings.think_prefix, rules.tool.max_text_chars) == ("<think>", 10_240)
     assert rules.settings.judge is not None
@@ -202,7 +202,7 @@ def commands(tmp_path: Path, recipe: str, *words: str, sft: Path | None = None, 
 @pytest.mark.parametrize("name", STAGED)
 def test_smoke_is_a_tiny_model_its_data_and_two_steps_of_each_training(name: str, tmp_path: Path) -> None:
     said = commands(tmp_path, name, "smoke", sft=tmp_path / "out" / "smoke" / "sft")
-    kinds = ["tiny-model", "data_prep", "picture_budget", "sft_trainer", "picture_budget", "main_ppo"]
+    kinds = ["tiny-model", "data_prep", "max_pixels", "sft_trainer", "max_pixels", "main_ppo"]
     assert len(said) == len(kinds)
     assert all(kind in line for kind, line in zip(kinds, said, strict=True))
     assert f"--config-path {RECIPES / name} --config-name grpo" in said[-1]
@@ -214,10 +214,10 @@ def test_smoke_is_a_tiny_model_its_data_and_two_steps_of_each_training(name: str
 def test_the_stages_hand_their_checkpoints_on(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = commands(tmp_path, name, "sft", MODEL="/m", DATA="/d")
-    assert said[0].endswith(f"picture_budget /m {out}/model 262144")
+    assert said[0].endswith(f"max_pixels /m {out}/model 262144")
     assert f"data.train_files=/d/sft.parquet model.path={out}/model trainer.default_local_dir={out}/sft" in said[1]
     said = commands(tmp_path, name, "rl", "rollout=vllm", DATA="/d")
-    assert said[0].endswith(f"picture_budget {out}/sft/global_step_2/huggingface {out}/sft_model {8192 * 28 * 28}")
+    assert said[0].endswith(f"max_pixels {out}/sft/global_step_2/huggingface {out}/sft_model {8192 * 28 * 28}")
     assert f"actor_rollout_ref.model.path={out}/sft_model" in said[1]
     assert said[1].endswith("rollout=vllm")
     assert "trainer.val_only=true" in commands(tmp_path, name, "val", DATA="/d")[-1]
@@ -243,7 +243,7 @@ def test_a_stage_goes_on_from_a_checkpoint_whose_note_a_kill_left_empty(
 def test_on_several_nodes_the_first_makes_the_checkpoint_and_all_train(tmp_path: Path) -> None:
     nodes = {"MODEL": "/m", "DATA": "/d", "NNODES": 4, "MASTER_ADDR": "first"}
     said = commands(tmp_path, "qwen3_vl_32b", "sft", NODE_RANK=0, **nodes)
-    assert "picture_budget" in said[0]
+    assert "max_pixels" in said[0]
     assert "--nnodes 4 --node-rank 0 --master-addr first" in said[1]
     said = commands(tmp_path, "qwen3_vl_32b", "sft", NODE_RANK=3, **nodes)
     assert len(said) == 1

@@ -7,7 +7,7 @@ import pytest
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
 from data_prep.demonstrations.scripted import draw_trajectories
-from data_prep.formats.schema import Row, Trajectory
+from data_prep.formats.schema import Demonstration, Row
 from data_prep.tasks.reading.glyphs import Mix, draw_rows
 
 MIX = Mix(seed=7, crop_share=0.4)
@@ -27,5 +27,5 @@ def rows() -> list[Row]:
 
 
 @pytest.fixture(scope="session")
-def trajectories(tool: CodeTool) -> list[Trajectory]:
+def trajectories(tool: CodeTool) -> list[Demonstration]:
     return list(draw_trajectories(MIX, COUNT, "train", tool, wrong_first=0.5))

@@ -10,11 +10,11 @@ import pytest
 from judge_server import JudgeServer, Reply, Request, fails, says, serve
 from PIL import Image
 
-from codevision_ext.engines.endpoint import Chat, Dialogue, Endpoint
+from codevision_ext.engines.endpoint import ChatEndpoint, Dialogue, Endpoint
 from codevision_ext.errors import EngineError, InputError
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema
-from codevision_ext.rollout.loop import Trajectory, play
-from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.rollout.loop import Trajectory, run_rollout
+from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import EndReason, Frame
 
@@ -26,15 +26,15 @@ PROMPT = [
     {"role": "system", "content": [{"type": "text", "text": "Look."}]},
     {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\nWhat is it, «x»?"}]},
 ]
-LIMITS = EpisodeLimits(response_tokens=400, assistant_turns=4)
+LIMITS = RolloutLimits(response_tokens=400, assistant_turns=4)
 
 
 def played(server: JudgeServer, tool: CodeTool | None = None, **params: Any) -> tuple[Trajectory, Dialogue]:
     async def once() -> tuple[Trajectory, Dialogue]:
-        chat = Chat(Endpoint(url=server.url, model="m", retries=0))
+        chat = ChatEndpoint(Endpoint(url=server.url, model="m", retries=0))
         dialogue = Dialogue(chat, params)
         try:
-            made = await play(PROMPT, [PICTURE], policy=dialogue, codec=dialogue, tool=tool, limits=LIMITS)
+            made = await run_rollout(PROMPT, [PICTURE], policy=dialogue, codec=dialogue, tool=tool, limits=LIMITS)
         finally:
             await chat.close()
         return made, dialogue
@@ -134,4 +134,4 @@ def test_what_an_endpoint_serves_is_asked_for_and_a_key_that_is_not_there_is_nam
     with pytest.raises(InputError, match="can't be asked what it serves"):
         Endpoint(url=server.url, model="").served()
     with pytest.raises(InputError, match="the environment has no NO_SUCH_KEY"):
-        Chat(Endpoint(url=server.url, model="m", api_key_env="NO_SUCH_KEY"))
+        ChatEndpoint(Endpoint(url=server.url, model="m", api_key_env="NO_SUCH_KEY"))

@@ -28,7 +28,7 @@ from codevision_ext.evaluate.metrics import COLUMNS, by_column
 from codevision_ext.evaluate.run import evaluate, read_cases
 from codevision_ext.io.records import RecordWriter, read_records
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox import Sandbox
 from data_prep.formats.schema import RL_SCHEMA, rl_record
 
@@ -57,12 +57,12 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     sizes = {"hidden": 64, "layers": 2, "vision_hidden": 64, "vision_layers": 2, "vocab_size": 640}
     paths = {name: folder / name for name in ("first", "second", "eager")}
     for seed, path in enumerate(paths.values()):
-        tiny_model.build(request.param, path, texts=tiny_model.corpus(), seed=seed, **sizes)
-    make_eager(paths["eager"], checkpoint.codec_of(paths["eager"]).banned_ids)
+        tiny_model.build(request.param, path, texts=tiny_model.tokenizer_texts(), seed=seed, **sizes)
+    make_eager(paths["eager"], checkpoint.renderer_of(paths["eager"]).banned_ids)
     os.environ["OMP_NUM_THREADS"] = "1"
-    with engine.Engine(paths["first"], context=1024) as started:
+    with engine.SGLangEngine(paths["first"], context=1024) as started:
         children = [child.pid for child in started._children]
-        yield Bench(engine=started, codec_of=checkpoint.codec_of, **paths)
+        yield Bench(engine=started, codec_of=checkpoint.renderer_of, **paths)
     assert len(children) >= 2
     assert not any(psutil.pid_exists(pid) for pid in children)
 
@@ -166,7 +166,7 @@ def test_an_evaluation_writes_a_record_for_each_row_the_same_ones_again(bench: B
                     policy=bench.engine.policy,
                     codec=bench.engine.codec,
                     tool=CodeTool(sandbox),
-                    limits=EpisodeLimits(response_tokens=64, assistant_turns=3, turn_tokens=24),
+                    limits=RolloutLimits(response_tokens=64, assistant_turns=3, turn_tokens=24),
                     settings=Settings(),
                     out=out,
                     concurrency=concurrency,
@@ -180,14 +180,14 @@ def test_an_evaluation_writes_a_record_for_each_row_the_same_ones_again(bench: B
 
 
 def test_generate_of_transformers_says_the_same_with_the_same_log_probs(bench: Bench) -> None:
-    from codevision_ext.engines.transformers import Reference  # noqa: PLC0415
+    from codevision_ext.engines.transformers import TransformersEngine  # noqa: PLC0415
 
     asyncio.run(bench.engine.load(bench.first))
     codec = bench.engine.codec
     fitted = [codec.fit(each) for each in PICTURES]
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Why?"}]}]
     ids = codec.prompt(asked, (), fitted)
-    with Reference(bench.first, context=1024) as reference:
+    with TransformersEngine(bench.first, context=1024) as reference:
         asyncio.run(reference.load(bench.first))
         likeliest = [
             asyncio.run(each.policy(0, temperature=0)(ids, fitted, TURN)) for each in (reference, bench.engine)
@@ -210,7 +210,7 @@ def test_another_architecture_and_a_folder_without_weights_are_refused_by_name(b
     from codevision_ext.models import tiny_model  # noqa: PLC0415
 
     other = tmp_path / "other"
-    tiny_model.build("qwen2_5_vl", other, texts=tiny_model.corpus(), hidden=32, layers=1, vocab_size=640)
+    tiny_model.build("qwen2_5_vl", other, texts=tiny_model.tokenizer_texts(), hidden=32, layers=1, vocab_size=640)
     with pytest.raises(InputError, match="its weights have other names or shapes"):
         asyncio.run(bench.engine.load(other))
     (other / "model.safetensors").unlink()
@@ -246,7 +246,7 @@ def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) 
     from codevision_ext.engines import registry  # noqa: PLC0415
 
     wanted = registry.Wanted(checkpoint=bench.first, context=registry.context_of(bench.first), replicas=2)
-    with registry.open_player("sglang", wanted) as player:
+    with registry.open_model("sglang", wanted) as player:
 
         async def play(*seeds: int) -> list[Played]:
             return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, PICTURES) for seed in seeds])
@@ -267,7 +267,7 @@ def test_a_weight_that_the_engine_does_not_know_is_refused_and_none_is_loaded() 
         use_cpu_if_no_cuda()
         import torch  # noqa: PLC0415
 
-        from codevision_ext.engines.sglang.weight_loader import load  # noqa: PLC0415
+        from codevision_ext.engines.sglang.weight_loader import load_weights  # noqa: PLC0415
 
     class Model(torch.nn.Module):
         config = SimpleNamespace(tie_word_embeddings=False)
@@ -281,10 +281,10 @@ def test_a_weight_that_the_engine_does_not_know_is_refused_and_none_is_loaded() 
             self.taken += [name for name, _ in weights]
 
     model, one = Model(), torch.ones(1)
-    load(model, [("model.visual.weight", one), ("visual.bias", one)])
+    load_weights(model, [("model.visual.weight", one), ("visual.bias", one)])
     assert model.taken == ["visual.weight", "visual.bias"]
     with pytest.raises(KeyError, match=r"no parameter model\.layers\.0\.weight"):
-        load(model, [("model.visual.bias", one), ("model.language_model.layers.0.weight", one)])
+        load_weights(model, [("model.visual.bias", one), ("model.language_model.layers.0.weight", one)])
     assert model.taken == ["visual.weight", "visual.bias"]
 
 

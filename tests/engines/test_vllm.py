@@ -125,8 +125,8 @@ def test_an_evaluation_on_vllm_has_the_log_probs_of_transformers_and_never_says_
     first, eager = tmp_path / "first", tmp_path / "eager"
     sizes = {"hidden": 64, "layers": 2, "vision_hidden": 64, "vision_layers": 2, "vocab_size": 640}
     for seed, folder in enumerate((first, eager)):
-        tiny_model.build(family, folder, texts=tiny_model.corpus(), seed=seed, **sizes)
-    make_eager(eager, checkpoint.codec_of(eager).banned_ids)
+        tiny_model.build(family, folder, texts=tiny_model.tokenizer_texts(), seed=seed, **sizes)
+    make_eager(eager, checkpoint.renderer_of(eager).banned_ids)
 
     async def play(engine: registry.Engine, folder: Path) -> list[Played]:
         await engine.load(folder)

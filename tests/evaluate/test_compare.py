@@ -22,11 +22,11 @@ from codevision_ext.evaluate.summary import (
     Setup,
     SuiteResult,
     read_evaluation,
-    summarise,
+    summarise_suite,
     write_evaluation,
 )
 from codevision_ext.io.records import Record, RecordWriter
-from codevision_ext.types import Observed, Task
+from codevision_ext.types import Outcome, Task
 
 ITEMS = 60
 NUMBERS = {
@@ -43,13 +43,13 @@ def run_of(folder: Path, shares: Mapping[str, float], sha256: str = "0" * 64, fr
         for column in COLUMNS:
             luck = random.Random(item + 1000 * (column == fresh)).random()
             right = luck < shares.get(column, 0.5)
-            seen = Observed(correct=right, format=1.0)
+            seen = Outcome(correct=right, format=1.0)
             record = Record(group=f"g-{item}-{column}", id=f"g-{item}-{column}-0", task=Task(), observed=seen)
             numbers = NUMBERS | {"score": float(right)}
             records.append(replace(record, column=column, picture_id=f"p{item}", numbers=numbers))
     writer = RecordWriter(folder / "eval", "transformed_tool_on")
     writer.write(*records)
-    mode = summarise(SUITES["transformed"], records, 1, "eval/transformed_tool_on.jsonl")
+    mode = summarise_suite(SUITES["transformed"], records, 1, "eval/transformed_tool_on.jsonl")
     model = ModelUsed(name=folder.name, url="", sha256="")
     setup = Setup(
         model=model,
@@ -78,7 +78,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_a_gain_is_told_from_chance_column_by_column(runs: list[Path]) -> None:
-    [found] = comparing.compare(runs)
+    [found] = comparing.compare_evaluations(runs)
     assert (found.runs, found.columns) == (("sft", "rl_1"), (*COLUMNS, "overall"))
     cells = dict(zip(found.columns, found.cells[1], strict=True))
     assert {column for column, cell in cells.items() if cell.significant} == {"flip_v", "overall"}
@@ -93,21 +93,21 @@ def test_a_gain_is_told_from_chance_column_by_column(runs: list[Path]) -> None:
 
 
 def test_a_comparison_is_printed_in_markdown_in_latex_and_as_a_drawing(runs: list[Path], tmp_path: Path) -> None:
-    [found] = comparing.compare(runs)
-    lines = comparing.markdown(found).splitlines()
+    [found] = comparing.compare_evaluations(runs)
+    lines = comparing.comparison_markdown(found).splitlines()
     assert lines[2] == "| run | source | rot90 | rot180 | rot270 | flip_h | flip_v | overall |"
     assert lines[4].startswith("| sft | ")
     assert lines[5].split("|")[-3].strip().endswith("*")
-    told = comparing.latex(found)
+    told = comparing.comparison_latex(found)
     assert "rl\\_1 & " in told
     assert "flip\\_v" in told
     assert told.count("\\\\\n") == 3
     assert "%" not in told.split("\n", 1)[1].replace("\\%", "")
-    comparing.draw([found], tmp_path / "a.png")
+    comparing.draw_comparison([found], tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as drawn:
         assert min(drawn.size) > 300
     with pytest.raises(InputError, match=r"--plot .*a\.nope"):
-        comparing.draw([found], tmp_path / "a.nope")
+        comparing.draw_comparison([found], tmp_path / "a.nope")
 
 
 def test_the_command_prints_a_table_and_draws(runs: list[Path], tmp_path: Path) -> None:
@@ -121,15 +121,15 @@ def test_the_command_prints_a_table_and_draws(runs: list[Path], tmp_path: Path) 
 
 def test_runs_that_can_not_be_compared_are_refused(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"results\.json: can't be read: No such file"):
-        comparing.compare([runs[0], tmp_path])
+        comparing.compare_evaluations([runs[0], tmp_path])
     other = run_of(tmp_path / "other", {}, sha256="1" * 64)
     with pytest.raises(InputError, match="suite transformed was measured on other items than in"):
-        comparing.compare([runs[0], other])
+        comparing.compare_evaluations([runs[0], other])
     plain = json.loads((other / "results.json").read_text())
     plain["suites"] = {"synth": plain["suites"]["transformed"]}
     (other / "results.json").write_text(json.dumps(plain))
     with pytest.raises(InputError, match="no suite was measured in all of them"):
-        comparing.compare([runs[0], other])
+        comparing.compare_evaluations([runs[0], other])
     plain["suites"]["synth"]["modes"]["tool_on"]["overall"]["score"]["low"] = 2
     (other / "results.json").write_text(json.dumps(plain))
     with pytest.raises(InputError, match=r"results\.json: field suites\.synth\.modes\.tool_on\.overall\.score"):
@@ -138,5 +138,5 @@ def test_runs_that_can_not_be_compared_are_refused(runs: list[Path], tmp_path: P
 
 def test_runs_of_the_same_name_are_told_apart_by_their_folders(runs: list[Path], tmp_path: Path) -> None:
     same = run_of(tmp_path / "b" / "sft", {})
-    [found] = comparing.compare([runs[0], same])
+    [found] = comparing.compare_evaluations([runs[0], same])
     assert found.runs == (f"{runs[0].parent.name}/sft", "b/sft")

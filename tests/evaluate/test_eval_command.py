@@ -16,7 +16,7 @@ import pytest
 from judge_server import Reply, Request, fails, says, serve
 from sets import coded, rl_row, scene, write_parquet
 
-from codevision_ext.cli.eval import Asked, measure_model
+from codevision_ext.cli.eval import EvalOptions, evaluate_model
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.evaluate.summary import Evaluation, read_evaluation
@@ -70,7 +70,7 @@ def measure(
         benchmark(path)
     given = {"suites": [str(path)], "out": tmp_path / "out", "engine": "openai", "concurrency": 4} | options
     with serve(reply) as server:
-        return measure_model(Asked(model=server.url, **given)), server.requests
+        return evaluate_model(EvalOptions(model=server.url, **given)), server.requests
 
 
 def test_a_model_behind_a_url_is_measured_with_and_without_the_tool(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_what_a_killed_run_finished_is_not_played_again(tmp_path: Path) -> None:
         assert second.returncode == 0, second.stderr
         again = {asked_for(request) for request in server.requests[before:]}
         after = len(server.requests)
-        asked = Asked(model=server.url, engine="openai", suites=[str(path)], out=out, tools="on")
-        assert measure_model(asked).suites == read_evaluation(out).suites
+        asked = EvalOptions(model=server.url, engine="openai", suites=[str(path)], out=out, tools="on")
+        assert evaluate_model(asked).suites == read_evaluation(out).suites
     assert len(server.requests) == after, "nothing was left to ask"
     records = list(read_records(rows))
     assert len(records) == len({record.id for record in records}) == 18
@@ -235,7 +235,7 @@ def test_what_is_wrong_is_said_before_anything_is_played(tmp_path: Path, options
     given = {"model": "http://127.0.0.1:9/v1", "model_id": "m", "suites": ["glyphs"], "limit": 1} | options
     given |= {"engine": options.get("engine", "openai" if given["model"][:4] == "http" else "sglang")}
     with pytest.raises(InputError, match=re.escape(said)):
-        measure_model(Asked(out=tmp_path / "out", **given))
+        evaluate_model(EvalOptions(out=tmp_path / "out", **given))
     assert not (tmp_path / "out").exists()
 
 
@@ -253,7 +253,7 @@ def test_what_this_machine_has_not_is_said_before_an_engine_starts(
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=re.escape(said)):
-        measure_model(Asked(model=str(tmp_path), suites=["glyphs"], out=tmp_path / "out", **options))
+        evaluate_model(EvalOptions(model=str(tmp_path), suites=["glyphs"], out=tmp_path / "out", **options))
     assert not (tmp_path / "out").exists()
 
 

@@ -17,12 +17,12 @@ from codevision_ext.evaluate.metrics import COLUMNS, by_column
 from codevision_ext.evaluate.run import evaluate, read_cases, rollout_seed
 from codevision_ext.io.records import Record, RecordWriter, picture_path, read_records
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.rollout.loop import Policy, Sample
-from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.rollout.loop import Completion, Policy
+from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox import Sandbox
 from data_prep.formats.schema import RL_SCHEMA, Row, rl_record
 
-LIMITS = EpisodeLimits(response_tokens=4000, assistant_turns=4)
+LIMITS = RolloutLimits(response_tokens=4000, assistant_turns=4)
 
 
 class Letters:
@@ -49,17 +49,17 @@ class Letters:
 def says(text: str, seen: list[str] | None = None, delay_s: float = 0.0) -> Policy:
     """A policy with one thing to say."""
 
-    async def speak(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG001
+    async def speak(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         if seen is not None:
             seen.append("".join(map(chr, ids)))
         await asyncio.sleep(delay_s)
         spoken = [*map(ord, text), Letters.end_id]
-        return Sample(ids=spoken, log_probs=[-0.5] * len(spoken), finished=True)
+        return Completion(ids=spoken, log_probs=[-0.5] * len(spoken), finished=True)
 
     return speak
 
 
-async def breaks(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG001
+async def breaks(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
     raise EngineError("the engine aborted a request")
 
 
@@ -173,13 +173,13 @@ def test_every_rollout_has_a_seed_of_its_own_that_depends_on_the_evaluation_s(ro
 def test_no_more_rollouts_are_under_way_than_allowed(rows: Path, out: RecordWriter) -> None:
     under_way, most = 0, 0
 
-    async def slow(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG001
+    async def slow(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         await asyncio.sleep(0.001)
         under_way -= 1
-        return Sample(ids=[0], log_probs=[0.0], finished=True)
+        return Completion(ids=[0], log_probs=[0.0], finished=True)
 
     run(rows, out, lambda _: slow, concurrency=3)
     assert most == 3

@@ -15,11 +15,11 @@ from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import COLUMNS, Score, by_column, read_results, write_results
 from codevision_ext.evaluate.statistics import wilson
 from codevision_ext.io.records import Record
-from codevision_ext.types import Observed, Task
+from codevision_ext.types import Outcome, Task
 
 
 def answered(column: str | None, correct: bool, valid: bool = True) -> Record:
-    observed = Observed(correct=correct, format=1.0, valid=valid)
+    observed = Outcome(correct=correct, format=1.0, valid=valid)
     return Record(group="g", id="g-0", task=Task(), observed=observed, column=column)
 
 

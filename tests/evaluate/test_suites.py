@@ -10,15 +10,15 @@ from judge_server import Reply, Request, fails, says, serve, verdict
 from PIL import Image
 from sets import SETS, coded, rl_row, scene, write_parquet
 
-from codevision_ext.cli.eval import Asked, measure_model
+from codevision_ext.cli.eval import EvalOptions, evaluate_model
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.options import read_work
-from codevision_ext.evaluate.run import Case
+from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites import SUITES, chartqapro, docvqa
 from codevision_ext.evaluate.suites.base import read_suite
-from codevision_ext.evaluate.summary import columns_of
+from codevision_ext.evaluate.summary import score_columns
 from codevision_ext.io.records import Record
-from codevision_ext.types import Observed, Task
+from codevision_ext.types import Outcome, Task
 from data_prep import eval_items
 
 THINK = "<think>a</think>"
@@ -60,12 +60,12 @@ def points(name: str, answer: str, references: list[str], question: str = "?", *
 
 def answered(answer: str) -> Any:
     """A trajectory with this answer, as far as a rule on the text reads it."""
-    from codevision_ext.rollout.loop import Message, Trajectory  # noqa: PLC0415
-    from codevision_ext.rollout.token_buffer import Episode, EpisodeLimits  # noqa: PLC0415
+    from codevision_ext.rollout.loop import ConversationMessage, Trajectory  # noqa: PLC0415
+    from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer  # noqa: PLC0415
     from codevision_ext.types import EndReason  # noqa: PLC0415
 
-    episode = Episode(prompt_ids=[], limits=EpisodeLimits(response_tokens=9, assistant_turns=1))
-    said = Message(role="assistant", text=f"{THINK}<answer>{answer}</answer>")
+    episode = TokenBuffer(prompt_ids=[], limits=RolloutLimits(response_tokens=9, assistant_turns=1))
+    said = ConversationMessage(role="assistant", text=f"{THINK}<answer>{answer}</answer>")
     return Trajectory(
         episode=episode,
         end_reason=EndReason.ANSWER,
@@ -162,12 +162,12 @@ def test_anls_is_the_similarity_with_the_closest_reference_from_a_half_on(
 
 
 def record(column: str, name: str) -> Record:
-    return Record(group=name, id=f"{name}-0", task=Task(), observed=Observed(correct=True, format=1), column=column)
+    return Record(group=name, id=f"{name}-0", task=Task(), observed=Outcome(correct=True, format=1), column=column)
 
 
 def test_corruptions_count_by_severity_too() -> None:
     records = [record("fog-1", "a"), record("fog-3", "b"), record("gaussian_noise-3", "c"), record("source", "d")]
-    found = columns_of(SUITES["corruption"], records)
+    found = score_columns(SUITES["corruption"], records)
     assert list(found) == ["fog-1", "fog-3", "gaussian_noise-3", "source", "severity 1", "severity 3"]
     assert found["severity 3"] == {"b", "c"}
 
@@ -235,12 +235,14 @@ def test_vtbench_shows_the_judge_three_pictures_and_divides_by_all_items(tmp_pat
     path = vtbench(tmp_path / "vtbench.parquet")
     with serve(draftsman) as model, serve(eyes) as judge:
         judged = [f"judge.base_url={judge.url}", "judge.model=eyes"]
-        asked = Asked(model=model.url, engine="openai", suites=[str(path)], out=tmp_path / "out", tools="on", retries=0)
+        asked = EvalOptions(
+            model=model.url, engine="openai", suites=[str(path)], out=tmp_path / "out", tools="on", retries=0
+        )
         with pytest.raises(InputError, match="suite vtbench: wants a judge"):
-            measure_model(asked)
+            evaluate_model(asked)
         from dataclasses import replace  # noqa: PLC0415
 
-        found = measure_model(replace(asked, settings=judged))
+        found = evaluate_model(replace(asked, settings=judged))
     mode = found.suites["vtbench"].modes["tool_on"]
     scores = {column: (each.score.accuracy, each.score.n) for column, each in mode.columns.items()}
     assert scores == {"perception": (0, 2), "instruction": (1, 2), "reasoning": (0.5, 2)}
@@ -260,5 +262,5 @@ def test_reasoning_has_five_turns_and_a_drawing_as_many_as_there_are(tmp_path: P
     assert turns == {"reasoning": 5, "perception": None, "instruction": None}
 
 
-def _cases(cases: Any) -> list[Case]:
+def _cases(cases: Any) -> list[EvalItem]:
     return list(cases)

@@ -12,8 +12,8 @@ from rollouts import BOX, MISSED, made, rollout
 from codevision_ext.errors import InputError
 from codevision_ext.experiments.rescore.options import read_axes, read_reward
 from codevision_ext.experiments.rescore.rescore import rescore
-from codevision_ext.experiments.rescore.weight_grid import compare
-from codevision_ext.io.records import Record, encode, scored
+from codevision_ext.experiments.rescore.weight_grid import compare_weights
+from codevision_ext.io.records import Record, encode_record, scored
 from codevision_ext.rewards.rubric import score_group
 from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.types import Rollout
@@ -35,7 +35,7 @@ def record(one: Rollout) -> Record:
 
 
 def write(path: Path, rollouts: Sequence[Rollout]) -> Path:
-    path.write_bytes(b"".join(encode(record(one)) for one in rollouts))
+    path.write_bytes(b"".join(encode_record(record(one)) for one in rollouts))
     return path
 
 
@@ -51,7 +51,7 @@ def test_what_comes_out_is_what_training_would_have_written(tmp_path: Path, pres
     for name in "ab":
         records = [record(one) for one in group(name)]
         expected += [scored(r, b) for r, b in zip(records, score_group(records, preset), strict=True)]
-    assert lines(tmp_path / "out.jsonl") == [json.loads(encode(one)) for one in expected]
+    assert lines(tmp_path / "out.jsonl") == [json.loads(encode_record(one)) for one in expected]
     again = tmp_path / "again.jsonl"
     rescore(tmp_path / "out.jsonl", again, RewardSettings(preset=preset))
     assert lines(again) == lines(tmp_path / "out.jsonl")
@@ -74,7 +74,7 @@ def test_a_group_that_goes_on_beyond_the_window_is_refused_and_what_stands_befor
 
 
 def test_fields_that_are_not_ours_are_kept_byte_for_byte(tmp_path: Path) -> None:
-    line = json.loads(encode(record(group("a")[0]))) | {"note": {"b": 1, "a": [1e-7, "ü"]}}
+    line = json.loads(encode_record(record(group("a")[0]))) | {"note": {"b": 1, "a": [1e-7, "ü"]}}
     for name in ("reward", "terms"):
         del line[name]
     source = tmp_path / "in.jsonl"
@@ -137,7 +137,7 @@ def test_a_bad_record_is_named_by_line_and_field_and_the_good_ones_before_it_are
     tmp_path: Path, path: str, value: Any, preset: str, said: str
 ) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    good = [json.loads(encode(record(one))) for one in group("a")]
+    good = [json.loads(encode_record(record(one))) for one in group("a")]
     source.write_text("".join(json.dumps(line) + "\n" for line in [*good, changed(path, value), *good]))
     with pytest.raises(InputError) as caught:
         rescore(source, out, RewardSettings(preset=preset))
@@ -191,7 +191,7 @@ def test_a_grid_tells_what_other_weights_would_change(tmp_path: Path) -> None:
         rollout(("rotate_90",), name="right"),
     ]
     source = write(tmp_path / "in.jsonl", [replace(one, group=g) for g in "ab" for one in pair])
-    found = compare(source, RewardSettings(), {"alpha": [0.0, 0.5, 1.0, 2.0]})
+    found = compare_weights(source, RewardSettings(), {"alpha": [0.0, 0.5, 1.0, 2.0]})
     assert (found.groups, found.rollouts, found.preset) == (2, 4, "verified")
     assert [effect.weights for effect in found.effects] == [{}, *({"alpha": v} for v in (0.0, 0.5, 1.0, 2.0))]
     assert [effect.wrong_above_right for effect in found.effects] == [2, 0, 0, 2, 2]
@@ -201,11 +201,11 @@ def test_a_grid_tells_what_other_weights_would_change(tmp_path: Path) -> None:
 
 def test_a_grid_takes_all_combinations_and_leaves_out_groups_without_two_valid_rollouts(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [*group("a"), group("b")[0], group("b")[2]])
-    found = compare(source, RewardSettings(), {"alpha": [0.0, 1.0], "turns": [-1.0, 0.0, -0.5]})
+    found = compare_weights(source, RewardSettings(), {"alpha": [0.0, 1.0], "turns": [-1.0, 0.0, -0.5]})
     assert len(found.effects) == 7
     assert found.effects[1].weights == {"alpha": 0.0, "turns": -1.0}
     assert (found.groups, found.rollouts) == (1, 3)
-    alone = compare(write(tmp_path / "one.jsonl", group("a")[:1]), RewardSettings(), {"alpha": [0.0]})
+    alone = compare_weights(write(tmp_path / "one.jsonl", group("a")[:1]), RewardSettings(), {"alpha": [0.0]})
     assert [effect.spearman for effect in alone.effects] == [None, None]
 
 
@@ -213,7 +213,7 @@ def test_a_capped_or_gated_reward_is_compared_as_such(tmp_path: Path) -> None:
     pair = [rollout(("rotate_90",), made(1, "rotate_270"), correct=False), rollout(("rotate_90",), name="right")]
     source = write(tmp_path / "in.jsonl", pair)
     for settings in (RewardSettings(gate_strategy_on_correct=True), RewardSettings(cap_total=1.0)):
-        assert compare(source, settings, {"alpha": [1.0]}).effects[0].wrong_above_right == 0
+        assert compare_weights(source, settings, {"alpha": [1.0]}).effects[0].wrong_above_right == 0
 
 
 # names and values

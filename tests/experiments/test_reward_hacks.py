@@ -2,7 +2,7 @@
 
 import pytest
 
-from codevision_ext.experiments.rescore.reward_hacks import Earned, Finding, read_gallery, try_hacks
+from codevision_ext.experiments.rescore.reward_hacks import Earned, HackResult, read_gallery, try_hacks
 from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.sandbox import Sandbox
 
@@ -11,7 +11,7 @@ BONUS = 0.2 + 0.2
 
 
 @pytest.fixture(scope="module")
-def findings(sandbox: Sandbox) -> list[Finding]:
+def findings(sandbox: Sandbox) -> list[HackResult]:
     presets = {preset: RewardSettings(preset=preset) for preset in ("upstream", "paper", "verified")}
     closed = RewardSettings(weights={"emergent": 0.0, "necessity": 0.0})
     return try_hacks(sandbox, presets | {"closed": closed})
@@ -25,12 +25,12 @@ def test_the_gallery_is_large_and_every_entry_is_of_a_known_task() -> None:
     assert {hack.gap for hack in gallery.hack} == {None, "emergent"}
 
 
-def test_under_verified_no_hack_earns_more_than_the_honest_part_of_it(findings: list[Finding]) -> None:
+def test_under_verified_no_hack_earns_more_than_the_honest_part_of_it(findings: list[HackResult]) -> None:
     paid = [finding.name for finding in findings if finding.earned["verified"].pays and finding.gap is None]
     assert paid == []
 
 
-def test_a_known_gap_pays_its_bonus_at_most_and_is_closed_by_its_weights(findings: list[Finding]) -> None:
+def test_a_known_gap_pays_its_bonus_at_most_and_is_closed_by_its_weights(findings: list[HackResult]) -> None:
     for finding in findings:
         if finding.gap:
             earned = finding.earned["verified"]
@@ -38,7 +38,7 @@ def test_a_known_gap_pays_its_bonus_at_most_and_is_closed_by_its_weights(finding
         assert not finding.earned["closed"].pays, finding.name
 
 
-def test_no_hack_earns_more_than_the_honest_solution(findings: list[Finding]) -> None:
+def test_no_hack_earns_more_than_the_honest_solution(findings: list[HackResult]) -> None:
     for finding in findings:
         earned = finding.earned["verified"]
         assert earned.honest == pytest.approx(1.1 if finding.task in ("upright", "choice") else 2.2), finding.name

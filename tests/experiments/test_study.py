@@ -8,11 +8,11 @@ import pytest
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.experiments.study import offline, show
-from codevision_ext.experiments.study.outcome import find
-from codevision_ext.experiments.study.plan import Plan, Training, read_plan
-from codevision_ext.experiments.study.train import Job, jobs_of, train
+from codevision_ext.experiments.study.outcome import find_outcomes
+from codevision_ext.experiments.study.plan import StudyPlan, Training, read_plan
+from codevision_ext.experiments.study.train import TrainingJob, jobs_of, train
 from codevision_ext.io.records import Record
-from codevision_ext.types import EndReason, Observed, Step, Task, TermScore
+from codevision_ext.types import EndReason, Outcome, Step, Task, TermScore
 
 STUDIES = Path(__file__).parents[2] / "recipe" / "studies"
 
@@ -25,7 +25,7 @@ def rollout(
         group=group,
         id=f"{group}-{column}-{item}-{right}-{step}",
         task=Task(applied=()),
-        observed=Observed(correct=right, format=1.0, valid=True, end_reason=EndReason.ANSWER, steps=steps),
+        observed=Outcome(correct=right, format=1.0, valid=True, end_reason=EndReason.ANSWER, steps=steps),
         column=column,
         step=step,
         references=(f"text {item}",),
@@ -50,8 +50,8 @@ def recipe_of(folder: Path, body: str) -> Path:
     return folder
 
 
-def plan_of(**trainings: Training) -> Plan:
-    return Plan(question="?", steps=3, seeds=(0, 1), items=2, trainings=trainings)
+def plan_of(**trainings: Training) -> StudyPlan:
+    return StudyPlan(question="?", steps=3, seeds=(0, 1), items=2, trainings=trainings)
 
 
 def test_a_training_is_launched_with_its_settings_and_never_twice(run: Path, tmp_path: Path) -> None:
@@ -107,9 +107,9 @@ def test_outcomes_are_means_over_items_and_the_difference_is_told_from_the_first
     plan, jobs, measured = plan_of(full=Training(), other=Training()), [], []
     for name, good in (("full", 4), ("other", 2)):
         for seed in (0, 1):
-            jobs.append(Job(name=name, seed=seed, folder=tmp_path / f"{name}-{seed}", script=""))
+            jobs.append(TrainingJob(name=name, seed=seed, folder=tmp_path / f"{name}-{seed}", script=""))
             measured.append([rollout(column, item, right=item < good) for column in COLUMNS for item in range(8)])
-    findings = find(plan, jobs, measured, tmp_path)
+    findings = find_outcomes(plan, jobs, measured, tmp_path)
     full, other = findings.outcomes["full"], findings.outcomes["other"]
     assert (full.transformed, other.transformed, full.must) == (0.5, 0.25, 0.5)
     assert full.by_seed == {0: 0.5, 1: 0.5}
@@ -118,7 +118,7 @@ def test_outcomes_are_means_over_items_and_the_difference_is_told_from_the_first
     assert other.difference is not None
     assert other.difference.value == -0.25
     assert json.loads((tmp_path / "findings.json").read_text())["outcomes"]["other"]["difference"]["n"] == 40
-    table = show.write(plan, findings, jobs, tmp_path)
+    table = show.write_study(plan, findings, jobs, tmp_path)
     assert "| other | 25.0 |" in table
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
@@ -129,7 +129,7 @@ def test_operations_that_no_task_requires_are_counted_beside_their_group() -> No
         rollout("source", 1, right=False, step=1),
         rollout("source", 2, right=False, ops=("sharpen",), step=8),
     ]
-    header, found = offline.emergent(rows)
+    header, found = offline.emergent_tools(rows)
     assert found == [("sharpen", "1", "50.0", "100.0", "50.0", "0.0", "2")]
     assert len(header) == len(found[0])
 
@@ -140,7 +140,7 @@ def test_prompts_where_the_tool_helps_are_counted_by_what_they_require() -> None
         rollout("source", 1, right=False, group="a"),
         rollout("source", 2, right=True, group="b"),
     ]
-    header, found = offline.benefit(rows)
+    header, found = offline.tool_benefit(rows)
     assert found == [("nothing", "2", "100.0", "50.0", "1", "1", "0", "0")]
     assert len(header) == len(found[0])
 

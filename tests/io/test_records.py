@@ -19,8 +19,8 @@ from codevision_ext.io.records import (
     Record,
     RecordWriter,
     Turn,
-    decode,
-    encode,
+    decode_record,
+    encode_record,
     picture_path,
     read_last,
     read_records,
@@ -33,8 +33,8 @@ from codevision_ext.types import (
     Breakdown,
     EndReason,
     ExecStatus,
-    Observed,
     Orientation,
+    Outcome,
     Step,
     Task,
     TermScore,
@@ -65,7 +65,7 @@ records = st.builds(
         size=st.none() | st.tuples(st.integers(1, 99), st.integers(1, 99)),
     ),
     observed=st.builds(
-        Observed,
+        Outcome,
         correct=st.booleans(),
         format=numbers,
         valid=st.booleans(),
@@ -93,13 +93,13 @@ records = st.builds(
 @settings(max_examples=40)  # a record takes long to draw
 @given(records)
 def test_a_record_that_was_written_and_read_is_the_same_record(record: Record) -> None:
-    line = encode(record)
+    line = encode_record(record)
     assert line.count(b"\n") == 1
-    assert decode(line, "here") == record
+    assert decode_record(line, "here") == record
 
 
 def test_the_line_is_the_published_object_with_ours_beside_it(tmp_path: Path) -> None:
-    line = json.loads(encode(crop(RecordWriter(tmp_path), "e1")))
+    line = json.loads(encode_record(crop(RecordWriter(tmp_path), "e1")))
     assert line["task"] == {
         "applied": ["crop", "rotate_180"],
         "box": [42, 42, 126, 84],
@@ -114,7 +114,7 @@ def test_the_line_is_the_published_object_with_ours_beside_it(tmp_path: Path) ->
 
 def test_fields_that_no_preset_needs_may_be_missing() -> None:
     line = b'{"group":"g","id":"g-0","task":{},"observed":{"correct":true,"format":1,"steps":[{"ok":true}]}}'
-    assert decode(line, "here").observed.steps == (Step(ok=True),)
+    assert decode_record(line, "here").observed.steps == (Step(ok=True),)
 
 
 def test_a_record_scores_the_same_after_it_was_written_and_read(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_spoiled_rollout_gets_no_reward_rather_than_a_bad_one() -> None:
     breakdown = Breakdown(
         reward=math.nan, terms={"accuracy": TermScore(raw=math.nan, weight=1, contribution=math.nan)}, valid=False
     )
-    kept = decode(encode(scored(spoiled("t1"), breakdown)), "here")
+    kept = decode_record(encode_record(scored(spoiled("t1"), breakdown)), "here")
     assert kept.reward is None
     assert not kept.terms
 
@@ -173,15 +173,15 @@ def test_a_line_that_is_not_json_and_a_file_that_is_not_there_are_named(tmp_path
 
 
 def test_one_line_cannot_smuggle_in_two_records() -> None:
-    line = encode(spoiled("a")).strip()
+    line = encode_record(spoiled("a")).strip()
     with pytest.raises(InputError):
-        decode(line + b"," + line, "here")
+        decode_record(line + b"," + line, "here")
 
 
 def test_the_last_records_are_read_without_the_first(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
     writer.write(*(spoiled(f"t{i}") for i in range(10)))
-    size = len(encode(spoiled("t0")))
+    size = len(encode_record(spoiled("t0")))
     assert [r.id for r in read_last(writer.path, 3 * size)] == ["t7", "t8", "t9"]
     assert [r.id for r in read_last(writer.path, 3 * size - 1)] == ["t8", "t9"]
     assert len(read_last(writer.path, 10**6)) == 10
@@ -200,7 +200,7 @@ def test_a_line_that_a_killed_writer_left_is_cut_off_by_the_next_one(tmp_path: P
     writer = RecordWriter(tmp_path)
     writer.write(spoiled("a"))
     with writer.path.open("ab") as file:
-        file.write(encode(spoiled("torn"))[:-20])
+        file.write(encode_record(spoiled("torn"))[:-20])
     assert [r.id for r in read_last(writer.path, 10**6)] == ["a"]
     RecordWriter(tmp_path).write(spoiled("b"))
     assert [r.id for r in read_records(writer.path)] == ["a", "b"]
@@ -265,7 +265,7 @@ def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
         thread.start()
         thread.join(0.2)
         assert writer.path.stat().st_size == 0
-        file.write(encode(spoiled("a")))
+        file.write(encode_record(spoiled("a")))
     thread.join()
     assert [r.id for r in read_records(writer.path)] == ["a", "b"]
 

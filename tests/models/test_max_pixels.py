@@ -18,10 +18,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch and transformers warn
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     use_cpu_if_no_cuda()
-    from codevision_ext.models.tiny_model import build, corpus  # noqa: PLC0415  after the device is settled
+    from codevision_ext.models.tiny_model import build, tokenizer_texts  # noqa: PLC0415  after the device is settled
 
     folder = tmp_path_factory.mktemp(request.param) / "model"
-    build(request.param, folder, texts=corpus(), hidden=32, layers=1, vision_hidden=32, vision_layers=1)
+    build(request.param, folder, texts=tokenizer_texts(), hidden=32, layers=1, vision_hidden=32, vision_layers=1)
     return folder
 
 
@@ -42,16 +42,16 @@ def older(checkpoint: Path, folder: Path) -> Path:
 def test_the_codec_of_a_bounded_checkpoint_shrinks_to_the_bound_and_has_the_same_tokens(
     checkpoint: Path, tmp_path: Path, way: str
 ) -> None:
-    from codevision_ext.models.checkpoint import check_alike, codec_of  # noqa: PLC0415
+    from codevision_ext.models.checkpoint import check_alike, renderer_of  # noqa: PLC0415
 
     given = checkpoint if way == "as saved today" else older(checkpoint, tmp_path / "older")
     large = Image.new("RGB", (600, 300))
     for pixels in (128 * 128, 256 * 256):
         limit_pictures(given, tmp_path / "bounded", pixels)
-        fitted = codec_of(tmp_path / "bounded").fit(large)
+        fitted = renderer_of(tmp_path / "bounded").fit(large)
         assert pixels / 2 < fitted.width * fitted.height <= pixels
         check_alike(given, tmp_path / "bounded")
-    assert codec_of(given).fit(large).width == codec_of(checkpoint).fit(large).width, (
+    assert renderer_of(given).fit(large).width == renderer_of(checkpoint).fit(large).width, (
         "the checkpoint itself is as it was"
     )
 

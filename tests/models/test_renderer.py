@@ -37,11 +37,11 @@ def codec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         from codevision_ext.models import checkpoint, tiny_model  # noqa: PLC0415  # after the device is settled
     out: Path = tmp_path_factory.mktemp(request.param) / "model"
     sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "vocab_size": 600}
-    tiny_model.build(request.param, out, texts=tiny_model.corpus(), **sizes)
+    tiny_model.build(request.param, out, texts=tiny_model.tokenizer_texts(), **sizes)
     config = json.loads((out / "config.json").read_text())
     config["text_config"]["vocab_size"] += SPARE
     (out / "config.json").write_text(json.dumps(config))
-    return checkpoint.codec_of(out)
+    return checkpoint.renderer_of(out)
 
 
 def parts(content: str) -> list[dict[str, str]]:

@@ -123,7 +123,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     out = tmp_path_factory.mktemp("tiny") / "model"
     sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "vocab_size": 600}
-    tiny_model.build("qwen2_5_vl", out, texts=tiny_model.corpus(), **sizes)
+    tiny_model.build("qwen2_5_vl", out, texts=tiny_model.tokenizer_texts(), **sizes)
     return out
 
 
@@ -160,10 +160,10 @@ def test_a_processor_checks_its_settings_against_the_same_type_at_every_call(che
 
 
 def test_a_rollout_that_broke_is_a_row_with_a_picture_and_without_loss(checkpoint: Path) -> None:
-    from codevision_ext.models.checkpoint import codec_of  # noqa: PLC0415
+    from codevision_ext.models.checkpoint import renderer_of  # noqa: PLC0415
     from codevision_ext.verl_adapter.agent_loop import _without_loss  # noqa: PLC0415
 
-    codec = codec_of(checkpoint)
+    codec = renderer_of(checkpoint)
     episode, fitted = _without_loss(codec)
     grids = codec.features(fitted)["image_grid_thw"]
     assert episode.ids.count(codec.image_id) == int(grids.prod()) // 4 > 0

@@ -13,7 +13,7 @@ def test_a_step_of_a_batch_is_what_stock_computes_for_each_of_its_sequences(key_
     use_cpu_if_no_cuda()
     from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend  # noqa: PLC0415
 
-    from codevision_ext.patches.sglang_attention import decode  # noqa: PLC0415
+    from codevision_ext.patches.sglang_attention import decode_attention  # noqa: PLC0415
 
     torch.manual_seed(0)
     lengths = torch.tensor([1, 7, 30, 12])
@@ -22,7 +22,7 @@ def test_a_step_of_a_batch_is_what_stock_computes_for_each_of_its_sequences(key_
     query = torch.randn(4, 4, 8)
     backend = object.__new__(TorchNativeAttnBackend)
     results = []
-    for step in (TorchNativeAttnBackend._run_sdpa_forward_decode, decode):
+    for step in (TorchNativeAttnBackend._run_sdpa_forward_decode, decode_attention):
         output = torch.full_like(query, float("nan"))
         gqa = {"scaling": 0.3, "enable_gqa": key_heads < 4}
         step(backend, query, output, *caches, slots, torch.tensor([5, 0, 3, 2]), lengths, **gqa)

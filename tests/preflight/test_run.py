@@ -24,17 +24,17 @@ from codevision_ext.config import Settings, read_judge_settings
 from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool, tool_schema
-from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox import Limits, Sandbox
 from codevision_ext.types import Frame, ToolCall
-from data_prep.formats.schema import RL_SCHEMA, SFT_SCHEMA, Message, Trajectory, rl_record, sft_record
+from data_prep.formats.schema import RL_SCHEMA, SFT_SCHEMA, Demonstration, Message, rl_record, sft_record
 from data_prep.formats.turn_text import TOOLS, answer_text, call_text
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     use_cpu_if_no_cuda()
     from codevision_ext.models import tiny_model
-    from codevision_ext.models.checkpoint import codec_of
+    from codevision_ext.models.checkpoint import renderer_of
     from codevision_ext.preflight import (
         memory,
     )
@@ -50,7 +50,7 @@ with warnings.catch_warnings():
     from codevision_ext.preflight import (
         tokens as check_tokens,
     )
-    from codevision_ext.preflight.recipe import load
+    from codevision_ext.preflight.recipe import load_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers and verl warn at import, by the dozen
 
@@ -66,7 +66,7 @@ SIZES = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "vo
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """A checkpoint that nobody changes, and its number of parameters."""
     out: Path = tmp_path_factory.mktemp(request.param) / "model"
-    return out, tiny_model.build(request.param, out, texts=tiny_model.corpus(), **SIZES)
+    return out, tiny_model.build(request.param, out, texts=tiny_model.tokenizer_texts(), **SIZES)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def write(path: Path, records: Sequence[dict[str, Any]], schema: pa.Schema) -> P
     return path
 
 
-def demonstration(*, shown: str = "Picture 1: 20x40.<image>", system: str = "", tools: str = TOOLS) -> Trajectory:
+def demonstration(*, shown: str = "Picture 1: 20x40.<image>", system: str = "", tools: str = TOOLS) -> Demonstration:
     call = ToolCall(code="image = image.rotate(90, expand=True)", description="turn left", image_index=0)
     turns = [
         *([Message(role="system", content=system)] if system else []),
@@ -110,7 +110,7 @@ def demonstration(*, shown: str = "Picture 1: 20x40.<image>", system: str = "", 
         file = io.BytesIO()
         Image.linear_gradient("L").resize(size).save(file, "PNG")
         pictures.append(file.getvalue())
-    return Trajectory(messages=tuple(turns), images=tuple(pictures), sample_type="single-tool", tools=tools)
+    return Demonstration(messages=tuple(turns), images=tuple(pictures), sample_type="single-tool", tools=tools)
 
 
 def change(path: Path, old: str, new: str) -> None:
@@ -131,20 +131,20 @@ def inspect(model: Path, *data: Path, settings: Sequence[str] = (), gpu_gib: flo
 
 def tokens(model: Path) -> list[str]:
     files = [json.loads((model / name).read_text()) for name in ("config.json", "generation_config.json")]
-    return said(check_tokens.special_tokens(codec_of(model), *files))
+    return said(check_tokens.special_tokens(renderer_of(model), *files))
 
 
-def said(found: Iterator[findings.Finding]) -> list[str]:
+def said(found: Iterator[findings.CheckResult]) -> list[str]:
     return [f"{one.level}: {one.said}" for one in found]
 
 
 def of_rows(rows: check_rows.Rows, model: Path, settings: Settings) -> list[str]:
-    found = check_rows.findings(rows, codec_of(model), settings, LIMIT)
+    found = check_rows.row_results(rows, renderer_of(model), settings, LIMIT)
     return said(one for one in found if one.check != "coordinate frame")
 
 
 def rendered(model: Path, tool: CodeTool, *paths: Path, recipe_template: str | None = None) -> list[str]:
-    checkpoint, rollout = codec_of(model), codec_of(model)
+    checkpoint, rollout = renderer_of(model), renderer_of(model)
     rollout.processor.chat_template = recipe_template or rollout.processor.chat_template
     rows = check_rows.read_rows(paths, rollout, Settings(system_prompt=""), LIMIT)
     assert rows.faults == []
@@ -158,8 +158,8 @@ def rendered(model: Path, tool: CodeTool, *paths: Path, recipe_template: str | N
 def test_nothing_is_wrong_with_a_sound_training_and_all_renderings_are_alike(
     family: tuple[Path, int], rl: Path, tmp_path: Path
 ) -> None:
-    codec = codec_of(family[0])
-    width, height = PictureDesk([Image.new("RGB", (20, 40))], codec.fit, codec.frame).sizes[0]
+    codec = renderer_of(family[0])
+    width, height = ImageHistory([Image.new("RGB", (20, 40))], codec.fit, codec.frame).sizes[0]
     shown, tools = f"Picture 1: {width}x{height}.<image>", json.dumps([tool_schema(codec.frame)])
     sft = write(tmp_path / "own.parquet", [sft_record(demonstration(shown=shown, tools=tools))], SFT_SCHEMA)
     found = preflight.inspect(family[0], [rl, sft], DEMO / "grpo.yaml", [f"codevision.coordinates={codec.frame}"])
@@ -228,7 +228,7 @@ def test_an_end_of_turn_that_generation_does_not_know_is_told(model: Path) -> No
     change_json(model / "generation_config.json", eos_token_id=[0])
     (only,) = tokens(model)
     assert only.startswith("warning: generation_config.json: eos_token_id [0] lacks <|im_end|>")
-    codec = codec_of(model)
+    codec = renderer_of(model)
     codec.tokenizer.eos_token = "<|endoftext|>"
     (only,) = said(
         check_tokens.special_tokens(codec, json.loads((model / "config.json").read_text()), {"eos_token_id": 0})
@@ -264,7 +264,7 @@ def test_what_a_template_leaves_out_of_the_system_block_or_writes_for_the_policy
     model: Path, old: str, new: str, settings: dict[str, str], expected: str
 ) -> None:
     change(model / "chat_template.jinja", old, new)
-    found = said(check_tokens.chat_template(codec_of(model), Settings(**settings)))
+    found = said(check_tokens.chat_template(renderer_of(model), Settings(**settings)))
     assert any(line.startswith(expected) for line in found), found
 
 
@@ -313,7 +313,7 @@ def test_every_row_that_can_not_be_used_is_named_and_the_others_are_read(
     records[4]["reward_model"]["ground_truth"] = []
     records[5]["images"][0]["bytes"] = records[5]["images"][0]["bytes"][:200]
     path = write(tmp_path / "rows.parquet", records, RL_SCHEMA)
-    rows = check_rows.read_rows([path, sft], codec_of(family[0]), Settings(), LIMIT)
+    rows = check_rows.read_rows([path, sft], renderer_of(family[0]), Settings(), LIMIT)
     assert [fault.row for fault in rows.faults] == [1, 2, 3, 4, 5]
     assert [fault.said.split(":")[0] for fault in rows.faults] == [
         "images",
@@ -332,7 +332,7 @@ def test_every_row_that_can_not_be_used_is_named_and_the_others_are_read(
 def test_a_file_without_a_column_without_rows_or_without_questions_is_refused(
     family: tuple[Path, int], tmp_path: Path, sft: Path
 ) -> None:
-    codec = codec_of(family[0])
+    codec = renderer_of(family[0])
     table = pa.Table.from_pylist([rl_record(row) for row in reading_rows()], schema=RL_SCHEMA)
     pq.write_table(table.drop_columns("images"), tmp_path / "columns.parquet")
     pq.write_table(table.slice(0, 0), tmp_path / "empty.parquet")
@@ -349,9 +349,9 @@ def test_a_file_without_a_column_without_rows_or_without_questions_is_refused(
 def test_a_system_message_or_a_tool_schema_that_sft_never_saw_is_found(
     family: tuple[Path, int], rl: Path, tmp_path: Path
 ) -> None:
-    def compare(settings: Settings, demonstrated: Trajectory) -> list[str]:
+    def compare(settings: Settings, demonstrated: Demonstration) -> list[str]:
         path = write(tmp_path / "demonstrated.parquet", [sft_record(demonstrated)], SFT_SCHEMA)
-        rows = check_rows.read_rows([rl, path], codec_of(family[0]), settings, LIMIT)
+        rows = check_rows.read_rows([rl, path], renderer_of(family[0]), settings, LIMIT)
         return of_rows(rows, family[0], settings)[1:]
 
     bare, own = Settings(system_prompt=""), Settings()
@@ -365,7 +365,7 @@ def test_a_system_message_or_a_tool_schema_that_sft_never_saw_is_found(
     assert compare(bare, demonstration(tools=other)) == [
         "failure: 1 SFT rows have another tool schema than the one that RL shows"
     ]
-    rows = check_rows.read_rows([rl], codec_of(family[0]), bare, LIMIT)
+    rows = check_rows.read_rows([rl], renderer_of(family[0]), bare, LIMIT)
     assert of_rows(rows, family[0], bare)[1].startswith("warning: not compared: there are no SFT rows")
 
 
@@ -373,10 +373,10 @@ def test_a_system_message_or_a_tool_schema_that_sft_never_saw_is_found(
 def test_coordinates_that_aren_t_the_family_s_own_are_told_with_the_rows_where_they_differ(
     family: tuple[Path, int], rl: Path, frame: Frame
 ) -> None:
-    codec, settings = codec_of(family[0]), Settings(coordinates=frame)
+    codec, settings = renderer_of(family[0]), Settings(coordinates=frame)
     codec._max_pixels = 40 * 40
     rows = check_rows.read_rows([rl], codec, settings, LIMIT)
-    found = [one for one in check_rows.findings(rows, codec, settings, LIMIT) if one.check == "coordinate frame"]
+    found = [one for one in check_rows.row_results(rows, codec, settings, LIMIT) if one.check == "coordinate frame"]
     if frame is codec.frame:
         assert found == []
     else:
@@ -388,8 +388,8 @@ def test_coordinates_that_aren_t_the_family_s_own_are_told_with_the_rows_where_t
 def test_pixels_of_the_picture_itself_are_what_qwen2_5_vl_writes_where_it_sees_every_picture_as_it_is(
     model: Path, rl: Path
 ) -> None:
-    rows = check_rows.read_rows([rl], codec_of(model), Settings(), LIMIT)
-    assert rows.misplaced == (0 if codec_of(model).frame is Frame.SEEN else 6)
+    rows = check_rows.read_rows([rl], renderer_of(model), Settings(), LIMIT)
+    assert rows.misplaced == (0 if renderer_of(model).frame is Frame.SEEN else 6)
 
 
 # -- budgets, sandbox, judge, memory -------------------------------------------------------------------------------
@@ -517,8 +517,8 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def estimated(big: Any, *settings: str, gpu_gib: float | None = 80) -> memory.Estimate:
-    config = load(DEMO, "grpo", ["device=gpu", *settings])
-    return memory.estimate(config, big, PICTURES, gpu_gib and gpu_gib * memory.GIB)
+    config = load_recipe(DEMO, "grpo", ["device=gpu", *settings])
+    return memory.estimate_memory(config, big, PICTURES, gpu_gib and gpu_gib * memory.GIB)
 
 
 def test_parameters_are_counted_without_weights_and_lora_s_are_the_trained_ones(big: Any) -> None:
@@ -557,9 +557,9 @@ def test_activations_and_logits_grow_with_the_micro_batch_and_shrink_with_checkp
 
 def test_a_recipe_that_does_not_fit_the_gpu_is_a_failure_and_without_one_nothing_is_compared(big: Any) -> None:
     def told(gib: float | None, *settings: str) -> dict[str, str]:
-        config = load(DEMO, "grpo", ["device=gpu", *settings])
+        config = load_recipe(DEMO, "grpo", ["device=gpu", *settings])
         size = gib and gib * memory.GIB
-        found = preflight._memory(config, memory.estimate(config, big, PICTURES, size), size)
+        found = preflight._memory(config, memory.estimate_memory(config, big, PICTURES, size), size)
         return {one.check: one.level for one in found}
 
     assert set(told(1000).values()) - {"warning"} == {"ok"}

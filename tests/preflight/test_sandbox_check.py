@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from codevision_ext.errors import SandboxError
-from codevision_ext.preflight.sandbox import Checkup, examine, show
+from codevision_ext.preflight.sandbox import Checkup, examine, show_checkup
 from codevision_ext.sandbox import ExecRequest, ExecResult, Isolation, Limits, Sandbox
 from codevision_ext.sandbox.lockdown import Primitive, primitives
 
@@ -21,7 +21,7 @@ SOUND = Primitive(name="seccomp", missing="", remedy="use another kernel")
 
 def shown(checkup: Checkup) -> str:
     page = io.StringIO()
-    show(checkup, Console(file=page, width=200))
+    show_checkup(checkup, Console(file=page, width=200))
     return page.getvalue()
 
 

@@ -19,8 +19,8 @@ from PIL import Image
 from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool
-from codevision_ext.rollout.loop import Sample, Trajectory, play
-from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
+from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox import Limits, Sandbox
 from codevision_ext.types import EndReason
 
@@ -98,7 +98,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         from codevision_ext.models import tiny_model  # noqa: PLC0415  # after the device is settled
     out: Path = tmp_path_factory.mktemp(request.param) / "model"
     sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "vocab_size": 600}
-    tiny_model.build(request.param, out, texts=tiny_model.corpus(), **sizes)
+    tiny_model.build(request.param, out, texts=tiny_model.tokenizer_texts(), **sizes)
     return out
 
 
@@ -113,11 +113,11 @@ def model(checkpoint: Path) -> Any:
 def codec(checkpoint: Path, request: pytest.FixtureRequest) -> Any:
     from verl.utils import hf_processor  # noqa: PLC0415
 
-    from codevision_ext.models.renderer import QwenCodec  # noqa: PLC0415
+    from codevision_ext.models.renderer import QwenRenderer  # noqa: PLC0415
 
     processor = hf_processor(str(checkpoint))
     processor.chat_template = TEMPLATES[request.param]
-    return QwenCodec(processor)
+    return QwenRenderer(processor)
 
 
 class Engine:
@@ -130,20 +130,20 @@ class Engine:
         self.log_probs: list[list[float]] = []
         self._numbers = count(1)
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG002
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG002
         line = self.lines[len(self.asked)]
         self.asked.append(list(ids))
         self.pictures.append(len(pictures))
         self.log_probs.append([-next(self._numbers) / 1000 for _ in line])
-        return Sample(ids=line, log_probs=self.log_probs[-1], finished=True)
+        return Completion(ids=line, log_probs=self.log_probs[-1], finished=True)
 
 
 def rolled(codec: Any, tool: CodeTool, engine: Engine, shown: int) -> Trajectory:
     """One rollout about `shown` pictures."""
     content = [{"type": "image"}] * shown + [{"type": "text", "text": QUESTION}]
-    limits = EpisodeLimits(response_tokens=10_000, assistant_turns=9, calls_per_turn=2)
+    limits = RolloutLimits(response_tokens=10_000, assistant_turns=9, calls_per_turn=2)
     prompt = [{"role": "user", "content": content}]
-    played = asyncio.run(play(prompt, inputs(shown), policy=engine, codec=codec, tool=tool, limits=limits))
+    played = asyncio.run(run_rollout(prompt, inputs(shown), policy=engine, codec=codec, tool=tool, limits=limits))
     assert played.end_reason is EndReason.ANSWER
     return played
 

@@ -21,11 +21,11 @@ from codevision_ext.geometry import apply
 from codevision_ext.io.records import Record, RecordWriter, Turn, picture_path
 from codevision_ext.report import images as pictures
 from codevision_ext.report import sources, write_report
-from codevision_ext.report.curves import draw, nice_ticks, number_text, read_metrics, sections
+from codevision_ext.report.curves import draw_curves, nice_ticks, number_text, read_metrics, sections
 from codevision_ext.report.images import Album
-from codevision_ext.report.page import headlines, table
-from codevision_ext.report.trajectories import KINDS, kinds, marks, messages, parts, view, why_suspicious
-from codevision_ext.types import Box, Observed, Orientation, Step, Task
+from codevision_ext.report.page import headlines, table_rows
+from codevision_ext.report.trajectories import KINDS, kinds, mark_views, messages, part_views, view, why_suspicious
+from codevision_ext.types import Box, Orientation, Outcome, Step, Task
 
 
 @pytest.fixture
@@ -136,12 +136,12 @@ def test_the_table_shows_every_checkpoint_column_and_their_mean(run: Path) -> No
     text = page(run).text
     for column in (*COLUMNS, "Avg"):
         assert column in text
-    for row in table(results):
+    for row in table_rows(results):
         assert len(row.cells) == 7
         for score in row.cells:
             assert f"{score.accuracy * 100:.1f}{score.low * 100:.0f}–{score.high * 100:.0f}" in text
-    assert table(results)[0].cells[-1].accuracy == pytest.approx(
-        sum(s.accuracy for s in table(results)[0].cells[:6]) / 6
+    assert table_rows(results)[0].cells[-1].accuracy == pytest.approx(
+        sum(s.accuracy for s in table_rows(results)[0].cells[:6]) / 6
     )
 
 
@@ -269,7 +269,7 @@ def test_pictures_code_observations_and_scores_of_every_rollout_are_on_the_page(
 
 
 def test_the_table_of_rollouts_knows_what_the_records_say(run: Path) -> None:
-    found = {source.label: sources.summary(source) for source in sources.read_sources([run])}
+    found = {source.label: sources.run_summary(source) for source in sources.read_sources([run])}
     assert list(found) == ["RL, tool on", "training"]
     evaluated, trained = found["RL, tool on"], found["training"]
     assert evaluated.accuracy.accuracy == 0.75
@@ -413,7 +413,7 @@ def test_a_band_covers_the_steps_that_have_both_of_its_edges() -> None:
 @settings(max_examples=30)  # large ones are slow to draw
 @given(st.dictionaries(st.integers(0, 10**6), st.floats(-1e12, 1e12), min_size=1, max_size=400), st.booleans())
 def test_a_line_stays_inside_its_chart(points: dict[int, float], from_zero: bool) -> None:
-    chart = draw("x", "x", {0: dict(sorted(points.items()))}, from_zero=from_zero)
+    chart = draw_curves("x", "x", {0: dict(sorted(points.items()))}, from_zero=from_zero)
     spots = [tuple(map(float, spot.split(","))) for spot in chart.lines[0].path.removeprefix("M").split("L")]
     assert all(chart.left <= x <= chart.right and 0 <= y <= chart.height for x, y in spots)
     assert all(0 <= y <= chart.height for y, _ in chart.y_ticks)
@@ -449,8 +449,8 @@ def test_a_share_is_in_per_cent(value: float, text: str) -> None:
 
 
 def test_what_a_reward_term_gives_is_no_share() -> None:
-    assert draw("reward/accuracy", "accuracy", {0: {1: 0.5}}).lines[0].now == "0.5"
-    assert draw("val/accuracy", "accuracy", {0: {1: 0.5}}).lines[0].now == "50 %"
+    assert draw_curves("reward/accuracy", "accuracy", {0: {1: 0.5}}).lines[0].now == "0.5"
+    assert draw_curves("val/accuracy", "accuracy", {0: {1: 0.5}}).lines[0].now == "50 %"
 
 
 # trajectories
@@ -467,8 +467,8 @@ def test_every_rollout_is_of_one_kind_and_perhaps_of_others(tmp_path: Path) -> N
     assert {"right_plain", "wrong_tool"} < KINDS.keys()
 
 
-def observed(correct: bool, *steps: Step) -> Observed:
-    return Observed(correct=correct, format=1.0, steps=steps)
+def observed(correct: bool, *steps: Step) -> Outcome:
+    return Outcome(correct=correct, format=1.0, steps=steps)
 
 
 TURNED = Step(ok=True, node=1, parent=0, net=Orientation.R270)
@@ -486,9 +486,7 @@ TURNED = Step(ok=True, node=1, parent=0, net=Orientation.R270)
         (("rotate_90",), observed(False), None),
     ],
 )
-def test_what_smells_of_a_hack_is_said_in_a_sentence(
-    applied: tuple[str, ...], seen: Observed, said: str | None
-) -> None:
+def test_what_smells_of_a_hack_is_said_in_a_sentence(applied: tuple[str, ...], seen: Outcome, said: str | None) -> None:
     why = why_suspicious(Record(group="g", id="i", task=Task(applied=applied), observed=seen))
     assert (why is None) if said is None else (why is not None and said in why)
 
@@ -515,12 +513,12 @@ def test_a_wrong_answer_that_is_well_paid_smells(tmp_path: Path) -> None:
     ],
 )
 def test_a_reply_is_cut_into_what_it_is_made_of(text: str, kinds: list[str]) -> None:
-    assert [part.kind for part in parts(text)] == kinds
+    assert [part.kind for part in part_views(text)] == kinds
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "x1", "y2", "z3"])))
 def test_no_word_of_a_reply_is_lost(words: list[str]) -> None:
-    shown = " ".join(part.text for part in parts(" ".join(words)))
+    shown = " ".join(part.text for part in part_views(" ".join(words)))
     for word in ("x1", "y2", "z3"):
         assert shown.count(word) == words.count(word)
 
@@ -542,8 +540,8 @@ def test_boxes_are_drawn_on_the_input_picture_in_its_own_pixels(tmp_path: Path) 
 @pytest.mark.parametrize("net", Orientation)
 def test_the_heavy_side_is_the_one_that_is_at_the_top_of_the_made_picture(net: Orientation) -> None:
     step = Step(ok=True, node=1, parent=0, net=net, region=Box(0, 0, 3, 3))
-    seen = Observed(correct=True, format=1, steps=(step,))
-    (mark,) = marks(Record(group="g", id="i", task=Task(size=(3, 3)), observed=seen), 0)
+    seen = Outcome(correct=True, format=1, steps=(step,))
+    (mark,) = mark_views(Record(group="g", id="i", task=Task(size=(3, 3)), observed=seen), 0)
     picture = Image.new("L", (3, 3))
     picture.putpixel({"top": (1, 0), "bottom": (1, 2), "left": (0, 1), "right": (2, 1)}[mark.up], 255)
     assert apply(net, picture).getpixel((1, 0)) == 255
@@ -552,7 +550,7 @@ def test_the_heavy_side_is_the_one_that_is_at_the_top_of_the_made_picture(net: O
 def test_a_box_of_the_upright_picture_is_drawn_where_it_went(tmp_path: Path) -> None:
     record = crop(RecordWriter(tmp_path), "c")
     task = replace(record.task, box=Box(126, 168, 210, 210), box_frame="canonical")
-    assert marks(replace(record, task=task), 0)[-1].box == Box(42, 42, 126, 84)
+    assert mark_views(replace(record, task=task), 0)[-1].box == Box(42, 42, 126, 84)
 
 
 def test_of_two_folders_the_one_that_has_the_picture_is_taken(tmp_path: Path) -> None:

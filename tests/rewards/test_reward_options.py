@@ -15,7 +15,7 @@ from codevision_ext.geometry import iou
 from codevision_ext.rewards import terms
 from codevision_ext.rewards.rubric import PRESETS, Rubric, score_group
 from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
-from codevision_ext.rewards.similarity import SIMILARITIES, Sim, area, containment, giou, mod_f1
+from codevision_ext.rewards.similarity import SIMILARITIES, Sim, box_area, containment, giou, mod_f1
 from codevision_ext.types import Box, Rollout, Step
 
 OPTIONAL = ("exec", "benefit", "curiosity", "faithful", "redundancy", "area")
@@ -187,7 +187,7 @@ def test_the_similarities_of_a_crop_with_some_context() -> None:
     beside = Box(150, 150, 250, 250)
     assert giou(beside, BOX) == pytest.approx(2_500 / 17_500 - 5_000 / 22_500 if 2_500 / 17_500 > 5_000 / 22_500 else 0)
     assert mod_f1(beside, BOX) == pytest.approx(2 * 0.5625 * 0.25 / 0.8125)
-    assert area(Box(5, 5, 1, 9)) == 0
+    assert box_area(Box(5, 5, 1, 9)) == 0
 
 
 @pytest.mark.parametrize("sim", SIMILARITIES)

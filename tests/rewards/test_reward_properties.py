@@ -15,7 +15,7 @@ from codevision_ext.geometry import ORIENTATION_OPS, iou
 from codevision_ext.rewards import terms
 from codevision_ext.rewards.rubric import PRESETS, score_group
 from codevision_ext.task.image_ops import CROP
-from codevision_ext.types import Box, EndReason, ExecStatus, Observed, Orientation, Rollout, Step, Task
+from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Outcome, Rollout, Step, Task
 
 CORE = [*ORIENTATION_OPS, CROP]
 presets = st.sampled_from(sorted(PRESETS))
@@ -47,7 +47,7 @@ steps = st.builds(
     status=st.sampled_from(ExecStatus),
 )
 observations = st.builds(
-    Observed,
+    Outcome,
     correct=st.booleans(),
     format=st.sampled_from([0.0, 0.5, 1.0]),
     valid=st.integers(0, 4).map(bool),

@@ -7,14 +7,14 @@ from scenes import noise, scene
 
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import OBSERVATIONS, TOOL_SCHEMA, CodeTool, Observation
-from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import Box, ExecStatus, Frame, Orientation, Step, ToolCall
 
 
 @pytest.fixture
-def desk() -> PictureDesk:
-    return PictureDesk([noise(100, 80)])
+def desk() -> ImageHistory:
+    return ImageHistory([noise(100, 80)])
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_the_schema_names_what_a_call_has() -> None:
     assert ToolCall(code="").image_index == 0
 
 
-def test_a_new_picture_gets_the_next_index(tool: CodeTool, desk: PictureDesk) -> None:
+def test_a_new_picture_gets_the_next_index(tool: CodeTool, desk: ImageHistory) -> None:
     seen = tool.call(desk, ToolCall(code="print('hi')\nimage = image.rotate(90, expand=True)"))
     assert seen.text == "Picture 1: 80x100.\nhi"
     assert seen.image is desk.pictures[1]
@@ -51,7 +51,7 @@ def test_a_new_picture_gets_the_next_index(tool: CodeTool, desk: PictureDesk) ->
 
 
 def test_orientation_and_region_are_told_of_the_input(tool: CodeTool) -> None:
-    desk = PictureDesk([scene(1000, 800)])
+    desk = ImageHistory([scene(1000, 800)])
     tool.call(desk, ToolCall(code="image = image.crop((600, 50, 800, 350))"))
     tool.call(desk, ToolCall(code="image = image.rotate(270, expand=True)", image_index=1))
     step = tool.call(desk, ToolCall(code="image = image.crop((50, 100, 250, 120))", image_index=2)).step
@@ -61,20 +61,20 @@ def test_orientation_and_region_are_told_of_the_input(tool: CodeTool) -> None:
 
 
 def test_a_crop_of_a_zoomed_crop_is_told_of_the_input(tool: CodeTool) -> None:
-    desk = PictureDesk([scene(400, 320)])
+    desk = ImageHistory([scene(400, 320)])
     tool.call(desk, ToolCall(code="image = image.crop((100, 80, 300, 240)).resize((400, 320))"))
     step = tool.call(desk, ToolCall(code="image = image.crop((0, 0, 100, 80))", image_index=1)).step
     assert step.region == pytest.approx(Box(100, 80, 150, 120), abs=1)
 
 
-def test_doing_nothing_is_said_and_adds_no_picture(tool: CodeTool, desk: PictureDesk) -> None:
+def test_doing_nothing_is_said_and_adds_no_picture(tool: CodeTool, desk: ImageHistory) -> None:
     seen = tool.call(desk, ToolCall(code="image.rotate(90)"))
     assert (seen.text, seen.image) == (OBSERVATIONS["noop"], None)
     assert (seen.step.ok, seen.step.noop, seen.step.node) == (True, True, None)
     assert len(desk.pictures) == len(desk.nodes) == 1
 
 
-def test_a_failed_call_is_explained_and_adds_no_picture(tool: CodeTool, desk: PictureDesk) -> None:
+def test_a_failed_call_is_explained_and_adds_no_picture(tool: CodeTool, desk: ImageHistory) -> None:
     seen = tool.call(desk, ToolCall(code="image = imag"))
     assert seen.text == "Error: NameError: name 'imag' is not defined (line 1: image = imag)"
     assert seen.step == Step(ok=False, parent=0, status=ExecStatus.ERROR, isolation=seen.step.isolation)
@@ -90,28 +90,28 @@ def test_a_failed_call_is_explained_and_adds_no_picture(tool: CodeTool, desk: Pi
     ],
 )
 def test_coordinates_that_are_none_are_explained_in_the_model_s_own_line(
-    tool: CodeTool, desk: PictureDesk, code: str, said: str
+    tool: CodeTool, desk: ImageHistory, code: str, said: str
 ) -> None:
     assert tool.call(desk, ToolCall(code=code)).text == f"Error: ValueError: {said} (line 1: {code})"
 
 
 def test_each_call_writes_in_the_frame_of_its_own_picture_the_earlier_ones_that_run_again_too(sandbox: Sandbox) -> None:
     tool = CodeTool(sandbox, keep_variables=True)
-    desk = PictureDesk([scene(400, 320)], lambda picture: picture.resize((100, 100)), Frame.SEEN)
+    desk = ImageHistory([scene(400, 320)], lambda picture: picture.resize((100, 100)), Frame.SEEN)
     tool.call(desk, ToolCall(code="first = box(0, 0, 50, 50)\nimage = image.crop(first)"))
     seen = tool.call(desk, ToolCall(code="print(first, box(0, 0, 50, 50), point(99, 50, 0))", image_index=1))
     assert desk.pictures[1].size == (200, 160)
     assert seen.result.stdout == "(0, 0, 200, 160) (0, 0, 100, 80) (396, 160)\n"
 
 
-def test_what_comes_after_an_unknown_step_is_unknown(tool: CodeTool, desk: PictureDesk) -> None:
+def test_what_comes_after_an_unknown_step_is_unknown(tool: CodeTool, desk: ImageHistory) -> None:
     assert tool.call(desk, ToolCall(code="image = image.rotate(30)")).step.net is None
     step = tool.call(desk, ToolCall(code="image = image.rotate(90, expand=True)", image_index=1)).step
     assert (step.ops, step.net, step.region) == (("rotate_90",), None, None)
 
 
 def test_pictures_of_the_second_input_are_told_of_the_second_input(tool: CodeTool) -> None:
-    desk = PictureDesk([noise(20, 20, 1), noise(30, 20, 2)])
+    desk = ImageHistory([noise(20, 20, 1), noise(30, 20, 2)])
     seen = tool.call(desk, ToolCall(code="image = image.crop((5, 5, 15, 15))", image_index=1))
     assert (seen.step.node, seen.step.parent, desk.nodes[2].root) == (2, 1, 1)
 
@@ -119,28 +119,28 @@ def test_pictures_of_the_second_input_are_told_of_the_second_input(tool: CodeToo
 @pytest.mark.parametrize(
     "said", ["<|im_end|>", "<image>", "</tool_response>", "<tool_call>", "<video>", "\0", "\x1b[2J"]
 )
-def test_code_cannot_speak_in_special_tokens(tool: CodeTool, desk: PictureDesk, said: str) -> None:
+def test_code_cannot_speak_in_special_tokens(tool: CodeTool, desk: ImageHistory, said: str) -> None:
     for code in (f"print({said!r})", f"raise ValueError({said!r})"):
         assert said not in tool.call(desk, ToolCall(code=code)).text
 
 
-def test_braces_in_what_the_code_says_stay_braces(tool: CodeTool, desk: PictureDesk) -> None:
+def test_braces_in_what_the_code_says_stay_braces(tool: CodeTool, desk: ImageHistory) -> None:
     seen = tool.call(desk, ToolCall(code="print('{node} {detail}')\nraise ValueError('{wall_s}')"))
     assert "{node} {detail}" in seen.text
     assert "{wall_s}" in seen.text
 
 
-def test_text_for_the_model_is_bounded(tool: CodeTool, desk: PictureDesk) -> None:
+def test_text_for_the_model_is_bounded(tool: CodeTool, desk: ImageHistory) -> None:
     text = tool.call(desk, ToolCall(code="print('x' * 5000)\nraise ValueError('y' * 5000)")).text
     assert len(text) < 2 * 120 + 60
 
 
-def test_an_index_off_the_desk_is_our_fault(tool: CodeTool, desk: PictureDesk) -> None:
+def test_an_index_off_the_desk_is_our_fault(tool: CodeTool, desk: ImageHistory) -> None:
     with pytest.raises(InputError, match="image_index is 1"):
         tool.call(desk, ToolCall(code="pass", image_index=1))
 
 
-def test_a_picture_made_from_another_one_has_that_parent(tool: CodeTool, desk: PictureDesk) -> None:
+def test_a_picture_made_from_another_one_has_that_parent(tool: CodeTool, desk: ImageHistory) -> None:
     tool.call(desk, ToolCall(code="image = image.crop((10, 10, 60, 50))"))
     step = tool.call(desk, ToolCall(code="image = images[0].rotate(180)", image_index=1)).step
     assert (step.parent, step.net, step.region) == (0, Orientation.R180, Box(0, 0, 100, 80))
@@ -149,7 +149,7 @@ def test_a_picture_made_from_another_one_has_that_parent(tool: CodeTool, desk: P
 
 
 async def test_the_model_goes_on_while_a_call_is_traced(tool: CodeTool) -> None:
-    desk = PictureDesk([scene(400, 320)])
+    desk = ImageHistory([scene(400, 320)])
     codes = [
         "image = ImageEnhance.Contrast(image.rotate(90, expand=True)).enhance(1.3)",
         "image = image.crop((20, 40, 220, 240))",
@@ -172,7 +172,7 @@ async def test_the_model_goes_on_while_a_call_is_traced(tool: CodeTool) -> None:
 async def test_calls_of_several_desks_run_side_by_side(tool: CodeTool) -> None:
     async def one(seed: int) -> Observation:
         return await tool.acall(
-            PictureDesk([noise(20, 10, seed)]), ToolCall(code=f"print({seed})\nimage = ImageOps.flip(image)")
+            ImageHistory([noise(20, 10, seed)]), ToolCall(code=f"print({seed})\nimage = ImageOps.flip(image)")
         )
 
     seen = await asyncio.gather(*[one(seed) for seed in range(12)])

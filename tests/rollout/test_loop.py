@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codevision_ext.errors import EngineError, InputError, SandboxError
-from codevision_ext.rollout.code_tool import BegunCall, CodeTool
-from codevision_ext.rollout.image_history import PictureDesk
-from codevision_ext.rollout.loop import Sample, Trajectory, play
+from codevision_ext.rollout.code_tool import CodeTool, StartedCall
+from codevision_ext.rollout.image_history import ImageHistory
+from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
 from codevision_ext.rollout.parsing import malformed_messages, turn_message
-from codevision_ext.rollout.token_buffer import Episode, EpisodeLimits
+from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import EndReason, ExecStatus, Frame, Step, ToolCall
 
@@ -55,12 +55,12 @@ class Script:
         self.finished, self.closed = finished, closed
         self.asked: list[tuple[list[int], int, int]] = []
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
         assert ids.count(MARK) == len(pictures)
         assert all(picture.size == (8, 8) for picture in pictures)
         self.asked.append((list(ids), len(pictures), max_tokens))
         said = [*map(ord, self.lines.pop(0))] + [Letters.end_id] * self.closed
-        return Sample(ids=said, log_probs=[-0.5] * len(said), finished=self.finished)
+        return Completion(ids=said, log_probs=[-0.5] * len(said), finished=self.finished)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +79,10 @@ BROKEN = "<think>t</think><tool_call>{</tool_call>"
 
 
 def played(policy: Any, tool: Any, frame: Frame = Frame.ORIGINAL, **limits: int) -> Trajectory:
-    given = EpisodeLimits(**{"response_tokens": 2000, "assistant_turns": 5, "malformed_calls": 2} | limits)
+    given = RolloutLimits(**{"response_tokens": 2000, "assistant_turns": 5, "malformed_calls": 2} | limits)
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}]
     trajectory = asyncio.run(
-        play(prompt, [PICTURE], policy=policy, codec=Letters(), tool=tool, limits=given, frame=frame)
+        run_rollout(prompt, [PICTURE], policy=policy, codec=Letters(), tool=tool, limits=given, frame=frame)
     )
     check_tokens(trajectory, policy)
     return trajectory
@@ -262,9 +262,9 @@ class NotedLetters(Letters):
 def test_pictures_are_fitted_once_each_and_never_on_the_thread_of_the_event_loop(tool: CodeTool) -> None:
     codec = NotedLetters()
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}]
-    limits = EpisodeLimits(response_tokens=2000, assistant_turns=5)
+    limits = RolloutLimits(response_tokens=2000, assistant_turns=5)
     policy = Script(calls(TURN), calls(TURN, image_index=2), ANSWER)
-    trajectory = asyncio.run(play(prompt, [PICTURE] * 2, policy=policy, codec=codec, tool=tool, limits=limits))
+    trajectory = asyncio.run(run_rollout(prompt, [PICTURE] * 2, policy=policy, codec=codec, tool=tool, limits=limits))
     assert len(codec.threads) == len(trajectory.fitted) == 4
     assert get_ident() not in codec.threads
 
@@ -276,7 +276,7 @@ class LateTool:
         self.tool, self.fault = tool, fault
         self.went_on = asyncio.Event()
 
-    async def begin(self, desk: PictureDesk, call: ToolCall) -> BegunCall:
+    async def begin(self, desk: ImageHistory, call: ToolCall) -> StartedCall:
         begun = await self.tool.begin(desk, call)
 
         async def late() -> Step:
@@ -295,7 +295,7 @@ class Onward(Script):
         super().__init__(*lines)
         self.tool, self.breaks = tool, breaks
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:
+    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
         if self.asked:
             self.tool.went_on.set()
             if self.breaks:
@@ -326,11 +326,11 @@ class DeadSandbox:
 
 
 def test_a_fault_of_ours_is_never_told_to_the_model(tool: CodeTool) -> None:
-    async def broken(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG001
+    async def broken(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         raise EngineError("the engine died")
 
-    async def silent(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG001
-        return Sample(ids=[], log_probs=[], finished=True)
+    async def silent(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
+        return Completion(ids=[], log_probs=[], finished=True)
 
     with pytest.raises(SandboxError, match="the sandbox died"):
         played(Script(calls(TURN), ANSWER), DeadSandbox())
@@ -343,7 +343,7 @@ def test_a_fault_of_ours_is_never_told_to_the_model(tool: CodeTool) -> None:
 def test_an_engine_that_says_more_than_was_asked_or_no_log_probs_is_not_trusted() -> None:
     with pytest.raises(EngineError, match="returned 35 tokens where 10 were asked for"):
         played(Script(ANSWER), None, turn_tokens=10)
-    episode = Episode(prompt_ids=[5], limits=EpisodeLimits(response_tokens=9, assistant_turns=1))
+    episode = TokenBuffer(prompt_ids=[5], limits=RolloutLimits(response_tokens=9, assistant_turns=1))
     with pytest.raises(EngineError, match="2 tokens but 1 log-probs"):
         episode.add_sampled([1, 2], [-1.0])
     assert episode.response_ids == []
@@ -352,7 +352,7 @@ def test_an_engine_that_says_more_than_was_asked_or_no_log_probs_is_not_trusted(
 def test_a_limit_below_one_is_refused_by_its_name() -> None:
     for name in ("response_tokens", "assistant_turns", "malformed_calls", "calls_per_turn"):
         with pytest.raises(InputError, match=f"{name} is 0; it must be at least 1"):
-            EpisodeLimits(**{"response_tokens": 1, "assistant_turns": 1} | {name: 0})
+            RolloutLimits(**{"response_tokens": 1, "assistant_turns": 1} | {name: 0})
 
 
 MOVES = st.lists(st.tuples(st.booleans(), st.lists(st.integers(2, 99), min_size=1, max_size=9)), max_size=12)
@@ -360,7 +360,7 @@ MOVES = st.lists(st.tuples(st.booleans(), st.lists(st.integers(2, 99), min_size=
 
 @given(moves=MOVES, room=st.integers(1, 40))
 def test_whatever_happens_an_episode_is_within_its_limit_and_nothing_is_half_there(moves: Any, room: int) -> None:
-    episode = Episode(prompt_ids=[1], limits=EpisodeLimits(response_tokens=room, assistant_turns=99))
+    episode = TokenBuffer(prompt_ids=[1], limits=RolloutLimits(response_tokens=room, assistant_turns=99))
     expected: list[tuple[int, int]] = []
     for sampled, ids in moves:
         if sampled and len(ids) <= episode.room:

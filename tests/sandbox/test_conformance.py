@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from codevision_ext.sandbox import ExecRequest, ExecResult, Limits, Sandbox, conformance
-from codevision_ext.sandbox.conformance import CASES, DOORS, Case
+from codevision_ext.sandbox.conformance import CASES, DOORS, ConformanceCase
 from codevision_ext.types import ExecStatus
 
 
@@ -18,7 +18,7 @@ def quick() -> Iterator[Sandbox]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_sandbox_conforms(quick: Sandbox, case: Case) -> None:
+def test_the_sandbox_conforms(quick: Sandbox, case: ConformanceCase) -> None:
     assert case.fault(quick.run) == ""
 
 
@@ -38,7 +38,7 @@ def test_a_back_end_that_hands_back_what_it_got_fails_where_it_should() -> None:
     def lazy(request: ExecRequest) -> ExecResult:
         return ExecResult(status=ExecStatus.OK, images=request.images[:1])
 
-    faults = conformance.check(lazy)
+    faults = conformance.check_backend(lazy)
     passed = {name for name, fault in faults.items() if not fault}
     assert "doing nothing gives the same picture" in passed
     assert len(passed) < 15
@@ -46,7 +46,7 @@ def test_a_back_end_that_hands_back_what_it_got_fails_where_it_should() -> None:
 
 
 def test_each_kind_of_fault_is_told() -> None:
-    case = Case(name="x", code="", picture=lambda image: image, stdout="a", detail="b")
+    case = ConformanceCase(name="x", code="", picture=lambda image: image, stdout="a", detail="b")
     right = ExecResult(status=ExecStatus.OK, images=(conformance.PICTURE,), stdout="a", detail="b")
     assert case.fault(lambda _: right) == ""
     for change, said in (

@@ -12,7 +12,7 @@ from PIL import Image
 from codevision_ext.config import read_settings
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, tool_schema
-from codevision_ext.rollout.image_history import PictureDesk, frame_size
+from codevision_ext.rollout.image_history import ImageHistory, frame_size
 from codevision_ext.sandbox import ExecRequest
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, Size, box_in_pixels, point_in_pixels, scaled
 from codevision_ext.task.item import read_item
@@ -135,11 +135,11 @@ def test_each_frame_gives_a_picture_its_size() -> None:
         Frame.RELATIVE: (1000, 1000),
         Frame.ORIGINAL: UHD,
     }
-    desk = PictureDesk([Image.new("RGB", (40, 20))], lambda picture: picture.resize((28, 28)), Frame.SEEN)
+    desk = ImageHistory([Image.new("RGB", (40, 20))], lambda picture: picture.resize((28, 28)), Frame.SEEN)
     desk.add(Image.new("RGB", (10, 30)))
     assert desk.sizes == [(28, 28), (28, 28)]
     assert [picture.size for picture in desk.pictures] == [(40, 20), (10, 30)]
-    assert PictureDesk([Image.new("RGB", (40, 20))]).sizes == [(40, 20)]
+    assert ImageHistory([Image.new("RGB", (40, 20))]).sizes == [(40, 20)]
 
 
 def test_the_tool_s_description_says_how_coordinates_are_written_and_nothing_else_of_the_tool_changes() -> None:

@@ -24,7 +24,7 @@ def behind() -> Iterator[fusion_server.Behind]:
 
 def test_a_server_that_isolates_passes_every_case(behind: fusion_server.Behind) -> None:
     with serving(behind) as url, HttpSandbox(url, Limits(wall_s=2.0)) as remote:
-        assert {name: fault for name, fault in conformance.check(remote.run).items() if fault} == {}
+        assert {name: fault for name, fault in conformance.check_backend(remote.run).items() if fault} == {}
         assert remote.run(TURN).isolation is Isolation.STRICT
         assert remote.run(ExecRequest(code="#" * 30_000, images=())).status is ExecStatus.TOO_LONG
 

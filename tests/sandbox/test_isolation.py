@@ -15,7 +15,7 @@ from scenes import Run, noise
 
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox import EarlierCall, ExecRequest, Isolation, Sandbox
 from codevision_ext.sandbox.lockdown import CHILD_CALLS, PRIMITIVES, ZYGOTE_CALLS, primitives, shared_or_executable
 from codevision_ext.sandbox.settings import ToolSettings, read_tool_settings
@@ -97,7 +97,7 @@ def test_unsafe_runs_with_what_there_is_and_every_result_says_so() -> None:
 
 def test_every_step_of_a_record_says_what_its_code_ran_behind(sandbox: Sandbox) -> None:
     codes = ("image = image.rotate(90)", "pass", "foo")
-    steps = [CodeTool(sandbox).call(PictureDesk([noise(8, 6)]), ToolCall(code=code)).step for code in codes]
+    steps = [CodeTool(sandbox).call(ImageHistory([noise(8, 6)]), ToolCall(code=code)).step for code in codes]
     assert [step.isolation for step in steps] == [sandbox.start()] * 3
 
 
@@ -158,7 +158,7 @@ def test_isolation_and_variables_are_settings_of_the_tool() -> None:
 
 
 def test_variables_of_earlier_calls_are_there_when_they_are_kept(sandbox: Sandbox) -> None:
-    tool, desk = CodeTool(sandbox, keep_variables=True), PictureDesk([noise(40, 30)])
+    tool, desk = CodeTool(sandbox, keep_variables=True), ImageHistory([noise(40, 30)])
     first = tool.call(
         desk, ToolCall(code="k = 1\ndef turn(p): return p.rotate(90 * k, expand=True)\nprint('said once')")
     )
@@ -171,16 +171,16 @@ def test_variables_of_earlier_calls_are_there_when_they_are_kept(sandbox: Sandbo
 
 
 def test_a_failed_call_leaves_no_variables(sandbox: Sandbox) -> None:
-    tool, desk = CodeTool(sandbox, keep_variables=True), PictureDesk([noise(40, 30)])
+    tool, desk = CodeTool(sandbox, keep_variables=True), ImageHistory([noise(40, 30)])
     tool.call(desk, ToolCall(code="k = 1\nfoo"))
     assert "NameError: name 'k'" in tool.call(desk, ToolCall(code="print(k)")).text
 
 
 def test_variables_are_gone_when_they_are_not_kept_and_never_reach_another_trajectory(sandbox: Sandbox) -> None:
     for keep, same_desk in ((False, True), (True, False)):
-        tool, desk = CodeTool(sandbox, keep_variables=keep), PictureDesk([noise(40, 30)])
+        tool, desk = CodeTool(sandbox, keep_variables=keep), ImageHistory([noise(40, 30)])
         tool.call(desk, ToolCall(code="k = 1"))
-        desk = desk if same_desk else PictureDesk([noise(40, 30)])
+        desk = desk if same_desk else ImageHistory([noise(40, 30)])
         assert "NameError: name 'k'" in tool.call(desk, ToolCall(code="print(k)")).text
 
 

@@ -28,7 +28,7 @@ def cluster() -> Iterator[None]:
 @pytest.mark.usefixtures("cluster")
 def test_two_actors_conform_and_results_are_not_mixed_up() -> None:
     with RaySandbox(Limits(wall_s=3.0), actors=2) as sandbox:
-        assert {name: fault for name, fault in conformance.check(sandbox.run).items() if fault} == {}
+        assert {name: fault for name, fault in conformance.check_backend(sandbox.run).items() if fault} == {}
         requests = [ExecRequest(code=f"print({number})", images=(PICTURE,)) for number in range(20)]
         with ThreadPoolExecutor(8) as threads:
             assert [result.stdout for result in threads.map(sandbox.run, requests)] == [f"{n}\n" for n in range(20)]

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from codevision_ext.evaluate.metrics import CHECKPOINTS, COLUMNS, TOOL_MODES, Results, Score, write_results
 from codevision_ext.geometry import apply, compose_all, orientation_of
 from codevision_ext.io.records import Record, RecordWriter, Turn
-from codevision_ext.types import Box, EndReason, ExecStatus, Observed, Orientation, Step, Task, TermScore
+from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Outcome, Step, Task, TermScore
 
 SHARES = {"base": (0.74, 0.22), "sft": (0.83, 0.52), "rl": (0.93, 0.86)}
 """Accuracy of source and of the transformed columns, with the tool."""
@@ -141,7 +141,7 @@ def right(writer: RecordWriter, name: str) -> Record:
          ("assistant", "<think>upright</think><answer>OAK</answer>", [])],
         terms(accuracy=1.0, format=0.1, must=1.0, full=0.1), column="rot90", question="What word is written?",
         answer="OAK", references=("OAK",), task=Task(applied=("rotate_90",), size=(56, 112)),
-        observed=Observed(correct=True, format=1.0, steps=(step,)),
+        observed=Outcome(correct=True, format=1.0, steps=(step,)),
     )  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def crop(writer: RecordWriter, name: str) -> Record:
         terms(accuracy=1.0, format=0.1, must=0.9, full=0.1), column="rot180", question="What number is written?",
         answer="417", references=("417",),
         task=Task(applied=("crop", "rotate_180"), box=Box(42, 42, 126, 84), size=(252, 252)),
-        observed=Observed(correct=True, format=1.0, steps=steps),
+        observed=Outcome(correct=True, format=1.0, steps=steps),
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def detour(writer: RecordWriter, name: str) -> Record:
          ("assistant", "<think>upright</think><answer>FOX</answer>", [])],
         terms(accuracy=1.0, format=0.1, must=1.0), column="flip_h", question="What word is written?", answer="FOX",
         references=("FOX",), task=Task(applied=("flip_horizontal",), size=(112, 56)),
-        observed=Observed(correct=True, format=1.0, steps=(Step(ok=False, parent=0, status=ExecStatus.ERROR), good)),
+        observed=Outcome(correct=True, format=1.0, steps=(Step(ok=False, parent=0, status=ExecStatus.ERROR), good)),
     )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def wrong(writer: RecordWriter, name: str, answer: str = "961") -> Record:
         [("user", "What number is written?", [0]),
          ("assistant", f"<think>upright</think><answer>{answer}</answer>", [])],
         terms(format=0.1), column="rot180", question="What number is written?", answer=answer, references=("196",),
-        task=Task(applied=("rotate_180",), size=(112, 56)), observed=Observed(correct=False, format=1.0),
+        task=Task(applied=("rotate_180",), size=(112, 56)), observed=Outcome(correct=False, format=1.0),
     )  # fmt: skip
 
 
@@ -216,14 +216,14 @@ def hack(writer: RecordWriter, name: str) -> Record:
         writer, name, [glyph("HEN"), *(apply(net, glyph("HEN")) for net in nets)], talk,
         terms(accuracy=1.0, format=0.1, turns=-0.5, inappropriate=-0.5), split="train", step=60, answer="HEN",
         question="What word is written?", references=("HEN",), task=Task(size=(112, 56)),
-        observed=Observed(correct=True, format=1.0, steps=steps),
+        observed=Outcome(correct=True, format=1.0, steps=steps),
     )  # fmt: skip
 
 
 def spoiled(name: str) -> Record:
     """A rollout that ended because something of ours broke."""
     return Record(group="g-s", id=name, task=Task(), split="train", step=60,
-                  observed=Observed(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA))  # fmt: skip
+                  observed=Outcome(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA))  # fmt: skip
 
 
 def make_crowd(folder: Path, rollouts: int, picture: Callable[[int], Image.Image] | None = None) -> Path:

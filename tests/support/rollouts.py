@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all
-from codevision_ext.types import Box, Observed, Orientation, Rollout, Step, Task
+from codevision_ext.types import Box, Orientation, Outcome, Rollout, Step, Task
 
 BOX = Box(100, 100, 200, 200)
 SIZE = (1000, 800)
@@ -38,5 +38,5 @@ def rollout(
     """A rollout of group g."""
     task = Task(applied=tuple(applied), box=box, box_frame=box_frame, size=size)
     return Rollout(
-        group="g", id=name, task=task, observed=Observed(correct=correct, format=format_kept, valid=valid, steps=steps)
+        group="g", id=name, task=task, observed=Outcome(correct=correct, format=format_kept, valid=valid, steps=steps)
     )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codevision_ext.errors import InputError
-from codevision_ext.task.answers import ANSWER_CHARS, check, is_correct
+from codevision_ext.task.answers import ANSWER_CHARS, check_answer, is_correct
 
 SAME = [
     ("park", "Park"),
@@ -142,22 +142,22 @@ LEFT_TO_A_JUDGE = [
 
 @pytest.mark.parametrize(("answer", "reference"), REFUSED)
 def test_what_nobody_may_accept_is_refused_by_rule(answer: str, reference: str) -> None:
-    assert check(answer, [reference]) is False
+    assert check_answer(answer, [reference]) is False
 
 
 @pytest.mark.parametrize(("answer", "reference"), LEFT_TO_A_JUDGE)
 def test_rules_are_silent_where_a_reader_could_see_it_otherwise(answer: str, reference: str) -> None:
-    assert check(answer, [reference]) is None
+    assert check_answer(answer, [reference]) is None
 
 
 def test_a_number_is_refused_only_when_it_is_none_of_the_references() -> None:
-    assert check("8", ["7", "9"]) is False
-    assert check("8", ["7", "eight"]) is None
+    assert check_answer("8", ["7", "9"]) is False
+    assert check_answer("8", ["7", "eight"]) is None
 
 
 @given(st.text(max_size=30), st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=3))
 def test_rules_accept_exactly_what_counts_as_correct(answer: str, references: list[str]) -> None:
-    assert is_correct(answer, references) is (check(answer, references) is True)
+    assert is_correct(answer, references) is (check_answer(answer, references) is True)
 
 
 def test_any_reference_will_do() -> None:

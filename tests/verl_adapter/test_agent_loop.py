@@ -15,7 +15,7 @@ from codevision_ext.config import Settings
 from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.errors import InfraError, SandboxError
 from codevision_ext.io.records import read_records
-from codevision_ext.monitor.rollout_metrics import summarise
+from codevision_ext.monitor.rollout_metrics import summarise_step
 from codevision_ext.types import EndReason
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # verl and transformers warn at import, by the dozen
@@ -46,14 +46,14 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
         from verl.utils import hf_processor  # noqa: PLC0415
 
         from codevision_ext.models import tiny_model  # noqa: PLC0415
-        from codevision_ext.preflight.recipe import load  # noqa: PLC0415
+        from codevision_ext.preflight.recipe import load_recipe  # noqa: PLC0415
         from codevision_ext.verl_adapter.agent_loop import CodeVisionAgentLoop  # noqa: PLC0415
         from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: PLC0415
     checkpoint = tmp_path_factory.mktemp("tiny") / "model"
     sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "vocab_size": 600}
-    tiny_model.build("qwen2_5_vl", checkpoint, texts=tiny_model.corpus(), **sizes)
+    tiny_model.build("qwen2_5_vl", checkpoint, texts=tiny_model.tokenizer_texts(), **sizes)
     processor = hf_processor(str(checkpoint))
-    config = load(DEMO, "grpo")
+    config = load_recipe(DEMO, "grpo")
 
     def play(generate: Generate, code_tool: Any = None) -> Any:
         tool = object.__new__(CodeImageTool)
@@ -148,10 +148,10 @@ def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
     import torch  # noqa: PLC0415
     from verl.trainer.ppo.v1 import agent_loop_tq  # noqa: PLC0415
 
-    from codevision_ext.models.renderer import QwenCodec  # noqa: PLC0415
+    from codevision_ext.models.renderer import QwenRenderer  # noqa: PLC0415
     from codevision_ext.verl_adapter.agent_loop import _Group, _Worker, shared_codec  # noqa: PLC0415
 
-    make, threads, stored = QwenCodec.features, [], []
+    make, threads, stored = QwenRenderer.features, [], []
 
     def noted(codec: Any, fitted: Any) -> Any:
         threads.append(get_ident())
@@ -160,7 +160,7 @@ def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
     async def put(fields: Any, **_: Any) -> None:
         stored.append(fields)
 
-    monkeypatch.setattr(QwenCodec, "features", noted)
+    monkeypatch.setattr(QwenRenderer, "features", noted)
     monkeypatch.setattr(agent_loop_tq, "tq", SimpleNamespace(async_kv_batch_put=put))
     worker = object.__new__(_Worker)
     worker.settings, worker.processor = Settings(), play.processor
@@ -190,7 +190,7 @@ def test_the_step_s_numbers_leave_invalid_rollouts_out_and_too_many_end_the_run(
     worker.settings = Settings()
     outputs = [play(says(play.tokenizer, ANSWER)), play(dead_engine)]
     worker._score(outputs, False, dict(ROW))
-    logged = summarise([output.extra_fields["reward_extra_info"] for output in outputs], ["u", "u"])
+    logged = summarise_step([output.extra_fields["reward_extra_info"] for output in outputs], ["u", "u"])
     assert logged["rollout/accuracy"] == logged["reward/accuracy/mean"] == 1
     assert logged["reward/total/mean"] == pytest.approx(outputs[0].reward_score)
     assert logged["rollout/turns/mean"] == 1

@@ -141,7 +141,7 @@ def model_of(checkpoint: Path) -> Any:
 def codec_of(checkpoint: Path) -> Any:
     from codevision_ext.models import checkpoint as checkpoints  # noqa: PLC0415
 
-    return checkpoints.codec_of(checkpoint)
+    return checkpoints.renderer_of(checkpoint)
 
 
 def step_of(rollout: dict[str, Any]) -> int:

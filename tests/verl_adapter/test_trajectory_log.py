@@ -13,8 +13,8 @@ from PIL import Image
 from codevision_ext.config import Settings, read_settings
 from codevision_ext.errors import InputError
 from codevision_ext.io.records import Record, RecordWriter, Turn
-from codevision_ext.report.filmstrip import HEIGHT, spread, strip, transcript
-from codevision_ext.types import Box, EndReason, Observed, Orientation, Step, Task, TermScore
+from codevision_ext.report.filmstrip import HEIGHT, spread_evenly, strip, transcript
+from codevision_ext.types import Box, EndReason, Orientation, Outcome, Step, Task, TermScore
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # tensorboard, wandb and verl warn at import
 
@@ -39,7 +39,7 @@ def rollout(writer: RecordWriter, name: str, reward: float, step: int = 3) -> Re
         id=name,
         step=step,
         task=Task(size=(100, 50)),
-        observed=Observed(correct=reward > 0, format=1.0, steps=(call,), end_reason=EndReason.ANSWER),
+        observed=Outcome(correct=reward > 0, format=1.0, steps=(call,), end_reason=EndReason.ANSWER),
         references=("7",),
         pictures=names,
         turns=(
@@ -82,10 +82,10 @@ def test_the_best_and_the_worst_are_shown_and_invalid_ones_never(tmp_path: Path)
     writer = RecordWriter(tmp_path)
     records = [rollout(writer, f"r{v}", float(v)) for v in (3, 1, 5, 2, 4)]
     records.append(replace(records[0], id="bad", observed=replace(records[0].observed, valid=False)))
-    assert [record.id for record in spread(records, 3)] == ["r5", "r3", "r1"]
-    assert [record.id for record in spread(records, 1)] == ["r5"]
-    assert len(spread(records, 9)) == 5
-    assert spread([], 2) == []
+    assert [record.id for record in spread_evenly(records, 3)] == ["r5", "r3", "r1"]
+    assert [record.id for record in spread_evenly(records, 1)] == ["r5"]
+    assert len(spread_evenly(records, 9)) == 5
+    assert spread_evenly([], 2) == []
 
 
 def test_tensorboard_has_the_pictures_and_turns_of_a_step_s_rollouts(

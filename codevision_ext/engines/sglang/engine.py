@@ -25,9 +25,9 @@ from codevision_ext.engines.device import CPU_ENGINE
 from codevision_ext.engines.sglang.request import read_output, request_of, weights_request
 from codevision_ext.engines.sglang.weight_loader import LOADER
 from codevision_ext.errors import EngineError
-from codevision_ext.models.checkpoint import buckets, check_alike, codec_of, longest
-from codevision_ext.patches.sglang_sampling import run_scheduler
-from codevision_ext.rollout.loop import Policy, Sample
+from codevision_ext.models.checkpoint import buckets, check_alike, longest, renderer_of
+from codevision_ext.patches.sglang_sampling import run_seeded_scheduler
+from codevision_ext.rollout.loop import Completion, Policy
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ _ALIVE_EVERY_S = 1.0
 
 class _SGLang(SGLang):
     if not torch.cuda.is_available():
-        run_scheduler_process_func = staticmethod(run_scheduler)
+        run_scheduler_process_func = staticmethod(run_seeded_scheduler)
 
     def shutdown(self) -> None:
         """Nothing: the stock method, also called at exit, kills every child of this process, whoever started it."""
@@ -51,7 +51,7 @@ def _stay(signum: int, frame: object) -> None:
     """For SIGQUIT, which a failing engine process sends us: stock SGLang would end this process; we look ourselves."""
 
 
-class Engine:
+class SGLangEngine:
     """One SGLang engine in child processes; use it as a context manager, from the main thread.
 
     `load` puts weights into it and must come before the first sample. On the CPU a rollout's seed decides what is
@@ -70,7 +70,7 @@ class Engine:
     """
 
     def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, gpus: range = range(1)) -> None:
-        self.codec = codec_of(checkpoint)
+        self.codec = renderer_of(checkpoint)
         self._checkpoint = checkpoint
         self._context = min(context + 1, longest(checkpoint) or context + 1)  # SGLang keeps one token back
         before = set(multiprocessing.active_children())
@@ -156,13 +156,13 @@ class Engine:
 
     async def _sample(
         self, params: dict[str, Any], ids: list[int], pictures: Sequence[Image.Image], max_tokens: int
-    ) -> Sample:
+    ) -> Completion:
         request = request_of(ids, pictures, params, max_tokens, codec=self.codec, context=self._context)
         output = await self._ask(lambda: anext(self._engine.tokenizer_manager.generate_request(request, None)))
         sampled = read_output(output, len(ids))
         if sampled.reason == "abort":
             raise EngineError("the engine aborted a request")
-        return Sample(ids=sampled.ids, log_probs=sampled.log_probs, finished=sampled.reason != "length")
+        return Completion(ids=sampled.ids, log_probs=sampled.log_probs, finished=sampled.reason != "length")
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Asks on the engine's own loop and waits, as long as the engine's processes live."""

@@ -11,7 +11,7 @@ from sglang.srt.managers.io_struct import GenerateReqInput, UpdateWeightsFromTen
 
 from codevision_ext.engines.sglang.weight_loader import LOADER
 from codevision_ext.errors import EngineError
-from codevision_ext.models.renderer import NEVER, QwenCodec
+from codevision_ext.models.renderer import NEVER, QwenRenderer
 
 
 def request_of(
@@ -20,7 +20,7 @@ def request_of(
     params: Mapping[str, Any],
     max_tokens: int,
     *,
-    codec: QwenCodec,
+    codec: QwenRenderer,
     context: int,
 ) -> GenerateReqInput:
     """The request that continues `ids` (picture marks widened) by at most `max_tokens`.

@@ -52,7 +52,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def serve(checkpoint: str, port: int) -> None:
+def serve_model(checkpoint: str, port: int) -> None:
     """Runs the server in this process, with the settings of the rollout engine on the device that torch has."""
     settings = CPU_ENGINE if use_cpu_if_no_cuda() else {}
 
@@ -63,4 +63,4 @@ def serve(checkpoint: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    serve_model(sys.argv[1], int(sys.argv[2]))

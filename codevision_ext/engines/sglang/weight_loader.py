@@ -12,11 +12,11 @@ import torch
 
 from codevision_ext.models.weight_names import _STACKED, engine_name
 
-LOADER = "codevision_ext.engines.sglang.weight_loader.load"
+LOADER = "codevision_ext.engines.sglang.weight_loader.load_weights"
 """What `custom_weight_loader` and `load_format` name."""
 
 
-def load(model: torch.nn.Module, named_tensors: Sequence[tuple[str, torch.Tensor]]) -> None:
+def load_weights(model: torch.nn.Module, named_tensors: Sequence[tuple[str, torch.Tensor]]) -> None:
     """Renames, loads, and forgets the embeddings of every picture seen before.
 
     Raises:

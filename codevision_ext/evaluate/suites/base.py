@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.run import Case, Mark
+from codevision_ext.evaluate.run import EvalItem, Scorer
 from codevision_ext.io.records import Record
 from codevision_ext.rollout.loop import Trajectory
-from codevision_ext.scoring import Marked, answer_of
+from codevision_ext.scoring import SuiteScore, answer_of
 from codevision_ext.task.image_ops import required
 from codevision_ext.task.item import Item, read_item
 from codevision_ext.task.rows import read_prompt
@@ -19,7 +19,7 @@ ALL = "all"
 """The column of everything, where a suite has no columns of its own."""
 
 
-def _ordinary(_: Case) -> Mark | None:
+def _ordinary(_: EvalItem) -> Scorer | None:
     return None
 
 
@@ -46,7 +46,7 @@ class Suite:
     """A coarser column that a column's items count in, too."""
     overall: Literal["items", "columns"] = "items"
     """What weighs the same in the overall accuracy."""
-    mark_of: Callable[[Case], Mark | None] = _ordinary
+    mark_of: Callable[[EvalItem], Scorer | None] = _ordinary
     """The rule that marks a case; None: the rules and the judge of training."""
     judged: bool = False
     """It can't do without a judge."""
@@ -59,17 +59,17 @@ class Suite:
     keep: Callable[[Item], bool] = lambda _: True
 
 
-def rule(points: Callable[[str, Case], float]) -> Callable[[Case], Mark]:
+def rule(points: Callable[[str, EvalItem], float]) -> Callable[[EvalItem], Scorer]:
     """A rule on the answer's text alone, as `Suite.mark_of`; without an answer it gives 0."""
 
-    def mark(case: Case, trajectory: Trajectory, _: object) -> Marked:
+    def mark(case: EvalItem, trajectory: Trajectory, _: object) -> SuiteScore:
         answer = answer_of(trajectory)
-        return Marked(score=0.0 if answer is None else points(answer, case))
+        return SuiteScore(score=0.0 if answer is None else points(answer, case))
 
     return lambda _: mark
 
 
-def read_suite(suite: Suite, found: Iterable[Mapping[str, Any]], limit: int | None = None) -> list[Case]:
+def read_suite(suite: Suite, found: Iterable[Mapping[str, Any]], limit: int | None = None) -> list[EvalItem]:
     """The cases of a suite, at most `limit` a column.
 
     Args:
@@ -80,7 +80,7 @@ def read_suite(suite: Suite, found: Iterable[Mapping[str, Any]], limit: int | No
     Raises:
         InputError: a row can't be evaluated, none is of this suite, or a column of it has none.
     """
-    cases: list[Case] = []
+    cases: list[EvalItem] = []
     taken: dict[str, int] = {}
     for number, each in enumerate(found):
         row, raw = each["row"], each["raw"]
@@ -98,7 +98,7 @@ def read_suite(suite: Suite, found: Iterable[Mapping[str, Any]], limit: int | No
             continue
         taken[column] = taken.get(column, 0) + 1
         cases.append(
-            Case(
+            EvalItem(
                 name=f"{item.id}-{column}-{number}",
                 item=item,
                 row=row,

@@ -8,7 +8,7 @@ import ast
 from collections.abc import Sequence
 from typing import Any, Final
 
-from codevision_ext.evaluate.run import Case
+from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Row, Suite, rule
 from codevision_ext.evaluate.suites.docvqa import anls
 
@@ -39,7 +39,7 @@ def points(answer: str, reference: str, years: Sequence[bool] = (), *, exact: bo
     return sum(found) / max(len(given), len(wanted))
 
 
-def _points(answer: str, case: Case) -> float:
+def _points(answer: str, case: EvalItem) -> float:
     kind = _kind(case.row, case.raw).lower()
     years = [str(flag).upper() == "YES" for flag in _list(case.raw.get("Year"))]
     if kind == "conversational":

@@ -3,19 +3,19 @@
 import re
 from typing import Final
 
-from codevision_ext.evaluate.run import Case
+from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Row, Suite, rule
-from codevision_ext.task.answers import check
+from codevision_ext.task.answers import check_answer
 
 _CHOICE: Final = re.compile(r"^\s*\(?([A-H])[.):]\s*(.+?)\s*$", re.MULTILINE)
 
 
-def _points(answer: str, case: Case) -> float:
-    if check(answer, case.item.references):
+def _points(answer: str, case: EvalItem) -> float:
+    if check_answer(answer, case.item.references):
         return 1.0
     said = answer.strip().rstrip(".").casefold()
     letters = [letter for letter, words in _CHOICE.findall(case.item.question) if words.rstrip(".").casefold() == said]
-    return float(len(letters) == 1 and bool(check(letters[0], case.item.references)))
+    return float(len(letters) == 1 and bool(check_answer(letters[0], case.item.references)))
 
 
 def _column(_: Row, raw: Row) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.run import Case
+from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Suite, rule
 
 
@@ -23,7 +23,7 @@ def anls(answer: str, references: Sequence[str]) -> float:
     )
 
 
-def _points(answer: str, case: Case) -> float:
+def _points(answer: str, case: EvalItem) -> float:
     return anls(" ".join(answer.split()), [" ".join(reference.split()) for reference in case.item.references])
 
 

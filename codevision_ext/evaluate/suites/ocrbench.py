@@ -1,13 +1,13 @@
 """OCRBench (Liu et al., arXiv 2305.07895): an answer is right when it contains a reference, letter case aside."""
 
-from codevision_ext.evaluate.run import Case
+from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Suite, rule
 
 FORMULAS = "HME100k"
 """The data set whose answers are formulas: there white space doesn't count, and letter case does."""
 
 
-def _points(answer: str, case: Case) -> float:
+def _points(answer: str, case: EvalItem) -> float:
     if case.raw.get("dataset") == FORMULAS:
         return float(any("".join(reference.split()) in "".join(answer.split()) for reference in case.item.references))
     said = _folded(answer)

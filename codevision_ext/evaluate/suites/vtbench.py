@@ -13,12 +13,12 @@ from PIL import Image
 from codevision_ext.config import Settings
 from codevision_ext.engines.endpoint import data_url
 from codevision_ext.errors import JudgeError
-from codevision_ext.evaluate.run import Case, Mark
+from codevision_ext.evaluate.run import EvalItem, Scorer
 from codevision_ext.evaluate.suites.base import Row, Suite
 from codevision_ext.judge.prompts import Query
 from codevision_ext.judge.shared import shared_judge
 from codevision_ext.rollout.loop import Trajectory
-from codevision_ext.scoring import Marked
+from codevision_ext.scoring import SuiteScore
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ JUDGED_SIDE: Final = 1024
 """Pixels; larger pictures are shown to the judge smaller."""
 
 
-def _drawing(case: Case, trajectory: Trajectory, settings: Settings) -> Marked:
+def _drawing(case: EvalItem, trajectory: Trajectory, settings: Settings) -> SuiteScore:
     if not trajectory.new_pictures:
-        return Marked(score=0.0)
+        return SuiteScore(score=0.0)
     assert settings.judge is not None
     assert case.reference is not None
     with Image.open(io.BytesIO(case.reference)) as reference:
@@ -45,8 +45,8 @@ def _drawing(case: Case, trajectory: Trajectory, settings: Settings) -> Marked:
     verdict = shared_judge(settings.judge).ask_all([query])[0]
     if isinstance(verdict, JudgeError):
         logger.error("a rollout of %s is invalid: %s", case.name, verdict)
-        return Marked(score=None)
-    return Marked(score=verdict.score, verdict=verdict)
+        return SuiteScore(score=None)
+    return SuiteScore(score=verdict.score, verdict=verdict)
 
 
 def _file(picture: Image.Image) -> str:
@@ -57,7 +57,7 @@ def _file(picture: Image.Image) -> str:
     return data_url(buffer.getvalue(), "PNG")
 
 
-def _mark_of(case: Case) -> Mark | None:
+def _mark_of(case: EvalItem) -> Scorer | None:
     return _drawing if case.item.column in DRAWN else None
 
 

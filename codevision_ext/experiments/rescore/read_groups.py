@@ -11,9 +11,9 @@ from pydantic import ConfigDict
 from pydantic_core import from_json
 
 from codevision_ext.errors import InputError
-from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.task.image_ops import CORE_OPS, CROP, OPTIONAL_OPS
-from codevision_ext.types import Observed, Rollout, Step, Task
+from codevision_ext.types import Outcome, Rollout, Step, Task
 
 WINDOW: Final = 4096
 """Lines within which all records of a group must stand; so many are held at most."""
@@ -35,7 +35,7 @@ class _Step(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Observed(Observed):
+class _Observed(Outcome):
     __pydantic_config__ = _STRICT
     steps: tuple[_Step, ...] = ()
 
@@ -49,11 +49,11 @@ class _Scorable(Rollout):
     observed: _Observed
 
 
-_CODEC: Codec[_Scorable] = Codec(_Scorable)
+_CODEC: JsonCodec[_Scorable] = JsonCodec(_Scorable)
 
 
 @dataclass(slots=True, kw_only=True)
-class Line:
+class RecordLine:
     """One record of a file."""
 
     number: int
@@ -66,7 +66,7 @@ class Line:
 @dataclass(slots=True)
 class _Group:
     first: int
-    lines: list[Line] = field(default_factory=list)
+    lines: list[RecordLine] = field(default_factory=list)
 
 
 def read_line(content: bytes, where: str, preset: str) -> Rollout:
@@ -136,7 +136,7 @@ def _missing(rollout: Rollout, content: bytes, preset: str) -> str | None:
     return None
 
 
-def read_groups(path: Path, preset: str, window: int = WINDOW) -> Iterator[list[Line]]:
+def read_groups(path: Path, preset: str, window: int = WINDOW) -> Iterator[list[RecordLine]]:
     """The groups of a file in the order of their first lines; at most `window` lines are held.
 
     Behind a bad line, the groups that were begun before it are still given.
@@ -174,7 +174,7 @@ def read_groups(path: Path, preset: str, window: int = WINDOW) -> Iterator[list[
             except InputError as error:
                 fault = error
                 break
-            open_groups[rollout.group].lines.append(Line(number=number, content=content, rollout=rollout))
+            open_groups[rollout.group].lines.append(RecordLine(number=number, content=content, rollout=rollout))
         for group in open_groups.values():
             yield group.lines
         if fault:

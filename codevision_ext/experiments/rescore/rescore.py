@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic_core import from_json, to_json
 
 from codevision_ext.errors import InputError
-from codevision_ext.experiments.rescore.read_groups import WINDOW, Line, read_groups
+from codevision_ext.experiments.rescore.read_groups import WINDOW, RecordLine, read_groups
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rewards.settings import RewardSettings
 
@@ -38,7 +38,7 @@ def rescore(source: Path, out: Path, settings: RewardSettings, window: int = WIN
         waiting: dict[int, bytes] = {}
         write = _Writer(rubric)
         for group in read_groups(source, settings.preset, window):
-            raws = iter(zip(*measure(group, rubric, source).values(), strict=True))
+            raws = iter(zip(*score_group(group, rubric, source).values(), strict=True))
             for line in group:
                 waiting[line.number] = write(line.content, next(raws) if line.rollout.observed.valid else None)
             while count + 1 in waiting:
@@ -80,7 +80,7 @@ class _Writer:
         return known[raw]
 
 
-def measure(group: Sequence[Line], rubric: Rubric, source: Path) -> dict[str, list[float]]:
+def score_group(group: Sequence[RecordLine], rubric: Rubric, source: Path) -> dict[str, list[float]]:
     """`Rubric.measure` for the lines of one group.
 
     Raises:

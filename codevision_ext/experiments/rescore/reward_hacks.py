@@ -22,17 +22,17 @@ from codevision_ext.config import Settings
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.rollout.loop import Sample, Trajectory, play
+from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
 from codevision_ext.rollout.parsing import TOOL_NAME
-from codevision_ext.rollout.token_buffer import EpisodeLimits
+from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.scoring import score
+from codevision_ext.scoring import score_rollout
 from codevision_ext.task.item import Item
 from codevision_ext.types import Box, Rollout, Task
 
 SIZE: Final = (240, 160)
 """Of the task's picture, pixels."""
-LIMITS: Final = EpisodeLimits(response_tokens=100_000, assistant_turns=8)
+LIMITS: Final = RolloutLimits(response_tokens=100_000, assistant_turns=8)
 Call = str | dict[str, Any]
 """Code, or a call's arguments."""
 _THINK: Final = "<think>t</think>"
@@ -91,7 +91,7 @@ class Earned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class HackResult:
     """What became of a hack."""
 
     name: str
@@ -107,7 +107,7 @@ def read_gallery() -> Gallery:
     return Gallery.model_validate(tomllib.loads(text))
 
 
-def try_hacks(sandbox: Sandbox, rewards: Mapping[str, RewardSettings]) -> list[Finding]:
+def try_hacks(sandbox: Sandbox, rewards: Mapping[str, RewardSettings]) -> list[HackResult]:
     """Plays the gallery in `sandbox` and tells what each hack earns under each of the rewards, by name.
 
     Each rollout is scored beside a sibling that answers wrong without the tool, so that group terms have something to
@@ -134,7 +134,7 @@ def try_hacks(sandbox: Sandbox, rewards: Mapping[str, RewardSettings]) -> list[F
             )
             for name, rubric in rubrics.items()
         }
-        findings.append(Finding(name=hack.name, task=hack.task, gap=hack.gap, earned=earned))
+        findings.append(HackResult(name=hack.name, task=hack.task, gap=hack.gap, earned=earned))
     return findings
 
 
@@ -170,18 +170,20 @@ class _Stage:
     async def _run(self, said: tuple[str, ...]) -> Trajectory:
         left = list(said)
 
-        async def policy(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Sample:  # noqa: ARG001
+        async def policy(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
             text = left.pop(0) if len(left) > 1 else left[0]
-            return Sample(ids=[*map(ord, text)], log_probs=[0.0] * len(text), finished=True)
+            return Completion(ids=[*map(ord, text)], log_probs=[0.0] * len(text), finished=True)
 
         messages = [{"role": "user", "content": [{"type": "image"}]}]
-        return await play(messages, [self._picture], policy=policy, codec=_Letters(), tool=self._tool, limits=LIMITS)
+        return await run_rollout(
+            messages, [self._picture], policy=policy, codec=_Letters(), tool=self._tool, limits=LIMITS
+        )
 
     def _score(self, puzzle: Puzzle, played: Trajectory) -> Rollout:
         box = None if puzzle.box is None else Box(*puzzle.box)
         task = Task(applied=puzzle.applied, box=box, size=SIZE)
         item = Item(id="hack", question="?", references=(puzzle.truth,), task=task)
-        return score(item, "g", [played], Settings())[0]
+        return score_rollout(item, "g", [played], Settings())[0]
 
 
 class _Letters:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from codevision_ext.experiments.rescore.reward_hacks import Finding
+from codevision_ext.experiments.rescore.reward_hacks import HackResult
 from codevision_ext.experiments.rescore.weight_grid import Grid
 
 
@@ -23,7 +23,7 @@ def show_grid(grid: Grid, console: Console) -> None:
     console.print(table)
 
 
-def show_findings(findings: Sequence[Finding], console: Console) -> None:
+def show_findings(findings: Sequence[HackResult], console: Console) -> None:
     """One row a hack: what it earns under each preset, and its counterpart in brackets; red where it pays."""
     presets = list(findings[0].earned) if findings else []
     table = Table(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from codevision_ext.experiments.rescore.read_groups import WINDOW, read_groups
-from codevision_ext.experiments.rescore.rescore import measure
+from codevision_ext.experiments.rescore.rescore import score_group
 from codevision_ext.rewards.advantages import Floats, group_advantages
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rewards.settings import RewardSettings
@@ -43,7 +43,9 @@ class Grid:
     """The base's first."""
 
 
-def compare(source: Path, settings: RewardSettings, axes: Mapping[str, Sequence[float]], window: int = WINDOW) -> Grid:
+def compare_weights(
+    source: Path, settings: RewardSettings, axes: Mapping[str, Sequence[float]], window: int = WINDOW
+) -> Grid:
     """The effects of all combinations of the weights in `axes`, by name.
 
     The memory that this takes grows with the file, by 8 bytes a rollout and setting.
@@ -65,7 +67,7 @@ def compare(source: Path, settings: RewardSettings, axes: Mapping[str, Sequence[
     above = np.zeros(len(rubrics), dtype=int)
     groups = 0
     for group in read_groups(source, settings.preset, window):
-        raws = measure(group, everything, source)
+        raws = score_group(group, everything, source)
         right = np.array([line.rollout.observed.correct for line in group if line.rollout.observed.valid])
         if len(right) < 2:
             continue

@@ -7,12 +7,12 @@ from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.run import finished, read_cases
 from codevision_ext.evaluate.tables import markdown_table
-from codevision_ext.experiments.rescore.weight_grid import compare
+from codevision_ext.experiments.rescore.weight_grid import compare_weights
 from codevision_ext.experiments.study import offline
-from codevision_ext.experiments.study.outcome import find
-from codevision_ext.experiments.study.plan import Plan, read_plan
-from codevision_ext.experiments.study.show import write
-from codevision_ext.experiments.study.train import Job, jobs_of, train
+from codevision_ext.experiments.study.outcome import find_outcomes
+from codevision_ext.experiments.study.plan import StudyPlan, read_plan
+from codevision_ext.experiments.study.show import write_study
+from codevision_ext.experiments.study.train import TrainingJob, jobs_of, train
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record, read_records
 from codevision_ext.rewards.settings import RewardSettings
@@ -21,7 +21,7 @@ BETAS = (0.0, 0.2, 0.5, 1.0, 2.0)
 ROLLOUTS = Path("rollouts") / "train.jsonl"
 
 
-def study(
+def run_study(
     name: str,
     *,
     run: Path,
@@ -49,21 +49,21 @@ def study(
         return told
     jobs = jobs_of(plan, run, recipe, out, settings=settings)
     train(jobs, out, at_once=at_once)
-    table = write(plan, find(plan, jobs, _measure(plan, jobs, run, recipe), out), jobs, out)
+    table = write_study(plan, find_outcomes(plan, jobs, _measure(plan, jobs, run, recipe), out), jobs, out)
     if told:
         write_whole(out / "offline.md", told.encode())
     return f"{told}\n{table}" if told else table
 
 
-def _measure(plan: Plan, jobs: Sequence[Job], run: Path, recipe: Path) -> list[list[Record]]:
+def _measure(plan: StudyPlan, jobs: Sequence[TrainingJob], run: Path, recipe: Path) -> list[list[Record]]:
     """Rollouts of every checkpoint on the same items, all scored as the recipe has it; none is played twice."""
     use_cpu_if_no_cuda()
-    from codevision_ext.evaluate.checkpoints import Sitting, play  # noqa: PLC0415  after the device is settled
-    from codevision_ext.evaluate.recipe_rules import read_rules  # noqa: PLC0415
+    from codevision_ext.evaluate.checkpoints import EvalRun, play_checkpoint  # noqa: PLC0415  after the device is settled
+    from codevision_ext.evaluate.recipe_rules import read_recipe_rules  # noqa: PLC0415
 
     cases = read_cases(run / "data" / "test.parquet", plan.items)
     sittings = [
-        Sitting(
+        EvalRun(
             name=job.folder.name,
             checkpoint=job.checkpoint.resolve(),
             mode="tool_on",
@@ -74,11 +74,11 @@ def _measure(plan: Plan, jobs: Sequence[Job], run: Path, recipe: Path) -> list[l
     ]
     left = [sitting for sitting in sittings if len(finished(sitting.records, rollouts=1)) < len(cases)]
     if left:
-        play(left, cases, read_rules(recipe / "grpo.yaml"), resume=True)
+        play_checkpoint(left, cases, read_recipe_rules(recipe / "grpo.yaml"), resume=True)
     return [list(read_records(sitting.records)) for sitting in sittings]
 
 
-def _changed(plan: Plan, steps: int | None, seeds: str | None) -> Plan:
+def _changed(plan: StudyPlan, steps: int | None, seeds: str | None) -> StudyPlan:
     changes: dict[str, object] = {}
     if steps is not None:
         changes["steps"] = steps
@@ -95,12 +95,12 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _emergent(run: Path) -> str:
-    header, rows = offline.emergent(read_records(run / ROLLOUTS))
+    header, rows = offline.emergent_tools(read_records(run / ROLLOUTS))
     return _table(header, rows) if rows else f"{run / ROLLOUTS}: no operation that no task requires was done.\n"
 
 
 def _benefit(run: Path) -> str:
-    return _table(*offline.benefit(read_records(run / ROLLOUTS)))
+    return _table(*offline.tool_benefit(read_records(run / ROLLOUTS)))
 
 
 def _crop(run: Path) -> str:  # noqa: ARG001  the same for every run
@@ -108,7 +108,7 @@ def _crop(run: Path) -> str:  # noqa: ARG001  the same for every run
 
 
 def _beta(run: Path) -> str:
-    grid = compare(run / ROLLOUTS, RewardSettings(preset="upstream"), {"beta": BETAS})
+    grid = compare_weights(run / ROLLOUTS, RewardSettings(preset="upstream"), {"beta": BETAS})
     rows = [
         (
             f"{effect.weights['beta']:g}" if effect.weights else "as released",

@@ -30,7 +30,7 @@ _DRAWS = 2000
 Row = tuple[str, ...]
 
 
-def emergent(records: Iterable[Record]) -> tuple[Row, list[Row]]:
+def emergent_tools(records: Iterable[Record]) -> tuple[Row, list[Row]]:
     """Which operations that no task requires were done, when, and how the rollouts with them fared.
 
     Gives a header and rows. `right beside them`: accuracy of the rollouts of the same prompts without the operation.
@@ -59,7 +59,7 @@ def emergent(records: Iterable[Record]) -> tuple[Row, list[Row]]:
     return ("operation", "first at step", *parts, "% right", "% right beside them", "rollouts"), rows
 
 
-def benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
+def tool_benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
     """Does the tool bring something where the task says that it must be used? Prompts by what they require."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:

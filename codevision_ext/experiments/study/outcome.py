@@ -9,10 +9,10 @@ from statistics import fmean
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import COLUMNS, TRANSFORMED, Column, Score
 from codevision_ext.evaluate.statistics import Difference, paired
-from codevision_ext.experiments.study.plan import Plan
-from codevision_ext.experiments.study.train import Job
+from codevision_ext.experiments.study.plan import StudyPlan
+from codevision_ext.experiments.study.train import TrainingJob
 from codevision_ext.io.atomic_files import write_whole
-from codevision_ext.io.json_codec import Codec
+from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.records import Record
 from codevision_ext.rewards.terms import used_optional
 
@@ -21,7 +21,7 @@ Item = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class VariantOutcome:
     """Of one training; shares in [0, 1]."""
 
     columns: Mapping[Column, Score]
@@ -49,14 +49,16 @@ class Findings:
 
     question: str
     steps: int
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, VariantOutcome]
     """By training, in the plan's order."""
 
 
-_CODEC: Codec[Findings] = Codec(Findings)
+_CODEC: JsonCodec[Findings] = JsonCodec(Findings)
 
 
-def find(plan: Plan, jobs: Sequence[Job], measured: Sequence[Sequence[Record]], out: Path) -> Findings:
+def find_outcomes(
+    plan: StudyPlan, jobs: Sequence[TrainingJob], measured: Sequence[Sequence[Record]], out: Path
+) -> Findings:
     """Compares them, and writes OUT/findings.json.
 
     Args:
@@ -80,7 +82,7 @@ def find(plan: Plan, jobs: Sequence[Job], measured: Sequence[Sequence[Record]], 
     return findings
 
 
-def _outcome(name: str, played: Mapping[int, Sequence[Record]], first: Mapping[Item, float] | None) -> Outcome:
+def _outcome(name: str, played: Mapping[int, Sequence[Record]], first: Mapping[Item, float] | None) -> VariantOutcome:
     records = [record for them in played.values() for record in them]
     valid = [record for record in records if record.observed.valid]
     items = _items(records)
@@ -89,7 +91,7 @@ def _outcome(name: str, played: Mapping[int, Sequence[Record]], first: Mapping[I
         raise InputError(f"{name}: no valid rollout in column {empty[0]}")
     steps = [step for record in valid for step in record.observed.steps]
     turned = [record for record in valid if record.column in TRANSFORMED]
-    return Outcome(
+    return VariantOutcome(
         columns={column: Score.of(scores) for column, scores in columns.items()},
         transformed=fmean(_transformed(items)),
         by_seed={seed: fmean(_transformed(_items(them))) for seed, them in played.items()},

@@ -27,7 +27,7 @@ class Training(BaseModel):
     """verl's, as on the command line of GRPO."""
 
 
-class Plan(BaseModel):
+class StudyPlan(BaseModel):
     """The content of recipe/studies/NAME.yaml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,14 +45,14 @@ class Plan(BaseModel):
     """By name; the others are compared with the first."""
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> StudyPlan:
     """The plan in a YAML file.
 
     Raises:
         InputError: it can't be read, or a field is missing, unknown or wrong; names file and field.
     """
     try:
-        return Plan.model_validate(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
+        return StudyPlan.model_validate(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
     except OSError as error:
         known = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml")))
         raise InputError(f"{path}: can't be read: {error.strerror}; studies there: {known or 'none'}") from error

@@ -7,9 +7,9 @@ from statistics import fmean
 
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.evaluate.tables import markdown_table
-from codevision_ext.experiments.study.outcome import Findings, Outcome
-from codevision_ext.experiments.study.plan import Plan
-from codevision_ext.experiments.study.train import Job
+from codevision_ext.experiments.study.outcome import Findings, VariantOutcome
+from codevision_ext.experiments.study.plan import StudyPlan
+from codevision_ext.experiments.study.train import TrainingJob
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.report.curves import Points, read_metrics
 
@@ -21,14 +21,14 @@ _CAPTION = (
 )
 
 
-def markdown(findings: Findings) -> str:
+def study_markdown(findings: Findings) -> str:
     """The table, with its question above and what its numbers are below."""
     names = ("training", *COLUMNS, "transformed", "difference", "must", "tool", "calls that fail", "optional ops")
     rows = [(name, *_cells(outcome)) for name, outcome in findings.outcomes.items()]
     return f"**{findings.question}** ({findings.steps} steps)\n\n{markdown_table(names, rows)}\n\n{_CAPTION}\n"
 
 
-def _cells(outcome: Outcome) -> list[str]:
+def _cells(outcome: VariantOutcome) -> list[str]:
     shares = (outcome.must, outcome.tool_rate, outcome.failed_calls, outcome.optional_ops)
     seeds = outcome.by_seed.values()
     spread = f" ({100 * min(seeds):.1f} to {100 * max(seeds):.1f})" if len(seeds) > 1 else ""
@@ -43,11 +43,11 @@ def _cells(outcome: Outcome) -> list[str]:
     ]
 
 
-def write(plan: Plan, findings: Findings, jobs: Sequence[Job], out: Path) -> str:
+def write_study(plan: StudyPlan, findings: Findings, jobs: Sequence[TrainingJob], out: Path) -> str:
     """Writes OUT/table.md and OUT/curves.png, and gives the table."""
     from matplotlib.figure import Figure  # noqa: PLC0415  slow to import
 
-    table = markdown(findings)
+    table = study_markdown(findings)
     write_whole(out / "table.md", table.encode())
     logged: dict[str, list[dict[str, Points]]] = defaultdict(list)
     for job in jobs:

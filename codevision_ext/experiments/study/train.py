@@ -17,7 +17,7 @@ from pathlib import Path
 
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.experiments.demo import MEMORY_GB, claimed, environment, last_error, private_tmp
-from codevision_ext.experiments.study.plan import Plan, Training
+from codevision_ext.experiments.study.plan import StudyPlan, Training
 from codevision_ext.io.processes import Command, available_bytes
 from codevision_ext.io.progress import Stages
 
@@ -27,7 +27,7 @@ _ONE = 'bash "$0" >"${0%/*}/log" 2>&1 || exit 255'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class TrainingJob:
     """One training with one seed."""
 
     name: str
@@ -47,7 +47,7 @@ class Job:
         return self.checkpoint.exists() and launched.read_text(encoding="utf-8") == self.script
 
 
-def jobs_of(plan: Plan, run: Path, recipe: Path, out: Path, *, settings: Sequence[str] = ()) -> list[Job]:
+def jobs_of(plan: StudyPlan, run: Path, recipe: Path, out: Path, *, settings: Sequence[str] = ()) -> list[TrainingJob]:
     """Every training with every seed.
 
     Args:
@@ -65,11 +65,11 @@ def jobs_of(plan: Plan, run: Path, recipe: Path, out: Path, *, settings: Sequenc
     for seed, (name, training) in product(plan.seeds, plan.trainings.items()):
         folder = out / f"{name.replace(' ', '_')}-{seed}"
         script = _script(plan, training, seed, run, recipe, folder, starts[training.start], settings)
-        jobs.append(Job(name=name, seed=seed, folder=folder, script=script))
+        jobs.append(TrainingJob(name=name, seed=seed, folder=folder, script=script))
     return jobs
 
 
-def train(jobs: Sequence[Job], out: Path, *, at_once: int | None = None) -> None:
+def train(jobs: Sequence[TrainingJob], out: Path, *, at_once: int | None = None) -> None:
     """Runs the jobs that aren't done yet.
 
     Args:
@@ -109,7 +109,7 @@ def train(jobs: Sequence[Job], out: Path, *, at_once: int | None = None) -> None
 
 
 def _script(
-    plan: Plan,
+    plan: StudyPlan,
     training: Training,
     seed: int,
     run: Path,

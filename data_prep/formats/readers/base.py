@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.formats.schema import Row, Trajectory
+from data_prep.formats.schema import Demonstration, Row
 
-Item = Row | Trajectory
+Item = Row | Demonstration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         licence=extra.get("licence") or "",
         changes=tuple(dict.fromkeys(changes)),
         picture_id=extra.get("picture_id") or "",
-        benefit=fields.numbers(extra.get("benefit"), "extra_info.benefit"),
+        benefit=fields.read_numbers(extra.get("benefit"), "extra_info.benefit"),
     )
     yield row
 

@@ -7,7 +7,7 @@ from typing import Any
 from data_prep.formats import fields
 from data_prep.formats.readers.base import Item, Place, Reader
 from data_prep.formats.row_errors import Reason, RowError
-from data_prep.formats.schema import Message, Trajectory
+from data_prep.formats.schema import Demonstration, Message
 from data_prep.formats.sharegpt import LICENCE, SOURCE, from_sharegpt, kind_of
 
 
@@ -21,7 +21,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         raise RowError(Reason.BAD_TYPE, "messages", "must be a list of {role, content}") from error
     found = fields.pictures(record.get("images") or [], place.pictures)
     metadata = fields.mapping(record.get("metadata"), "metadata")
-    yield Trajectory(
+    yield Demonstration(
         messages=messages,
         images=tuple(data for data, _ in found),
         sample_type=record.get("sample_type") or metadata.get("sample_type") or kind_of(messages),

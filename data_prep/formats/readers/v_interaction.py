@@ -12,7 +12,7 @@ from codevision_ext.types import ToolCall
 from data_prep.formats import fields
 from data_prep.formats import image_files as pictures
 from data_prep.formats.readers.base import Item, Place, Reader
-from data_prep.formats.schema import IMAGE_TAG, Message, Row, SampleType, Trajectory
+from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, Row, SampleType
 
 SOURCE = "V-Interaction-400K"
 _CODE: Final = re.compile(r"```.*?```|<code>.*?</code>", re.DOTALL)
@@ -41,10 +41,10 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     edited = fields.pictures(fields.need(record, "edited_image"), place.pictures, "edited_image")
     code = fields.text(fields.need(record, "tool_code"), "tool_code")
     before, _, after = _CODE.sub("\0", fields.text(record.get("CoT_with_code") or "", "CoT_with_code")).partition("\0")
-    width, height = pictures.settle(edited[0][0], "edited_image").size
+    width, height = pictures.settle_image(edited[0][0], "edited_image").size
     call = call_text(_plain(before), ToolCall(code=code, description="draw on the picture"))
     told = OBSERVATIONS["ok"].format(node=len(found), width=width, height=height)
-    yield Trajectory(
+    yield Demonstration(
         messages=(
             Message(role="user", content=f"{IMAGE_TAG}\n" * len(found) + question),
             Message(role="assistant", content=call),

@@ -168,7 +168,7 @@ def make_row(
 def draw_label(rng: np.random.Generator, mix: Mix, split: str, *, with_letter_strings: bool = False) -> Label:
     """A text and a font of the split."""
     kind = "word" if rng.random() < mix.words_share else "number"
-    texts = vocabulary.words(split) if kind == "word" else vocabulary.numbers(split)
+    texts = vocabulary.words(split) if kind == "word" else vocabulary.number_words(split)
     if kind == "word" and with_letter_strings and rng.random() < 0.5:
         texts = vocabulary.letter_strings()
     return Label(kind=kind, text=_pick(rng, texts), font=_pick(rng, FONTS[split]))

@@ -12,10 +12,10 @@ from typing import Any
 
 from codevision_ext.rollout.code_tool import OBSERVATIONS, TOOL_SCHEMA
 from codevision_ext.rollout.parsing import malformed_messages, turn_messages
-from data_prep.formats.schema import IMAGE_TAG, Trajectory
+from data_prep.formats.schema import IMAGE_TAG, Demonstration
 
 
-def texts(trajectories: Iterable[Trajectory]) -> Iterator[str]:
+def texts(trajectories: Iterable[Demonstration]) -> Iterator[str]:
     """Each text once: what is told of the tool, system prompts, observations, the characters of answers, then turns."""
     seen: set[str] = set()
     for text in _all(trajectories):
@@ -24,7 +24,7 @@ def texts(trajectories: Iterable[Trajectory]) -> Iterator[str]:
             yield text
 
 
-def _all(trajectories: Iterable[Trajectory]) -> Iterator[str]:
+def _all(trajectories: Iterable[Demonstration]) -> Iterator[str]:
     yield json.dumps(TOOL_SCHEMA)
     prompts = (file for file in files("codevision_ext").joinpath("prompts").iterdir() if file.name.endswith(".txt"))
     yield from sorted(file.read_text(encoding="utf-8").strip() for file in prompts)

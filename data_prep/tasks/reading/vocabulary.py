@@ -47,7 +47,7 @@ def split_of(text: str) -> str:
 
 
 @cache
-def numbers(split: str) -> tuple[str, ...]:
+def number_words(split: str) -> tuple[str, ...]:
     """The numbers 000-999 of one split."""
     return tuple(_of_split(split, ("".join(triple) for triple in product(digits, repeat=3))))
 

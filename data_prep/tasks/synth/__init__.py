@@ -15,9 +15,9 @@ from data_prep.tasks.synth import chart, page, shapes, table
 from data_prep.tasks.synth.scene import Rng, Scene, pick
 
 KINDS: Final[dict[str, Callable[[Rng, int], Scene]]] = {
-    "page": page.draw,
-    "chart": chart.draw,
-    "table": table.draw,
+    "page": page.draw_page,
+    "chart": chart.draw_chart,
+    "table": table.draw_table,
     "geometry": shapes.draw_geometry,
     "counting": shapes.draw_counting,
 }
@@ -71,7 +71,7 @@ def orders(recipe: Recipe, split: str, count: int, at_a_time: int = 8) -> Iterat
         yield Order(recipe=recipe, split=split, first=first, count=min(at_a_time, count - first))
 
 
-def draw(order: Order) -> list[Row]:
+def draw_tasks(order: Order) -> list[Row]:
     """The rows of an order; each depends on the recipe, its split and its index only."""
     return [draw_row(order.recipe, order.split, index) for index in range(order.first, order.first + order.count)]
 

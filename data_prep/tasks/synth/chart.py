@@ -13,7 +13,7 @@ PLATE = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"}
 STYLES = ("default", "ggplot", "bmh", "grayscale", "seaborn-v0_8-whitegrid")
 
 
-def draw(rng: Rng, max_pixels: int) -> Scene:
+def draw_chart(rng: Rng, max_pixels: int) -> Scene:
     """Between four and eight values, each written beside its mark."""
     import matplotlib as mpl  # noqa: PLC0415  slow to import
     import matplotlib.style  # noqa: PLC0415

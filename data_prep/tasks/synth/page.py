@@ -8,14 +8,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from codevision_ext.types import Box
-from data_prep.tasks.synth.scene import FONTS, WORDS, Colour, Rng, Scene, colours, font, inside, pick, some, write
+from data_prep.tasks.synth.scene import FONTS, WORDS, Colour, Rng, Scene, colours, font, inside, pick, some, write_text
 
 LEAST_PIXELS = 200_000
 TEXT_SHARE = (0.014, 0.03)
 """Height of the text as a share of the picture's shorter edge."""
 
 
-def draw(rng: Rng, max_pixels: int) -> Scene:
+def draw_page(rng: Rng, max_pixels: int) -> Scene:
     """Lines of text, and a question on one of them, told by how it starts."""
     pixels = float(np.exp(rng.uniform(np.log(min(LEAST_PIXELS, max_pixels)), np.log(max_pixels))))
     aspect = pick(rng, (3 / 4, 4 / 3, 9 / 16, 16 / 9, 1.0, 1 / 1.414))
@@ -97,7 +97,7 @@ def _columns(sheet: Sheet) -> Lines:
             words = _words(rng, sheet.starts.pop(), int(rng.integers(3, 7)))
             while len(words) > 3 and face.getlength(" ".join(words)) > width - 3 * height:
                 words.pop()
-            box = write(sheet.pen, (column * width + height, y), " ".join(words), face, sheet.ink)
+            box = write_text(sheet.pen, (column * width + height, y), " ".join(words), face, sheet.ink)
             lines.append((words, box))
             y += round(height * 1.6)
     return lines
@@ -118,7 +118,7 @@ def _boards(sheet: Sheet) -> Lines:
         reach = pen.textbbox((left, top), " ".join(words), font=face)
         pad = face.size // 2
         pen.rectangle((reach[0] - pad, reach[1] - pad, reach[2] + pad, reach[3] + pad), fill=paper, outline=ink)
-        lines.append((words, write(pen, (left, top), " ".join(words), face, ink)))
+        lines.append((words, write_text(pen, (left, top), " ".join(words), face, ink)))
     return lines
 
 
@@ -130,7 +130,7 @@ def _label(sheet: Sheet) -> Lines:
     width = round(face.getlength(" ".join(words)))
     most = max(height + 1, size[0] - width - height), max(height + 1, size[1] - 3 * height)
     at = int(rng.integers(height, most[0])), int(rng.integers(height, most[1]))
-    return [(words, write(sheet.pen, at, " ".join(words), face, sheet.ink))]
+    return [(words, write_text(sheet.pen, at, " ".join(words), face, sheet.ink))]
 
 
 LAYOUTS: Final[dict[str, Callable[[Sheet], Lines]]] = {"columns": _columns, "boards": _boards, "label": _label}

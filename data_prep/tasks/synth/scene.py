@@ -70,7 +70,9 @@ def colours(rng: Rng) -> tuple[Colour, Colour]:
     return (shades[0], shades[1]) if rng.random() < 0.8 else (shades[1], shades[0])
 
 
-def write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, face: ImageFont.FreeTypeFont, ink: Colour) -> Box:
+def write_text(
+    pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, face: ImageFont.FreeTypeFont, ink: Colour
+) -> Box:
     """Write a line with its upper left corner about there; the box around it, a few pixels wider."""
     pen.text(at, text, fill=ink, font=face)
     left, top, right, bottom = pen.textbbox(at, text, font=face)

@@ -6,7 +6,7 @@ from codevision_ext.types import Box
 from data_prep.tasks.synth.scene import FONTS, WORDS, Rng, Scene, colours, font, inside, pick, some
 
 
-def draw(rng: Rng, max_pixels: int) -> Scene:
+def draw_table(rng: Rng, max_pixels: int) -> Scene:
     """Between three and six columns of numbers, four to fourteen rows."""
     columns, rows = int(rng.integers(3, 7)), int(rng.integers(4, 15))
     height = int(rng.integers(16, 40))

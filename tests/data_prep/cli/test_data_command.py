@@ -15,7 +15,7 @@ from codevision_ext.cli import app as cli
 from codevision_ext.io.atomic_files import whole_folder
 from data_prep.__main__ import app, main
 from data_prep.curate.difficulty import Route
-from data_prep.demonstrations.from_model import Discarded, Turn
+from data_prep.demonstrations.from_model import Discarded, TurnKind
 from data_prep.formats.readers import READERS
 from data_prep.formats.row_errors import Reason
 from data_prep.formats.schema import RL_SCHEMA, SFT_SCHEMA
@@ -164,7 +164,7 @@ def test_a_command_of_the_documentation_is_understood(line: str) -> None:
 
 def test_the_documentation_names_every_command_schema_reason_and_turn() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for name in (*commands, *READERS, *Reason, *Turn, *Discarded, *Route):
+    for name in (*commands, *READERS, *Reason, *TurnKind, *Discarded, *Route):
         assert f"`{name}`" in DOCS, name
 
 

@@ -30,7 +30,7 @@ from sets import (
 
 from codevision_ext.errors import InputError
 from codevision_ext.task.item import read_item
-from data_prep.formats.image_files import settle
+from data_prep.formats.image_files import settle_image
 from data_prep.formats.row_errors import RowError
 from data_prep.formats.schema import CONVERTED_RL_SCHEMA, CONVERTED_SFT_SCHEMA
 
@@ -238,7 +238,7 @@ def test_a_png_is_decoded_only_where_something_may_turn_it(
     decoded: list[str] = []
     load = PngImageFile.load
     monkeypatch.setattr(PngImageFile, "load", lambda self: (decoded.append("yes"), load(self))[1])
-    found = settle(data, decode=False)
+    found = settle_image(data, decode=False)
     assert bool(decoded) == bool(options)
     assert found.changes == (("exif_6",) if {"exif", "pnginfo"} & set(options) else ())
 
@@ -483,8 +483,8 @@ def test_sharegpt_items_of_unusual_form_come_back_the_same(tmp_path: Path) -> No
 )
 def test_a_jpeg_that_is_cut_anywhere_is_found_without_decoding_it(options: dict[str, Any]) -> None:
     data = coded(scene(), "JPEG", **options)
-    assert settle(data, decode=False).data == data
-    assert settle(b"\xff\xd8\xff" + data[2:], decode=False).size == (64, 48)
+    assert settle_image(data, decode=False).data == data
+    assert settle_image(b"\xff\xd8\xff" + data[2:], decode=False).size == (64, 48)
     for end in range(2, len(data) - 16, 7):
         with pytest.raises(RowError):
-            settle(data[:end], decode=False)
+            settle_image(data[:end], decode=False)

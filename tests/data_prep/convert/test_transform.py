@@ -19,7 +19,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.task.image_ops import CORE_OPS
 from codevision_ext.types import Box
 from data_prep.convert.transform import Transform
-from data_prep.convert.validate import frame_size
+from data_prep.convert.validate import box_frame_size
 from data_prep.formats.schema import Row, rl_record
 from data_prep.tasks.reading.glyphs import COLUMNS, Mix, draw_test_rows
 
@@ -86,7 +86,7 @@ def test_every_box_shows_the_same_pixels(box: Box, ops: list[str], frame: str) -
         box=box if frame == "canonical" else geometry.map_box(box, looks, canonical.size),
         box_frame=frame,
     )
-    assert frame_size(row.applied, "canonical", row.size) == canonical.size
+    assert box_frame_size(row.applied, "canonical", row.size) == canonical.size
     wanted = canonical.crop(tuple(map(int, box)))
     for made in Transform()(row, 0):
         assert isinstance(made, Row)

@@ -15,11 +15,11 @@ from sets import data_prep, rl_row, write_parquet
 from codevision_ext.engines.endpoint import Endpoint
 from codevision_ext.errors import EngineError, InputError
 from codevision_ext.rollout.code_tool import CodeTool
-from data_prep.convert.validate import Limits, settle_trajectory
-from data_prep.curate.difficulty import Route, benefit
-from data_prep.demonstrations.from_model import Discarded, Turn, give
-from data_prep.demonstrations.model_client import Chat
-from data_prep.formats.schema import Row, SampleType, Trajectory
+from data_prep.convert.validate import ImageLimits, settle_trajectory
+from data_prep.curate.difficulty import Route, row_benefit
+from data_prep.demonstrations.from_model import Discarded, TurnKind, give
+from data_prep.demonstrations.model_client import ModelClient
+from data_prep.formats.schema import Demonstration, Row, SampleType
 from data_prep.tasks.reading.glyphs import Mix, draw_rows
 
 RIGHT = {
@@ -35,7 +35,9 @@ def row_with(*applied: str) -> Row:
     return next(row for row in draw_rows(Mix(seed=4, crop_share=0.4), 200, "train", "train") if row.applied == applied)
 
 
-def lesson(row: Row, tool: CodeTool, replies: list[str]) -> tuple[Trajectory | Discarded, Counter[Turn], list[Request]]:
+def lesson(
+    row: Row, tool: CodeTool, replies: list[str]
+) -> tuple[Demonstration | Discarded, Counter[TurnKind], list[Request]]:
     """What comes of a model that says these things, one a turn, then the answer."""
 
     def reply(request: Request) -> str:
@@ -43,19 +45,19 @@ def lesson(row: Row, tool: CodeTool, replies: list[str]) -> tuple[Trajectory | D
         return replies[turn] if turn < len(replies) else answer(row.answers[0])
 
     with chat_server(reply) as server:
-        chat = Chat(Endpoint(url=server.url, model="m", retries=0))
+        chat = ModelClient(Endpoint(url=server.url, model="m", retries=0))
         made, turns = give(row, chat, tool, seed=0)
         chat.close()
-    if isinstance(made, Trajectory):
-        assert settle_trajectory(made, Limits())[1] == []
+    if isinstance(made, Demonstration):
+        assert settle_trajectory(made, ImageLimits())[1] == []
     return made, turns, server.requests
 
 
 def test_the_teacher_is_told_the_metadata_and_the_pupil_never_sees_it(tool: CodeTool) -> None:
     row = row_with("rotate_90")
     made, turns, requests = lesson(row, tool, [call(RIGHT["rotate_90"], "It lies on its side.")])
-    assert isinstance(made, Trajectory)
-    assert turns == {Turn.KEPT: 2}
+    assert isinstance(made, Demonstration)
+    assert turns == {TurnKind.KEPT: 2}
     told = texts(requests[0])[1]
     assert json.loads(told.splitlines()[1])["applied_to_the_picture"] == ["rotate_90"]
     assert told.endswith(row.question)
@@ -70,17 +72,17 @@ def test_the_teacher_is_told_the_metadata_and_the_pupil_never_sees_it(tool: Code
 @pytest.mark.parametrize(
     ("wrong", "counted"),
     [
-        (call("image = image.rotate(90, expand=True)"), Turn.OFF_TRACK),
-        (call("image = image.convert('L')"), Turn.OFF_TRACK),
-        ("<think>x</think><tool_call>{</tool_call>", Turn.MALFORMED),
-        ("<tool_call>{}</tool_call>", Turn.MALFORMED),
-        (answer("no idea"), Turn.TOO_EARLY),
+        (call("image = image.rotate(90, expand=True)"), TurnKind.OFF_TRACK),
+        (call("image = image.convert('L')"), TurnKind.OFF_TRACK),
+        ("<think>x</think><tool_call>{</tool_call>", TurnKind.MALFORMED),
+        ("<tool_call>{}</tool_call>", TurnKind.MALFORMED),
+        (answer("no idea"), TurnKind.TOO_EARLY),
     ],
 )
-def test_a_turn_that_does_not_help_is_replaced_by_one_that_does(tool: CodeTool, wrong: str, counted: Turn) -> None:
+def test_a_turn_that_does_not_help_is_replaced_by_one_that_does(tool: CodeTool, wrong: str, counted: TurnKind) -> None:
     made, turns, _ = lesson(row_with("rotate_90"), tool, [wrong])
-    assert isinstance(made, Trajectory)
-    assert turns == {counted: 1, Turn.KEPT: 1}
+    assert isinstance(made, Demonstration)
+    assert turns == {counted: 1, TurnKind.KEPT: 1}
     assert made.metadata["calls"] == [{"status": "ok", "net": "r270", "ops": ["rotate_270"]}]
     assert wrong not in [message.content for message in made.messages]
 
@@ -88,8 +90,8 @@ def test_a_turn_that_does_not_help_is_replaced_by_one_that_does(tool: CodeTool, 
 def test_a_call_that_fails_is_kept_once_with_what_comes_of_it(tool: CodeTool) -> None:
     failing = call("image = image.turn(90)")
     made, turns, _ = lesson(row_with("flip_vertical"), tool, [failing, failing])
-    assert isinstance(made, Trajectory)
-    assert turns == {Turn.KEPT_ERROR: 1, Turn.FAILED_AGAIN: 1, Turn.KEPT: 1}
+    assert isinstance(made, Demonstration)
+    assert turns == {TurnKind.KEPT_ERROR: 1, TurnKind.FAILED_AGAIN: 1, TurnKind.KEPT: 1}
     assert [each["status"] for each in made.metadata["calls"]] == ["error", "ok"]
     assert made.messages[2].content.startswith("Error: ")
     assert made.sample_type is SampleType.ERROR_HANDLING
@@ -103,11 +105,11 @@ def test_windows_that_a_teacher_crops_shrink_and_hold_the_box(tool: CodeTool) ->
     left, top = x1 - max(0, x1 - 9), y1 - max(0, y1 - 9)
     closer = f"image = image.crop(({left}, {top}, {left + x2 - x1}, {top + y2 - y1}))"
     made, turns, _ = lesson(row, tool, [call(wider), call(closer, image_index=1)])
-    assert isinstance(made, Trajectory)
-    assert (made.sample_type, turns) == (SampleType.MULTI_CROP, {Turn.KEPT: 3})
+    assert isinstance(made, Demonstration)
+    assert (made.sample_type, turns) == (SampleType.MULTI_CROP, {TurnKind.KEPT: 3})
     beside, corrected, _ = lesson(row, tool, [call("image = image.crop((0, 0, 9, 9))")])
-    assert isinstance(beside, Trajectory)
-    assert corrected == {Turn.OFF_TRACK: 1, Turn.KEPT: 1}
+    assert isinstance(beside, Demonstration)
+    assert corrected == {TurnKind.OFF_TRACK: 1, TurnKind.KEPT: 1}
 
 
 def test_a_wrong_answer_and_a_teacher_that_never_ends_are_discarded(tool: CodeTool) -> None:
@@ -118,8 +120,8 @@ def test_a_wrong_answer_and_a_teacher_that_never_ends_are_discarded(tool: CodeTo
 def test_a_call_that_nothing_asks_for_is_replaced_by_the_answer(tool: CodeTool) -> None:
     for needless in ("image = image.rotate(90)", "image = image.turn(90)"):
         made, turns, _ = lesson(row_with(), tool, [call(needless)])
-        assert isinstance(made, Trajectory)
-        assert (made.sample_type, turns) == (SampleType.NO_TOOL, {Turn.OFF_TRACK: 1})
+        assert isinstance(made, Demonstration)
+        assert (made.sample_type, turns) == (SampleType.NO_TOOL, {TurnKind.OFF_TRACK: 1})
         assert len(made.messages) == 2
 
 
@@ -208,11 +210,11 @@ def test_a_run_that_broke_off_goes_on_from_its_cache(tmp_path: Path) -> None:
 
 def test_benefit_is_the_difference_with_newcombe_s_interval() -> None:
     """The example of Newcombe (1998), table II, method 10: 56/70 against 48/80."""
-    found = benefit((56, 70), (48, 80))
+    found = row_benefit((56, 70), (48, 80))
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
-    nothing = benefit((0, 8), (0, 8))
+    nothing = row_benefit((0, 8), (0, 8))
     assert (nothing.value, nothing.low) == (0, -nothing.high)
-    assert benefit((8, 8), (0, 8)).high == 1
+    assert row_benefit((8, 8), (0, 8)).high == 1
 
 
 def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:

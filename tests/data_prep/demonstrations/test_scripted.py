@@ -13,44 +13,46 @@ from codevision_ext import geometry
 from codevision_ext.errors import InfraError
 from codevision_ext.rewards.rubric import score_group
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.rollout.image_history import PictureDesk
+from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.rollout.parsing import format_score, parse_answer, parse_call
 from codevision_ext.task.answers import is_correct
-from codevision_ext.types import CallStatus, Observed, Orientation, Rollout, Step, Task, ToolCall
+from codevision_ext.types import CallStatus, Orientation, Outcome, Rollout, Step, Task, ToolCall
 from data_prep.demonstrations.scripted import (
     DESCRIPTIONS,
     LOOKS,
     STYLES,
-    Move,
-    Plan,
+    CallPlan,
+    PlannedCall,
     SampleType,
     demonstrate,
     draw_plan,
     read_aloud,
 )
-from data_prep.formats.schema import IMAGE_TAG, SFT_SCHEMA, Row, Trajectory, sft_record
+from data_prep.formats.schema import IMAGE_TAG, SFT_SCHEMA, Demonstration, Row, sft_record
 from data_prep.formats.sharegpt import check_turns
 from data_prep.tasks.reading.glyphs import Mix, draw_rows
 
 
-def assistant_turns(trajectory: Trajectory) -> list[str]:
+def assistant_turns(trajectory: Demonstration) -> list[str]:
     return [message.content for message in trajectory.messages if message.role == "assistant"]
 
 
-def pictures(trajectory: Trajectory) -> list[Image.Image]:
+def pictures(trajectory: Demonstration) -> list[Image.Image]:
     return [Image.open(io.BytesIO(png)).convert("RGB") for png in trajectory.images]
 
 
-def test_all_five_sample_types_appear(trajectories: list[Trajectory]) -> None:
+def test_all_five_sample_types_appear(trajectories: list[Demonstration]) -> None:
     assert {trajectory.sample_type for trajectory in trajectories} == set(SampleType) - {SampleType.READ}
 
 
-def test_turns_alternate_and_every_tag_has_its_picture(trajectories: list[Trajectory]) -> None:
+def test_turns_alternate_and_every_tag_has_its_picture(trajectories: list[Demonstration]) -> None:
     for trajectory in trajectories:
         check_turns(trajectory)
 
 
-def test_every_turn_keeps_the_format_and_the_answer_is_right(rows: list[Row], trajectories: list[Trajectory]) -> None:
+def test_every_turn_keeps_the_format_and_the_answer_is_right(
+    rows: list[Row], trajectories: list[Demonstration]
+) -> None:
     for row, trajectory in zip(rows, trajectories, strict=True):
         turns = assistant_turns(trajectory)
         assert format_score(turns) == 1.0
@@ -58,11 +60,11 @@ def test_every_turn_keeps_the_format_and_the_answer_is_right(rows: list[Row], tr
 
 
 def test_executing_the_calls_again_shows_the_same_texts_and_pictures(
-    tool: CodeTool, trajectories: list[Trajectory]
+    tool: CodeTool, trajectories: list[Demonstration]
 ) -> None:
     for trajectory in trajectories[:40]:
         shown = pictures(trajectory)
-        desk = PictureDesk(shown[:1])
+        desk = ImageHistory(shown[:1])
         for asked, told in zip(trajectory.messages[1:-1:2], trajectory.messages[2:-1:2], strict=True):
             parsed = parse_call(asked.content, len(desk.pictures))
             assert parsed.status is CallStatus.OK
@@ -73,7 +75,7 @@ def test_executing_the_calls_again_shows_the_same_texts_and_pictures(
 
 
 def test_the_last_picture_is_upright_and_is_the_cell_where_there_is_a_box(
-    rows: list[Row], trajectories: list[Trajectory]
+    rows: list[Row], trajectories: list[Demonstration]
 ) -> None:
     for row, trajectory in zip(rows, trajectories, strict=True):
         first, last = pictures(trajectory)[0], pictures(trajectory)[-1]
@@ -82,7 +84,7 @@ def test_the_last_picture_is_upright_and_is_the_cell_where_there_is_a_box(
         assert geometry.apply(geometry.inverse(looks), wanted).tobytes() == last.tobytes()
 
 
-def test_windows_of_a_multi_crop_shrink(trajectories: list[Trajectory]) -> None:
+def test_windows_of_a_multi_crop_shrink(trajectories: list[Demonstration]) -> None:
     for trajectory in trajectories:
         if trajectory.sample_type is SampleType.MULTI_CROP:
             areas = [picture.width * picture.height for picture in pictures(trajectory)]
@@ -95,14 +97,14 @@ def test_a_demonstration_without_errors_earns_full_marks_for_its_tools(tool: Cod
         plan = draw_plan(np.random.default_rng([0, row.index]), row, 0.0)
         if plan.sample_type not in (SampleType.SINGLE_TOOL, SampleType.MULTI_TOOL):
             continue
-        desk = PictureDesk(pictures(read_aloud(row)))
+        desk = ImageHistory(pictures(read_aloud(row)))
         steps = tuple(tool.call(desk, move.call).step for move in plan.moves)
         assert reward(row, steps) == pytest.approx(2.2)
 
 
 def reward(row: Row, steps: tuple[Step, ...]) -> float:
     task = Task(applied=row.applied, box=row.box, box_frame=row.box_frame, size=row.size)
-    observed = Observed(correct=True, format=1.0, steps=steps)
+    observed = Outcome(correct=True, format=1.0, steps=steps)
     return score_group([Rollout(group="g", id="0", task=task, observed=observed)])[0].reward
 
 
@@ -152,23 +154,23 @@ def test_a_failing_call_shows_its_error_and_no_picture_and_is_repaired(tool: Cod
 def test_a_call_that_does_something_else_than_planned_stops_the_build(tool: CodeTool) -> None:
     row = next(row for row in draw_rows(Mix(), 20, "train", "train") if row.applied == ("rotate_90",))
     upside_down = ToolCall(code="image = image.rotate(180, expand=True)")
-    move = Move(thought="", call=upside_down, net=Orientation.R270)
+    move = PlannedCall(thought="", call=upside_down, net=Orientation.R270)
     with pytest.raises(InfraError, match="was planned to give r270"):
-        demonstrate(Plan(sample_type=SampleType.SINGLE_TOOL, moves=(move,)), row, tool)
+        demonstrate(CallPlan(sample_type=SampleType.SINGLE_TOOL, moves=(move,)), row, tool)
     meant_to_fail = replace(move, net=None)
     with pytest.raises(InfraError, match="an error"):
-        demonstrate(Plan(sample_type=SampleType.ERROR_HANDLING, moves=(meant_to_fail,)), row, tool)
+        demonstrate(CallPlan(sample_type=SampleType.ERROR_HANDLING, moves=(meant_to_fail,)), row, tool)
 
 
 def test_a_crop_of_another_part_than_planned_stops_the_build(tool: CodeTool) -> None:
     row = next(row for row in draw_rows(Mix(crop_share=0.8), 40, "train", "train") if row.applied == ("crop",))
     beside = ToolCall(code="image = image.crop((40, 40, 124, 96))")
-    move = Move(thought="", call=beside, net=Orientation.ID, region=row.box)
+    move = PlannedCall(thought="", call=beside, net=Orientation.ID, region=row.box)
     with pytest.raises(InfraError, match="was planned to give id Box"):
-        demonstrate(Plan(sample_type=SampleType.SINGLE_TOOL, moves=(move,)), row, tool)
+        demonstrate(CallPlan(sample_type=SampleType.SINGLE_TOOL, moves=(move,)), row, tool)
 
 
-def test_reading_shows_no_tool_and_the_rest_shows_it(rows: list[Row], trajectories: list[Trajectory]) -> None:
+def test_reading_shows_no_tool_and_the_rest_shows_it(rows: list[Row], trajectories: list[Demonstration]) -> None:
     upright = next(row for row in rows if not row.applied)
     read = read_aloud(upright)
     assert read.tools == ""
@@ -177,7 +179,7 @@ def test_reading_shows_no_tool_and_the_rest_shows_it(rows: list[Row], trajectori
     assert {json.loads(trajectory.tools)[0]["function"]["name"] for trajectory in trajectories} == {"code_image_tool"}
 
 
-def test_metadata_tells_the_task_and_how_each_call_ended(rows: list[Row], trajectories: list[Trajectory]) -> None:
+def test_metadata_tells_the_task_and_how_each_call_ended(rows: list[Row], trajectories: list[Demonstration]) -> None:
     records = pa.Table.from_pylist([sft_record(trajectory) for trajectory in trajectories], schema=SFT_SCHEMA)
     for row, record in zip(rows, records.to_pylist(), strict=True):
         told = json.loads(record["metadata"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.formats.row_errors import Reason, RowError
-from data_prep.formats.schema import IMAGE_TAG, Message, SampleType, Trajectory
+from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, SampleType
 from data_prep.formats.sharegpt import check_calls, check_turns, from_sharegpt, kind_of, to_sharegpt
 from data_prep.formats.turn_text import TOOLS
 
@@ -17,7 +17,7 @@ PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(la
 
 
 @st.composite
-def made_up(draw: st.DrawFn) -> Trajectory:
+def made_up(draw: st.DrawFn) -> Demonstration:
     messages: list[Message] = []
     for turn in range(2 * draw(st.integers(1, 4))):
         role = "assistant" if turn % 2 else "tool" if turn else "user"
@@ -26,7 +26,7 @@ def made_up(draw: st.DrawFn) -> Trajectory:
     count = sum(message.content.count(IMAGE_TAG) for message in messages)
     if system := draw(PLAIN):
         messages.insert(0, Message(role="system", content=system))
-    return Trajectory(
+    return Demonstration(
         messages=tuple(messages),
         images=tuple(draw(st.binary(max_size=4)) for _ in range(count)),
         sample_type=draw(st.sampled_from(["single-tool", "no-tool"])),
@@ -38,12 +38,12 @@ def made_up(draw: st.DrawFn) -> Trajectory:
     )
 
 
-def names_of(trajectory: Trajectory) -> list[str]:
+def names_of(trajectory: Demonstration) -> list[str]:
     return [f"images/{number}.png" for number in range(len(trajectory.images))]
 
 
 @given(made_up())
-def test_a_trajectory_comes_back_the_same(trajectory: Trajectory) -> None:
+def test_a_trajectory_comes_back_the_same(trajectory: Demonstration) -> None:
     item = json.loads(json.dumps(to_sharegpt(trajectory, names_of(trajectory))))
     back = from_sharegpt(item, trajectory.images)
     assert replace(back, extra={}) == trajectory
@@ -76,7 +76,7 @@ def test_any_item_comes_back_the_same(item: dict[str, Any]) -> None:
     assert back == {name: value for name, value in item.items() if name != "images"}
 
 
-def test_executed_trajectories_come_back_the_same_in_the_published_shape(trajectories: list[Trajectory]) -> None:
+def test_executed_trajectories_come_back_the_same_in_the_published_shape(trajectories: list[Demonstration]) -> None:
     for trajectory in trajectories:
         item = json.loads(json.dumps(to_sharegpt(trajectory, names_of(trajectory))))
         assert item.keys() == {"conversations", "images", "metadata", "system"}
@@ -92,7 +92,7 @@ def test_executed_trajectories_come_back_the_same_in_the_published_shape(traject
         )
 
 
-def test_the_sample_type_can_be_told_from_the_turns(trajectories: list[Trajectory]) -> None:
+def test_the_sample_type_can_be_told_from_the_turns(trajectories: list[Demonstration]) -> None:
     """A wrong turn that is set right looks like two tools; only who planned it knows."""
     told = {(trajectory.sample_type, kind_of(trajectory.messages)) for trajectory in trajectories}
     assert {said for said, _ in told} == set(SampleType) - {SampleType.READ}

@@ -14,7 +14,7 @@ import pytest
 from sets import wait_for
 
 from codevision_ext.errors import InfraError
-from data_prep.parallel.pipeline import SPAN, in_order, spread
+from data_prep.parallel.pipeline import SPAN, in_order, map_chunks
 from data_prep.parallel.shared_memory import pack, shared_memory, unpack
 
 PICTURES = [os.urandom(70_001 * number) for number in range(4)]
@@ -93,10 +93,10 @@ def draw(kind: str, *, count: int, start: int) -> Iterator[tuple[str, int, int]]
 
 def test_rows_that_several_processes_draw_are_those_of_one_in_order() -> None:
     count = 3 * SPAN + 7
-    made = list(spread(partial(draw, "x"), count, workers=2))
+    made = list(map_chunks(partial(draw, "x"), count, workers=2))
     assert [row[:2] for row in made] == [("x", row) for row in range(count)]
     assert os.getpid() not in {pid for *_, pid in made}
 
 
 def test_a_few_rows_are_drawn_here_where_no_process_has_to_start() -> None:
-    assert {pid for *_, pid in spread(partial(draw, "x"), 7, workers=2)} == {os.getpid()}
+    assert {pid for *_, pid in map_chunks(partial(draw, "x"), 7, workers=2)} == {os.getpid()}

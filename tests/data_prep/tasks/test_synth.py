@@ -17,23 +17,23 @@ from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema
 from codevision_ext.types import Frame
 from data_prep.convert.transform import Transform
-from data_prep.convert.validate import Limits, orientation_of, settle_row, settle_trajectory
-from data_prep.demonstrations.phrasing import plan, teach, window
+from data_prep.convert.validate import ImageLimits, required_orientation, settle_row, settle_trajectory
+from data_prep.demonstrations.phrasing import plan_thoughts, teach, window
 from data_prep.formats.schema import Row, SampleType
-from data_prep.tasks.synth import KINDS, SMALL, Order, Recipe, draw, draw_row
+from data_prep.tasks.synth import KINDS, SMALL, Order, Recipe, draw_row, draw_tasks
 
 RECIPE = Recipe(seed=3, max_pixels=400_000)
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return draw(Order(recipe=RECIPE, split="train", first=0, count=40))
+    return draw_tasks(Order(recipe=RECIPE, split="train", first=0, count=40))
 
 
 def test_every_kind_is_drawn_and_can_be_trained_on(rows: list[Row]) -> None:
     assert {row.source for row in rows} == {f"synth-{kind}" for kind in KINDS}
     for row in rows:
-        settled, faults = settle_row(row, Limits())
+        settled, faults = settle_row(row, ImageLimits())
         assert not faults, (row.source, faults)
         assert settled.images == row.images
         assert row.size == Image.open(io.BytesIO(row.images[0])).size
@@ -56,7 +56,7 @@ def test_counting_needs_no_tool_and_the_rest_stands_as_the_shares_say() -> None:
     counting = [draw_row(Recipe(kinds=("counting",)), "train", index) for index in range(5)]
     assert {row.applied for row in counting} == {()}
     tables = [draw_row(Recipe(kinds=("table",), source_share=0.5), "train", index) for index in range(40)]
-    assert 0.25 < np.mean([orientation_of(row.applied) == "id" for row in tables]) < 0.75
+    assert 0.25 < np.mean([required_orientation(row.applied) == "id" for row in tables]) < 0.75
 
 
 def test_answers_of_geometry_are_right() -> None:
@@ -78,7 +78,7 @@ def test_a_page_can_have_twelve_megapixels() -> None:
 
 def test_a_window_holds_its_box_and_is_smaller_than_the_page() -> None:
     rng = np.random.default_rng(0)
-    for row in draw(
+    for row in draw_tasks(
         Order(recipe=Recipe(kinds=("page",), source_share=1, max_pixels=400_000), split="val", first=0, count=12)
     ):
         if row.box is None or "crop" not in row.applied:
@@ -94,11 +94,11 @@ def test_demonstrations_are_executed_and_of_all_five_types(tool: CodeTool, rows:
     made = list(teach(rows, tool, seed=1, wrong_first=0.4))
     assert {trajectory.sample_type for trajectory in made} == set(SampleType) - {SampleType.READ}
     for row, trajectory in zip(rows, made, strict=False):
-        assert settle_trajectory(trajectory, Limits())[1] == []
+        assert settle_trajectory(trajectory, ImageLimits())[1] == []
         calls = trajectory.metadata["calls"]
         if row.applied:
             last = Image.open(io.BytesIO(trajectory.images[-1]))
-            assert calls[-1]["net"] == geometry.inverse(orientation_of(row.applied))
+            assert calls[-1]["net"] == geometry.inverse(required_orientation(row.applied))
             if "crop" in row.applied and row.box is not None:
                 width, height = row.box.x2 - row.box.x1, row.box.y2 - row.box.y1
                 assert sorted(last.size) == sorted((int(width), int(height)))
@@ -132,7 +132,7 @@ def test_a_model_that_writes_thousandths_is_shown_them_and_told_so(tool: CodeToo
 
 def test_what_is_thought_are_sentences(rows: list[Row]) -> None:
     for row in rows[:30]:
-        made = plan(np.random.default_rng(row.index), row, 0.3)
+        made = plan_thoughts(np.random.default_rng(row.index), row, 0.3)
         for thought in [*(move.thought for move in made.moves), made.conclusion or ""]:
             assert thought[0].isupper()
             assert thought.endswith((".", ".}"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from data_prep.__main__ import app
-from data_prep.formats.schema import Trajectory
+from data_prep.formats.schema import Demonstration
 from data_prep.tasks.reading import tokenizer_corpus
 
 STORED = files("codevision_ext") / "prompts" / "corpus.jsonl"
@@ -21,14 +21,14 @@ def test_the_stored_corpus_is_the_one_that_is_made(tmp_path: Path) -> None:
     assert fresh == STORED.read_text(), "run: python -m data_prep corpus --out codevision_ext/prompts/corpus.jsonl"
 
 
-def test_no_answer_stands_in_the_corpus(trajectories: list[Trajectory]) -> None:
+def test_no_answer_stands_in_the_corpus(trajectories: list[Demonstration]) -> None:
     texts = [*tokenizer_corpus.texts(trajectories), *map(json.loads, STORED.read_text().splitlines())]
     assert len(set(texts)) > 100
     assert not [text for text in texts if re.search(r"<answer>\w", text)]
     assert not [text for text in texts if re.search(r"\b[A-Z]{3}\b(?!_)", text) and "What" in text]
 
 
-def test_everything_that_a_turn_says_is_in_the_corpus(trajectories: list[Trajectory]) -> None:
+def test_everything_that_a_turn_says_is_in_the_corpus(trajectories: list[Demonstration]) -> None:
     texts = list(tokenizer_corpus.texts(trajectories))
     assert len(texts) == len(set(texts))
     for trajectory in trajectories:

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from codevision_ext.task.answers import is_correct
 from data_prep.tasks.reading.drawing import FONTS, font_folder
-from data_prep.tasks.reading.vocabulary import SPLITS, letter_strings, numbers, reads_one_way, words
+from data_prep.tasks.reading.vocabulary import SPLITS, letter_strings, number_words, reads_one_way, words
 
 
 def texts_of(split: str) -> set[str]:
-    return {*numbers(split), *words(split)}
+    return {*number_words(split), *words(split)}
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(SPLITS, 2)))
@@ -26,8 +26,8 @@ def test_letter_strings_hold_no_word_of_any_split() -> None:
 
 
 def test_every_split_has_enough_of_both_kinds() -> None:
-    assert [len(numbers(split)) > 30 and len(words(split)) > 8 for split in SPLITS] == [True] * 3
-    assert 0.6 < len(numbers("train")) / sum(len(numbers(split)) for split in SPLITS) < 0.8
+    assert [len(number_words(split)) > 30 and len(words(split)) > 8 for split in SPLITS] == [True] * 3
+    assert 0.6 < len(number_words("train")) / sum(len(number_words(split)) for split in SPLITS) < 0.8
 
 
 def test_every_font_is_there() -> None:
@@ -42,6 +42,6 @@ def test_a_text_that_reads_after_a_mirror_or_a_half_turn_is_not_used(text: str) 
 
 @given(st.data())
 def test_a_text_is_right_for_itself_and_wrong_for_any_other(data: st.DataObject) -> None:
-    texts = st.sampled_from([*numbers("test"), *words("test"), *numbers("train"), *words("train")])
+    texts = st.sampled_from([*number_words("test"), *words("test"), *number_words("train"), *words("train")])
     one, other = data.draw(texts), data.draw(texts)
     assert is_correct(one, [other]) is (one == other)
