@@ -36,9 +36,8 @@ def impatient() -> Iterator[Sandbox]:
 def run(sandbox: Sandbox) -> Run:
     """Run code on one noisy picture of 40x30, or on the pictures given."""
 
-    def _run(code: str, *pictures: Image.Image, index: int = 0) -> ExecResult:
-        images = pictures or (noise(40, 30),)
-        return sandbox.run(ExecRequest(code=code, images=images, image_index=index))
+    def _run(code: str, *images: Image.Image, index: int = 0) -> ExecResult:
+        return sandbox.run(ExecRequest(code=code, images=images or (noise(40, 30),), image_index=index))
 
     return _run
 

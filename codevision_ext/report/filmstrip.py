@@ -37,8 +37,8 @@ def strip(record: Record, directory: Path) -> Image.Image:
     for index, name in enumerate(record.pictures):
         path = picture_path(directory, name)
         try:
-            with Image.open(path) as image:
-                picture = image.convert("RGB")
+            with Image.open(path) as file:
+                picture = file.convert("RGB")
         except (OSError, Image.DecompressionBombError) as error:
             raise InputError(f"{path}: not a picture that can be shown: {error}") from error
         scale = min(HEIGHT / picture.height, MAX_WIDTH / picture.width)

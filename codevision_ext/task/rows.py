@@ -41,7 +41,7 @@ def read_prompt(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         InputError: a picture can't be read, or pictures and `<image>` aren't equally many; `where` names the row.
     """
     try:
-        pictures = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
+        pictures = [Image.open(io.BytesIO(file["bytes"])).convert("RGB") for file in row["images"] or []]
     except (OSError, TypeError) as error:
         raise InputError(f"{where}: images: not a picture that can be read") from error
     messages = [{"role": message["role"], "content": split_content(message["content"])} for message in row["prompt"]]

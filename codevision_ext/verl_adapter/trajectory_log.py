@@ -73,11 +73,11 @@ Shown = Sequence[tuple[Record, np.ndarray, str]]
 
 
 def _to_tensorboard(writer: Any, shown: Shown, step: int) -> None:
-    for at, (_, pictures, text) in enumerate(shown):
-        writer.add_image(f"trajectories/{at}", pictures, step, dataformats="HWC")
+    for at, (_, filmstrip, text) in enumerate(shown):
+        writer.add_image(f"trajectories/{at}", filmstrip, step, dataformats="HWC")
         writer.add_text(f"trajectories/{at}", text, step)
 
 
 def _to_wandb(wandb: Any, shown: Shown, step: int) -> None:
-    images = [wandb.Image(pictures, caption=f"{record.id}\n\n{text}") for record, pictures, text in shown]
-    wandb.log({"trajectories": images}, step=step)
+    filmstrips = [wandb.Image(pixels, caption=f"{record.id}\n\n{text}") for record, pixels, text in shown]
+    wandb.log({"trajectories": filmstrips}, step=step)

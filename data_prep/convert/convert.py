@@ -215,12 +215,12 @@ def with_images(made: ChunkResult, chunk: Chunk) -> ChunkResult:
     files = chunk.picture_files()
     if made.kept is None or files is None:
         return made
-    images = made.batch.column("images")
+    column = made.batch.column("images")
     if made.kept != list(range(len(files))):
         files = files.take(pa.array(made.kept, pa.int64()))
-    pictures = pa.StructArray.from_arrays([files, images.flatten().field("path")], fields=list(images.type.value_type))
+    images = pa.StructArray.from_arrays([files, column.flatten().field("path")], fields=list(column.type.value_type))
     at = made.batch.schema.get_field_index("images")
-    whole = pa.ListArray.from_arrays(images.offsets, pictures)
+    whole = pa.ListArray.from_arrays(column.offsets, images)
     return replace(made, kept=None, batch=made.batch.set_column(at, made.batch.schema.field(at), whole))
 
 

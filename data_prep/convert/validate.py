@@ -9,7 +9,7 @@ from typing import Final
 from codevision_ext import geometry
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
 from codevision_ext.types import Box, Frame, Orientation
-from data_prep.formats import image_files as pictures
+from data_prep.formats import image_files
 from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row
 from data_prep.formats.sharegpt import check_calls, check_turns
@@ -24,14 +24,14 @@ SLACK_PX: Final = 2
 class ImageLimits:
     """What is still accepted."""
 
-    max_pixels: int = pictures.MAX_PIXELS
+    max_pixels: int = image_files.MAX_PIXELS
     decode: bool = False
-    """Decode pictures that needn't change; see `pictures.settle`."""
+    """Decode pictures that needn't change; see `image_files.settle`."""
 
 
 def settle_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
     """The row as it is written, and everything that is wrong with it (then it is written nowhere)."""
-    found, faults = _pictures(row.images, limits)
+    found, faults = _read_images(row.images, limits)
     faults += _no_texts(row, _ROW_TEXTS, (row.question, row.prompt or "", row.system, *row.answers, *row.changes))
     if not row.question.strip():
         faults.append(RowError(Reason.NO_QUESTION, "question", "is blank"))
@@ -72,7 +72,7 @@ def settle_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
 
 def settle_trajectory(trajectory: Demonstration, limits: ImageLimits) -> tuple[Demonstration, list[RowError]]:
     """The trajectory as it is written, and everything that is wrong with it."""
-    found, faults = _pictures(trajectory.images, limits)
+    found, faults = _read_images(trajectory.images, limits)
     faults += _no_texts(trajectory, _TURN_TEXTS, [message.content for message in trajectory.messages])
     for check in (check_turns, check_calls, _check_tools):
         try:
@@ -116,11 +116,11 @@ def _no_texts(item: Row | Demonstration, names: Iterable[str], texts: Iterable[s
     return faults
 
 
-def _pictures(images: tuple[bytes, ...], limits: ImageLimits) -> tuple[list[pictures.ImageFile], list[RowError]]:
+def _read_images(images: tuple[bytes, ...], limits: ImageLimits) -> tuple[list[image_files.ImageFile], list[RowError]]:
     found, faults = [], []
     for number, data in enumerate(images):
         try:
-            found.append(pictures.settle_image(data, f"images[{number}]", limits.max_pixels, decode=limits.decode))
+            found.append(image_files.settle_image(data, f"images[{number}]", limits.max_pixels, decode=limits.decode))
         except RowError as error:
             faults.append(error)
     return found, faults

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from codevision_ext.types import ToolCall
-from data_prep.formats import fields
-from data_prep.formats import image_files as pictures
+from data_prep.formats import fields, image_files
 from data_prep.formats.readers.base import Item, Place, Reader
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, Row, SampleType
 
@@ -41,7 +40,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     edited = fields.pictures(fields.need(record, "edited_image"), place.pictures, "edited_image")
     code = fields.text(fields.need(record, "tool_code"), "tool_code")
     before, _, after = _CODE.sub("\0", fields.text(record.get("CoT_with_code") or "", "CoT_with_code")).partition("\0")
-    width, height = pictures.settle_image(edited[0][0], "edited_image").size
+    width, height = image_files.settle_image(edited[0][0], "edited_image").size
     call = call_text(_plain(before), ToolCall(code=code, description="draw on the picture"))
     told = OBSERVATIONS["ok"].format(node=len(found), width=width, height=height)
     yield Demonstration(

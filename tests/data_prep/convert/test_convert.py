@@ -183,10 +183,10 @@ def test_an_odd_picture_becomes_a_plain_one_once(tmp_path: Path, name: str) -> N
     told, [made] = convert(tmp_path, write_parquet(tmp_path / "a.parquet", [row]))
     assert told["changed"][change] == 1
     assert change in made["extra_info"]["changes"]
-    picture = Image.open(io.BytesIO(made["images"][0]["bytes"]))
-    assert picture.mode in ("RGB", "L")
-    assert not picture.getexif()
-    assert made["extra_info"]["size"] == list(picture.size)
+    stored = Image.open(io.BytesIO(made["images"][0]["bytes"]))
+    assert stored.mode in ("RGB", "L")
+    assert not stored.getexif()
+    assert made["extra_info"]["size"] == list(stored.size)
     again, [same] = convert(tmp_path, tmp_path / "out.parquet", out="again.parquet")
     assert same["images"] == made["images"]
     assert same["extra_info"] == made["extra_info"]
