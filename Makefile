@@ -43,7 +43,7 @@ smoke: install
 bench-sandbox: install
 	$(BIN)/python benchmarks/sandbox.py
 
-# Provenance on every snippet of its galleries and every picture; the tests try a sample
+# Provenance on every snippet of its galleries and every image; the tests try a sample
 galleries: install
 	$(BIN)/python tests/sandbox/measure_galleries.py
 

@@ -2,7 +2,7 @@
 
     python benchmarks/data.py --rows 5000
 
-Both read one parquet file with JPEG pictures, check every picture, normalise the fields and write a parquet file. The
+Both read one parquet file with JPEG images, check every image, normalise the fields and write a parquet file. The
 rows that come out are compared. Runs alternate; medians are reported, with the largest memory of the process and its
 children.
 """
@@ -33,19 +33,17 @@ from data_prep.parallel.pipeline import spare_cores
 
 
 def write_rows(path: Path, count: int, size: tuple[int, int]) -> None:
-    """Rows as CodeVision-RL has them, with JPEGs of this size: 64 pictures, each file with a comment of its own."""
+    """Rows as CodeVision-RL has them, with JPEGs of this size: 64 images, each file with a comment of its own."""
     rng = np.random.default_rng(0)
-    pictures = []
+    images = []
     for _ in range(64):
         noise = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
-        pictures.append(buffer.getvalue())
-    with pq.ParquetWriter(path, pa.Table.from_pylist([row(0, pictures[0])]).schema) as writer:
+        images.append(buffer.getvalue())
+    with pq.ParquetWriter(path, pa.Table.from_pylist([row(0, images[0])]).schema) as writer:
         for first in range(0, count, 256):
-            rows = [
-                row(index, commented(pictures[index % 64], index)) for index in range(first, min(count, first + 256))
-            ]
+            rows = [row(index, commented(images[index % 64], index)) for index in range(first, min(count, first + 256))]
             writer.write_table(pa.Table.from_pylist(rows, schema=writer.schema))
 
 
@@ -54,13 +52,13 @@ def commented(jpeg: bytes, number: int) -> bytes:
     return jpeg[:2] + b"\xff\xfe\x00\x06" + number.to_bytes(4) + jpeg[2:]
 
 
-def row(index: int, picture: bytes) -> dict[str, object]:
+def row(index: int, image: bytes) -> dict[str, object]:
     """One row."""
     question = f"What is word {index}?"
     return {
         "data_source": "hiertext",
         "prompt": [{"role": "user", "content": f"<image>\n{question}"}],
-        "images": [{"bytes": picture, "path": "a.jpg"}],
+        "images": [{"bytes": image, "path": "a.jpg"}],
         "reward_model": {"style": "rule", "ground_truth": f"word{index}"},
         "extra_info": {
             "answer": f"word{index}",
@@ -89,7 +87,7 @@ def by_datasets(source: Path, out: Path, _: int) -> None:
     reader = READERS["codevision-rl"]
 
     def one(record: dict[str, object], number: int) -> dict[str, object]:
-        place = Place(name="a", row=number, pictures=source.parent, turns=False)
+        place = Place(name="a", row=number, images=source.parent, turns=False)
         (item,) = reader.read(record, place)
         settled, faults = settle_row(item, ImageLimits())  # type: ignore[arg-type]
         assert not faults
@@ -135,7 +133,7 @@ def main() -> None:
     """Write the rows, run both, print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5000)
-    parser.add_argument("--size", default="1024x768", help="of the pictures, pixels")
+    parser.add_argument("--size", default="1024x768", help="of the images, pixels")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=spare_cores())
     options = parser.parse_args()

@@ -1,8 +1,8 @@
 """Does an evaluation keep the engine busy? Items per second beside the bare engine's on the very same prompts.
 
-`python benchmarks/evaluate.py [--model FOLDER] [--items N] [--rounds N] [--tokens N]` draws N items of six pictures,
+`python benchmarks/evaluate.py [--model FOLDER] [--items N] [--rounds N] [--tokens N]` draws N items of six images,
 and plays them on SGLang in turn: the engine alone (prompts made before, nothing kept), and the evaluation without the
-tool and with it (prompts, scoring, records, pictures), in an order that changes with each round. Without --model a tiny
+tool and with it (prompts, scoring, records, images), in an order that changes with each round. Without --model a tiny
 random one is built, which never calls the tool, so that each item is one turn of as many tokens. Prints Markdown; exits
 1 when the target is missed. docs/evaluation.md has the figures.
 """
@@ -49,8 +49,8 @@ async def bare(engine: SGLangEngine, cases: Sequence[EvalItem], tokens: int, *, 
     system = system_prompt(Settings(), tools=tools)
     ready = []
     for case in cases:
-        messages, pictures = split_prompt(read_prompt(case.row, case.name), system)
-        fitted = [engine.codec.fit(picture) for picture in pictures]
+        messages, images = split_prompt(read_prompt(case.row, case.name), system)
+        fitted = [engine.codec.fit(image) for image in images]
         schema = [tool_schema(Frame.ORIGINAL)] if tools else []
         ready.append((case, engine.codec.prompt(messages, schema, fitted), fitted))
     slots = asyncio.Semaphore(CONCURRENCY)

@@ -56,7 +56,7 @@ from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: E402
 
 DEMO = Path(__file__).parents[1] / "recipe" / "demo"
 SIZES = {"84x84": (84, 84), "1 MP": (1008, 980)}
-"""Multiples of what a token covers, so that the model sees the very picture that the code gets."""
+"""Multiples of what a token covers, so that the model sees the very image that the code gets."""
 CODES = (
     "image = image.rotate(90, expand=True)",
     "image = ImageOps.flip(image)",
@@ -138,9 +138,9 @@ def photo(size: tuple[int, int], seed: int) -> Image.Image:
     return Image.blend(coarse.resize(size, Image.Resampling.BICUBIC), fine, 0.1)
 
 
-def row(picture: Image.Image, uid: str) -> dict[str, Any]:
+def row(image: Image.Image, uid: str) -> dict[str, Any]:
     """A prompt as verl's dataset gives it."""
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": "Which number is it?"}]
+    content = [{"type": "image", "image": image}, {"type": "text", "text": "Which number is it?"}]
     return {
         "raw_prompt": [{"role": "user", "content": content}],
         "uid": uid,
@@ -207,13 +207,13 @@ async def overhead(kit: Kit, rounds: int) -> bool:
     times: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     for number in range(rounds + 1):
         for size, sides in SIZES.items():
-            picture = photo(sides, number)
+            image = photo(sides, number)
             tokens = {}
             for name, (play, tensors) in ways.items():
                 uid = f"{number} {size} {name}"
                 watch.seconds = 0.0
                 start = time.perf_counter()
-                output = await play(row(picture, uid) | {"session_id": 0})
+                output = await play(row(image, uid) | {"session_id": 0})
                 loop = time.perf_counter() - start - watch.seconds
                 ids = torch.tensor(output.prompt_ids + output.response_ids)
                 start = time.perf_counter()
@@ -225,7 +225,7 @@ async def overhead(kit: Kit, rounds: int) -> bool:
                 tokens[name] = (sum(output.response_mask), len(output.multi_modal_data["images"]))
             if len(set(tokens.values())) != 1:
                 raise SystemExit(f"the loops didn't play the same turns: {tokens}")
-    write("| pictures | part | verl's, ms | ours, ms | ours / verl's |\n|---|---|---|---|---|")
+    write("| images | part | verl's, ms | ours, ms | ours / verl's |\n|---|---|---|---|---|")
     within = True
     for size in SIZES:
         for part in ("loop", "tensors", "both"):
@@ -298,14 +298,14 @@ class Kept:
 
     def __init__(self) -> None:
         self.rollouts = 0
-        self.pictures = 0
+        self.images = 0
         self.held = 0
 
     def add(self, trajectory: Any) -> None:
-        """Counts the pictures of a trajectory, and those that differ."""
+        """Counts the images of a trajectory, and those that differ."""
         self.rollouts += 1
-        self.pictures += len(trajectory.pictures)
-        self.held += len({id(picture) for picture in (*trajectory.pictures, *trajectory.fitted)})
+        self.images += len(trajectory.images)
+        self.held += len({id(image) for image in (*trajectory.images, *trajectory.fitted)})
 
 
 async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
@@ -351,8 +351,8 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
         resident.append(process.memory_info().rss / 2**20)
         write(f"| {number + 1} | {time.perf_counter() - start:.0f} | {resident[-1]:.0f} | {peaks[-1]:.0f} |")
     played = rounds * prompts * ROLLOUTS_OF_A_PROMPT
-    if kept.rollouts != played or kept.pictures != played * TURNS:
-        raise SystemExit(f"{kept.rollouts} of {played} rollouts were played, with {kept.pictures} pictures")
+    if kept.rollouts != played or kept.images != played * TURNS:
+        raise SystemExit(f"{kept.rollouts} of {played} rollouts were played, with {kept.images} images")
     write("\n| callback, ms | of them on the CPU | whose, and where it waits next |\n|---|---|---|")
     for took, cpu, name in callbacks.slowest[:8]:
         write(f"| {took:.1f} | {cpu:.1f} | `{name}` |")
@@ -366,7 +366,7 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
         f"(target {MOST_CALLBACK_MS:g} ms)": took <= MOST_CALLBACK_MS,
         f"resident memory of the later half of the rounds against the earlier one: {growth:+.1%} "
         f"(target {MOST_GROWTH:.0%})": growth <= MOST_GROWTH,
-        f"a picture is held {kept.held / kept.pictures:.2f} times": kept.held == kept.pictures,
+        f"an image is held {kept.held / kept.images:.2f} times": kept.held == kept.images,
     }
     for said, met in targets.items():
         write(f"\n{said}: {verdict(met)}")

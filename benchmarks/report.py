@@ -1,7 +1,7 @@
 """What does a page about 2,000 rollouts cost: to write, to paint for the first time, and to walk through?
 
 `python benchmarks/report.py [--rollouts N] [--pages N]`. The run is made up: a third of the rollouts each from two
-evaluations and from training, 200 input pictures of 1 MP. Written is the page with its pictures linked beside it, from
+evaluations and from training, 200 input images of 1 MP. Written is the page with its images linked beside it, from
 nothing; then Chromium opens it in fresh tabs. Prints Markdown; exits 1 when a target is missed.
 """
 
@@ -24,12 +24,12 @@ from made_up_run import make_crowd
 
 WRITE_S, PAINT_MS = 30, 1000
 """The targets."""
-PICTURES = 200
+IMAGES = 200
 
 
 def photo(number: int) -> Image.Image:
-    """One of the input pictures, 1 MP: soft noise with a number's own colours."""
-    noise = np.random.default_rng(number % PICTURES).integers(0, 256, (32, 32, 3), np.uint8)
+    """One of the input images, 1 MP: soft noise with a number's own colours."""
+    noise = np.random.default_rng(number % IMAGES).integers(0, 256, (32, 32, 3), np.uint8)
     return Image.fromarray(noise).resize((1024, 1024), Image.Resampling.BICUBIC)
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     known: dict[int, Image.Image] = {}
     say = sys.stdout.write
     with tempfile.TemporaryDirectory() as folder:
-        run = make_crowd(Path(folder) / "run", given.rollouts, lambda i: known.setdefault(i % PICTURES, photo(i)))
+        run = make_crowd(Path(folder) / "run", given.rollouts, lambda i: known.setdefault(i % IMAGES, photo(i)))
         start = time.perf_counter()
         page = write_report([run], limit=given.rollouts)
         written = time.perf_counter() - start

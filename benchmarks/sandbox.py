@@ -159,7 +159,7 @@ def measure(rounds: int) -> dict[tuple[str, str], float]:
             right = run_code(image).tobytes()
             for name, way in known.items():
                 if name != FORK and way(image).tobytes() != right:
-                    raise RuntimeError(f"{name}: another picture came back")
+                    raise RuntimeError(f"{name}: another image came back")
             order = list(known.items())
             for _ in range(rounds if size != "12 MP" else max(3, rounds // 4)):
                 random.shuffle(order)

@@ -87,7 +87,7 @@ class WatchSettings(_Section):
     min_recovery_rate: _Share | None = 0.05
     """Share of those that a successful call follows."""
     max_repeated_call_rate: _Share | None = 0.3
-    """Share of calls that run the code of an earlier one on the same picture."""
+    """Share of calls that run the code of an earlier one on the same image."""
     max_truncation_rate: _Share | None = 0.5
     """Share of rollouts that ran into the length or turn limit."""
     min_entropy: Annotated[float, Field(ge=0)] | None = 0.01
@@ -127,9 +127,9 @@ class Settings(_Section):
     The format is judged with it.
     """
     records: str | None = None
-    """Folder for one JSON line a rollout, pictures beside it; None: none are kept."""
+    """Folder for one JSON line a rollout, images beside it; None: none are kept."""
     log_trajectories: Annotated[int, Field(ge=0)] = 0
-    """Rollouts of each training step that go, with their pictures, to `wandb` and `tensorboard` of `trainer.logger`.
+    """Rollouts of each training step that go, with their images, to `wandb` and `tensorboard` of `trainer.logger`.
 
     They are read from `records`, on a file system that the trainer sees.
     """

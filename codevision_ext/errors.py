@@ -1,6 +1,6 @@
 """Every error this package raises, and the rule behind them.
 
-A bad rollout is data, not a crash: model code that fails, times out or returns no picture is an
+A bad rollout is data, not a crash: model code that fails, times out or returns no image is an
 `ExecStatus`, a malformed call is an observation, a wrong answer is a score. What is raised is a fault
 of ours or of the user's input: a dead sandbox, a missing file, an unknown setting. Such an error is
 never turned into a score. A fault during one rollout makes that rollout invalid; a fault of the input

@@ -1,4 +1,4 @@
-"""How the eight orientations of a picture (D4) compose, and where they send a box.
+"""How the eight orientations of an image (D4) compose, and where they send a box.
 
 Rotations are counter-clockwise, coordinates are pixels with y pointing down, sizes are (width, height).
 """
@@ -32,7 +32,7 @@ _MATRIX: Final[Mapping[Orientation, _Matrix]] = {
     Orientation.TRANSPOSE: ((0, 1), (1, 0)),
     Orientation.TRANSVERSE: ((0, -1), (-1, 0)),
 }
-"""Where a point goes, measured from the centre of the picture: rows give the new x and the new y."""
+"""Where a point goes, measured from the centre of the image: rows give the new x and the new y."""
 _ORIENTATION: Final = {matrix: orientation for orientation, matrix in _MATRIX.items()}
 
 _TRANSPOSE: Final[Mapping[Orientation, Image.Transpose]] = {
@@ -47,7 +47,7 @@ _TRANSPOSE: Final[Mapping[Orientation, Image.Transpose]] = {
 
 
 def orientation_of(op: str) -> Orientation:
-    """What the op does to a picture.
+    """What the op does to an image.
 
     Raises:
         InputError: `op` is no orientation op (crop, for one).
@@ -82,13 +82,13 @@ def inverse(o: Orientation) -> Orientation:
 
 
 def map_size(o: Orientation, size: tuple[int, int]) -> tuple[int, int]:
-    """The size of a picture of `size` after `o`."""
+    """The size of an image of `size` after `o`."""
     width, height = size
     return (width, height) if _MATRIX[o][0][0] else (height, width)
 
 
 def map_box(box: Box, o: Orientation, size: tuple[int, int]) -> Box:
-    """Where `box`, drawn on a picture of `size`, lies after `o` was applied to that picture."""
+    """Where `box`, drawn on an image of `size`, lies after `o` was applied to that image."""
     along = {
         (1, 0): (box.x1, box.x2),
         (-1, 0): (size[0] - box.x2, size[0] - box.x1),
@@ -112,5 +112,5 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def apply(o: Orientation, image: Image.Image) -> Image.Image:
-    """A copy of the picture after `o`, pixel for pixel."""
+    """A copy of the image after `o`, pixel for pixel."""
     return image.copy() if o is Orientation.ID else image.transpose(_TRANSPOSE[o])

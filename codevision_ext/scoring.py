@@ -107,7 +107,7 @@ def score_rollout(
     marks: Sequence[SuiteScore | None] | None = None,
     **fields: Any,
 ) -> list[Record]:
-    """Records of all rollouts of one prompt with their rewards, in input order; pictures are still nameless.
+    """Records of all rollouts of one prompt with their rewards, in input order; images are still nameless.
 
     Waits for the judge, where one is set: not to be called in an event loop then.
 
@@ -144,13 +144,13 @@ def score_rollout(
 
 
 def with_images(record: Record, trajectory: Trajectory | None, store: Any) -> Record:
-    """The record with its turns, and the pictures that they show, in a picture store (`records.RecordWriter`)."""
+    """The record with its turns, and the images that they show, in an image store (`records.RecordWriter`)."""
     if trajectory is None:
         return record
-    names = tuple(store.picture(picture) for picture in trajectory.pictures)
-    turns = [Turn(role="user", text=record.question, images=names[: len(names) - len(trajectory.new_pictures)])]
+    names = tuple(store.image(image) for image in trajectory.images)
+    turns = [Turn(role="user", text=record.question, images=names[: len(names) - len(trajectory.new_images)])]
     turns += [
-        Turn(role=message.role, text=message.text, images=tuple(names[index] for index in message.pictures))
+        Turn(role=message.role, text=message.text, images=tuple(names[index] for index in message.images))
         for message in trajectory.messages
     ]
     return replace(record, pictures=names, turns=tuple(turns))

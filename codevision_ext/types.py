@@ -15,7 +15,7 @@ class Box(NamedTuple):
 
 
 class Orientation(StrEnum):
-    """The eight elements of D4: what was done to the input picture to get this one.
+    """The eight elements of D4: what was done to the input image to get this one.
 
     `r90` is 90 degrees **counter-clockwise** (PIL `rotate(90, expand=True)`, `np.rot90(k=1)`), `fh` mirrors left-right,
     `fv` top-bottom, `transpose` swaps rows and columns, `transverse` does so about the other diagonal.
@@ -32,18 +32,18 @@ class Orientation(StrEnum):
 
 
 class Frame(StrEnum):
-    """The coordinates in which a model writes; its code gets every picture at full resolution all the same."""
+    """The coordinates in which a model writes; its code gets every image at full resolution all the same."""
 
     SEEN = "seen"
-    """Pixels of the picture as the model saw it, after it was fitted to the model's patches (Qwen2.5-VL)."""
+    """Pixels of the image as the model saw it, after it was fitted to the model's patches (Qwen2.5-VL)."""
     RELATIVE = "relative"
     """From 0 to 1000 along each side (Qwen3-VL)."""
     ORIGINAL = "original"
-    """Pixels of the picture that the code gets."""
+    """Pixels of the image that the code gets."""
 
 
 BOX_FRAMES: Final = ("input", "canonical", str(Frame.RELATIVE))
-"""What a row's box may be told in; what a model sees of a picture no row can know."""
+"""What a row's box may be told in; what a model sees of an image no row can know."""
 
 
 class ExecStatus(StrEnum):
@@ -89,14 +89,14 @@ class Step:
     ops: tuple[str, ...] = ()
     """Canonical names of what was done, in order (`rotate_270`, `crop`, `contrast_up`, ...)."""
     crops: tuple[Box, ...] = ()
-    """Boxes cut out, in pixels of the picture that the code got."""
+    """Boxes cut out, in pixels of the image that the code got."""
     node: int | None = None
-    """Index of the picture this step added: 0..k-1 are the task's own; None where none was added."""
+    """Index of the image this step added: 0..k-1 are the task's own; None where none was added."""
     parent: int | None = None
     net: Orientation | None = None
-    """Orientation of the node relative to its input picture."""
+    """Orientation of the node relative to its input image."""
     region: Box | None = None
-    """Visible part in pixels of the **input** picture."""
+    """Visible part in pixels of the **input** image."""
     noop: bool = False
     """The output equals its parent, pixel for pixel."""
     status: ExecStatus | None = None
@@ -111,12 +111,12 @@ class Task:
     """What the reward knows of a data row."""
 
     applied: tuple[str, ...] = ()
-    """Ops that were applied to the picture; a solver must perform their inverses."""
+    """Ops that were applied to the image; a solver must perform their inverses."""
     box: Box | None = None
     box_frame: str = "input"
-    """`input`: pixels of the picture as given to the model; `canonical`: before `applied`."""
+    """`input`: pixels of the image as given to the model; `canonical`: before `applied`."""
     size: tuple[int, int] | None = None
-    """Width and height of the input picture, pixels."""
+    """Width and height of the input image, pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,11 +53,11 @@ def glyphs(
     words_share: Annotated[float, typer.Option(help="Share of words, the rest are numbers; in [0, 1].")] = 0.1,
     source_share: Annotated[float, typer.Option(help="Share of rows that need no tool; in [0, 1].")] = 1 / 6,
     crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop; in [0, 1].")] = 0.15,
-    sizes: Annotated[str, typer.Option(help="Sizes of upright pictures, pixels.")] = "84x28,90x30,96x32",
+    sizes: Annotated[str, typer.Option(help="Sizes of upright images, pixels.")] = "84x28,90x30,96x32",
     workers: Workers = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
 ) -> None:
-    """Draw the small reading task: characters to read in pictures that are turned, mirrored or too large."""
+    """Draw the small reading task: characters to read in images that are turned, mirrored or too large."""
     mix = Mix(
         seed=seed,
         sizes=parse_sizes(sizes),

@@ -11,7 +11,7 @@ from codevision_ext.errors import InputError
 from data_prep.convert.convert import ChunkJob, ConversionTask, Options, Target, jobs, plan_conversion, settled
 from data_prep.convert.transform import Transform
 from data_prep.convert.validate import ImageLimits, settle_row
-from data_prep.curate.split_mix_shard import picture_key
+from data_prep.curate.split_mix_shard import image_key
 from data_prep.formats.readers import vtbench
 from data_prep.formats.readers.base import Place
 from data_prep.formats.row_errors import RowError
@@ -21,24 +21,24 @@ from data_prep.tasks import synth
 from data_prep.tasks.reading.glyphs import Mix, draw_test_rows
 
 Found = dict[str, Any]
-"""`row` in the RL schema, `raw`: its record, `where` it stands; `reference`: the picture to compare a drawing with."""
+"""`row` in the RL schema, `raw`: its record, `where` it stands; `reference`: the image to compare a drawing with."""
 
 ITEMS: Final = 120
 """Items of a set that is drawn, where nobody says how many; each is shown in six columns."""
 
 
-def read(path: Path, schema: str | None = None, pictures: Path | None = None) -> Iterator[Found]:
+def read(path: Path, schema: str | None = None, images: Path | None = None) -> Iterator[Found]:
     """The items of a file or a folder, in order.
 
     Args:
         path: In any schema of `readers.READERS`.
         schema: Its name; None: told from the columns.
-        pictures: Folder that paths of pictures start from; None: that of the file.
+        images: Folder that paths of images start from; None: that of the file.
 
     Raises:
         InputError: a file can't be read, or a row can't be used; names file, row and field.
     """
-    tasks = plan_conversion(find_sources([path], pictures), Options(target=Target.RL, reader=schema))
+    tasks = plan_conversion(find_sources([path], images), Options(target=Target.RL, reader=schema))
     for job in jobs(tasks):
         records = job.chunk.plain()
         for number, item, faults in settled(job, Counter()):
@@ -92,19 +92,19 @@ def draw_items(name: str, items: int | None, seed: int) -> Iterator[Found]:
 def _found(row: Row, raw: Mapping[str, Any], where: str) -> Found:
     known = (raw.get("extra_info") or {}).get("picture_id") if raw else row.picture_id
     record = rl_record(replace(row, picture_id=known or ""))
-    record["extra_info"]["picture_id"] = known or picture_key(record).hex()
+    record["extra_info"]["picture_id"] = known or image_key(record).hex()
     kept = {name: value for name, value in raw.items() if _small(value)}
     return {"row": record, "raw": kept, "where": where}
 
 
 def _small(value: Any) -> bool:
-    """Whether a field is no picture, which the row has already."""
+    """Whether a field is no image, which the row has already."""
     return isinstance(value, bool | int | float | list) or (isinstance(value, str) and len(value) < 10_000)
 
 
 def _drawings(raw: Mapping[str, Any], number: int, job: ChunkJob, where: str) -> Iterator[Found]:
     """The items of a VTBench record that are answered by a drawing."""
-    place = Place(name=Path(job.chunk.file).stem, row=number, pictures=job.chunk.pictures, turns=False)
+    place = Place(name=Path(job.chunk.file).stem, row=number, images=job.chunk.images, turns=False)
     try:
         for row, reference in vtbench.drawings(raw, place):
             settled_row, errors = settle_row(row, ImageLimits())

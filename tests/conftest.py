@@ -34,7 +34,7 @@ def impatient() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def run(sandbox: Sandbox) -> Run:
-    """Run code on one noisy picture of 40x30, or on the pictures given."""
+    """Run code on one noisy image of 40x30, or on the images given."""
 
     def _run(code: str, *images: Image.Image, index: int = 0) -> ExecResult:
         return sandbox.run(ExecRequest(code=code, images=images or (noise(40, 30),), image_index=index))

@@ -1,4 +1,4 @@
-"""Does geometry say what PIL, numpy and OpenCV do to real pictures?"""
+"""Does geometry say what PIL, numpy and OpenCV do to real images?"""
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from codevision_ext.geometry import (
 from codevision_ext.types import Box, Orientation
 
 SIZE = (13, 8)
-PICTURE = Image.fromarray(np.arange(SIZE[0] * SIZE[1], dtype=np.uint8).reshape(SIZE[1], SIZE[0]))
+IMAGE = Image.fromarray(np.arange(SIZE[0] * SIZE[1], dtype=np.uint8).reshape(SIZE[1], SIZE[0]))
 COLUMNS = ("r90", "r180", "r270", "fh", "fv")
 TABLE = {
     "r90": ("r180", "r270", "id", "transverse", "transpose"),
@@ -37,7 +37,7 @@ sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 @st.composite
-def pictures_with_boxes(draw: st.DrawFn) -> tuple[Image.Image, Box]:
+def images_with_boxes(draw: st.DrawFn) -> tuple[Image.Image, Box]:
     width, height = draw(sizes)
     x1, y1 = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
     box = Box(x1, y1, draw(st.integers(x1 + 1, width)), draw(st.integers(y1 + 1, height)))
@@ -57,13 +57,13 @@ def test_two_ops_compose_as_the_table_says(row: str, column: str) -> None:
 
 @pytest.mark.parametrize("a", Orientation)
 @pytest.mark.parametrize("b", Orientation)
-def test_a_composed_orientation_does_to_a_picture_what_its_parts_do(a: Orientation, b: Orientation) -> None:
-    assert same(apply(b, apply(a, PICTURE)), apply(compose(a, b), PICTURE))
+def test_a_composed_orientation_does_to_a_image_what_its_parts_do(a: Orientation, b: Orientation) -> None:
+    assert same(apply(b, apply(a, IMAGE)), apply(compose(a, b), IMAGE))
 
 
 @pytest.mark.parametrize("o", Orientation)
-def test_an_inverse_gives_the_picture_back(o: Orientation) -> None:
-    assert same(apply(inverse(o), apply(o, PICTURE)), PICTURE)
+def test_an_inverse_gives_the_image_back(o: Orientation) -> None:
+    assert same(apply(inverse(o), apply(o, IMAGE)), IMAGE)
     assert compose(o, inverse(o)) is Orientation.ID
 
 
@@ -72,14 +72,14 @@ def test_no_orientations_compose_to_none() -> None:
 
 
 def test_rotations_are_counter_clockwise_and_flips_are_named_after_the_direction_they_mirror() -> None:
-    pixels = np.asarray(PICTURE)
+    pixels = np.asarray(IMAGE)
     for quarters, op in enumerate(("rotate_90", "rotate_180", "rotate_270"), start=1):
-        turned = apply(orientation_of(op), PICTURE)
-        assert same(turned, PICTURE.rotate(90 * quarters, expand=True))
+        turned = apply(orientation_of(op), IMAGE)
+        assert same(turned, IMAGE.rotate(90 * quarters, expand=True))
         assert np.array_equal(np.asarray(turned), np.rot90(pixels, k=quarters))
-    assert np.array_equal(apply(Orientation.R270, PICTURE), cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE))
-    assert same(apply(orientation_of("flip_horizontal"), PICTURE), ImageOps.mirror(PICTURE))
-    assert same(apply(orientation_of("flip_vertical"), PICTURE), ImageOps.flip(PICTURE))
+    assert np.array_equal(apply(Orientation.R270, IMAGE), cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE))
+    assert same(apply(orientation_of("flip_horizontal"), IMAGE), ImageOps.mirror(IMAGE))
+    assert same(apply(orientation_of("flip_vertical"), IMAGE), ImageOps.flip(IMAGE))
 
 
 def test_an_op_that_turns_nothing_has_no_orientation() -> None:
@@ -88,20 +88,20 @@ def test_an_op_that_turns_nothing_has_no_orientation() -> None:
     assert len(ORIENTATION_OPS) == 5
 
 
-@given(pictures_with_boxes(), orientations)
-def test_a_mapped_box_cuts_the_same_pixels_out_of_the_turned_picture(
+@given(images_with_boxes(), orientations)
+def test_a_mapped_box_cuts_the_same_pixels_out_of_the_turned_image(
     case: tuple[Image.Image, Box], o: Orientation
 ) -> None:
-    picture, box = case
-    turned = apply(o, picture)
-    assert turned.size == map_size(o, picture.size)
-    assert same(apply(o, picture.crop(box)), turned.crop(map_box(box, o, picture.size)))
+    image, box = case
+    turned = apply(o, image)
+    assert turned.size == map_size(o, image.size)
+    assert same(apply(o, image.crop(box)), turned.crop(map_box(box, o, image.size)))
 
 
-@given(pictures_with_boxes(), orientations)
+@given(images_with_boxes(), orientations)
 def test_mapping_a_box_back_gives_it_again(case: tuple[Image.Image, Box], o: Orientation) -> None:
-    picture, box = case
-    assert map_box(map_box(box, o, picture.size), inverse(o), map_size(o, picture.size)) == box
+    image, box = case
+    assert map_box(map_box(box, o, image.size), inverse(o), map_size(o, image.size)) == box
 
 
 @pytest.mark.parametrize(

@@ -45,15 +45,15 @@ def trajectory(
         messages.append(ConversationMessage(role="assistant", text=reply))
         if at < len(steps):
             episode.add_context([4])
-            messages.append(ConversationMessage(role="tool", text="Picture 1: 4x8.", pictures=(1,)))
-    pictures = (Image.new("RGB", (8, 4)), *[Image.new("RGB", (4, 8), "red") for step in steps if step.node is not None])
+            messages.append(ConversationMessage(role="tool", text="Picture 1: 4x8.", images=(1,)))
+    images = (Image.new("RGB", (8, 4)), *[Image.new("RGB", (4, 8), "red") for step in steps if step.node is not None])
     return Trajectory(
         episode=episode,
         end_reason=end,
         messages=tuple(messages),
         steps=steps,
-        pictures=pictures,
-        fitted=pictures,
+        images=images,
+        fitted=images,
         malformed=asked.count(None),
         calls=asked,
     )
@@ -131,7 +131,7 @@ def test_a_record_names_its_group_and_says_what_was_answered(tmp_path: Any) -> N
     writer.write(kept)
     assert [len(turn.images) for turn in kept.turns] == [1, 0, 1, 0]
     assert [turn.role for turn in kept.turns] == ["user", "assistant", "tool", "assistant"]
-    assert (kept.turns[0].images[0], kept.turns[2].images[0]) == kept.pictures
+    assert (kept.turns[0].images[0], kept.turns[2].images[0]) == kept.images
     (again,) = read_records(writer.path)
     assert again == kept
     assert score_group([again])[0].reward == record.reward
@@ -171,7 +171,7 @@ WELL, BADLY = Step(ok=True), Step(ok=False)
 def test_calls_that_are_repeated_and_errors_that_are_made_good_are_counted(
     calls: str, steps: tuple[Step, ...], turns: int, repeated: int, recoverable: int, recovered: int
 ) -> None:
-    """A letter is a call's code, `A` that of `a` on another picture, `?` one that can't be read."""
+    """A letter is a call's code, `A` that of `a` on another image, `?` one that can't be read."""
     asked = tuple(
         None if letter == "?" else ToolCall(code=letter.lower(), image_index=int(letter.isupper())) for letter in calls
     )

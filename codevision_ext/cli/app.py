@@ -48,10 +48,10 @@ def report_runs(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The page; RUN_DIR/report.html for one run, else report.html.")
     ] = None,
-    inline: Annotated[bool, typer.Option("--inline", help="Pictures into the page, not beside it.")] = False,
+    inline: Annotated[bool, typer.Option("--inline", help="Images into the page, not beside it.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="Rollouts to show at most.")] = 2000,
 ) -> None:
-    """Write one page about runs: tables, curves, and their rollouts with every picture, call and reward term."""
+    """Write one page about runs: tables, curves, and their rollouts with every image, call and reward term."""
     from codevision_ext.report import write_report  # noqa: PLC0415  other commands start without it
 
     typer.echo(write_report(run_dirs, out, inline=inline, limit=limit))
@@ -67,7 +67,7 @@ def tiny_model(
     vision_hidden: Annotated[int, typer.Option(min=32, help="Width of the vision tower; a multiple of 32.")] = 96,
     vision_layers: Annotated[int, typer.Option(min=1, help="Depth of the vision tower.")] = 3,
     vocab_size: Annotated[int, typer.Option(min=512, help="Tokens, special ones included.")] = 1024,
-    max_pixels: Annotated[int, typer.Option(min=784, help="Largest picture that the model is shown, pixels.")] = 16384,
+    max_pixels: Annotated[int, typer.Option(min=784, help="Largest image that the model is shown, pixels.")] = 16384,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
 ) -> None:
     """Build a small random Qwen-VL checkpoint, offline, with a tokenizer trained on the package's own texts."""
@@ -116,7 +116,7 @@ def eval_model(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Items of each column at most.")] = None,
     holdout: Annotated[str | None, typer.Option(help="Only items that want this op, such as flip_vertical.")] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Where paths of pictures start.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Where paths of images start.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Rollouts under way at the same time.")] = 128,
     retries: Annotated[int, typer.Option(min=0, help="Times that a rollout which broke is played again.")] = 2,
     force: Annotated[bool, typer.Option("--force", help="Forget what --out holds of another setup.")] = False,
@@ -177,7 +177,7 @@ def eval_model(
         max_tokens=max_tokens,
         limit=limit,
         holdout=holdout,
-        pictures=pictures,
+        images=images,
         replicas=replicas,
         gpus=gpus,
         concurrency=concurrency,
@@ -354,21 +354,21 @@ def hacks(
 
 @app.command(name="exec")
 def execute_code(
-    pictures: Annotated[list[Path] | None, typer.Argument(metavar="[PICTURE]...", help="More of --image.")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="A picture for the snippet; the first is `image`.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="More of --image.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="An image for the snippet; the first is `image`.")] = None,
     code: Annotated[Path | None, typer.Option(help="One snippet: its file. Its answer goes to stdout.")] = None,
     batch: Annotated[
         Path | None, typer.Option(metavar="IN.jsonl", help="Many: {id, code, image|images} a line.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The picture made; with --batch the answers.")] = None,
-    images_dir: Annotated[Path | None, typer.Option(help="Folder for the pictures that a batch makes.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The image made; with --batch the answers.")] = None,
+    images_dir: Annotated[Path | None, typer.Option(help="Folder for the images that a batch makes.")] = None,
     timeout: Annotated[float, typer.Option(help="Wall clock of one run, seconds.")] = 5.0,
     memory_mb: Annotated[int, typer.Option(help="Memory of one run, MiB.")] = 512,
     isolation: Annotated[
         str, typer.Option(help="The least to run behind: unsafe, strict, strict+landlock.")
     ] = "strict",
 ) -> None:
-    """Run model-written code on pictures, in the sandbox, as a tool call would, and trace what it did.
+    """Run model-written code on images, in the sandbox, as a tool call would, and trace what it did.
 
     Exit 0 when every snippet was answered, whatever it did. A bad line ends the command, nothing written.
     """
@@ -376,13 +376,13 @@ def execute_code(
     from codevision_ext.sandbox import Sandbox  # noqa: PLC0415
     from codevision_ext.sandbox.settings import read_tool_settings  # noqa: PLC0415  other commands start without it
 
-    given = [*(image or ()), *(pictures or ())]
+    given = [*(image or ()), *(images or ())]
     if (code is None) == (batch is None):
         raise InputError("say either --code FILE, to run one snippet, or --batch IN.jsonl, to run many")
     if code is not None and images_dir is not None:
-        raise InputError("--images-dir goes with --batch; say --out for the picture of one snippet")
+        raise InputError("--images-dir goes with --batch; say --out for the image of one snippet")
     if batch is not None and (given or out is None):
-        raise InputError("--batch wants -o OUT.jsonl, and its lines name the pictures")
+        raise InputError("--batch wants -o OUT.jsonl, and its lines name the images")
     settings = read_tool_settings({"wall_s": timeout, "memory_mb": memory_mb, "isolation": isolation}, "exec")
     with Sandbox(settings.limits, isolation=settings.isolation) as sandbox:
         if code is not None:

@@ -45,7 +45,7 @@ class EvalOptions:
     max_tokens: int | None = None
     limit: int | None = None
     holdout: str | None = None
-    pictures: Path | None = None
+    images: Path | None = None
     replicas: int = 1
     gpus: int = 1
     concurrency: int = 128
@@ -78,7 +78,7 @@ def evaluate_model(asked: EvalOptions) -> Evaluation:
     )
     model, request, open_player = (_endpoint if served else _folder)(asked, rules)
     work = options.read_work(
-        asked.suites, eval_items, pictures=asked.pictures, limit=asked.limit, holdout=asked.holdout, seed=asked.seed
+        asked.suites, eval_items, images=asked.images, limit=asked.limit, holdout=asked.holdout, seed=asked.seed
     )
     setup = options.setup_of(
         model, asked.engine, rules, request, k=asked.k, seed=asked.seed, temperature=asked.temperature

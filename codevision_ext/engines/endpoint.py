@@ -169,7 +169,7 @@ class Dialogue:
     """One rollout as the endpoint sees it: `rollout.Policy` and `rollout.Codec` at once.
 
     Ids stand for nothing: there are as many of them as the endpoint counted tokens. What the tool says isn't among
-    them, but what it took, pictures included, counts against the tokens that a turn may have.
+    them, but what it took, images included, counts against the tokens that a turn may have.
 
     Args:
         chat: The model.
@@ -182,12 +182,12 @@ class Dialogue:
         self._chat, self._params = chat, params
         self.messages: list[dict[str, Any]] = []
         self._prompt: list[int] = []
-        self._urls: dict[int, str] = {}  # by id: the desk of the rollout keeps every picture
+        self._urls: dict[int, str] = {}  # by id: the desk of the rollout keeps every image
         self._sampled = self._context = 0
         self._said = ""
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """The picture itself, which the server makes fit; it is written as a file here, on a thread."""
+        """The image itself, which the server makes fit; it is written as a file here, on a thread."""
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "PNG", compress_level=1)
         self._urls[id(image)] = data_url(buffer.getvalue(), "PNG")
@@ -200,7 +200,7 @@ class Dialogue:
         self.messages = prompt_messages(messages, tools, [self._urls[id(image)] for image in fitted])
         return self._prompt
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG002
+    async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG002
         """The next turn; one that no longer fits into the model's context is cut short before its first word."""
         room = max(1, max_tokens - self._context)
         try:
@@ -231,13 +231,13 @@ class Dialogue:
 
 
 def prompt_messages(
-    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], pictures: Sequence[str]
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], images: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Messages for a chat template as an endpoint takes them: pictures (URLs) inside, tools in the system message."""
-    left = iter(pictures)
+    """Messages for a chat template as an endpoint takes them: images (URLs) inside, tools in the system message."""
+    left = iter(images)
     sent: list[dict[str, Any]] = []
     for message in messages:
-        parts = [_picture(next(left)) if part["type"] == "image" else dict(part) for part in message["content"]]
+        parts = [_image(next(left)) if part["type"] == "image" else dict(part) for part in message["content"]]
         plain = all(part["type"] == "text" for part in parts)
         content = "".join(part["text"] for part in parts) if plain else parts
         sent.append({"role": message["role"], "content": content})
@@ -249,12 +249,12 @@ def prompt_messages(
     return sent
 
 
-def tool_message(text: str, pictures: Sequence[str]) -> dict[str, Any]:
-    """A message with what the tool said and made; the pictures are URLs."""
+def tool_message(text: str, images: Sequence[str]) -> dict[str, Any]:
+    """A message with what the tool said and made; the images are URLs."""
     said = f"<tool_response>\n{text}"
-    if not pictures:
+    if not images:
         return {"role": "user", "content": f"{said}\n</tool_response>"}
-    parts = [_text(said), *map(_picture, pictures), _text("\n</tool_response>")]
+    parts = [_text(said), *map(_image, images), _text("\n</tool_response>")]
     return {"role": "user", "content": parts}
 
 
@@ -262,12 +262,12 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _picture(url: str) -> dict[str, Any]:
+def _image(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """A picture file of a kind (`PNG`, ...) as a URL that holds it."""
+    """An image file of a kind (`PNG`, ...) as a URL that holds it."""
     return f"data:{MEDIA[kind]};base64,{base64.b64encode(data).decode()}"
 
 

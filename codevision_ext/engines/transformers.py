@@ -22,7 +22,7 @@ class TransformersEngine:
     A rollout's seed decides what is sampled. Use it as a context manager.
 
     Args:
-        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and picture settings.
+        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and image settings.
         context: Tokens of a prompt and its response together, at most.
 
     Raises:
@@ -58,21 +58,21 @@ class TransformersEngine:
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The model as one rollout sees it; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""
 
-        async def sample(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
-            work = partial(self._sample, ids, pictures, max_tokens, seed, temperature)
+        async def sample(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:
+            work = partial(self._sample, ids, images, max_tokens, seed, temperature)
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
         return sample
 
     @torch.inference_mode()
     def _sample(
-        self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int, seed: int, temperature: float
+        self, ids: list[int], images: Sequence[Image.Image], max_tokens: int, seed: int, temperature: float
     ) -> Completion:
         room = self._context - len(ids)
         if room < 1:
             raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
         prompt = torch.tensor([ids], device=self._device)
-        features = {name: tensor.to(self._device) for name, tensor in self.codec.features(pictures).items()}
+        features = {name: tensor.to(self._device) for name, tensor in self.codec.features(images).items()}
         choice: dict[str, Any] = {"do_sample": False}
         if temperature:
             choice = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}

@@ -25,8 +25,8 @@ from codevision_ext.rollout.loop import Completion, Policy
 
 MAX_RUNNING = 256
 """Rollouts that an engine samples at the same time."""
-PICTURE_TOKENS = 16_384
-"""Tokens of a prompt that are computed at once; a picture must fit in."""
+IMAGE_TOKENS = 16_384
+"""Tokens of a prompt that are computed at once; an image must fit in."""
 _CPU = {"dtype": "float32", "enforce_eager": True, "compilation_config": {"cudagraph_mode": "NONE"}}
 
 
@@ -40,7 +40,7 @@ class VLLMEngine:
     A rollout's seed decides what is sampled, as far as vLLM promises it: sums of a batch depend on its size.
 
     Args:
-        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and picture settings.
+        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and image settings.
         context: Tokens of a prompt and its response together, at most.
         seed: Of the engine.
         replicas: Engines, which share the rollouts.
@@ -58,7 +58,7 @@ class VLLMEngine:
         self._arguments = {
             "max_model_len": context,
             "max_num_seqs": MAX_RUNNING,
-            "max_num_batched_tokens": PICTURE_TOKENS,
+            "max_num_batched_tokens": IMAGE_TOKENS,
             "seed": seed,
             "data_parallel_size": replicas,
             "tensor_parallel_size": gpus,
@@ -98,7 +98,7 @@ class VLLMEngine:
         return partial(self._sample, {"seed": seed, "temperature": temperature})
 
     async def _sample(
-        self, params: dict[str, Any], ids: list[int], pictures: Sequence[Image.Image], max_tokens: int
+        self, params: dict[str, Any], ids: list[int], images: Sequence[Image.Image], max_tokens: int
     ) -> Completion:
         room = self._context - len(ids)
         if room < 1:
@@ -106,8 +106,8 @@ class VLLMEngine:
         if self._engine is None:
             raise EngineError("no weights were loaded")
         prompt: Any = {"prompt_token_ids": self.codec.narrowed(ids)}
-        if pictures:
-            prompt["multi_modal_data"] = {"image": list(pictures)}
+        if images:
+            prompt["multi_modal_data"] = {"image": list(images)}
         asked = SamplingParams(
             **params,
             max_tokens=min(max_tokens, room),

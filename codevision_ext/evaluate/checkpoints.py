@@ -41,7 +41,7 @@ class EvalRun:
     seed: int
     """Of the sampling; see `engine.Engine` for what it can't promise."""
     records: Path
-    """File that its records go to, FOLDER/NAME.jsonl; pictures beside it."""
+    """File that its records go to, FOLDER/NAME.jsonl; images beside it."""
 
 
 def evaluate_checkpoints(

@@ -94,7 +94,7 @@ class SuiteRun:
     cases: Sequence[EvalItem]
 
     def sha256(self) -> str:
-        """Of the items, pictures included."""
+        """Of the items, images included."""
         digest = hashlib.sha256()
         for case in self.cases:
             for image in case.row["images"]:

@@ -18,7 +18,7 @@ ToolMode = Literal["tool_on", "tool_off"]
 
 COLUMNS: tuple[Column, ...] = get_args(Column)
 TRANSFORMED: tuple[Column, ...] = COLUMNS[1:]
-"""The columns whose pictures were rotated or flipped."""
+"""The columns whose images were rotated or flipped."""
 CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
 TOOL_MODES: tuple[ToolMode, ...] = get_args(ToolMode)
 

@@ -30,7 +30,7 @@ CONVERTED: Final = "codevision-rl"
 class DataReader(Protocol):
     """`data_prep.eval_items`, which the package doesn't import."""
 
-    def read(self, path: Path, schema: str | None = None, pictures: Path | None = None) -> Iterator[dict[str, Any]]: ...
+    def read(self, path: Path, schema: str | None = None, images: Path | None = None) -> Iterator[dict[str, Any]]: ...
 
     def reader_name(self, path: Path) -> str: ...
 
@@ -43,7 +43,7 @@ def read_work(
     words: Sequence[str],
     reader: DataReader,
     *,
-    pictures: Path | None = None,
+    images: Path | None = None,
     limit: int | None = None,
     holdout: str | None = None,
     seed: int = 0,
@@ -68,7 +68,7 @@ def read_work(
             raise InputError(f"--suite {word}: {suite.name} is drawn here; it takes no file")
         if not path and not suite.drawn:
             raise InputError(f"--suite {word}: {suite.name} wants a file or a folder: {suite.name}=PATH")
-        found = _items(suite, path, reader, pictures, limit, seed)
+        found = _items(suite, path, reader, images, limit, seed)
         suite = held_out(suite, holdout) if holdout else suite
         if suite.name in {each.suite.name for each in work}:
             raise InputError(f"--suite {word}: {suite.name} is given twice")
@@ -77,14 +77,14 @@ def read_work(
 
 
 def _items(
-    suite: Suite, path: str, reader: DataReader, pictures: Path | None, limit: int | None, seed: int
+    suite: Suite, path: str, reader: DataReader, images: Path | None, limit: int | None, seed: int
 ) -> Iterator[Mapping[str, Any]]:
     if suite.drawn:
         return reader.draw_items(suite.name, limit, seed)
     schema = reader.reader_name(Path(path))
     if suite.schemas and schema not in (*suite.schemas, CONVERTED):
         schema = suite.schemas[0]  # what it lacks of that is said by its reader
-    return reader.read(Path(path), schema, pictures)
+    return reader.read(Path(path), schema, images)
 
 
 def read_rollout_config(
@@ -146,7 +146,7 @@ def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: s
     if not isinstance(fields, dict):
         raise InputError("--request must be a JSON object")
     if settings.coordinates is Frame.SEEN:
-        raise InputError("coordinates=seen wants a checkpoint's folder: an endpoint doesn't say how a picture is seen")
+        raise InputError("coordinates=seen wants a checkpoint's folder: an endpoint doesn't say how an image is seen")
     endpoint = Endpoint(url=url, model=model or "", api_key_env=api_key_env, request=fields)
     return endpoint if model else replace(endpoint, model=endpoint.served())
 

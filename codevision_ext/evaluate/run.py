@@ -46,7 +46,7 @@ class RolloutConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalItem:
-    """One row to evaluate; its pictures stay encoded until it is played."""
+    """One row to evaluate; its images stay encoded until it is played."""
 
     name: str
     """Unique among the cases of a file."""
@@ -55,7 +55,7 @@ class EvalItem:
     raw: Mapping[str, Any] = field(default_factory=dict)
     """The record as its file has it, for what a benchmark's rule asks for beside the row."""
     reference: bytes | None = None
-    """The picture that a drawing is compared with, as a file."""
+    """The image that a drawing is compared with, as a file."""
     picture_id: str = ""
     turns: int | None = None
     """Assistant turns that the benchmark allows; None: as many as the evaluation does."""
@@ -86,9 +86,9 @@ def read_cases(path: Path, limit: int | None = None) -> list[EvalItem]:
         if limit is not None and taken[column] >= limit:
             continue
         taken[column] += 1
-        _, pictures = split_prompt(read_prompt(row, where), "")
+        _, images = split_prompt(read_prompt(row, where), "")
         try:
-            item = read_item(row, pictures[0].size if pictures else (0, 0))
+            item = read_item(row, images[0].size if images else (0, 0))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         cases.append(EvalItem(name=f"{item.id}-{column}-{number}", item=item, row=row))
@@ -129,7 +129,7 @@ async def evaluate(
         tool: Runs the calls; None: the model has no tool, and the system prompt doesn't speak of one.
         limits: What a rollout may use up.
         settings: The plugin's settings, the reward among them.
-        out: Where pictures and records go.
+        out: Where images and records go.
         rollouts: How often each case is played; its rollouts are a group.
         seed: Of the evaluation; every rollout gets its own, made of this, its row and its number.
         concurrency: Rollouts under way at the same time.
@@ -152,11 +152,11 @@ async def evaluate(
 
     async def attempt(case: EvalItem, number: int) -> Trajectory:
         prompt = await asyncio.to_thread(read_prompt, case.row, case.name)
-        messages, pictures = split_prompt(prompt, system)
+        messages, images = split_prompt(prompt, system)
         own = policy(rollout_seed(seed, case.name, number))
         return await run_rollout(
             messages,
-            pictures,
+            images,
             policy=own,
             codec=codec or own,  # type: ignore[arg-type]  # a policy without a codec beside it is one
             tool=tool,

@@ -52,7 +52,7 @@ def paired(
     Args:
         first: Score of each item, in [0, 1].
         second: Score of each item, in [0, 1]; items that only one of them has are left out.
-        clusters: What an item is resampled with (its picture, whose turned versions fail together); an item that isn't
+        clusters: What an item is resampled with (its image, whose turned versions fail together); an item that isn't
             here is resampled alone.
         seed: Of the resampling; the same gives the same.
     """

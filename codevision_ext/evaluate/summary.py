@@ -81,7 +81,7 @@ class SuiteResult:
     data: str
     """File that the items are from; empty where they were drawn."""
     sha256: str
-    """Of the items that were played, pictures included, in their order."""
+    """Of the items that were played, images included, in their order."""
     items: int
     overall: Literal["items", "columns"]
     """What weighs the same in `overall`."""
@@ -266,7 +266,7 @@ def _share(part: float, whole: float) -> float | None:
 def differences(suite: Suite, first: Sequence[Record], second: Sequence[Record], seed: int) -> dict[str, Difference]:
     """Second less first on the items that both have, by column and `overall`; a column without any isn't there.
 
-    In `overall` every item weighs the same; items made from one picture are resampled together.
+    In `overall` every item weighs the same; items made from one image are resampled together.
     """
     means = [
         {name: statistics.fmean(scores) for name, scores in item_scores(suite, records).items()}

@@ -1,10 +1,10 @@
-"""What is kept of a finished rollout: one JSON line, its pictures stored once each beside the file.
+"""What is kept of a finished rollout: one JSON line, its images stored once each beside the file.
 
 Training, validation and evaluation write the same record. The part that the reward reads stands under the names of
 `types.Rollout`, so a record can be scored again as it is; everything else is there to be looked at.
 
     DIR/NAME.jsonl                  one record a line, in the order in which they were written
-    DIR/pictures/ab/abcdef....png   the pictures of all files in DIR, named by the SHA-256 of their pixels
+    DIR/pictures/ab/abcdef....png   the images of all files in DIR, named by the SHA-256 of their pixels
 """
 
 import fcntl
@@ -34,7 +34,7 @@ class Turn:
     role: Role
     text: str
     images: tuple[str, ...] = ()
-    """Names of the pictures shown in this turn, in order."""
+    """Names of the images shown in this turn, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Record(Rollout):
     """The judge's, where it was asked; None beside `valid: false` and an answer: it was asked and failed."""
     turns: tuple[Turn, ...] = ()
     pictures: tuple[str, ...] = ()
-    """Names of the pictures that `image_index` counts: the task's own, then one a node."""
+    """Names of the images that `image_index` counts: the task's own, then one a node."""
     tokens: int | None = None
     """Tokens of the response: the model's and the tool's."""
     turn_count: int | None = None
@@ -66,7 +66,7 @@ class Record(Rollout):
     """None while unscored, and for an invalid rollout."""
     terms: dict[str, TermScore] = field(default_factory=dict)
     picture_id: str = ""
-    """The same for all rows made from one picture; empty where it isn't known."""
+    """The same for all rows made from one image; empty where it isn't known."""
     numbers: dict[str, float] = field(default_factory=dict)
     """What an evaluation measured: `score`, `seconds`, `prompt_tokens`, and what training logs of a rollout."""
 
@@ -159,8 +159,8 @@ def _open(path: Path) -> io.BufferedReader:
         raise InputError(f"{path}: can't be read: {error.strerror}") from error
 
 
-def picture_path(directory: Path, name: str) -> Path:
-    """Where the picture `name` of the record files in `directory` is stored."""
+def image_path(directory: Path, name: str) -> Path:
+    """Where the image `name` of the record files in `directory` is stored."""
     return directory / "pictures" / name[:2] / f"{name}.png"
 
 
@@ -176,11 +176,11 @@ class RecordWriter:
         self.path = directory / f"{name}.jsonl"
         directory.mkdir(parents=True, exist_ok=True)
 
-    def picture(self, image: Image.Image) -> str:
-        """Stores the picture as RGB, unless it is there already, and gives its name."""
+    def image(self, image: Image.Image) -> str:
+        """Stores the image as RGB, unless it is there already, and gives its name."""
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         name = hashlib.sha256(f"RGB {rgb.width}x{rgb.height}\n".encode() + rgb.tobytes()).hexdigest()
-        path = picture_path(self.directory, name)
+        path = image_path(self.directory, name)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             png = io.BytesIO()

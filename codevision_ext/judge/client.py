@@ -87,7 +87,7 @@ class Judge:
             JudgeError: no chat completion came back, however often it was tried.
         """
         prompt = self.prompts.write(query)
-        asked = _with_pictures(prompt.message, prompt.pictures)
+        asked = _with_images(prompt.message, prompt.images)
         messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": asked}]
         request = {"model": self.model, "messages": messages, **self._request}
         key = hashlib.sha256(json.dumps([prompt.sha256, request], sort_keys=True).encode()).hexdigest()
@@ -95,7 +95,7 @@ class Judge:
         reply = kept if kept is not None else await self._send(request)
         score = read_verdict(reply, prompt.nonce)
         if self._cache and kept is None and score is not None:
-            messages[1]["content"] = prompt.message  # the pictures are in the key
+            messages[1]["content"] = prompt.message  # the images are in the key
             self._cache.put(key, request, reply)
         return Verdict(
             score=score,
@@ -145,11 +145,11 @@ class Judge:
         return choice["message"]["content"] or "" if choice.get("finish_reason") == "stop" else ""
 
 
-def _with_pictures(text: str, pictures: Sequence[str]) -> Any:
-    """A message's content: the text, behind its pictures where there are any."""
-    if not pictures:
+def _with_images(text: str, images: Sequence[str]) -> Any:
+    """A message's content: the text, behind its images where there are any."""
+    if not images:
         return text
-    shown = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
+    shown = [{"type": "image_url", "image_url": {"url": url}} for url in images]
     return [*shown, {"type": "text", "text": text}]
 
 

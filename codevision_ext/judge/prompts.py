@@ -41,7 +41,7 @@ class Query:
     references: tuple[str, ...]
     answer: str
     source: str = ""
-    pictures: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     """URLs, `data:` ones too, in the order in which the judge is shown them."""
 
 
@@ -55,7 +55,7 @@ class Prompt:
     nonce: str
     system: str
     message: str
-    pictures: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 class Prompts:
@@ -91,7 +91,7 @@ class Prompts:
         name = self.name_of(query.source)
         texts = [self._templates["system.txt"], self._templates["message.txt"], self._rules[name]]
         data = [query.question, query.references, query.answer]
-        nonce = _sha256([*texts, *data, *query.pictures])[:12]
+        nonce = _sha256([*texts, *data, *query.images])[:12]
         slots = dict(zip(_SLOTS["message.txt"], [*map(_literal, data), nonce], strict=True))
         return Prompt(
             name=name,
@@ -99,7 +99,7 @@ class Prompts:
             nonce=nonce,
             system=_fill(texts[0], {"rules": self._rules[name], "nonce": nonce}),
             message=_fill(texts[1], slots),
-            pictures=query.pictures,
+            images=query.images,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""How large are the pictures that a checkpoint is shown? `python -m ...picture_budget CHECKPOINT OUT PIXELS` says.
+"""How large are the images that a checkpoint is shown? `python -m ...picture_budget CHECKPOINT OUT PIXELS` says.
 
 The bound stands in the checkpoint, where trainer, engine and evaluation all read it. OUT becomes a folder of links to
 the checkpoint's files, with a processor config of its own.
@@ -16,11 +16,11 @@ CONFIGS = ("processor_config.json", "preprocessor_config.json")
 """Where transformers looks for an image processor, in this order; the first may hold other things only."""
 
 
-def limit_pictures(checkpoint: Path, out: Path, pixels: int) -> None:
-    """Makes `out`, replacing what is there: `checkpoint`, shown pictures of at most `pixels` (width x height).
+def limit_images(checkpoint: Path, out: Path, pixels: int) -> None:
+    """Makes `out`, replacing what is there: `checkpoint`, shown images of at most `pixels` (width x height).
 
     Raises:
-        InputError: `checkpoint` has no image processor that can be read, or shows no picture as small as that; or
+        InputError: `checkpoint` has no image processor that can be read, or shows no image as small as that; or
             `out` is the checkpoint itself, or can't be made.
     """
     if out.resolve() == checkpoint.resolve():
@@ -33,7 +33,7 @@ def limit_pictures(checkpoint: Path, out: Path, pixels: int) -> None:
         least = processor.pop("min_pixels", None) or processor["size"]["shortest_edge"]
         processor.pop("max_pixels", None)
         if pixels < least:
-            raise InputError(f"{checkpoint}: {pixels} pixels are fewer than those of its smallest picture, {least}")
+            raise InputError(f"{checkpoint}: {pixels} pixels are fewer than those of its smallest image, {least}")
         processor["size"] = {"shortest_edge": least, "longest_edge": pixels}
     with whole_folder(out, force=True) as draft:
         for path in checkpoint.iterdir():
@@ -63,7 +63,7 @@ def main() -> None:
     try:
         if len(sys.argv) != 4 or not sys.argv[3].isdecimal():
             raise InputError("picture_budget wants CHECKPOINT OUT PIXELS")
-        limit_pictures(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+        limit_images(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
     except CodeVisionError as error:
         sys.stderr.write(f"codevision: {error}\n")
         sys.exit(2)

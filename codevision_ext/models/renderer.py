@@ -1,4 +1,4 @@
-"""From messages and pictures to the tokens and tensors of a Qwen-VL model, the same for SFT, rollout and evaluation.
+"""From messages and images to the tokens and tensors of a Qwen-VL model, the same for SFT, rollout and evaluation.
 
 A conversation is rendered in pieces that begin and end at special tokens, so a piece tokenizes by itself to what it
 tokenizes to inside the whole: what was sampled is never rendered again.
@@ -27,7 +27,7 @@ FAMILIES = {"Qwen2_5_VL": ("Qwen2.5-VL", Frame.SEEN), "Qwen3VL": ("Qwen3-VL", Fr
 NEVER = -1e4
 """Logit bias of an id that must not be sampled."""
 _PASSES = 16
-"""Six were the most that any picture took under the bounds of published checkpoints."""
+"""Six were the most that any image took under the bounds of published checkpoints."""
 _OPENING = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
 
 
@@ -39,7 +39,7 @@ class Encoded:
     mask: list[int]
     """1 where an assistant's own tokens stand (the closing `<|im_end|>` included), else 0."""
     images: tuple[Image.Image, ...]
-    """The pictures as the model sees them."""
+    """The images as the model sees them."""
 
 
 class QwenRenderer:
@@ -71,16 +71,16 @@ class QwenRenderer:
         self.end_id = token_id("<|im_end|>")
         marks = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
         self.banned_ids = (*map(token_id, marks), *range(len(self.tokenizer), vocab_size))
-        """Ids that must never be sampled: a stray mark breaks the count of picture tokens, the others mean nothing."""
+        """Ids that must never be sampled: a stray mark breaks the count of image tokens, the others mean nothing."""
         self._fitted: dict[int, tuple[ref[Image.Image], ref[Image.Image]]] = {}
         self._locks = [Lock() for _ in range(64)]
 
-    # -- pictures ------------------------------------------------------------------------------------------------
+    # -- images ------------------------------------------------------------------------------------------------
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """The picture as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds.
+        """The image as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds.
 
-        As long as it is in use, whoever asks for the same picture gets the same one: the rollouts of a prompt share it.
+        As long as it is in use, whoever asks for the same image gets the same one: the rollouts of a prompt share it.
         """
         size = self.fitted_size(*image.size)
         if image.mode == "RGB" and image.size == size:
@@ -97,8 +97,8 @@ class QwenRenderer:
     def fitted_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height that the processor leaves as they are.
 
-        It doesn't always leave what it makes: a narrow picture, one patch high, comes out with more pixels than it
-        allows. An engine that is given that picture fits it once more, and counts fewer tokens than we do.
+        It doesn't always leave what it makes: a narrow image, one patch high, comes out with more pixels than it
+        allows. An engine that is given that image fits it once more, and counts fewer tokens than we do.
 
         Raises:
             InputError: the processor's bounds leave no size for it.
@@ -111,16 +111,16 @@ class QwenRenderer:
             if size == before:
                 return size
         raise InputError(
-            f"a picture of {width}x{height} has no size between {self._min_pixels} and {self._max_pixels} pixels"
+            f"an image of {width}x{height} has no size between {self._min_pixels} and {self._max_pixels} pixels"
         )
 
-    def picture_tokens(self, fitted: Image.Image) -> int:
-        """How many `<|image_pad|>` a fitted picture takes."""
+    def image_tokens(self, fitted: Image.Image) -> int:
+        """How many `<|image_pad|>` a fitted image takes."""
         side = self._patch * self._merge
         return (fitted.width // side) * (fitted.height // side)
 
     def features(self, fitted: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """`pixel_values` (patches, channels x t x patch x patch) and `image_grid_thw` (pictures, 3); {} without any."""
+        """`pixel_values` (patches, channels x t x patch x patch) and `image_grid_thw` (images, 3); {} without any."""
         if not fitted:
             return {}
         return dict(self.processor.image_processor(images=list(fitted), return_tensors="pt"))
@@ -138,8 +138,8 @@ class QwenRenderer:
 
         Args:
             role: `tool` for an executed call, `user` for anything else.
-            text: The words; pictures follow them.
-            fitted: Pictures of the message.
+            text: The words; images follow them.
+            fitted: Images of the message.
             closed: Whether the last turn already ends with `<|im_end|>`.
         """
         content = [{"type": "text", "text": text}] + [{"type": "image"} for _ in fitted]
@@ -167,18 +167,18 @@ class QwenRenderer:
         The template never renders an assistant turn: some leave out what was thought in earlier ones.
 
         Args:
-            messages: Roles and contents; a content is text with `<image>` where the next picture stands.
+            messages: Roles and contents; a content is text with `<image>` where the next image stands.
             tools: Tool schemas of the system block.
-            images: All pictures of the conversation, in order.
+            images: All images of the conversation, in order.
 
         Raises:
-            InputError: the number of `<image>` isn't the number of pictures, or an assistant's turn has one or is the
+            InputError: the number of `<image>` isn't the number of images, or an assistant's turn has one or is the
                 first.
         """
         fitted = tuple(self.fit(image) for image in images)
         wanted = sum(message["content"].count("<image>") for message in messages)
         if wanted != len(fitted):
-            raise InputError(f"the conversation has {wanted} <image> but {len(fitted)} pictures")
+            raise InputError(f"the conversation has {wanted} <image> but {len(fitted)} images")
         if any("<image>" in message["content"] for message in messages if message["role"] == "assistant"):
             raise InputError("an assistant's turn has an <image>")
         if messages[0]["role"] == "assistant":
@@ -200,7 +200,7 @@ class QwenRenderer:
         return Encoded(ids=ids, mask=mask, images=fitted)
 
     def narrowed(self, ids: Sequence[int]) -> list[int]:
-        """One mark a picture, as engines want it that widen the marks themselves."""
+        """One mark an image, as engines want it that widen the marks themselves."""
         return [token for at, token in enumerate(ids) if token != self.image_id or at == 0 or ids[at - 1] != token]
 
     def position_ids(self, ids: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:
@@ -245,13 +245,11 @@ class QwenRenderer:
         return self._later((), generate=True).rpartition("<|im_start|>assistant\n")[2]
 
     def _ids(self, text: str, fitted: Sequence[Image.Image]) -> list[int]:
-        """Tokenizes and widens the i-th `<|image_pad|>` to the i-th picture's number of tokens."""
+        """Tokenizes and widens the i-th `<|image_pad|>` to the i-th image's number of tokens."""
         collapsed = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if collapsed.count(self.image_id) != len(fitted):
-            raise InputError(
-                f"{collapsed.count(self.image_id)} picture marks for {len(fitted)} pictures in: {text[:80]!r}"
-            )
-        counts = iter([self.picture_tokens(image) for image in fitted])
+            raise InputError(f"{collapsed.count(self.image_id)} image marks for {len(fitted)} images in: {text[:80]!r}")
+        counts = iter([self.image_tokens(image) for image in fitted])
         ids: list[int] = []
         for token in collapsed:
             ids += [token] * (next(counts) if token == self.image_id else 1)

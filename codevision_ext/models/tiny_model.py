@@ -97,8 +97,8 @@ def build(
         vision_hidden: Width of the vision tower; a multiple of 32.
         vision_layers: Depth of the vision tower.
         vocab_size: Number of tokens, special ones included.
-        min_pixels: Smallest picture the processor feeds, in pixels.
-        max_pixels: Largest picture the processor feeds, in pixels.
+        min_pixels: Smallest image the processor feeds, in pixels.
+        max_pixels: Largest image the processor feeds, in pixels.
         seed: Of the weights.
 
     Raises:

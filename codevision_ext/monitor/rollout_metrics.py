@@ -111,7 +111,7 @@ def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Set
 
 
 def _repeated(calls: Sequence[ToolCall | None]) -> int:
-    """Calls that run the code of an earlier one on the same picture, where the result can't be another."""
+    """Calls that run the code of an earlier one on the same image, where the result can't be another."""
     asked = [(call.code, call.image_index) for call in calls if call]
     return len(asked) - len(set(asked))
 

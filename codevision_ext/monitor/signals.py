@@ -49,7 +49,7 @@ SIGNALS: Final = (
     Signal(
         setting="max_repeated_call_rate",
         names=("rollout/repeated_call_rate",),
-        meaning="the same code is run on the same picture again and again",
+        meaning="the same code is run on the same image again and again",
         remedy="lower codevision.reward.weights.turns, a penalty, or "
         "actor_rollout_ref.rollout.multi_turn.max_assistant_turns",
     ),

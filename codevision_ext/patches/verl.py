@@ -59,7 +59,7 @@ def cores_for_ranks(common: ModuleType) -> None:
 def typed_dicts_once(processing_utils: ModuleType) -> None:
     """transformers/processing_utils.py:1372 makes a new type at every call, and the checker of its fields with it.
 
-    That is most of what a processor costs an engine for a small picture (speed only).
+    That is most of what a processor costs an engine for a small image (speed only).
     """
     expect(processing_utils.ProcessorMixin, "_merge_kwargs", "typed_dict_obj = TypedDict(", of="transformers 5.8")
     stock = processing_utils.TypedDict
@@ -97,7 +97,7 @@ def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:
 def text_only_batches(qwen2_vl: ModuleType) -> None:
     """verl/models/transformers/qwen2_vl.py:389-395 takes the vision tower's output of transformers 5 for a tensor.
 
-    It does so where no row of a micro-batch has a picture, as in the rows with which verl fills up an incomplete batch.
+    It does so where no row of a micro-batch has an image, as in the rows with which verl fills up an incomplete batch.
     """
     stock = expect(
         qwen2_vl,

@@ -33,7 +33,7 @@ def architectures_of_parts(vllm_config: ModuleType) -> None:
 def buffers_beside_dummy_weights(dummy_loader: ModuleType) -> None:
     """vllm/model_executor/model_loader/weight_utils.py:1289 fills whatever is in a model's state with random numbers.
 
-    Buffers are, too, and no weight update brings them back: Qwen2.5-VL's `input_norm`, mean and spread of pictures,
+    Buffers are, too, and no weight update brings them back: Qwen2.5-VL's `input_norm`, mean and spread of images,
     stayed random for the whole training.
     """
     stock = expect(

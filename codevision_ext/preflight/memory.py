@@ -1,7 +1,7 @@
 """How much memory will a recipe want, about? An estimate from config.json, the recipe and the data; no weights needed.
 
 It counts what is large and follows from the settings: weights, gradients, optimizer, activations, logits, the engine's
-share, pictures on the host. It doesn't count fragmentation, CUDA contexts, communication buffers and the processes
+share, images on the host. It doesn't count fragmentation, CUDA contexts, communication buffers and the processes
 themselves, and hasn't been compared with a GPU run: leave a tenth free.
 
 Sources: the ZeRO paper for what is sharded (Rajbhandari et al. 2020, arXiv 1910.02054, section 3), with the float32
@@ -40,17 +40,17 @@ class Parameters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
-    """What the data says of a rollout's pictures; means over the rows."""
+class Images:
+    """What the data says of a rollout's images; means over the rows."""
 
     each: float
-    """Pictures of a prompt."""
+    """Images of a prompt."""
     pixels: float
-    """Of a picture, at full resolution."""
+    """Of an image, at full resolution."""
     tokens: float
-    """Of a picture."""
+    """Of an image."""
     share: float
-    """Of the prompts' tokens that are pictures', in [0, 1]."""
+    """Of the prompts' tokens that are images', in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +96,13 @@ def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = N
     )
 
 
-def estimate_memory(
-    config: DictConfig, model: PretrainedConfig, pictures: Pictures, gpu_bytes: float | None
-) -> Estimate:
+def estimate_memory(config: DictConfig, model: PretrainedConfig, images: Images, gpu_bytes: float | None) -> Estimate:
     """What a training with this config wants.
 
     Args:
         config: A composed config of verl's ppo_trainer with an FSDP actor.
         model: The checkpoint's config.
-        pictures: Of the data.
+        images: Of the data.
         gpu_bytes: Memory of one device; None: unknown, then the engine's share isn't counted.
     """
     actor, rollout, trainer = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.trainer
@@ -123,14 +121,14 @@ def estimate_memory(
         engine = {"engine": weights + tokens * kv_token}
     else:
         engine = {"engine": rollout.gpu_memory_utilization * gpu_bytes} if gpu_bytes else {}
-    update = states | _work(config, model, size, pictures) | ({} if rollout.free_cache_engine else engine)
+    update = states | _work(config, model, size, images) | ({} if rollout.free_cache_engine else engine)
 
     ranks = trainer.n_gpus_per_node
     host = {f"offloaded {name}": ranks * states[name] for name in states if away.get(name)}
     if (actor.use_kl_loss or config.algorithm.use_kl_in_reward) and not _lora(config):
         width = _width(config.actor_rollout_ref.ref.fsdp_config.model_dtype or "bf16")
         host["reference policy"] = ranks * size.total * width / _shards(config)
-    host |= _pictures(config, model, pictures)
+    host |= _images(config, model, images)
     if trainer.device == "cpu":
         host |= {f"{name} (on the CPU)": ranks * size for name, size in (engine | update).items()}
     return Estimate(
@@ -163,11 +161,11 @@ def _states(config: DictConfig, size: Parameters) -> dict[str, float]:
     return {name: count * width / _shards(config) for name, count in counts.items()}
 
 
-def _work(config: DictConfig, model: PretrainedConfig, size: Parameters, pictures: Pictures) -> dict[str, float]:
+def _work(config: DictConfig, model: PretrainedConfig, size: Parameters, images: Images) -> dict[str, float]:
     """What a pass over the largest micro-batch wants.
 
     Layers: two at a time (one is computed, one fetched) and what belongs to no layer, whole, in the compute dtype.
-    Activations: see the module; those of the vision tower for the data's share of picture tokens. Logits: themselves,
+    Activations: see the module; those of the vision tower for the data's share of image tokens. Logits: themselves,
     their gradient and, unless it is made in chunks, the softmax of the entropy.
     """
     actor, settings = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
@@ -177,7 +175,7 @@ def _work(config: DictConfig, model: PretrainedConfig, size: Parameters, picture
     if not actor.use_dynamic_bsz:
         length = config.data.max_prompt_length + config.data.max_response_length
         tokens = (actor.ppo_micro_batch_size_per_gpu or 1) * length / fsdp.ulysses_sequence_parallel_size
-    patches = tokens * pictures.share * vision.spatial_merge_size**2
+    patches = tokens * images.share * vision.spatial_merge_size**2
     activations = 0.0
     for units, layers in (
         (text.hidden_size * tokens, text.num_hidden_layers),
@@ -201,18 +199,18 @@ def _kv_token(config: DictConfig, model: PretrainedConfig) -> float:
     return 2 * text.num_hidden_layers * heads * head * _width(rollout.dtype)
 
 
-def _pictures(config: DictConfig, model: PretrainedConfig, pictures: Pictures) -> dict[str, float]:
-    """The pictures of a step's rollouts on one node, if every call makes one of the prompt's size.
+def _images(config: DictConfig, model: PretrainedConfig, images: Images) -> dict[str, float]:
+    """The images of a step's rollouts on one node, if every call makes one of the prompt's size.
 
     At full resolution 3 bytes a pixel; as features, float32 patches of channels x time x side x side.
     """
     vision, rollout = model.vision_config, config.actor_rollout_ref.rollout
     calls = (rollout.multi_turn.max_assistant_turns or 2) - 1
-    shown = config.data.train_batch_size * rollout.n / config.trainer.nnodes * (pictures.each + calls)
+    shown = config.data.train_batch_size * rollout.n / config.trainer.nnodes * (images.each + calls)
     patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     return {
-        "pictures": shown * pictures.pixels * 3,
-        "picture features": shown * pictures.tokens * vision.spatial_merge_size**2 * patch * 4,
+        "pictures": shown * images.pixels * 3,
+        "picture features": shown * images.tokens * vision.spatial_merge_size**2 * patch * 4,
     }
 
 

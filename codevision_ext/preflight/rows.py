@@ -26,7 +26,7 @@ from codevision_ext.task.rows import check_columns, read_prompt, split_content, 
 from codevision_ext.verl_adapter import sft_dataset
 
 AT_A_TIME = 32
-"""Rows whose pictures are in memory together."""
+"""Rows whose images are in memory together."""
 UNLIKE_THE_SCHEMA = (
     LookupError, TypeError, ValueError, AttributeError, OSError, TemplateError, Image.DecompressionBombError
 )  # fmt: skip
@@ -53,17 +53,17 @@ class Rows:
     faults: list[RowProblem] = field(default_factory=list)
     longest: int = 0
     """Tokens of the longest prompt of an RL row that can be rendered, whether it is short enough or not."""
-    pictures: int = 0
+    images: int = 0
     """Of all RL rows."""
     pixels: int = 0
-    """Of all of these pictures, at full resolution."""
+    """Of all of these images, at full resolution."""
     tokens: int = 0
     """Of all of these prompts."""
-    picture_tokens: int = 0
-    largest_picture: int = 0
-    """Tokens of the largest picture, as the model sees it."""
+    image_tokens: int = 0
+    largest_image: int = 0
+    """Tokens of the largest image, as the model sees it."""
     misplaced: int = 0
-    """RL rows with a picture where the coordinates that the model family learned to write aren't the declared ones."""
+    """RL rows with an image where the coordinates that the model family learned to write aren't the declared ones."""
     rl: int = 0
     systems: Counter[str] = field(default_factory=Counter)
     """System messages of the SFT rows that have the tool, `""` for none."""
@@ -146,7 +146,7 @@ def _open(path: Path) -> pq.ParquetFile:
 class _Prompt:
     messages: list[dict[str, Any]]
     sizes: list[tuple[int, int]]
-    """Of the pictures at full resolution."""
+    """Of the images at full resolution."""
     fitted: list[Image.Image]
     row: Mapping[str, Any]
 
@@ -160,22 +160,22 @@ class _RL:
         self.system = system_prompt(settings, tools=True)
 
     def prepare(self, row: dict[str, Any], where: str) -> _Prompt:
-        messages, pictures = split_prompt(read_prompt(row, where), self.system)
-        read_item(row, pictures[0].size if pictures else (0, 0))
-        sizes = [picture.size for picture in pictures]
-        return _Prompt(messages=messages, sizes=sizes, fitted=[self.codec.fit(p) for p in pictures], row=row)
+        messages, images = split_prompt(read_prompt(row, where), self.system)
+        read_item(row, images[0].size if images else (0, 0))
+        sizes = [image.size for image in images]
+        return _Prompt(messages=messages, sizes=sizes, fitted=[self.codec.fit(p) for p in images], row=row)
 
     def add(self, prompt: _Prompt) -> int:
         """Counts the row; tokens of its prompt."""
         rows = self.rows
         tokens = len(self.codec.prompt(prompt.messages, self.tools, prompt.fitted))
-        shown = [self.codec.picture_tokens(picture) for picture in prompt.fitted]
+        shown = [self.codec.image_tokens(image) for image in prompt.fitted]
         rows.rl += 1
         rows.longest = max(rows.longest, tokens)
         rows.tokens += tokens
-        rows.picture_tokens += sum(shown)
-        rows.largest_picture = max([rows.largest_picture, *shown])
-        rows.pictures += len(shown)
+        rows.image_tokens += sum(shown)
+        rows.largest_image = max([rows.largest_image, *shown])
+        rows.images += len(shown)
         rows.pixels += sum(width * height for width, height in prompt.sizes)
         rows.misplaced += any(
             frame_size(self.frame, size, f.size) != frame_size(self.codec.frame, size, f.size)
@@ -188,8 +188,8 @@ class _RL:
     def talk(self, prompt: _Prompt, where: str) -> Conversation | None:
         if not prompt.sizes:
             return None
-        messages, pictures = split_prompt(read_prompt(prompt.row, where), self.system)
-        return Conversation(where=where, messages=messages, pictures=pictures, replies=REPLIES)
+        messages, images = split_prompt(read_prompt(prompt.row, where), self.system)
+        return Conversation(where=where, messages=messages, images=images, replies=REPLIES)
 
 
 class _SFT:
@@ -203,10 +203,10 @@ class _SFT:
 
     def add(self, prepared: tuple[dict[str, Any], list[Image.Image]]) -> int:
         """Counts the row; tokens of its conversation."""
-        row, pictures = prepared
+        row, images = prepared
         messages = row["messages"]
         tools = json.loads(row["tools"] or "[]")
-        encoded = self.codec.conversation(messages, tools, pictures)
+        encoded = self.codec.conversation(messages, tools, images)
         if tools:
             first = messages[0]
             self.rows.systems[first["content"].strip() if first["role"] == "system" else ""] += 1
@@ -214,7 +214,7 @@ class _SFT:
         return len(encoded.ids)
 
     def talk(self, prepared: tuple[dict[str, Any], list[Image.Image]], where: str) -> Conversation | None:
-        row, pictures = prepared
+        row, images = prepared
         turns = row["messages"]
         told = [turn["content"].replace("<image>", "") for turn in turns if turn["role"] == "tool"]
         if not told:
@@ -223,7 +223,7 @@ class _SFT:
         messages = [{"role": turn["role"], "content": split_content(turn["content"])} for turn in turns[:start]]
         count = sum(part["type"] == "image" for message in messages for part in message["content"])
         replies = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-        return Conversation(where=where, messages=messages, pictures=pictures[:count], replies=replies, told=told)
+        return Conversation(where=where, messages=messages, images=images[:count], replies=replies, told=told)
 
 
 def row_results(rows: Rows, codec: QwenRenderer, settings: Settings, max_prompt_length: int) -> Iterator[CheckResult]:
@@ -236,7 +236,7 @@ def row_results(rows: Rows, codec: QwenRenderer, settings: Settings, max_prompt_
         more = f"; and {len(faults) - NAMED:,} more, all of them on stdout" if len(faults) > NAMED else ""
         remedy = "mend or drop them"
         if rows.longest > max_prompt_length:
-            remedy += f"; for too long ones set data.max_prompt_length: {rows.longest}, or show smaller pictures"
+            remedy += f"; for too long ones set data.max_prompt_length: {rows.longest}, or show smaller images"
         yield failure("rows", f"{file}: {len(faults):,} rows can't be used: {named}{more}", remedy)
     if not rows.faults:
         said = f"all {rows.read:,} rows can be used; the longest prompt has {rows.longest:,} tokens"

@@ -129,7 +129,7 @@ def inspect(
             found.append(warning("memory", said, "it knows fsdp and fsdp2; else watch the first step"))
         else:
             device = _device_bytes(config, gpu_gib)
-            estimate = memory.estimate_memory(config, hf.hf_config, _pictures(rows), device)
+            estimate = memory.estimate_memory(config, hf.hf_config, _images(rows), device)
             found += _memory(config, estimate, device)
     return Preflight(findings=tuple(found), faults=tuple(rows.faults), estimate=estimate)
 
@@ -171,7 +171,7 @@ def _renderings(
     found: list[CheckResult] = []
     played: list[Trajectory] = []
     if not rows.talks:
-        found.append(warning("rendering", "not compared: no usable row has a picture", "mend the rows"))
+        found.append(warning("rendering", "not compared: no usable row has an image", "mend the rows"))
     try:
         with open_sandbox(settings) as sandbox:
             found.append(ok("sandbox", f"code runs behind: {sandbox.start()}"))
@@ -191,7 +191,7 @@ def _renderings(
 def _budgets(
     config: DictConfig, model: Any, codec: QwenRenderer, rows: Rows, played: Sequence[Trajectory]
 ) -> Iterator[CheckResult]:
-    """Do prompt, response and a tool's picture fit where they must?"""
+    """Do prompt, response and a tool's image fit where they must?"""
     check = "budgets"
     response = config.data.max_response_length
     whole = config.data.max_prompt_length + response
@@ -213,32 +213,30 @@ def _budgets(
         return
     least, most = pixels["shortest_edge"], pixels["longest_edge"]
     if least > most or most < side**2:
-        said = f"the processor wants pictures of {least:,} to {most:,} pixels, and a token has {side**2:,}"
+        said = f"the processor wants images of {least:,} to {most:,} pixels, and a token has {side**2:,}"
         yield failure(check, said, "mend size in preprocessor_config.json")
         return
     if not played:
         return
-    turns = min(len(t.episode.response_ids) - sum(map(codec.picture_tokens, _made(t))) for t in played)
+    turns = min(len(t.episode.response_ids) - sum(map(codec.image_tokens, _made(t))) for t in played)
     room = response - turns
-    turned = f"a call, its picture and an answer must fit into {response:,} tokens"
-    if rows.largest_picture > room:
-        said = f"{turned}, but a picture as large as the data's largest has {rows.largest_picture:,} of them"
-        remedy = f"set data.max_response_length: {turns + rows.largest_picture + 1} or more, or size.longest_edge"
+    turned = f"a call, its image and an answer must fit into {response:,} tokens"
+    if rows.largest_image > room:
+        said = f"{turned}, but an image as large as the data's largest has {rows.largest_image:,} of them"
+        remedy = f"set data.max_response_length: {turns + rows.largest_image + 1} or more, or size.longest_edge"
         yield failure(check, said, f"{remedy}: {max(least, room * side**2)} in preprocessor_config.json")
     elif most // side**2 > room:
-        said = (
-            f"{turned}, but a picture of {most:,} pixels, which the processor allows, has {most // side**2:,} of them"
-        )
+        said = f"{turned}, but an image of {most:,} pixels, which the processor allows, has {most // side**2:,} of them"
         remedy = f"calls that enlarge end as `length`: set size.longest_edge: {room * side**2}"
         yield warning(check, said, f"{remedy} in preprocessor_config.json, or a longer response")
     elif not narrow:
-        said = f"{whole:,} tokens fit engine and model, a picture has at most {most // side**2:,}"
+        said = f"{whole:,} tokens fit engine and model, an image has at most {most // side**2:,}"
         yield ok(check, said)
 
 
 def _made(played: Trajectory) -> tuple[Any, ...]:
-    """The pictures that the calls made, as the model saw them."""
-    return played.fitted[len(played.fitted) - len(played.new_pictures) :]
+    """The images that the calls made, as the model saw them."""
+    return played.fitted[len(played.fitted) - len(played.new_images) :]
 
 
 def _judge(settings: JudgeSettings | None) -> CheckResult:
@@ -272,13 +270,13 @@ def _device_bytes(config: DictConfig, gpu_gib: float | None) -> float | None:
     return float(torch.cuda.get_device_properties(0).total_memory)
 
 
-def _pictures(rows: Rows) -> memory.Pictures:
-    count = max(1, rows.pictures)
-    return memory.Pictures(
-        each=rows.pictures / rows.rl,
+def _images(rows: Rows) -> memory.Images:
+    count = max(1, rows.images)
+    return memory.Images(
+        each=rows.images / rows.rl,
         pixels=rows.pixels / count,
-        tokens=rows.picture_tokens / count,
-        share=rows.picture_tokens / max(1, rows.tokens),
+        tokens=rows.image_tokens / count,
+        share=rows.image_tokens / max(1, rows.tokens),
     )
 
 
@@ -298,9 +296,9 @@ def _memory(config: DictConfig, estimate: memory.Estimate, device: float | None)
         said = f"the engine's cache holds about {full:.1f} rollouts of full length"
         remedy = "raise rollout.gpu_memory_utilization or rollout.tensor_model_parallel_size"
         yield failure("KV cache", said, remedy) if full < 1 else ok("KV cache", said)
-    remedy = "smaller pictures, a smaller data.train_batch_size, or less offloading"
+    remedy = "smaller images, a smaller data.train_batch_size, or less offloading"
     host = _against("host memory", estimate.host, float(psutil.virtual_memory().total), remedy)
-    # pictures are counted as if every call made one, and the machine of the training may be another
+    # images are counted as if every call made one, and the machine of the training may be another
     yield replace(host, level=Level.WARNING) if host.level is Level.FAILURE else host
 
 

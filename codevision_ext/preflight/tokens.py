@@ -44,7 +44,7 @@ REPLIES = (
     f"<think>\nIt needs a frame.\n</think>\n\n<tool_call>\n{json.dumps(_CALL)}\n</tool_call>",
     "<think>\nIt can be read.\n</think>\n\n<answer>7</answer>",
 )
-"""The assistant's turns of a conversation that is made up, with one call that makes a picture."""
+"""The assistant's turns of a conversation that is made up, with one call that makes an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Conversation:
     """File and row."""
     messages: Sequence[Mapping[str, Any]]
     """The prompt with its system message; contents are parts."""
-    pictures: Sequence[Image.Image]
+    images: Sequence[Image.Image]
     replies: Sequence[str]
     """The assistant's turns."""
     told: Sequence[str] | None = None
@@ -155,10 +155,10 @@ def renderings(
     except (InputError, TemplateError, ValueError) as error:
         return [failure("rendering", f"{talk.where}: a rollout can't be rendered: {error}", OWN_TEMPLATE)], None
     found: list[CheckResult] = []
-    if not played.new_pictures:
+    if not played.new_images:
         said = next((message.text for message in played.messages if message.role == "tool"), "the tool wasn't called")
         found.append(
-            warning("rendering", f"{talk.where}: no call made a picture: {said}", "see what the tool says to it")
+            warning("rendering", f"{talk.where}: no call made an image: {said}", "see what the tool says to it")
         )
     words = [message.text for message in played.messages if message.role == "tool"]
     differing = [pair for pair in zip(talk.told or (), words, strict=False) if pair[0] != pair[1]]
@@ -189,14 +189,14 @@ def _play(talk: Conversation, tool: CodeTool, codec: QwenRenderer, frame: Frame)
     """The loop of training with a policy that says what it is told to say."""
     replies = iter(talk.replies)
 
-    async def policy(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
+    async def policy(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         sampled = codec.turn(next(replies))
         return Completion(ids=sampled, log_probs=[0.0] * len(sampled), finished=True)
 
     turns = len(talk.replies)
     limits = RolloutLimits(response_tokens=2**31, assistant_turns=turns, malformed_calls=turns)
     return asyncio.run(
-        run_rollout(talk.messages, talk.pictures, policy=policy, codec=codec, tool=tool, limits=limits, frame=frame)
+        run_rollout(talk.messages, talk.images, policy=policy, codec=codec, tool=tool, limits=limits, frame=frame)
     )
 
 
@@ -206,7 +206,7 @@ def _turns(talk: Conversation, played: Trajectory) -> list[dict[str, Any]]:
     turns = [dict(message) for message in talk.messages]
     for message in played.messages:
         text = next(replies) if message.role == "assistant" else message.text
-        parts = [{"type": "text", "text": text}] + [{"type": "image"} for _ in message.pictures]
+        parts = [{"type": "text", "text": text}] + [{"type": "image"} for _ in message.images]
         turns.append({"role": message.role, "content": parts})
     return turns
 
@@ -216,7 +216,7 @@ def _as_sft(talk: Conversation, played: Trajectory, codec: QwenRenderer, frame: 
         {"role": turn["role"], "content": "".join(part.get("text", "<image>") for part in turn["content"])}
         for turn in _turns(talk, played)
     ]
-    return codec.conversation(messages, [tool_schema(frame)], played.pictures).ids
+    return codec.conversation(messages, [tool_schema(frame)], played.images).ids
 
 
 def _as_whole(talk: Conversation, played: Trajectory, codec: QwenRenderer, frame: Frame) -> list[int]:

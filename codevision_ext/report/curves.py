@@ -70,7 +70,7 @@ class Chart:
     the chart."""
     band_is: str
     zero: float | None
-    """Height of the zero line, where it is in the picture."""
+    """Height of the zero line, where it is in the image."""
     y_ticks: tuple[tuple[float, str], ...]
     x_ticks: tuple[tuple[float, str], ...]
 
@@ -203,7 +203,7 @@ def draw_curves(
     band_is: str = "",
     from_zero: bool = False,
 ) -> Chart:
-    """The chart of one signal, by run, each with at least one value; `from_zero` keeps 0 in the picture."""
+    """The chart of one signal, by run, each with at least one value; `from_zero` keeps 0 in the image."""
     percent = key.endswith(_SHARES) and not key.startswith(_REWARD)
     width = WIDE if key == _TOTAL else WIDTH
     thinned = {run: _thin(list(points.items())) for run, points in runs.items()}

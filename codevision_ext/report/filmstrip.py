@@ -1,4 +1,4 @@
-"""How does a rollout look where there is room for one picture and a text? Its pictures in a row, Markdown."""
+"""How does a rollout look where there is room for one image and a text? Its images in a row, Markdown."""
 
 import re
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from codevision_ext.errors import InputError
-from codevision_ext.io.records import Record, picture_path
+from codevision_ext.io.records import Record, image_path
 from codevision_ext.report.trajectories import MarkView, mark_views
 
 HEIGHT, MAX_WIDTH, GAP = 256, 512, 8
-"""Pixels of a picture in the row; wider ones are lower."""
+"""Pixels of an image in the row; wider ones are lower."""
 _NEEDED = (18, 183, 106)
 _COLOURS = ((194, 87, 12), (163, 53, 156), (13, 138, 148), (196, 48, 78), (92, 79, 196), (31, 111, 214))
 
@@ -24,39 +24,39 @@ def spread_evenly(records: Sequence[Record], count: int) -> list[Record]:
 
 
 def strip(record: Record, directory: Path) -> Image.Image:
-    """All pictures of a rollout side by side, RGB, 256 pixels high; on its own ones what the made ones show.
+    """All images of a rollout side by side, RGB, 256 pixels high; on its own ones what the made ones show.
 
     Args:
-        record: A record with at least one picture.
+        record: A record with at least one image.
         directory: The folder of its record file.
 
     Raises:
-        InputError: a picture can't be read.
+        InputError: an image can't be read.
     """
     shown = []
     for index, name in enumerate(record.pictures):
-        path = picture_path(directory, name)
+        path = image_path(directory, name)
         try:
             with Image.open(path) as file:
-                picture = file.convert("RGB")
+                image = file.convert("RGB")
         except (OSError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path}: not a picture that can be shown: {error}") from error
-        scale = min(HEIGHT / picture.height, MAX_WIDTH / picture.width)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture = picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
+            raise InputError(f"{path}: not an image that can be shown: {error}") from error
+        scale = min(HEIGHT / image.height, MAX_WIDTH / image.width)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
         for mark in mark_views(record, index):
-            _draw(picture, mark, scale)
-        shown.append(picture)
+            _draw(image, mark, scale)
+        shown.append(image)
     row = Image.new("RGB", (sum(p.width + GAP for p in shown) - GAP, HEIGHT), (238, 238, 238))
     left = 0
-    for picture in shown:
-        row.paste(picture, (left, (HEIGHT - picture.height) // 2))
-        left += picture.width + GAP
+    for image in shown:
+        row.paste(image, (left, (HEIGHT - image.height) // 2))
+        left += image.width + GAP
     return row
 
 
-def _draw(picture: Image.Image, mark: MarkView, scale: float) -> None:
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
+def _draw(image: Image.Image, mark: MarkView, scale: float) -> None:
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     x1, y1, x2, y2 = (round(v * scale) for v in mark.box)
     x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)
     colour = _NEEDED if mark.node is None else _COLOURS[mark.node % len(_COLOURS)]

@@ -1,4 +1,4 @@
-"""Where does the page find its pictures? In a folder beside it, or in the page itself."""
+"""Where does the page find its images? In a folder beside it, or in the page itself."""
 
 import base64
 import io
@@ -10,18 +10,18 @@ from urllib.parse import quote
 from PIL import Image
 
 from codevision_ext.errors import InputError
-from codevision_ext.io.records import picture_path
+from codevision_ext.io.records import image_path
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _MAX_SIDE = 640
-"""Pixels; a larger picture is inlined smaller."""
+"""Pixels; a larger image is inlined smaller."""
 _MAX_INLINE_BYTES = 150_000_000
-"""Of all inlined pictures; a browser has trouble with more."""
+"""Of all inlined images; a browser has trouble with more."""
 _MISSING = ("", 0, 0)
 
 
 class Album:
-    """The pictures of a page, each once.
+    """The images of a page, each once.
 
     With a folder they are linked into it (hard links; copies where the file system has none) under the names of the
     record store, without one they become `data:` URIs, large ones smaller.
@@ -30,30 +30,30 @@ class Album:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.entries: list[tuple[str, int, int]] = []
-        """Name or `data:` URI, and width and height of the picture itself; empty and 0 where its file is missing."""
+        """Name or `data:` URI, and width and height of the image itself; empty and 0 where its file is missing."""
         self._index: dict[str, int] = {}
         self._inlined = 0
 
     @property
     def base(self) -> str:
-        """What a name is looked up in, as a relative URL; empty where pictures are inlined."""
+        """What a name is looked up in, as a relative URL; empty where images are inlined."""
         return quote(self.folder.name) if self.folder else ""
 
     def add(self, directory: Path, name: str) -> int:
-        """Index of the picture `name` of the record files in `directory`.
+        """Index of the image `name` of the record files in `directory`.
 
         Raises:
-            InputError: the name is none of a picture store, the file is no picture, it can't be put into the folder,
+            InputError: the name is none of an image store, the file is no image, it can't be put into the folder,
                 or too much would be inlined.
         """
         if not _NAME.fullmatch(name):
-            raise InputError(f"{directory}: a record names a picture {name[:80]!r}, which no picture store does")
+            raise InputError(f"{directory}: a record names an image {name[:80]!r}, which no image store does")
         if name not in self._index:
             self._index[name] = len(self.entries)
             self.entries.append(_MISSING)
         at = self._index[name]
         if self.entries[at] is _MISSING:
-            self.entries[at] = self._entry(picture_path(directory, name), name)
+            self.entries[at] = self._entry(image_path(directory, name), name)
         return at
 
     def _entry(self, path: Path, name: str) -> tuple[str, int, int]:
@@ -64,9 +64,9 @@ class Album:
         except FileNotFoundError:
             return _MISSING
         except (OSError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path}: not a picture that can be shown: {error}") from error
+            raise InputError(f"{path}: not an image that can be shown: {error}") from error
         if self.folder:
-            _link(path, picture_path_in(self.folder, name))
+            _link(path, image_path_in(self.folder, name))
         return shown, width, height
 
     def _inline(self, image: Image.Image, path: Path) -> str:
@@ -83,14 +83,14 @@ class Album:
         self._inlined += len(uri)
         if self._inlined > _MAX_INLINE_BYTES:
             raise InputError(
-                f"inlined pictures take more than {_MAX_INLINE_BYTES // 10**6} MB: leave out --inline, or show fewer "
+                f"inlined images take more than {_MAX_INLINE_BYTES // 10**6} MB: leave out --inline, or show fewer "
                 "rollouts with --limit"
             )
         return uri
 
 
-def picture_path_in(folder: Path, name: str) -> Path:
-    """Where the page's folder has the picture."""
+def image_path_in(folder: Path, name: str) -> Path:
+    """Where the page's folder has the image."""
     return folder / name[:2] / f"{name}.png"
 
 
@@ -110,7 +110,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def forget_others(folder: Path, names: set[str]) -> None:
-    """Removes pictures that an earlier page had and this one hasn't; files that aren't named like one stay."""
+    """Removes images that an earlier page had and this one hasn't; files that aren't named like one stay."""
     for path in folder.glob("??/*.png"):
         if path.stem not in names and _NAME.fullmatch(path.stem):
             path.unlink()

@@ -46,17 +46,17 @@ def write_report(
 ) -> Path:
     """Writes the page about some runs and gives its path.
 
-    Pictures go into the folder OUT_pictures beside it. What the runs lack is said on the page.
+    Images go into the folder OUT_pictures beside it. What the runs lack is said on the page.
 
     Args:
         run_dirs: One folder a run; at least one.
         out: The page; RUN_DIR/report.html for a single run, report.html for several.
-        inline: Pictures go into the page instead, large ones smaller; no folder is written.
+        inline: Images go into the page instead, large ones smaller; no folder is written.
         limit: Rollouts to show at most; of more, some of every record file are drawn.
 
     Raises:
         InputError: a folder isn't there or holds nothing of a run, something in it can't be read, or the page or its
-            pictures can't be written.
+            images can't be written.
     """
     for run_dir in run_dirs:
         if not run_dir.is_dir():
@@ -112,7 +112,7 @@ class Headline:
 
 
 def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
-    """The page as text; its pictures are in the album then.
+    """The page as text; its images are in the album then.
 
     Raises:
         InputError: a folder holds nothing of a run, or something in it can't be read.
@@ -165,7 +165,7 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
         script=script,
         script_hash=f"sha256-{digest}",
         data=_data(runs, read, chosen, album),
-        pictures=_json([list(entry) for entry in album.entries]),
+        images=_json([list(entry) for entry in album.entries]),
     )
 
 

@@ -39,7 +39,7 @@ for (const svg of document.querySelectorAll(".chart svg")) {
 // data
 
 const data = JSON.parse($("data").textContent), rollouts = data.rollouts;
-const pictures = (() => { let read; return () => read ||= JSON.parse($("pictures").textContent); })();
+const images = (() => { let read; return () => read ||= JSON.parse($("images").textContent); })();
 const texts = new Map(), groups = new Map();
 rollouts.forEach((r, n) => {
   r.n = n;
@@ -180,9 +180,9 @@ addEventListener("resize", drawRows);
 
 // one rollout
 
-function pictureOf(shown) {
-  const [address, width, height] = pictures()[shown.picture], tone = shown.node === null ? "" : `r${shown.node % 8}`;
-  const label = shown.node === null ? "picture" : `picture ${shown.node}`;
+function imageOf(shown) {
+  const [address, width, height] = images()[shown.image], tone = shown.node === null ? "" : `r${shown.node % 8}`;
+  const label = shown.node === null ? "image" : `image ${shown.node}`;
   if (!width) return h("figure", {}, h("div", { class: "nofile" }, `${label}: its file isn't there`));
   const source = data.folder ? `${data.folder}/${address.slice(0, 2)}/${address}.png` : address;
   const zoom = Math.min(3, (shown.made ? 340 : 460) / width, (shown.made ? 260 : 340) / height), marks = shown.marks || [];
@@ -196,7 +196,7 @@ function pictureOf(shown) {
       if (free) seen.set(`${box}`, again + 1);
       const [x1, y1, x2, y2] = box.map((v, i) => v + (i < 2 ? 1 : -1) * (free ? inset : 0.5 / zoom));
       const edge = { top: [x1, y1, x2, y1], bottom: [x1, y2, x2, y2], left: [x1, y1, x1, y2], right: [x2, y1, x2, y2] }[up];
-      const title = free ? `picture ${of} shows this${net ? `, ${NETS[net]}` : ""}` : "where the answer stands";
+      const title = free ? `image ${of} shows this${net ? `, ${NETS[net]}` : ""}` : "where the answer stands";
       svg.append(s("g", { class: free ? `r${of % 8}` : "", "data-node": of },
         s("rect", { class: free ? "" : "needed", x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) }, s("title", {}, title)),
         edge && s("line", { x1: edge[0], y1: edge[1], x2: edge[2], y2: edge[3] })));
@@ -232,7 +232,7 @@ function termsOf(r) {
 
 function callOf(call) {
   const words = [call.ops.join(", ") || (call.ok ? "nothing that has a name" : ""), !call.ok && (call.status || "failed"), call.noop && "changed nothing",
-    call.node !== null && `picture ${call.node} from ${call.parent ?? "?"}`, call.net && NETS[call.net],
+    call.node !== null && `image ${call.node} from ${call.parent ?? "?"}`, call.net && NETS[call.net],
     call.region && `of ${call.region.map((v) => number(v, 0)).join(", ")}`, call.faithful !== null && `faithful ${number(call.faithful)}`,
     call.isolation && call.isolation !== "strict" && call.isolation !== "strict+landlock" && call.isolation];
   return h("li", { class: call.ok ? "" : "neg" }, words.filter(Boolean).join(" · ").replaceAll("_", " "));
@@ -253,9 +253,9 @@ function cardOf(r, them, at) {
         h("button", { type: "button", class: `${mark(other)[1]}${other === r ? " on" : ""}`, title: other.id, onclick: () => pick(them, i) },
           mark(other)[0], other.reward === null ? "" : ` ${number(other.reward)}`)))),
     h("div", { class: "body" },
-      h("div", { class: "talk" }, ...(r.messages.length ? r.messages.map((m) => h("div", { class: `msg ${m.role}${m.role === "tool" && !m.pictures.length ? " nopic" : ""}` },
+      h("div", { class: "talk" }, ...(r.messages.length ? r.messages.map((m) => h("div", { class: `msg ${m.role}${m.role === "tool" && !m.images.length ? " nopic" : ""}` },
         h("div", { class: "role" }, ROLES[m.role]),
-        h("div", {}, ...m.parts.map((part) => partOf(part, r)), m.pictures.length > 0 && h("div", { class: "pics" }, ...m.pictures.map(pictureOf))))) : [h("p", { class: "soft" }, "The record holds no turns.")])),
+        h("div", {}, ...m.parts.map((part) => partOf(part, r)), m.images.length > 0 && h("div", { class: "pics" }, ...m.images.map(imageOf))))) : [h("p", { class: "soft" }, "The record holds no turns.")])),
       h("aside", { class: "side" }, h("dl", {}, ...facts.filter(([, value]) => value !== null).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, `${value}`)])),
         termsOf(r), r.calls.length > 0 && h("h4", {}, "calls that were run"), r.calls.length > 0 && h("ol", { class: "calls" }, ...r.calls.map(callOf)))));
 }

@@ -1,4 +1,4 @@
-"""What is shown of a rollout: its kind, its turns in pieces, and where on the input picture its pictures come from."""
+"""What is shown of a rollout: its kind, its turns in pieces, and where on the input image its images come from."""
 
 import json
 import re
@@ -17,7 +17,7 @@ KINDS = {
     "right_plain": ("Right, no tool", "Right without a call."),
     "wrong_tool": ("Wrong, tool", "Wrong although the tool was called."),
     "wrong_plain": ("Wrong, no tool", "Wrong without a call."),
-    "detour": ("Detour", "Right in the end, although a call failed or turned the picture the wrong way."),
+    "detour": ("Detour", "Right in the end, although a call failed or turned the image the wrong way."),
     "suspicious": ("Suspicious", "Looks like a hack: may earn reward in a way that nobody wanted."),
     "invalid": ("Invalid", "Broke under us; in no statistics."),
 }
@@ -49,20 +49,20 @@ def why_suspicious(record: Record) -> str | None:
     steps, needed = observed.steps, required(record.task.applied)
     turns_needed = [op for op in needed if op != CROP]
     if observed.correct and turns_needed and steps and not _fixed(record):
-        return "Right, although it never put the picture upright: read as it was, or guessed."
+        return "Right, although it never put the image upright: read as it was, or guessed."
     if not observed.correct and sum(t.contribution for t in record.terms.values() if t.contribution > 0) >= 1:
         return "Wrong, and still well paid."
     if not turns_needed and any(step.net not in (None, Orientation.ID) for step in steps):
-        return "Turned a picture that was upright."
+        return "Turned an image that was upright."
     if len(steps) > len(needed) + 1:
         return f"{len(steps)} calls where {len(needed)} would do."
     if any(step.noop for step in steps):
-        return "Called the tool without changing the picture."
+        return "Called the tool without changing the image."
     return None
 
 
 def _goal(record: Record) -> Orientation:
-    """The orientation that puts the picture upright."""
+    """The orientation that puts the image upright."""
     return inverse(_applied(record))
 
 
@@ -71,7 +71,7 @@ def _applied(record: Record) -> Orientation:
 
 
 def _fixed(record: Record) -> bool:
-    """Whether some picture was upright, the task's own included."""
+    """Whether some image was upright, the task's own included."""
     goal = _goal(record)
     return goal is Orientation.ID or any(step.net == goal for step in record.observed.steps)
 
@@ -83,7 +83,7 @@ class PartView:
     kind: str
     text: str
     note: str = ""
-    """Of a call: its description and the picture it works on."""
+    """Of a call: its description and the image it works on."""
 
 
 Side = Literal["top", "bottom", "left", "right"]
@@ -91,15 +91,15 @@ Side = Literal["top", "bottom", "left", "right"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkView:
-    """A rectangle on an input picture, in its pixels."""
+    """A rectangle on an input image, in its pixels."""
 
     box: Box
     node: int | None
-    """The picture that shows this part; None: the part where the answer stands."""
+    """The image that shows this part; None: the part where the answer stands."""
     net: Orientation | None = None
-    """How that picture is turned against the input picture."""
+    """How that image is turned against the input image."""
     up: Side | None = None
-    """The side of the rectangle that is at the top of that picture."""
+    """The side of the rectangle that is at the top of that image."""
 
 
 _TAGS = re.compile(r"<(think|tool_call|answer)>(.*?)</\1>", re.DOTALL)
@@ -127,7 +127,7 @@ def _call(text: str) -> PartView:
         arguments = _JSON.decode(text.strip())["arguments"]
         about, index = arguments.get("description", ""), arguments.get("image_index", 0)
         return PartView(
-            kind="code", text=arguments["code"].strip(), note=f"{about + ' · ' if about else ''}on picture {index}"
+            kind="code", text=arguments["code"].strip(), note=f"{about + ' · ' if about else ''}on image {index}"
         )
     except (ValueError, KeyError, TypeError, AttributeError):  # whatever isn't a call is shown as it was written
         return PartView(kind="broken", text=text.strip())
@@ -135,7 +135,7 @@ def _call(text: str) -> PartView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageView:
-    """A picture where it was shown."""
+    """An image where it was shown."""
 
     name: str
     node: int | None
@@ -152,20 +152,20 @@ class MessageView:
 
     role: str
     parts: tuple[PartView, ...]
-    pictures: tuple[ImageView, ...]
+    images: tuple[ImageView, ...]
     """None in a tool's turn: the call failed, or changed nothing."""
 
 
 def messages(record: Record) -> list[MessageView]:
-    """The conversation, with its pictures; what is needed and what was cut out is marked on the input pictures."""
+    """The conversation, with its images; what is needed and what was cut out is marked on the input images."""
     nodes = iter([step for step in record.observed.steps if step.node is not None])
     shown = []
     for turn in record.turns:
-        pictures = []
+        images = []
         for name in turn.images:
             made = next(nodes, None) if turn.role == "tool" else None
             node = made.node if made else record.pictures.index(name) if name in record.pictures else None
-            pictures.append(
+            images.append(
                 ImageView(
                     name=name,
                     node=node,
@@ -175,12 +175,12 @@ def messages(record: Record) -> list[MessageView]:
                 )
             )
         said = part_views(turn.text) if turn.role == "assistant" else (PartView(kind="text", text=turn.text.strip()),)
-        shown.append(MessageView(role=turn.role, parts=said, pictures=tuple(pictures)))
+        shown.append(MessageView(role=turn.role, parts=said, images=tuple(images)))
     return shown
 
 
 def mark_views(record: Record, index: int) -> tuple[MarkView, ...]:
-    """Rectangles on the task's own picture `index`: what each made picture shows, then where the answer stands."""
+    """Rectangles on the task's own image `index`: what each made image shows, then where the answer stands."""
     found = []
     for step in record.observed.steps:
         if step.node is not None and step.region is not None and _root(record, step.node) == index:
@@ -196,13 +196,13 @@ def mark_views(record: Record, index: int) -> tuple[MarkView, ...]:
 
 
 def _up(net: Orientation) -> Side:
-    """The side of the input picture that is at the top after `net`."""
+    """The side of the input image that is at the top after `net`."""
     half = map_box(Box(0, 0, 2, 1), inverse(net), (2, 2))
     return "top" if half.y2 == 1 else "bottom" if half.y1 == 1 else "left" if half.x2 == 1 else "right"
 
 
 def _root(record: Record, node: int) -> int | None:
-    """The task's own picture that a node was made from; None where its parents don't lead there."""
+    """The task's own image that a node was made from; None where its parents don't lead there."""
     parents = {step.node: step.parent for step in record.observed.steps if step.node is not None}
     for _ in range(len(parents)):
         parent = parents.get(node)
@@ -212,18 +212,18 @@ def _root(record: Record, node: int) -> int | None:
     return None
 
 
-def view(record: Record, directory: Path, picture: Callable[[Path, str], int]) -> dict[str, Any]:
+def view(record: Record, directory: Path, image: Callable[[Path, str], int]) -> dict[str, Any]:
     """What the page's script gets of a record, as plain JSON values.
 
     Args:
         record: The rollout.
         directory: The folder of its record file.
-        picture: Gives the number under which the page knows a picture of that folder.
+        image: Gives the number under which the page knows an image of that folder.
     """
     observed = record.observed
 
     def shown(item: ImageView) -> dict[str, Any]:
-        seen = {"picture": picture(directory, item.name), "node": item.node, "made": item.made, "net": item.net}
+        seen = {"image": image(directory, item.name), "node": item.node, "made": item.made, "net": item.net}
         return seen | ({"marks": [asdict(mark) | {"box": list(mark.box)} for mark in item.marks]} if item.marks else {})
 
     return {
@@ -269,7 +269,7 @@ def view(record: Record, directory: Path, picture: Callable[[Path, str], int]) -
             {
                 "role": message.role,
                 "parts": [[part.kind, part.text, part.note] for part in message.parts if part.text],
-                "pictures": [shown(item) for item in message.pictures],
+                "images": [shown(item) for item in message.images],
             }
             for message in messages(record)
             if message.role != "system"

@@ -5,7 +5,7 @@ rollout at a time is written for one rollout. Penalties are positive here: their
 
 Three families share a shape and differ in what they believe. `upstream_*` reads the names of what the calls did, failed
 calls included, as the released code does. `paper_*` walks the successful calls in order. `verified_*` reads only where
-the pixels of each returned picture came from.
+the pixels of each returned image came from.
 """
 
 from collections.abc import Callable, Sequence
@@ -186,7 +186,7 @@ def paper_poor_crop(rollout: Rollout) -> float:
 
 
 def paper_inappropriate(rollout: Rollout) -> float:
-    """1 where nothing was required and the picture was turned."""
+    """1 where nothing was required and the image was turned."""
     turned = any(op in ORIENTATION_OPS for step in _done(rollout) for op in step.ops)
     return float(turned and not required(rollout.task.applied))
 
@@ -202,9 +202,9 @@ def _best_crop(task: Task, step: Step) -> float:
 
 
 def verified_must_by_step(rollout: Rollout, sim: Similarity = iou) -> list[float]:
-    """What each call adds to the share of the required ops that reached a picture; the sum is in [0, 1].
+    """What each call adds to the share of the required ops that reached an image; the sum is in [0, 1].
 
-    All orientation ops count at once, when a picture stands as they would leave it; a crop counts by how much the
+    All orientation ops count at once, when an image stands as they would leave it; a crop counts by how much the
     visible region improves on the best overlap so far.
     """
     steps, task = rollout.observed.steps, rollout.task
@@ -214,7 +214,7 @@ def verified_must_by_step(rollout: Rollout, sim: Similarity = iou) -> list[float
     count, net, box = _orientation_count(task), _required_orientation(task), _wanted_box(task)
     upright, best, gains = False, 0.0, []
     for step in steps:
-        oriented = upright or (_made_picture(step) and step.net is net)
+        oriented = upright or (_made_image(step) and step.net is net)
         overlap = max(best, _fit(step, box, sim))
         gains.append((count * (oriented - upright) + overlap - best) / len(wanted))
         upright, best = oriented, overlap
@@ -222,18 +222,18 @@ def verified_must_by_step(rollout: Rollout, sim: Similarity = iou) -> list[float
 
 
 def verified_must(rollout: Rollout, sim: Similarity = iou) -> float:
-    """The share of the required ops that reached a picture, in [0, 1]."""
+    """The share of the required ops that reached an image, in [0, 1]."""
     return min(1.0, fsum(verified_must_by_step(rollout, sim)))
 
 
 def verified_full(rollout: Rollout, sim: Similarity = iou) -> float:
-    """1 where everything required reached a picture, in no more calls than ops, none of them failed or idle."""
+    """1 where everything required reached an image, in no more calls than ops, none of them failed or idle."""
     task, steps = rollout.task, rollout.observed.steps
     wanted = required(task.applied)
     if not steps or len(steps) > len(wanted) or not all(step.ok and not step.noop for step in steps):
         return 0.0
     net = _required_orientation(task)
-    upright = not _orientation_count(task) or any(_made_picture(step) and step.net is net for step in steps)
+    upright = not _orientation_count(task) or any(_made_image(step) and step.net is net for step in steps)
     return float(upright and (CROP not in wanted or _best_fit(rollout, sim) >= GOOD_CROP))
 
 
@@ -243,7 +243,7 @@ def verified_poor_crop(rollout: Rollout, sim: Similarity = iou) -> float:
 
 
 def verified_inappropriate(rollout: Rollout) -> float:
-    """1 where no turning was required and the last picture used is turned; an unknown orientation isn't punished."""
+    """1 where no turning was required and the last image used is turned; an unknown orientation isn't punished."""
     done = _done(rollout)
     if not done or _orientation_count(rollout.task):
         return 0.0
@@ -253,15 +253,15 @@ def verified_inappropriate(rollout: Rollout) -> float:
 
 
 def area_shown(rollout: Rollout, sim: Similarity = iou) -> float:
-    """The share of the input picture that the best-fitting crop still shows, in [0, 1]; of equals, the smallest.
+    """The share of the input image that the best-fitting crop still shows, in [0, 1]; of equals, the smallest.
 
     0 where no crop is required or nothing was cropped.
 
     Raises:
-        InputError: the task doesn't say how large its picture is.
+        InputError: the task doesn't say how large its image is.
     """
     box = _wanted_box(rollout.task)
-    regions = [step.region for step in rollout.observed.steps if _made_picture(step) and step.region is not None]
+    regions = [step.region for step in rollout.observed.steps if _made_image(step) and step.region is not None]
     if box is None or not regions:
         return 0.0
     if rollout.task.size is None:
@@ -273,7 +273,7 @@ def area_shown(rollout: Rollout, sim: Similarity = iou) -> float:
 def faithful_crop(rollout: Rollout) -> bool | None:
     """Whether a crop shows at least GOOD_CROP of the box; None where nothing was cropped, or there is no box to find.
 
-    A crop is a call whose picture shows less than the whole input picture.
+    A crop is a call whose image shows less than the whole input image.
 
     Raises:
         InputError: the task doesn't say enough to map its box.
@@ -281,7 +281,7 @@ def faithful_crop(rollout: Rollout) -> bool | None:
     box, size = _input_box(rollout.task), rollout.task.size
     if box is None or size is None:
         return None
-    regions = [step.region for step in rollout.observed.steps if _made_picture(step) and step.region is not None]
+    regions = [step.region for step in rollout.observed.steps if _made_image(step) and step.region is not None]
     crops = [region for region in regions if box_area(region) < size[0] * size[1]]
     return any(containment(crop, box) >= GOOD_CROP for crop in crops) if crops else None
 
@@ -289,7 +289,7 @@ def faithful_crop(rollout: Rollout) -> bool | None:
 def redundancy(rollout: Rollout) -> float:
     """How much the crops repeat each other, in [0, 1]: the mean over all but the first of the best IoU with one before.
 
-    A crop is a call whose picture shows another part than the picture that it was made from. Zooming in, step by step,
+    A crop is a call whose image shows another part than the image that it was made from. Zooming in, step by step,
     repeats little.
     """
     size = rollout.task.size
@@ -298,7 +298,7 @@ def redundancy(rollout: Rollout) -> float:
     crops: list[Box] = []
     again: list[float] = []
     for step in rollout.observed.steps:
-        if not _made_picture(step) or step.region is None:
+        if not _made_image(step) or step.region is None:
             continue
         if step.region != shown.get(step.parent, whole):
             if crops:
@@ -360,13 +360,13 @@ def _undo(wanted: tuple[str, ...]) -> Orientation:
     return compose_all(ORIENTATION_OPS[op] for op in wanted if op in ORIENTATION_OPS)
 
 
-def _made_picture(step: Step) -> bool:
+def _made_image(step: Step) -> bool:
     return step.ok and step.node is not None
 
 
 def _fit(step: Step, box: Box | None, sim: Similarity) -> float:
-    """How well the picture that the call added fits the box, in [0, 1]; 0 without a box."""
-    return 0.0 if box is None or step.region is None or not _made_picture(step) else sim(step.region, box)
+    """How well the image that the call added fits the box, in [0, 1]; 0 without a box."""
+    return 0.0 if box is None or step.region is None or not _made_image(step) else sim(step.region, box)
 
 
 def _best_fit(rollout: Rollout, sim: Similarity) -> float:
@@ -375,7 +375,7 @@ def _best_fit(rollout: Rollout, sim: Similarity) -> float:
 
 
 def _wanted_box(task: Task) -> Box | None:
-    """The box to crop, in pixels of the input picture; None where no crop is required or no box is given.
+    """The box to crop, in pixels of the input image; None where no crop is required or no box is given.
 
     Raises:
         InputError: the task doesn't say enough to map it.
@@ -384,7 +384,7 @@ def _wanted_box(task: Task) -> Box | None:
 
 
 def _input_box(task: Task) -> Box | None:
-    """The box in pixels of the input picture; None where no box is given. Raises as `_wanted_box`."""
+    """The box in pixels of the input image; None where no box is given. Raises as `_wanted_box`."""
     if task.box_frame not in ("input", "canonical"):
         raise InputError(f"task.box_frame is {task.box_frame!r}; it must be 'input' or 'canonical'.")
     if task.box is None:

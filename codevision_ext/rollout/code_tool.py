@@ -1,7 +1,7 @@
-"""How a tool call becomes a picture: run its code, trace what it did, tell the model what it got.
+"""How a tool call becomes an image: run its code, trace what it did, tell the model what it got.
 
-The words for the model are in `prompts/tool.json` and `prompts/observations.json`. Pictures of one trajectory lie on a
-`ImageHistory`; a call that made a new picture adds it there, anything else leaves the desk as it was.
+The words for the model are in `prompts/tool.json` and `prompts/observations.json`. Images of one trajectory lie on a
+`ImageHistory`; a call that made a new image adds it there, anything else leaves the desk as it was.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Observation:
 
     text: str
     image: Image.Image | None = None
-    """The new picture; None where there is none (a failed call, or a picture equal to its parent)."""
+    """The new image; None where there is none (a failed call, or an image equal to its parent)."""
     step: Step
     result: ExecResult
     """How the execution ended, in full."""
@@ -71,7 +71,7 @@ class _Run:
     """None: only probes can tell."""
     text: str
     node: int | None = None
-    """Index of the picture that was added."""
+    """Index of the image that was added."""
 
     @property
     def image(self) -> Image.Image | None:
@@ -88,7 +88,7 @@ class CodeTool:
         self._keep_variables = keep_variables
 
     def call(self, desk: ImageHistory, call: ToolCall) -> Observation:
-        """Execute one call and trace what it did; a new picture is added to the desk.
+        """Execute one call and trace what it did; a new image is added to the desk.
 
         Raises:
             InputError: `image_index` isn't on the desk (`parse_call` checks it first).
@@ -119,18 +119,18 @@ class CodeTool:
         return self._settle(desk, run, made)
 
     def _run(self, desk: ImageHistory, call: ToolCall) -> _Run:
-        """Execute, lay the picture on the desk, and tell the model."""
+        """Execute, lay the image on the desk, and tell the model."""
         request = ExecRequest(
             code=call.code,
-            images=tuple(desk.pictures),
+            images=tuple(desk.images),
             image_index=call.image_index,
             earlier=tuple(desk.calls) if self._keep_variables else (),
             frames=tuple(desk.sizes),
         )
         result = self._sandbox.run(request)
         if result.status is ExecStatus.OK:
-            pictures = len(request.images)
-            desk.calls.append(EarlierCall(code=call.code, image_index=call.image_index, pictures=pictures))
+            images = len(request.images)
+            desk.calls.append(EarlierCall(code=call.code, image_index=call.image_index, images=images))
         made = trace_exact(request, result)
         if result.status is not ExecStatus.OK:
             return _Run(request=request, result=result, made=made, text=self._text(result.status, result))

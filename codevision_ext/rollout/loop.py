@@ -34,8 +34,8 @@ class Completion:
 class Policy(Protocol):
     """An engine, seen from one rollout."""
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
-        """Continue `ids`, whose picture marks belong to `pictures` in order, by at most `max_tokens`.
+    async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:
+        """Continue `ids`, whose image marks belong to `images` in order, by at most `max_tokens`.
 
         Raises:
             EngineError: the engine broke, or its answer can't be trusted.
@@ -43,12 +43,12 @@ class Policy(Protocol):
 
 
 class Renderer(Protocol):
-    """Words and pictures to tokens; see `verl_adapter.codec.QwenCodec`."""
+    """Words and images to tokens; see `verl_adapter.codec.QwenCodec`."""
 
     end_id: int
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """The picture as the model sees it; called on several threads."""
+        """The image as the model sees it; called on several threads."""
 
     def prompt(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
@@ -65,8 +65,8 @@ class ConversationMessage:
 
     role: Literal["assistant", "tool"]
     text: str
-    pictures: tuple[int, ...] = ()
-    """Indices of the pictures shown in it."""
+    images: tuple[int, ...] = ()
+    """Indices of the images shown in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +77,19 @@ class Trajectory:
     end_reason: EndReason
     messages: tuple[ConversationMessage, ...]
     steps: tuple[Step, ...]
-    pictures: tuple[Image.Image, ...]
-    """Every picture at full resolution, as `image_index` counts them."""
+    images: tuple[Image.Image, ...]
+    """Every image at full resolution, as `image_index` counts them."""
     fitted: tuple[Image.Image, ...]
-    """The pictures that the tokens refer to, as the model saw them."""
+    """The images that the tokens refer to, as the model saw them."""
     malformed: int
     """Calls that couldn't be read."""
     calls: tuple[ToolCall | None, ...]
     """What was asked for, in order, one a step; None, and no step, where it couldn't be read."""
 
     @property
-    def new_pictures(self) -> tuple[Image.Image, ...]:
-        """The pictures that calls made."""
-        return self.pictures[len(self.pictures) - sum(step.node is not None for step in self.steps) :]
+    def new_images(self) -> tuple[Image.Image, ...]:
+        """The images that calls made."""
+        return self.images[len(self.images) - sum(step.node is not None for step in self.steps) :]
 
     @property
     def replies(self) -> list[str]:
@@ -99,7 +99,7 @@ class Trajectory:
 
 async def run_rollout(
     messages: Sequence[Mapping[str, Any]],
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     *,
     policy: Policy,
     codec: Renderer,
@@ -109,11 +109,11 @@ async def run_rollout(
 ) -> Trajectory:
     """Plays one rollout to its end.
 
-    Pictures are fitted on other threads, so that many rollouts can share an event loop.
+    Images are fitted on other threads, so that many rollouts can share an event loop.
 
     Args:
-        messages: The prompt; contents are parts as chat templates take them, one image part a picture.
-        pictures: The task's pictures at full resolution, in the order of the image parts.
+        messages: The prompt; contents are parts as chat templates take them, one image part an image.
+        images: The task's images at full resolution, in the order of the image parts.
         policy: The engine.
         codec: The model family's tokens.
         tool: Runs the calls; None: the policy has no tool.
@@ -122,9 +122,9 @@ async def run_rollout(
 
     Raises:
         InfraError: the engine or the sandbox broke; the rollout is invalid.
-        InputError: the prompt and the pictures don't belong together.
+        InputError: the prompt and the images don't belong together.
     """
-    desk = await asyncio.to_thread(ImageHistory, pictures, codec.fit, frame)
+    desk = await asyncio.to_thread(ImageHistory, images, codec.fit, frame)
     calls = _Calls(desk, limits)
     fitted = list(desk.seen)
     tools = [tool_schema(frame)] if tool else []
@@ -145,19 +145,19 @@ async def run_rollout(
                 return EndReason.ANSWER
             if episode.turns >= limits.assistant_turns:
                 return EndReason.TURN_CAP
-            known = len(desk.pictures)
+            known = len(desk.images)
             text = await calls.run(tool, reply)
             if calls.malformed >= limits.malformed_calls:
                 return EndReason.MALFORMED
             if limits.force_answer and episode.turns == limits.assistant_turns - 1:
                 text += "\n" + turn_message("last_turn")
-            new = range(known, len(desk.pictures))
+            new = range(known, len(desk.images))
             shown = desk.seen[known:]
             closed = sample.ids[-1] == codec.end_id
             if not episode.add_context(codec.observation("tool", text, shown, closed=closed)):
                 return EndReason.LENGTH
             fitted.extend(shown)
-            told.append(ConversationMessage(role="tool", text=text, pictures=tuple(new)))
+            told.append(ConversationMessage(role="tool", text=text, images=tuple(new)))
 
     try:
         reason = await turns()
@@ -171,7 +171,7 @@ async def run_rollout(
         end_reason=reason,
         messages=tuple(told),
         steps=tuple(step for step in traced if isinstance(step, Step)),
-        pictures=tuple(desk.pictures),
+        images=tuple(desk.images),
         fitted=tuple(fitted),
         malformed=calls.malformed,
         calls=tuple(calls.asked),
@@ -196,7 +196,7 @@ class _Calls:
         results: list[str] = []
         at = 0
         while has_call(reply, at) and len(results) < self._limits.calls_per_turn:
-            parsed = parse_call(reply, len(self.desk.pictures), at)
+            parsed = parse_call(reply, len(self.desk.images), at)
             at = parsed.end
             self.asked.append(parsed.call)
             if parsed.call is not None:

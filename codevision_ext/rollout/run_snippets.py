@@ -1,4 +1,4 @@
-"""What does a piece of code do to a picture? `codevision exec`: one snippet or many, down the path of a tool call."""
+"""What does a piece of code do to an image? `codevision exec`: one snippet or many, down the path of a tool call."""
 
 import io
 import os
@@ -20,12 +20,12 @@ from codevision_ext.sandbox.backend import Backend
 from codevision_ext.types import ExecStatus, Step, ToolCall
 
 Keep = Callable[[Sequence[Image.Image]], tuple[str, ...]]
-"""Stores the pictures of one answer and gives their paths."""
+"""Stores the images of one answer and gives their paths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snippet:
-    """One line of a batch; paths count from the working directory. Without a picture, `images` is empty."""
+    """One line of a batch; paths count from the working directory. Without an image, `images` is empty."""
 
     id: str | int
     code: str
@@ -52,7 +52,7 @@ class Answer:
     ms: float
     """Wall time of the run, milliseconds."""
     images: tuple[str, ...]
-    """Where the pictures that it made are kept; empty where they aren't."""
+    """Where the images that it made are kept; empty where they aren't."""
     steps: tuple[Step, ...]
     """One: what the record of a rollout would say of this call."""
     isolation: Isolation | None
@@ -63,17 +63,17 @@ _SNIPPETS: JsonCodec[Snippet] = JsonCodec(Snippet)
 _ANSWERS: JsonCodec[Answer] = JsonCodec(Answer)
 
 
-def run_one(code: Path, pictures: Sequence[Path], sandbox: Backend, out: Path | None = None) -> bytes:
+def run_one(code: Path, images: Sequence[Path], sandbox: Backend, out: Path | None = None) -> bytes:
     """Run the snippet in the file `code`; gives its answer as one JSON text.
 
-    What it makes is kept at `out`, in the format of its name; further pictures get -1, -2, ... behind the name.
+    What it makes is kept at `out`, in the format of its name; further images get -1, -2, ... behind the name.
 
     Raises:
-        InputError: a file can't be read, isn't a picture, or can't be written.
+        InputError: a file can't be read, isn't an image, or can't be written.
         SandboxError: the sandbox can't start, or died.
     """
     if out is not None and out.suffix.lower() not in Image.registered_extensions():
-        raise InputError(f"--out {out}: no picture format has that ending; try .png")
+        raise InputError(f"--out {out}: no image format has that ending; try .png")
     try:
         text = code.read_text(encoding="utf-8")
     except OSError as error:
@@ -85,24 +85,24 @@ def run_one(code: Path, pictures: Sequence[Path], sandbox: Backend, out: Path | 
         if out is None:
             return ()
         names = [out.with_stem(f"{out.stem}-{place}" if place else out.stem) for place in range(len(made))]
-        for path, picture in zip(names, made, strict=True):
-            _save(path, picture)
+        for path, image in zip(names, made, strict=True):
+            _save(path, image)
         return tuple(map(str, names))
 
-    snippet = Snippet(id=str(code), code=text, images=tuple(map(str, pictures)))
+    snippet = Snippet(id=str(code), code=text, images=tuple(map(str, images)))
     return _ANSWERS.dump(_answer(snippet, "--image", CodeTool(sandbox), sandbox, keep))
 
 
 def run_batch(source: Path, out: Path, sandbox: Backend, images_dir: Path | None = None) -> int:
     """Run every snippet of `source` and write the answers to `out`, in the same order; gives how many.
 
-    Pictures go to `images_dir`, named by line and place (`000001-0.png`). Nothing is written until all is answered.
+    Images go to `images_dir`, named by line and place (`000001-0.png`). Nothing is written until all is answered.
 
     Args:
         source: One `Snippet` a line, as JSON.
         out: One `Answer` a line, as JSON; replaced if it is there.
         sandbox: Where the code runs; as many snippets at a time as it takes.
-        images_dir: Made if it isn't there; None: pictures aren't kept.
+        images_dir: Made if it isn't there; None: images aren't kept.
 
     Raises:
         InputError: a file can't be read or written, or a line isn't a snippet; names file, line and field.
@@ -127,8 +127,8 @@ def run_batch(source: Path, out: Path, sandbox: Backend, images_dir: Path | None
             def answer(place: int) -> bytes:
                 def keep(made: Sequence[Image.Image]) -> tuple[str, ...]:
                     names = [f"{place + 1:06d}-{index}.png" for index in range(len(made) if images_dir else 0)]
-                    for name, picture in zip(names, made, strict=False):
-                        picture.save(Path(draft) / name, compress_level=1)
+                    for name, image in zip(names, made, strict=False):
+                        image.save(Path(draft) / name, compress_level=1)
                     return tuple(str(images_dir / name) for name in names if images_dir)
 
                 return _ANSWERS.dump(_answer(snippets[place], wheres[place], tool, sandbox, keep)) + b"\n"
@@ -153,9 +153,9 @@ def _snippet(line: bytes, where: str) -> Snippet:
 
 
 def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Backend, keep: Keep) -> Answer:
-    pictures = [_open(path, where) for path in snippet.paths]
-    if pictures:
-        seen = tool.call(ImageHistory(pictures), ToolCall(code=snippet.code))
+    images = [_open(path, where) for path in snippet.paths]
+    if images:
+        seen = tool.call(ImageHistory(images), ToolCall(code=snippet.code))
         result, step = seen.result, seen.step
     else:
         result = sandbox.run(ExecRequest(code=snippet.code, images=()))
@@ -174,20 +174,20 @@ def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Backend, keep
 
 
 def _open(path: Path, where: str, *, whole: bool = True) -> Image.Image:
-    """The picture as RGB; not `whole`: only as far as to see that it is one."""
+    """The image as RGB; not `whole`: only as far as to see that it is one."""
     try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB") if whole else picture
+        with Image.open(path) as image:
+            return image.convert("RGB") if whole else image
     except UnidentifiedImageError as error:
-        raise InputError(f"{where}: {path}: isn't a picture") from error
-    except Exception as error:  # a damaged picture makes a decoder raise anything
+        raise InputError(f"{where}: {path}: isn't an image") from error
+    except Exception as error:  # a damaged image makes a decoder raise anything
         raise InputError(f"{where}: {path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _save(path: Path, picture: Image.Image) -> None:
+def _save(path: Path, image: Image.Image) -> None:
     content = io.BytesIO()
     try:
-        picture.save(content, Image.registered_extensions()[path.suffix.lower()])
+        image.save(content, Image.registered_extensions()[path.suffix.lower()])
         write_whole(path, content.getvalue())
     except OSError as error:
         raise InputError(f"--out {path}: can't be written: {error.strerror or error}") from error

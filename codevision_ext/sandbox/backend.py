@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Backend(ABC):
-    """Runs model-written code on pictures; safe to use from many threads.
+    """Runs model-written code on images; safe to use from many threads.
 
     `conformance` says what `run` must do, wherever the code ends up.
     """

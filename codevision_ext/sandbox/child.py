@@ -1,4 +1,4 @@
-"""What a child does with its request: run the model's code, choose and convert its pictures, lay down the result.
+"""What a child does with its request: run the model's code, choose and convert its images, lay down the result.
 
 Everything here runs in the child, beside the code that it serves and at its mercy: it may be patched, its result may be
 forged. So nothing here defends anything; the kernel does (`lockdown`), and the parent trusts no byte (`protocol`).
@@ -21,9 +21,9 @@ from codevision_ext.sandbox import pixels
 from codevision_ext.sandbox.coordinates import Size, box_in_pixels, point_in_pixels
 from codevision_ext.sandbox.wire import (
     DETAIL_CHARS,
+    IMAGE,
     MAGIC,
-    MAX_PICTURES_BACK,
-    PICTURE,
+    MAX_IMAGES_BACK,
     PROGRAM,
     REQUEST,
     RESULT,
@@ -32,7 +32,7 @@ from codevision_ext.sandbox.wire import (
 
 SOURCE = "<code>"
 RESULT_NAMES = ("result", "output", "processed_image", "image", "img")
-"""Where a picture is looked for, in this order: the first that the code bound, else what became of `image`."""
+"""Where an image is looked for, in this order: the first that the code bound, else what became of `image`."""
 FRACTIONS = 2.0
 """Floats up to here count to 1: brightening and interpolation reach a bit above it."""
 SIXTEEN_BITS = 1024
@@ -49,11 +49,11 @@ REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One piece of model-written code and the pictures it sees."""
+    """One piece of model-written code and the images it sees."""
 
     code: str
     image_index: int
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ class Request:
     """What the parent asked for; the last program is the call, those before it are earlier calls."""
 
     programs: list[Program]
-    pictures: list[Any]
+    images: list[Any]
     frames: list[Size]
-    """Of each picture, in the coordinates that the code's author writes."""
+    """Of each image, in the coordinates that the code's author writes."""
     stdout_chars: int
     max_pixels: int
 
@@ -96,12 +96,12 @@ class Pages(io.BufferedIOBase):
         return self.kept.decode("utf-8", "replace")[: self.chars]
 
 
-class NoPicture(Exception):
+class NoImage(Exception):
     """No result name is bound to anything."""
 
 
-class NotAPicture(Exception):
-    """The value can't be shown as a picture; the message says why."""
+class NotAImage(Exception):
+    """The value can't be shown as an image; the message says why."""
 
 
 def perform(request: Request, result: int, tools: dict[str, Any]) -> int:
@@ -112,30 +112,30 @@ def perform(request: Request, result: int, tools: dict[str, Any]) -> int:
 
 
 def read_request(fd: int) -> Request:
-    """Unpack what the parent wrote; the pictures lie in this child's own view of it, copied where they are changed."""
+    """Unpack what the parent wrote; the images lie in this child's own view of it, copied where they are changed."""
     size = os.lseek(fd, 0, os.SEEK_END)  # fstat goes through newfstatat, which isn't allowed: it can name files
     data = mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
     programs, count, stdout_chars, max_pixels = REQUEST.unpack_from(data)
     at = REQUEST.size
     heads = [PROGRAM.unpack_from(data, at + place * PROGRAM.size) for place in range(programs)]
     at += programs * PROGRAM.size
-    sizes = [PICTURE.unpack_from(data, at + place * PICTURE.size) for place in range(count)]
-    at += count * PICTURE.size
+    sizes = [IMAGE.unpack_from(data, at + place * IMAGE.size) for place in range(count)]
+    at += count * IMAGE.size
     read = []
     for length, index, seen in heads:
         read.append(Program(data[at : at + length].decode(), index, seen))
         at += length
-    pictures = []
+    images = []
     for width, height, *_ in sizes:
         at = pixels.aligned(at)
-        pictures.append(pixels.view_picture(data, at, width, height))
+        images.append(pixels.view_image(data, at, width, height))
         at += pixels.room(width, height)
     os.close(fd)
-    return Request(read, pictures, [(width, height) for *_, width, height in sizes], stdout_chars, max_pixels)
+    return Request(read, images, [(width, height) for *_, width, height in sizes], stdout_chars, max_pixels)
 
 
 def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, list[Any]]:
-    """Execute the programs in one fresh namespace; returns status, detail and the RGB pictures of the last one."""
+    """Execute the programs in one fresh namespace; returns status, detail and the RGB images of the last one."""
     main = sys.modules["__main__"] = types.ModuleType("__main__")  # where pickle and typing look a class up
     names = vars(main)
     names |= tools
@@ -145,18 +145,18 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
     try:
         for program in earlier:
             sys.stdout = sys.stderr = nothing.stream
-            copies = [picture.copy() for picture in request.pictures[: program.pictures]]
+            copies = [image.copy() for image in request.images[: program.images]]
             set_stage(names, copies, program, request, tools)
             execute(program.code, names)
         program = call
         sys.stdout = sys.stderr = out.stream
-        set_stage(names, request.pictures[: call.pictures], call, request, tools)
+        set_stage(names, request.images[: call.images], call, request, tools)
         before = {name: names[name] for name in RESULT_NAMES if name in names}
         execute(call.code, names)
         return "ok", "", [flatten(made) for made in chosen(names, before, request.max_pixels)]
-    except NotAPicture as why:
+    except NotAImage as why:
         return "bad_image", str(why), []
-    except NoPicture:
+    except NoImage:
         return "no_image", "", []
     except BaseException as error:  # noqa: BLE001 - model code may raise anything, and all of it is an outcome
         return explain(error, program.code)
@@ -169,14 +169,14 @@ def execute(code: str, names: dict[str, Any]) -> None:
 
 
 def set_stage(
-    names: dict[str, Any], pictures: list[Any], program: Program, request: Request, tools: dict[str, Any]
+    names: dict[str, Any], images: list[Any], program: Program, request: Request, tools: dict[str, Any]
 ) -> None:
-    """Bind the pictures of one call, and where its coordinates lie on them; `draw` draws on `image` itself."""
-    names["images"] = pictures
-    if not pictures:
+    """Bind the images of one call, and where its coordinates lie on them; `draw` draws on `image` itself."""
+    names["images"] = images
+    if not images:
         return
-    given = pictures[program.image_index]
-    sizes = [picture.size for picture in request.pictures[: program.pictures]]
+    given = images[program.image_index]
+    sizes = [image.size for image in request.images[: program.images]]
 
     def place(index: int) -> tuple[Size, Size]:
         if not 0 <= index < len(sizes):
@@ -193,23 +193,23 @@ def set_stage(
 
 
 def chosen(names: dict[str, Any], before: dict[str, Any], max_pixels: int) -> list[Any]:
-    """The pictures that the code handed back: what a result name was bound to, else `image`, perhaps drawn on."""
+    """The images that the code handed back: what a result name was bound to, else `image`, perhaps drawn on."""
     bound = [names[name] for name in RESULT_NAMES if name in names and names[name] is not before.get(name, names)]
     if not bound and "image" in names:
         bound = [names["image"]]
     bound = [drawn(value) for value in bound if value is not None]
     if not bound:
-        raise NoPicture
-    found = next((value for value in bound if looks_like_pictures(value)), None)
+        raise NoImage
+    found = next((value for value in bound if looks_like_images(value)), None)
     if found is None:
-        raise NotAPicture(f"the result is of type {type(bound[0]).__name__}")
+        raise NotAImage(f"the result is of type {type(bound[0]).__name__}")
     many = [drawn(value) for value in found] if isinstance(found, (list, tuple)) else [found]
     pixels = 0
     for made in many:
         width, height = made.size if hasattr(made, "getbands") else (made.shape[1], made.shape[0])
         pixels += width * height
         if not width * height > 0 or pixels > max_pixels:
-            raise NotAPicture(f"its size is {width}x{height}")
+            raise NotAImage(f"its size is {width}x{height}")
     return many
 
 
@@ -221,11 +221,11 @@ def drawn(value: Any) -> Any:
     return value
 
 
-def looks_like_pictures(value: Any) -> bool:
-    """PIL pictures, arrays of two or three axes, figures, and short lists of them."""
+def looks_like_images(value: Any) -> bool:
+    """PIL images, arrays of two or three axes, figures, and short lists of them."""
     if isinstance(value, (list, tuple)):
-        return 0 < len(value) <= MAX_PICTURES_BACK and all(
-            not isinstance(part, (list, tuple)) and looks_like_pictures(part) for part in value
+        return 0 < len(value) <= MAX_IMAGES_BACK and all(
+            not isinstance(part, (list, tuple)) and looks_like_images(part) for part in value
         )
     if hasattr(value, "savefig") and hasattr(value, "canvas"):
         return True
@@ -233,7 +233,7 @@ def looks_like_pictures(value: Any) -> bool:
 
 
 def flatten(made: Any) -> Any:
-    """Any usual picture as RGB: arrays are scaled and clipped, transparency is laid on white."""
+    """Any usual image as RGB: arrays are scaled and clipped, transparency is laid on white."""
     import numpy as np  # noqa: PLC0415 - warm in the zygote
     from PIL import Image  # noqa: PLC0415
 
@@ -249,7 +249,7 @@ def flatten(made: Any) -> Any:
     try:
         return made.convert("RGB")
     except ValueError as error:
-        raise NotAPicture(f"mode {made.mode} can't be shown") from error
+        raise NotAImage(f"mode {made.mode} can't be shown") from error
 
 
 def eight_bits(array: Any) -> Any:
@@ -259,14 +259,14 @@ def eight_bits(array: Any) -> Any:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim == 3 and array.shape[2] not in (3, 4):
-        raise NotAPicture(f"an array of shape {array.shape}")
+        raise NotAImage(f"an array of shape {array.shape}")
     if array.dtype.kind == "b":
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind == "f":
         array = np.nan_to_num(array)
         array = array * 255 if array.max() <= FRACTIONS else array
     elif array.dtype.kind not in "iu":
-        raise NotAPicture(f"an array of {array.dtype}")
+        raise NotAImage(f"an array of {array.dtype}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == np.uint16 and array.max() >= SIXTEEN_BITS:
@@ -308,12 +308,12 @@ def message_of(error: BaseException) -> str:
         return ""
 
 
-def write_result(fd: int, status: str, pictures: list[Any], stdout: str, detail: str) -> int:
+def write_result(fd: int, status: str, images: list[Any], stdout: str, detail: str) -> int:
     """Lay the result into `fd`, its head last; returns how many bytes it takes."""
     texts = [stdout.encode("utf-8", "replace"), detail[:DETAIL_CHARS].encode("utf-8", "replace")]
     os.lseek(fd, RESULT.size, os.SEEK_SET)
-    sides = [SIDES.pack(*made.size) for made in pictures]
-    end = pixels.lay_down(fd, b"".join([*sides, *texts]), pictures, pixels.AS_HELD)
+    sides = [SIDES.pack(*made.size) for made in images]
+    end = pixels.lay_down(fd, b"".join([*sides, *texts]), images, pixels.AS_HELD)
     os.lseek(fd, 0, os.SEEK_SET)
-    os.write(fd, RESULT.pack(MAGIC, status.encode(), len(pictures), *map(len, texts)))
+    os.write(fd, RESULT.pack(MAGIC, status.encode(), len(images), *map(len, texts)))
     return end

@@ -17,12 +17,12 @@ Run = Callable[[ExecRequest], ExecResult]
 Make = Callable[[Image.Image], Image.Image]
 
 
-def _picture(width: int, height: int, seed: int = 0) -> Image.Image:
+def _image(width: int, height: int, seed: int = 0) -> Image.Image:
     """Noise: every pixel counts, and nothing is symmetric."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
-PICTURE, SECOND = _picture(24, 16), _picture(10, 30, seed=1)
+IMAGE, SECOND = _image(24, 16), _image(10, 30, seed=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ class ConformanceCase:
     first: str = ""
     """Code that another call runs before."""
     status: ExecStatus = ExecStatus.OK
-    picture: Make | None = None
-    """From the picture given to the picture that must come back, pixel for pixel."""
+    image: Make | None = None
+    """From the image given to the image that must come back, pixel for pixel."""
     stdout: str | None = None
     detail: str | None = None
     """A part of the detail."""
@@ -43,12 +43,12 @@ class ConformanceCase:
     def fault(self, run: Run) -> str:
         """What `run` gets wrong about this case, or nothing."""
         if self.first:
-            run(ExecRequest(code=self.first, images=(PICTURE,)))
-        result = run(ExecRequest(code=self.code, images=(PICTURE, SECOND)))
+            run(ExecRequest(code=self.first, images=(IMAGE,)))
+        result = run(ExecRequest(code=self.code, images=(IMAGE, SECOND)))
         if result.status is not self.status:
             return f"it ended as {result.status} ({result.detail}), not {self.status}"
-        if self.picture is not None and result.images[0].tobytes() != self.picture(PICTURE).tobytes():
-            return "another picture came back"
+        if self.image is not None and result.images[0].tobytes() != self.image(IMAGE).tobytes():
+            return "another image came back"
         if self.stdout is not None and result.stdout != self.stdout:
             return f"it printed {result.stdout!r}, not {self.stdout!r}"
         if self.detail is not None and self.detail not in result.detail:
@@ -58,16 +58,16 @@ class ConformanceCase:
 
 PROOF: Sequence[ConformanceCase] = (
     ConformanceCase(
-        name="PIL, numpy and cv2 turn a picture",
+        name="PIL, numpy and cv2 turn an image",
         code="image = Image.fromarray(cv2.flip(np.array(image.rotate(90, expand=True)), 0))\nprint('turned')",
-        picture=lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+        image=lambda image: image.transpose(Image.Transpose.TRANSPOSE),
         stdout="turned\n",
     ),
     ConformanceCase(
-        name="a picture goes through PNG in memory, and text is drawn",
+        name="an image goes through PNG in memory, and text is drawn",
         code="import io\nfile = io.BytesIO()\nimage.save(file, 'PNG')\nimage = Image.open(file)\n"
         "ImageDraw.Draw(Image.new('L', (40, 20))).text((1, 1), 'abc', font=ImageFont.load_default(), fill=9)",
-        picture=lambda image: image,
+        image=lambda image: image,
     ),
 )
 """Honest snippets that must pass before a zygote serves."""
@@ -119,7 +119,7 @@ print('all were tried')
 
 def open_doors(run: Run) -> list[str]:
     """The doors that code behind `run` finds open; empty is what it must be."""
-    result = run(ExecRequest(code=_TRY_THE_DOORS, images=(PICTURE,)))
+    result = run(ExecRequest(code=_TRY_THE_DOORS, images=(IMAGE,)))
     found = result.stdout.splitlines()
     if result.status is not ExecStatus.OK or found[-1:] != ["all were tried"]:
         return [f"end as {result.status} while it tried ({result.detail})"]
@@ -138,8 +138,8 @@ def _plain(colour: tuple[int, int, int]) -> Make:
     return lambda _: Image.new("RGB", (4, 3), colour)
 
 
-def _honest(name: str, code: str, picture: Make | None = _turned, stdout: str | None = None) -> ConformanceCase:
-    return ConformanceCase(name=name, code=code, picture=picture, stdout=stdout)
+def _honest(name: str, code: str, image: Make | None = _turned, stdout: str | None = None) -> ConformanceCase:
+    return ConformanceCase(name=name, code=code, image=image, stdout=stdout)
 
 
 def _ends(name: str, code: str, status: ExecStatus, detail: str | None = None) -> ConformanceCase:
@@ -212,7 +212,7 @@ CASES: Sequence[ConformanceCase] = (
         "try: Image.open('a.png')\nexcept OSError: image = image.rotate(90, expand=True)",
     ),
     _honest(
-        "drawing on the picture in place is a result",
+        "drawing on the image in place is a result",
         "draw.rectangle((0, 0, 23, 15), fill=(1, 2, 3))",
         lambda image: Image.new("RGB", image.size, (1, 2, 3)),
     ),
@@ -226,22 +226,22 @@ CASES: Sequence[ConformanceCase] = (
         "a = np.array(image)\ncv2.putText(a, 'ab', (1, 9), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 255), 1)\nresult = a",
         None,
     ),
-    *(_honest(f"a picture goes through {kind}", _ROUND_TRIP.format(kind)) for kind in ("PNG", "BMP", "TIFF", "PPM")),
-    *(_honest(f"a picture goes through {kind}", _ROUND_TRIP.format(kind), None) for kind in ("JPEG", "GIF")),
+    *(_honest(f"an image goes through {kind}", _ROUND_TRIP.format(kind)) for kind in ("PNG", "BMP", "TIFF", "PPM")),
+    *(_honest(f"an image goes through {kind}", _ROUND_TRIP.format(kind), None) for kind in ("JPEG", "GIF")),
     _honest(
-        "a picture goes through cv2's PNG",
+        "an image goes through cv2's PNG",
         "b = cv2.imencode('.png', np.array(image))[1]\n"
         "image = Image.fromarray(cv2.imdecode(b, 1)).rotate(90, expand=True)",
     ),
     _honest(
-        "a picture goes through base64",
+        "an image goes through base64",
         "import base64, io\nf = io.BytesIO()\nimage.save(f, 'PNG')\n"
         "b = base64.b64decode(base64.b64encode(f.getvalue()))\n"
         "image = Image.open(io.BytesIO(b)).rotate(90, expand=True)",
     ),
-    _honest("doing nothing gives the same picture", "pass", _same),
+    _honest("doing nothing gives the same image", "pass", _same),
     _honest(
-        "all pictures are there", "print(len(images), image is images[0], images[1].size)", _same, "2 True (10, 30)\n"
+        "all images are there", "print(len(images), image is images[0], images[1].size)", _same, "2 True (10, 30)\n"
     ),
     _honest("what is printed comes back", "print('a', 1, end='!')", _same, "a 1!"),
     _honest(
@@ -283,10 +283,10 @@ CASES: Sequence[ConformanceCase] = (
         _same,
     ),
     *(
-        ConformanceCase(name=f"a result of kind {kind}", code=f"result = {code}", picture=_plain(colour))
+        ConformanceCase(name=f"a result of kind {kind}", code=f"result = {code}", image=_plain(colour))
         for kind, (code, colour) in _EVERY_MODE.items()
     ),
-    _honest("several pictures come back, the first first", "result = [image.rotate(90, expand=True), image]"),
+    _honest("several images come back, the first first", "result = [image.rotate(90, expand=True), image]"),
     _ends(
         "a wrong name is an error with its line",
         "x = 1\nimage = foo(image)",
@@ -309,14 +309,12 @@ CASES: Sequence[ConformanceCase] = (
     _ends(
         "an unknown library is an error", "import torchvision_that_is_not_there", ExecStatus.ERROR, "No module named"
     ),
-    _ends("a number is no picture", "result = 5", ExecStatus.BAD_IMAGE, "the result is of type int"),
-    _ends("an empty crop is no picture", "result = image.crop((5, 5, 5, 9))", ExecStatus.BAD_IMAGE, "its size is 0x4"),
-    _ends("seven channels are no picture", "result = np.zeros((4, 4, 7))", ExecStatus.BAD_IMAGE, "shape (4, 4, 7)"),
-    _ends(
-        "a thread of pixels is no picture", "result = Image.new('RGB', (3000, 1))", ExecStatus.BAD_IMAGE, "too narrow"
-    ),
-    _ends("None is no picture", "result = None", ExecStatus.NO_IMAGE),
-    _ends("a deleted picture is none", "del image", ExecStatus.NO_IMAGE),
+    _ends("a number is no image", "result = 5", ExecStatus.BAD_IMAGE, "the result is of type int"),
+    _ends("an empty crop is no image", "result = image.crop((5, 5, 5, 9))", ExecStatus.BAD_IMAGE, "its size is 0x4"),
+    _ends("seven channels are no image", "result = np.zeros((4, 4, 7))", ExecStatus.BAD_IMAGE, "shape (4, 4, 7)"),
+    _ends("a thread of pixels is no image", "result = Image.new('RGB', (3000, 1))", ExecStatus.BAD_IMAGE, "too narrow"),
+    _ends("None is no image", "result = None", ExecStatus.NO_IMAGE),
+    _ends("a deleted image is none", "del image", ExecStatus.NO_IMAGE),
     _ends("too much memory is said", "result = np.zeros(10**11)", ExecStatus.MEMORY),
     _ends(
         "memory taken bit by bit is bounded",
@@ -343,7 +341,7 @@ CASES: Sequence[ConformanceCase] = (
         first="import builtins, sys\nnp.rot90 = Image.open = None\nbuiltins.len = None\n"
         "sys.modules['cv2'] = None\nleft = 1",
         code="import cv2\nprint('left' in globals(), len('ab'))\nresult = np.rot90(np.array(image))",
-        picture=_turned,
+        image=_turned,
         stdout="False 2\n",
     ),
     ConformanceCase(
@@ -354,7 +352,7 @@ CASES: Sequence[ConformanceCase] = (
         stdout="True True\n",
     ),
 )
-"""Everything that honest code expects and hostile code must not get; the pictures given are `PICTURE` and `SECOND`."""
+"""Everything that honest code expects and hostile code must not get; the images given are `IMAGE` and `SECOND`."""
 
 
 def check_backend(run: Run) -> dict[str, str]:

@@ -5,7 +5,7 @@ a file) and hands back a file with the result, which is read and checked as a ch
 What the server's isolation is worth is for canaries to find out, at start: one that leaves a door open is refused
 unless the setting is `unsafe`. Wall clock and memory are limited by the server and by the program itself.
 
-Not covered: code that forges its own result (it may return any picture anyway), and what the server's owner sees.
+Not covered: code that forges its own result (it may return any image anyway), and what the server's owner sees.
 The start of the server's interpreter and the loading of its libraries count as wall time.
 """
 

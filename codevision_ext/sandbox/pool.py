@@ -223,7 +223,7 @@ ENDINGS = {
 
 
 class Sandbox(Backend):
-    """Runs model-written code on pictures, in a process of its own; safe to use from many threads.
+    """Runs model-written code on images, in a process of its own; safe to use from many threads.
 
     `live` is how many executions may run at once (default: the cores this process may use); more callers wait, and
     their clock doesn't run while they do.

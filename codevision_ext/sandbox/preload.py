@@ -80,7 +80,7 @@ def preload(*, lazily: bool = False, plotting: bool = False) -> dict[str, Any]:
                 importlib.import_module(name)
         for name in (*ENCODINGS.split(), *LIBRARIES.split()):
             importlib.import_module(name)
-        _use_pictures()
+        _use_images()
     if plotting:
         _use_matplotlib()
     random.seed(0)
@@ -88,7 +88,7 @@ def preload(*, lazily: bool = False, plotting: bool = False) -> dict[str, Any]:
     return tools
 
 
-def _use_pictures() -> None:
+def _use_images() -> None:
     """Take PIL, numpy and cv2 once through what they load or build when it is first used."""
     import cv2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415

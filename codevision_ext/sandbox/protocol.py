@@ -22,7 +22,7 @@ from codevision_ext.types import ExecStatus
 
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 MAPPED_BYTES = 2**20
-"""From here on the pictures of a result stay in the memory in which they came; fewer bytes are copied out of it."""
+"""From here on the images of a result stay in the memory in which they came; fewer bytes are copied out of it."""
 DAY_S = 86_400
 MOST = 2**28
 """Of a limit that is a whole number: up to here every length fits its field of `wire`."""
@@ -67,11 +67,11 @@ class Limits:
     memory_mb: int = 512
     """Address space on top of what the warm interpreter already maps, MiB."""
     max_side: int = 8192
-    """Longest side of a picture that comes back, pixels."""
+    """Longest side of an image that comes back, pixels."""
     max_pixels: int = 40_000_000
-    """Pixels that come back in one call, all pictures together."""
+    """Pixels that come back in one call, all images together."""
     max_aspect: float = 200.0
-    """Longer side over shorter side of a picture that comes back."""
+    """Longer side over shorter side of an image that comes back."""
     stdout_chars: int = 10_240
     code_chars: int = 20_000
 
@@ -96,16 +96,16 @@ class EarlierCall:
 
     code: str
     image_index: int
-    pictures: int
-    """How many of the pictures there were then."""
+    images: int
+    """How many of the images there were then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecRequest:
-    """Code and the pictures it gets; `image` is the one at `image_index`, and unbound where there are none.
+    """Code and the images it gets; `image` is the one at `image_index`, and unbound where there are none.
 
     Raises:
-        InputError: an index isn't among the pictures, or `frames` don't belong to them.
+        InputError: an index isn't among the images, or `frames` don't belong to them.
     """
 
     code: str
@@ -114,17 +114,17 @@ class ExecRequest:
     earlier: tuple[EarlierCall, ...] = ()
     """Run first in the same child, in this order; their time and memory count. Empty: variables aren't kept."""
     frames: tuple[tuple[int, int], ...] = ()
-    """Width and height of each picture in the coordinates that the code's author writes, which `box` and `point` turn
+    """Width and height of each image in the coordinates that the code's author writes, which `box` and `point` turn
     into pixels; empty: they are pixels."""
 
     def __post_init__(self) -> None:
         if self.frames and (len(self.frames) != len(self.images) or min(map(min, self.frames)) < 1):
-            raise InputError(f"the frames {self.frames} aren't sizes of {len(self.images)} pictures")
+            raise InputError(f"the frames {self.frames} aren't sizes of {len(self.images)} images")
         if not 0 <= self.image_index < max(1, len(self.images)):
-            raise InputError(f"image_index is {self.image_index}, but there are {len(self.images)} pictures")
+            raise InputError(f"image_index is {self.image_index}, but there are {len(self.images)} images")
         for call in self.earlier:
-            if not 0 <= call.image_index < call.pictures <= len(self.images):
-                raise InputError(f"an earlier call used picture {call.image_index} of {call.pictures}, not there now")
+            if not 0 <= call.image_index < call.images <= len(self.images):
+                raise InputError(f"an earlier call used image {call.image_index} of {call.images}, not there now")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class ExecResult:
     images: tuple[Image.Image, ...] = ()
     stdout: str = ""
     detail: str = ""
-    """One line for the model: the exception and its own line of code, or what is wrong with the picture."""
+    """One line for the model: the exception and its own line of code, or what is wrong with the image."""
     ms: float = 0.0
     """Wall time of the child, milliseconds."""
     isolation: Isolation | None = None
@@ -144,20 +144,20 @@ class ExecResult:
 
 def pack_request(request: ExecRequest, limits: Limits) -> int:
     """A sealed memfd with everything the child needs; the caller closes it."""
-    programs = [(call.code, call.image_index, call.pictures) for call in request.earlier]
+    programs = [(call.code, call.image_index, call.images) for call in request.earlier]
     programs.append((request.code, request.image_index, len(request.images)))
     texts = [code.encode("utf-8", "replace") for code, _, _ in programs]
-    pictures = [image if image.mode == "RGB" else image.convert("RGB") for image in request.images]
-    frames = request.frames or [image.size for image in pictures]
+    images = [image if image.mode == "RGB" else image.convert("RGB") for image in request.images]
+    frames = request.frames or [image.size for image in images]
     head = [
-        wire.REQUEST.pack(len(programs), len(pictures), limits.stdout_chars, limits.max_pixels),
+        wire.REQUEST.pack(len(programs), len(images), limits.stdout_chars, limits.max_pixels),
         *(wire.PROGRAM.pack(len(text), *rest) for text, (_, *rest) in zip(texts, programs, strict=True)),
-        *(wire.PICTURE.pack(*image.size, *frame) for image, frame in zip(pictures, frames, strict=True)),
+        *(wire.IMAGE.pack(*image.size, *frame) for image, frame in zip(images, frames, strict=True)),
         *texts,
     ]
     fd = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.truncate(fd, pixels.lay_down(fd, b"".join(head), pictures, pixels.PADDED))
+        os.truncate(fd, pixels.lay_down(fd, b"".join(head), images, pixels.PADDED))
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS | fcntl.F_SEAL_WRITE)
     except BaseException:
         os.close(fd)
@@ -168,7 +168,7 @@ def pack_request(request: ExecRequest, limits: Limits) -> int:
 def new_result(limits: Limits) -> int:
     """An empty memfd of the greatest size a result may have (sparse: unused pages cost nothing)."""
     texts = 4 * (limits.stdout_chars + wire.DETAIL_CHARS)
-    head = wire.RESULT.size + texts + wire.MAX_PICTURES_BACK * (wire.SIDES.size + pixels.ALIGNMENT)
+    head = wire.RESULT.size + texts + wire.MAX_IMAGES_BACK * (wire.SIDES.size + pixels.ALIGNMENT)
     fd = os.memfd_create("result", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.truncate(fd, head + pixels.room(limits.max_pixels, 1))
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
@@ -185,7 +185,7 @@ def read_result(fd: int, limits: Limits, ms: float) -> ExecResult:
         status = next((known for known in FROM_THE_CHILD if known.encode() == name.rstrip(b"\0")), None)
         at = wire.RESULT.size + count * wire.SIDES.size
         texts_fit = stdout_bytes <= 4 * limits.stdout_chars and detail_bytes <= 4 * wire.DETAIL_CHARS
-        fits = magic == wire.MAGIC and count <= wire.MAX_PICTURES_BACK and texts_fit
+        fits = magic == wire.MAGIC and count <= wire.MAX_IMAGES_BACK and texts_fit
         if not fits or status is None or (count > 0) != (status is ExecStatus.OK):
             return ExecResult(status=ExecStatus.CRASHED, ms=ms)
         sizes = [wire.SIDES.unpack_from(view, wire.RESULT.size + i * wire.SIDES.size) for i in range(count)]
@@ -202,22 +202,22 @@ def read_result(fd: int, limits: Limits, ms: float) -> ExecResult:
             places.append((at, width, height))
             at += pixels.room(width, height)
         if at < MAPPED_BYTES:
-            images = [pixels.view_picture(view, *place).copy() for place in places]
+            images = [pixels.view_image(view, *place).copy() for place in places]
         else:
             held = _hold(fd, at)
-            images = [pixels.view_picture(held, *place) for place in places]
+            images = [pixels.view_image(held, *place) for place in places]
     return ExecResult(status=status, images=tuple(images), stdout=stdout, detail=detail, ms=ms)
 
 
 def _hold(fd: int, used: int) -> ctypes.Array[ctypes.c_ubyte]:
-    """The first `used` bytes of a memfd as memory of this process, that ends with the last picture in it.
+    """The first `used` bytes of a memfd as memory of this process, that ends with the last image in it.
 
     What is written there stays here. The rest of the memfd is given back: a child may have filled it to have it kept.
     """
-    # The module mmap keeps a descriptor open for each map until Python 3.13, and a rollout may hold many pictures.
+    # The module mmap keeps a descriptor open for each map until Python 3.13, and a rollout may hold many images.
     address = _LIBC.mmap(None, used, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, 0)
     if address == ctypes.c_void_p(-1).value:
-        raise OSError(ctypes.get_errno(), "no memory for the pictures of a result")
+        raise OSError(ctypes.get_errno(), "no memory for the images of a result")
     held = (ctypes.c_ubyte * used).from_address(address)
     weakref.finalize(held, _LIBC.munmap, address, used)
     end = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -227,7 +227,7 @@ def _hold(fd: int, used: int) -> ctypes.Array[ctypes.c_ubyte]:
 
 
 def _size_fault(sizes: Sequence[tuple[int, int]], limits: Limits) -> str:
-    """What is wrong with the sizes of the pictures, or nothing."""
+    """What is wrong with the sizes of the images, or nothing."""
     for width, height in sizes:
         if min(width, height) < 1 or max(width, height) > limits.max_side:
             return f"its size is {width}x{height}, sides must be 1 to {limits.max_side}"

@@ -1,6 +1,6 @@
 """How do calls spread over the nodes of a Ray cluster? One sandbox an actor, and Ray places the actors.
 
-Worth it where the nodes of the rollouts have no cores to spare: pictures travel through Ray's object store, which at
+Worth it where the nodes of the rollouts have no cores to spare: images travel through Ray's object store, which at
 one megapixel costs more than the call. An actor that dies is started again, perhaps elsewhere, and its call once more.
 """
 

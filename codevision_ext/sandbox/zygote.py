@@ -2,7 +2,7 @@
 
 Started with an empty environment, without `site`, and without this package's `__init__` modules (`boot` in `pool.py`),
 so that neither it nor its children hold anything of the trainer or of the task. It warms up, gives up its rights, says
-what it couldn't give up, and serves: one datagram a call, with three descriptors: the request (code and raw pictures),
+what it couldn't give up, and serves: one datagram a call, with three descriptors: the request (code and raw images),
 the result (a memfd of fixed size) and a socket for the outcome. The call goes to a child that was forked ahead, while
 nothing waited for it, and serves no other; the child limits itself, lays the stricter filter over itself and runs the
 code; the zygote kills it at the deadline and reports how it ended.

@@ -23,7 +23,7 @@ class Item:
 
 
 def read_item(row: Mapping[str, Any], size: tuple[int, int]) -> Item:
-    """Reads a row of the CodeVision-RL schema; `size` is the first picture's width and height.
+    """Reads a row of the CodeVision-RL schema; `size` is the first image's width and height.
 
     Raises:
         InputError: names the field that is missing or wrong.

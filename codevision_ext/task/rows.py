@@ -1,4 +1,4 @@
-"""What does a row of the CodeVision-RL schema ask? Its messages and pictures, as chat templates want them."""
+"""What does a row of the CodeVision-RL schema ask? Its messages and images, as chat templates want them."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -35,36 +35,36 @@ def check_columns(names: Sequence[str], where: str) -> None:
 
 
 def read_prompt(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """The messages of a row; each image part holds its picture, at full resolution.
+    """The messages of a row; each image part holds its image, at full resolution.
 
     Raises:
-        InputError: a picture can't be read, or pictures and `<image>` aren't equally many; `where` names the row.
+        InputError: an image can't be read, or images and `<image>` aren't equally many; `where` names the row.
     """
     try:
-        pictures = [Image.open(io.BytesIO(file["bytes"])).convert("RGB") for file in row["images"] or []]
+        images = [Image.open(io.BytesIO(file["bytes"])).convert("RGB") for file in row["images"] or []]
     except (OSError, TypeError) as error:
-        raise InputError(f"{where}: images: not a picture that can be read") from error
+        raise InputError(f"{where}: images: not an image that can be read") from error
     messages = [{"role": message["role"], "content": split_content(message["content"])} for message in row["prompt"]]
     marks = [part for message in messages for part in message["content"] if part["type"] == "image"]
-    if len(marks) != len(pictures):
-        raise InputError(f"{where}: {len(marks)} <image> in the prompt, {len(pictures)} pictures in the row")
-    for part, picture in zip(marks, pictures, strict=True):
-        part["image"] = picture
+    if len(marks) != len(images):
+        raise InputError(f"{where}: {len(marks)} <image> in the prompt, {len(images)} images in the row")
+    for part, image in zip(marks, images, strict=True):
+        part["image"] = image
     return messages
 
 
 def split_prompt(
     raw_prompt: Sequence[Mapping[str, Any]], system: str
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """Messages with bare picture parts, led by `system` (unless empty, or the row has its own), and the pictures."""
-    pictures: list[Image.Image] = []
+    """Messages with bare image parts, led by `system` (unless empty, or the row has its own), and the images."""
+    images: list[Image.Image] = []
     messages: list[dict[str, Any]] = []
     if system and raw_prompt[0]["role"] != "system":
         messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
     for message in raw_prompt:
         content = message["content"]
         parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        pictures += [part["image"] for part in parts if part["type"] == "image"]
+        images += [part["image"] for part in parts if part["type"] == "image"]
         bare = [{"type": "image"} if part["type"] == "image" else dict(part) for part in parts]
         messages.append({"role": message["role"], "content": bare})
-    return messages, pictures
+    return messages, images

@@ -44,7 +44,7 @@ from codevision_ext.verl_adapter.tool import CodeImageTool
 logger = logging.getLogger(__name__)
 
 STORED_AT_ONCE = 4
-"""Rollouts of a worker whose features are in memory together: 24 bytes a pixel, beside four of the picture itself."""
+"""Rollouts of a worker whose features are in memory together: 24 bytes a pixel, beside four of the image itself."""
 
 
 @cache
@@ -63,14 +63,14 @@ class _EnginePolicy:
     versions: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
+    async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:
         start = time.monotonic()
         try:
             output = await self.client.generate(
                 self.request_id,
                 prompt_ids=ids,
                 sampling_params=self.sampling_params | {"max_tokens": max_tokens},
-                image_data=list(pictures) or None,
+                image_data=list(images) or None,
             )
         except ray.exceptions.RayError as error:
             raise EngineError(f"the rollout engine failed: {str(error).strip().splitlines()[-1]}") from error
@@ -102,12 +102,12 @@ class CodeVisionAgentLoop(AgentLoopBase):
         start = time.monotonic()
         codec = shared_codec(self.processor)
         prompt = system_prompt(self.settings, tools=self.tool is not None)
-        messages, pictures = split_prompt(kwargs["raw_prompt"], prompt)
+        messages, images = split_prompt(kwargs["raw_prompt"], prompt)
         policy = _EnginePolicy(self.server_manager, sampling_params, f"{kwargs['uid']}-{kwargs['session_id']}")
         try:
             played = await run_rollout(
                 messages,
-                pictures,
+                images,
                 policy=policy,
                 codec=codec,
                 tool=self.tool,
@@ -138,12 +138,12 @@ class CodeVisionAgentLoop(AgentLoopBase):
 
 
 def _without_loss(codec: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Image, ...]]:
-    """What verl gets of a rollout that broke: the tokens of a prompt and one more, and the prompt's picture."""
-    picture = codec.fit(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without a picture
-    prompt = codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), (picture,))
+    """What verl gets of a rollout that broke: the tokens of a prompt and one more, and the prompt's image."""
+    image = codec.fit(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without an image
+    prompt = codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), (image,))
     episode = TokenBuffer(prompt_ids=prompt, limits=RolloutLimits(response_tokens=2, assistant_turns=1))
     episode.add_context([codec.end_id])
-    return episode, (picture,)
+    return episode, (image,)
 
 
 @dataclass(slots=True)
@@ -205,8 +205,8 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
     def _score(self, outputs: list[AgentLoopOutput], validate: bool, row: dict[str, Any]) -> None:
         """Sets reward and logged numbers of every output of a prompt, and writes their records."""
         trajectories = [output.extra_fields.pop("trajectory") for output in outputs]
-        _, pictures = split_prompt(row["raw_prompt"], "")
-        item = read_item(row, pictures[0].size if pictures else (0, 0))
+        _, images = split_prompt(row["raw_prompt"], "")
+        item = read_item(row, images[0].size if images else (0, 0))
         fields = {"split": "val" if validate else "train", "step": row["global_steps"]}
         records = score_rollout(item, f"{row['uid']}", trajectories, self.settings, **fields)
         if self.settings.records:

@@ -39,7 +39,7 @@ class CodeVisionRewardManager(RewardManagerBase):
         if "trajectory" not in extra:
             raise InputError("reward manager codevision: the rollout needs agent loop codevision (default_agent_loop)")
         trajectory = extra["trajectory"]
-        size = trajectory.pictures[0].size if trajectory and trajectory.pictures else (0, 0)
+        size = trajectory.images[0].size if trajectory and trajectory.images else (0, 0)
         item = read_item(row, size)
         (record,) = await asyncio.to_thread(score_rollout, item, str(row["uid"]), [trajectory], self.settings)
         return {

@@ -1,7 +1,7 @@
 """RL rows of the CodeVision-RL schema as verl's trainer wants them; plugs in through `data.custom_cls`.
 
 Files may differ in the types of their columns (`transform` is a string in one and a list in another), so they are read
-side by side and never concatenated. Pictures reach the loop at full resolution.
+side by side and never concatenated. Images reach the loop at full resolution.
 """
 
 from bisect import bisect_right
@@ -58,7 +58,7 @@ class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The row's fields for the agent loop; `raw_prompt` has PIL pictures in its parts.
+        """The row's fields for the agent loop; `raw_prompt` has PIL images in its parts.
 
         Raises:
             InputError: the row can't be used; names file, row and field.

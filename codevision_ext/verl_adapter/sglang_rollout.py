@@ -1,11 +1,11 @@
-"""verl's SGLang rollout with the defects handled that make its tokens, weights or pictures drift from the trainer's.
+"""verl's SGLang rollout with the defects handled that make its tokens, weights or images drift from the trainer's.
 
 Registered under verl's own name `sglang`, on every device:
 
-* prompts go to the engine with one mark a picture (ids with widened marks are decoded and tokenized again there), and
+* prompts go to the engine with one mark an image (ids with widened marks are decoded and tokenized again there), and
   the engine's own count of prompt tokens must equal ours;
-* picture marks and ids outside the vocabulary can't be sampled;
-* weights are renamed and none is dropped, and the engine's cache of picture embeddings, which would survive a weight
+* image marks and ids outside the vocabulary can't be sampled;
+* weights are renamed and none is dropped, and the engine's cache of image embeddings, which would survive a weight
   update, is emptied (`sglang_loader`).
 
 On the CPU its scheduler decodes all sequences at once (`sglang_attention`).
@@ -36,7 +36,7 @@ class CodeVisionSGLangServer(SGLangHttpServer):
     """One SGLang engine; `generate` takes and returns the trainer's own tokens."""
 
     async def launch_server(self, master_address: str | None = None, master_port: int | None = None) -> None:
-        if self.lora_as_adapter:  # the cache of picture embeddings is emptied by our loader, which adapters don't pass
+        if self.lora_as_adapter:  # the cache of image embeddings is emptied by our loader, which adapters don't pass
             os.environ["SGLANG_VLM_CACHE_SIZE_MB"] = "0"
         engine_kwargs = self.config.engine_kwargs.setdefault("sglang", {})
         loaders = list(engine_kwargs.get("custom_weight_loader") or [])
@@ -63,7 +63,7 @@ class CodeVisionSGLangServer(SGLangHttpServer):
         video_data: list[Any] | None = None,
         **disaggregation: Any,
     ) -> TokenOutput:
-        """Continues `prompt_ids` (picture marks widened) and returns what was sampled, with its log-probs.
+        """Continues `prompt_ids` (image marks widened) and returns what was sampled, with its log-probs.
 
         Raises:
             EngineError: as `request_of` and `read_output`.

@@ -31,11 +31,11 @@ class CodeImageTool(BaseTool):
         parameters: dict[str, Any],
         **kwargs: Any,
     ) -> tuple[ToolResponse, float, dict[str, Any]]:
-        """One call on the pictures of `agent_data`, as verl's own loop makes it."""
-        pictures = list(getattr(kwargs.get("agent_data"), "image_data", None) or [])
-        parsed = read_call({"name": TOOL_NAME, "arguments": parameters}, len(pictures))
+        """One call on the images of `agent_data`, as verl's own loop makes it."""
+        images = list(getattr(kwargs.get("agent_data"), "image_data", None) or [])
+        parsed = read_call({"name": TOOL_NAME, "arguments": parameters}, len(images))
         if parsed.call is None:
             return ToolResponse(text=parsed.message), 0.0, {"call": str(parsed.status)}
-        observation = await self.code_tool.acall(ImageHistory(pictures), parsed.call)
+        observation = await self.code_tool.acall(ImageHistory(images), parsed.call)
         made = {"image": [observation.image]} if observation.image else {}  # verl refuses `image=None`
         return ToolResponse(text=observation.text, **made), 0.0, {"call": "ok", "ok": observation.step.ok}

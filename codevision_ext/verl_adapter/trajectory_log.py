@@ -1,4 +1,4 @@
-"""Where do a step's rollouts go to be looked at while training runs? With their pictures to W&B and TensorBoard."""
+"""Where do a step's rollouts go to be looked at while training runs? With their images to W&B and TensorBoard."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from codevision_ext.report.filmstrip import spread_evenly, strip, transcript
 logger = logging.getLogger(__name__)
 
 BACKENDS: Final = ("wandb", "tensorboard")
-"""Of `trainer.logger`, those that take pictures."""
+"""Of `trainer.logger`, those that take images."""
 _READ_BYTES = 1_000_000
 """Of the end of the record file."""
 
@@ -43,7 +43,7 @@ def check_settings(config: DictConfig, settings: Settings) -> None:
 def log_step(loggers: Mapping[str, Any], settings: Settings, step: int) -> None:
     """Tells the loggers of some rollouts of a training step, from the best paid to the worst.
 
-    What can't be read is a warning: training doesn't end for the sake of its pictures.
+    What can't be read is a warning: training doesn't end for the sake of its images.
 
     Args:
         loggers: verl's, by name: `Tracking.logger`.
@@ -61,7 +61,7 @@ def log_step(loggers: Mapping[str, Any], settings: Settings, step: int) -> None:
         logger.warning("codevision.log_trajectories: %s", error)
         return
     if not shown:
-        logger.warning("codevision.log_trajectories: %s holds no picture of a rollout of step %d", folder, step)
+        logger.warning("codevision.log_trajectories: %s holds no image of a rollout of step %d", folder, step)
     elif "tensorboard" in loggers:
         _to_tensorboard(loggers["tensorboard"].writer, shown, step)
     if shown and "wandb" in loggers:
@@ -69,7 +69,7 @@ def log_step(loggers: Mapping[str, Any], settings: Settings, step: int) -> None:
 
 
 Shown = Sequence[tuple[Record, np.ndarray, str]]
-"""A record, its pictures in a row (height, width, 3), its turns in Markdown."""
+"""A record, its images in a row (height, width, 3), its turns in Markdown."""
 
 
 def _to_tensorboard(writer: Any, shown: Shown, step: int) -> None:

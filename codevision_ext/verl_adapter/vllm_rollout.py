@@ -3,7 +3,7 @@
 Registered under verl's own name `vllm`, on every device:
 
 * the engine's own count of prompt tokens must equal ours;
-* picture marks that verl's own ban leaves out can't be sampled either, as on SGLang;
+* image marks that verl's own ban leaves out can't be sampled either, as on SGLang;
 * a turn that was cut ends with `length`, which verl calls `completed`;
 * a weight update ends with an error when no one takes the weights (`WeightSender`).
 
@@ -56,7 +56,7 @@ class CodeVisionVLLMServer(vLLMHttpServer):
         video_data: list[Any] | None = None,
         **asked: Any,
     ) -> TokenOutput:
-        """Continues `prompt_ids` (picture marks widened) and returns what was sampled, with its log-probs.
+        """Continues `prompt_ids` (image marks widened) and returns what was sampled, with its log-probs.
 
         Raises:
             EngineError: the engine saw another number of prompt tokens.

@@ -14,10 +14,10 @@ from codevision_ext.types import BOX_FRAMES
 from data_prep.cli.common import (
     NAMED,
     Force,
+    Images,
     Inputs,
     Licence,
     MaxRejected,
-    Pictures,
     Workers,
     fault_log,
     print_summary,
@@ -48,13 +48,13 @@ def convert_command(
     source: Annotated[
         str | None, typer.Option(help="Schema of the inputs; by default told from their columns.")
     ] = None,
-    pictures: Pictures = None,
+    images: Images = None,
     licence: Licence = None,
     split: Annotated[str | None, typer.Option(help="Split of the rows, in place of their own.")] = None,
     box_frame: Annotated[str | None, typer.Option(help=f"{', '.join(BOX_FRAMES)}: what boxes are drawn on.")] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of the largest picture that is decoded.")] = MAX_PIXELS,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of the largest image that is decoded.")] = MAX_PIXELS,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Decode pictures that needn't change, as `check_data` does.")
+        bool, typer.Option("--decode", help="Decode images that needn't change, as `check_data` does.")
     ] = False,
     max_rejected: MaxRejected = "1%",
     rejects: Annotated[Path | None, typer.Option(help="JSON lines to write: every fault, file, row and field.")] = None,
@@ -67,7 +67,7 @@ def convert_command(
     """Read a published set, in any of the known schemas, and write rows that train."""
     if box_frame not in (None, *BOX_FRAMES):
         raise InputError(f"--box-frame is {', '.join(BOX_FRAMES)}; not {box_frame!r}")
-    allowance, sources = RejectLimit(max_rejected), find_sources(inputs, pictures)
+    allowance, sources = RejectLimit(max_rejected), find_sources(inputs, images)
     options = Options(
         target=to,
         reader=source,
@@ -92,13 +92,13 @@ def convert_command(
 def transform_command(
     inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", "-o", help="A .parquet file.")],
-    columns: Annotated[str, typer.Option(help="What to make of every picture.")] = ",".join(COLUMNS),
+    columns: Annotated[str, typer.Option(help="What to make of every image.")] = ",".join(COLUMNS),
     corruptions: Annotated[str, typer.Option(help="NAME or NAME:1+3 (severities), by commas: fog,shot_noise:3.")] = "",
     one: Annotated[
         bool, typer.Option("--one", help="One column a row, all equally frequent, not all of them.")
     ] = False,
     small: Annotated[
-        float | None, typer.Option(min=0, max=1, help="A box of up to this share of the picture has to be cropped.")
+        float | None, typer.Option(min=0, max=1, help="A box of up to this share of the image has to be cropped.")
     ] = None,
     only_small: Annotated[
         bool, typer.Option("--only-small", help="Leave out rows whose box is larger, or none.")
@@ -107,7 +107,7 @@ def transform_command(
     source: Annotated[
         str | None, typer.Option(help="Schema of the inputs; by default told from their columns.")
     ] = None,
-    pictures: Pictures = None,
+    images: Images = None,
     licence: Licence = None,
     max_rejected: MaxRejected = "1%",
     workers: Workers = None,
@@ -116,14 +116,14 @@ def transform_command(
     ] = False,
     force: Force = False,
 ) -> None:
-    """Build a robustness benchmark: every picture upright, turned, mirrored, corrupted; boxes go along.
+    """Build a robustness benchmark: every image upright, turned, mirrored, corrupted; boxes go along.
 
     MVToolBench's kind: --columns rot90,rot180,rot270,flip_h,flip_v --one --small 0.02 --only-small
     """
     if only_small and small is None:
-        raise InputError("--only-small wants --small, the share of the picture that counts as small")
+        raise InputError("--only-small wants --small, the share of the image that counts as small")
     made = Transform(columns=read_columns(columns, corruptions), one=one, small=small, only_small=only_small, seed=seed)
-    allowance, sources = RejectLimit(max_rejected), find_sources(inputs, pictures)
+    allowance, sources = RejectLimit(max_rejected), find_sources(inputs, images)
     options = Options(target=Target.RL, reader=source, licence=licence, transform=made)
     with ExitStack() as stack:
         writer = stack.enter_context(whole_parquet(out, Target.RL.schema, force=force))
@@ -138,15 +138,15 @@ def check_command(
     source: Annotated[
         str | None, typer.Option(help="Schema of the inputs; by default told from their columns.")
     ] = None,
-    pictures: Pictures = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of the largest picture that is decoded.")] = MAX_PIXELS,
+    images: Images = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of the largest image that is decoded.")] = MAX_PIXELS,
     workers: Workers = None,
 ) -> None:
-    """Validate every row: pictures, boxes, ops, answers, turns, calls, ids; audit which frame boxes are drawn in.
+    """Validate every row: images, boxes, ops, answers, turns, calls, ids; audit which frame boxes are drawn in.
 
     Exit 1 when a row has a fault; each is named with file, row and field, on stderr and in the JSON.
     """
-    sources = find_sources(inputs, pictures)
+    sources = find_sources(inputs, images)
     with progress_bar("check", total_of(sources)) as progress:
         limits = ImageLimits(max_pixels=max_pixels, decode=True)
         found = check_data(sources, reader=source, limits=limits, workers=workers or cores(), progress=progress)
@@ -160,13 +160,13 @@ def check_command(
 
 def inspect_command(
     inputs: Inputs,
-    against: Annotated[list[Path] | None, typer.Option(help="A benchmark: which rows show a picture of it?")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="A benchmark: which rows show an image of it?")] = None,
     html: Annotated[Path | None, typer.Option(help="A page to write, with samples.")] = None,
-    pictures: Pictures = None,
+    images: Images = None,
     workers: Workers = None,
 ) -> None:
     """Count a set by source, transform, box and sample type; sizes, lengths, duplicates, licences."""
-    sources, others = find_sources(inputs, pictures), find_sources(against or [], pictures)
+    sources, others = find_sources(inputs, images), find_sources(against or [], images)
     count = workers or cores()
     with progress_bar("inspect", total_of(sources)) as progress:
         facts = look(sources, workers=count, draw=html is not None, progress=progress)
@@ -187,7 +187,7 @@ def split_command(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same division.")] = 0,
     force: Force = False,
 ) -> None:
-    """Divide RL or SFT rows into parts; all rows of one picture, however it is turned, stay together."""
+    """Divide RL or SFT rows into parts; all rows of one image, however it is turned, stay together."""
     shares = [_weight(text, "--part") for text in part]
     if abs(sum(share for _, share in shares) - 1) > 1e-6 or len({name for name, _ in shares}) < len(shares):
         raise InputError(f"--part: the shares of parts with different names must sum to 1, not {', '.join(part)}")

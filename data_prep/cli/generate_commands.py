@@ -18,7 +18,7 @@ from codevision_ext.io.atomic_files import whole_folder
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import Frame
-from data_prep.cli.common import Force, Inputs, MaxRejected, Pictures, Workers, print_summary, progress_bar, total_of
+from data_prep.cli.common import Force, Images, Inputs, MaxRejected, Workers, print_summary, progress_bar, total_of
 from data_prep.convert.convert import Options, Target, jobs, plan_conversion, settled
 from data_prep.convert.transform import Transform
 from data_prep.curate.difficulty import Route, measure_difficulty, overall, with_benefit
@@ -69,7 +69,7 @@ def synth_command(
     kinds: Annotated[str, typer.Option(help="What is drawn.")] = ",".join(synth.KINDS),
     parts: Annotated[str, typer.Option(help="Which files to write.")] = ",".join(PARTS),
     max_megapixels: Annotated[float, typer.Option(help="Of the largest page.")] = 12.0,
-    source_share: Annotated[float, typer.Option(help="Share of upright pictures, in [0, 1].")] = 1 / 6,
+    source_share: Annotated[float, typer.Option(help="Share of upright images, in [0, 1].")] = 1 / 6,
     wrong_first: Annotated[
         float, typer.Option(min=0, max=1, help="Share of turned rows whose teacher errs first.")
     ] = 0.15,
@@ -155,7 +155,7 @@ def filter_command(
     cache: CacheFolder = None,
     concurrency: Concurrency = 32,
     coordinates: Coordinates = Frame.ORIGINAL,
-    pictures: Pictures = None,
+    images: Images = None,
     max_rejected: MaxRejected = "1%",
     force: Force = False,
 ) -> None:
@@ -166,7 +166,7 @@ def filter_command(
     """
     if (base_url is None) is (engine is None):
         raise InputError("filter wants --base-url, or --engine and --model FOLDER")
-    sources, allowance = find_sources(inputs, pictures), RejectLimit(max_rejected)
+    sources, allowance = find_sources(inputs, images), RejectLimit(max_rejected)
     tally, totals = ConversionStats(), Counter[str]()
     routes: Counter[str] = Counter()
     with ExitStack() as stack:

@@ -91,7 +91,7 @@ class ChunkResult:
     places: list[tuple[str, int]]
     """File and row of each row of the batch."""
     kept: list[int] | None = None
-    """Which of the chunk's picture files each picture of the batch is, whose bytes it lacks; None: it has them."""
+    """Which of the chunk's image files each image of the batch is, whose bytes it lacks; None: it has them."""
     faults: list[list[RowFault]] = field(default_factory=list)
     """Of each row that isn't used."""
     changed: Counter[str] = field(default_factory=Counter)
@@ -176,9 +176,9 @@ def convert_all(tasks: Iterable[ConversionTask], workers: int) -> Iterator[Chunk
 
 
 def convert_chunk(job: ChunkJob) -> ChunkResult:
-    """The rows of a chunk in the target's schema; if no picture changes, they are left where they are."""
+    """The rows of a chunk in the target's schema; if no image changes, they are left where they are."""
     given = job.chunk.plain()
-    files = {} if job.chunk.picture_files() is None else _numbered(given)
+    files = {} if job.chunk.image_files() is None else _numbered(given)
     job = replace(job, chunk=replace(job.chunk, records=given))
     records: list[Mapping[str, Any]] = []
     made = ChunkResult(read=len(job.chunk), batch=None, keys=[], places=[])
@@ -195,24 +195,24 @@ def convert_chunk(job: ChunkJob) -> ChunkResult:
             made.places.append((job.chunk.file, row))
             made.licences[finished.source] = finished.licence
         made.changed.update(item.changes)
-    pictures = [picture for record in records for picture in record["images"]]
-    if files and all(id(picture["bytes"]) in files for picture in pictures):
-        made.kept = [files[id(picture["bytes"])] for picture in pictures]
-        for picture in pictures:
-            picture["bytes"] = None
+    images = [image for record in records for image in record["images"]]
+    if files and all(id(image["bytes"]) in files for image in images):
+        made.kept = [files[id(image["bytes"])] for image in images]
+        for image in images:
+            image["bytes"] = None
     made.batch = pa.RecordBatch.from_pylist(records, schema=job.options.target.schema)
     return made
 
 
 def _numbered(records: Iterable[Mapping[str, Any]]) -> dict[int, int]:
-    """The number of each picture file in the order of `Chunk.picture_files`, by the identity of its bytes."""
-    pictures = (picture for record in records for picture in record["images"] or ())
-    return {id(picture["bytes"]): number for number, picture in enumerate(pictures) if picture and picture["bytes"]}
+    """The number of each image file in the order of `Chunk.image_files`, by the identity of its bytes."""
+    images = (image for record in records for image in record["images"] or ())
+    return {id(image["bytes"]): number for number, image in enumerate(images) if image and image["bytes"]}
 
 
 def with_images(made: ChunkResult, chunk: Chunk) -> ChunkResult:
-    """The same with the pictures that were left in the chunk."""
-    files = chunk.picture_files()
+    """The same with the images that were left in the chunk."""
+    files = chunk.image_files()
     if made.kept is None or files is None:
         return made
     column = made.batch.column("images")
@@ -235,7 +235,7 @@ def settled(job: ChunkJob, left_out: Counter[str]) -> Iterator[tuple[int, Row | 
     reader, options, chunk = READERS[job.reader], job.options, job.chunk
     turns = options.target is not Target.RL
     for number, record in enumerate(chunk.plain(), start=chunk.first):
-        place = Place(name=Path(chunk.file).stem, row=number, pictures=chunk.pictures, turns=turns)
+        place = Place(name=Path(chunk.file).stem, row=number, images=chunk.images, turns=turns)
         errors: list[RowError]
         try:
             items = list(reader.read(record, place))
@@ -280,7 +280,7 @@ def _faults(chunk: Chunk, number: int, errors: Iterable[RowError]) -> list[RowFa
 
 
 def row_of(trajectory: Demonstration, place: Place) -> Row:
-    """The task behind a trajectory: its first question and pictures, and the answer that it ends with.
+    """The task behind a trajectory: its first question and images, and the answer that it ends with.
 
     Raises:
         RowError: It ends without an answer, or doesn't begin with a question.
@@ -311,8 +311,8 @@ def key_of(item: Row | Demonstration) -> tuple[bytes, bytes]:
     if isinstance(item, Row):
         content = _hash(item.question, item.answers, item.applied, item.column, item.picture_id, item.size)
         return _hash(item.source, item.split, item.index, item.column), content
-    pictures = [hashlib.sha256(data).digest() for data in item.images]
-    content = _hash([(message.role, message.content) for message in item.messages], pictures)
+    images = [hashlib.sha256(data).digest() for data in item.images]
+    content = _hash([(message.role, message.content) for message in item.messages], images)
     return content, content
 
 

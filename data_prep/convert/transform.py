@@ -1,4 +1,4 @@
-"""How does a set become a robustness benchmark? Pictures are turned, mirrored or corrupted; the questions stay."""
+"""How does a set become a robustness benchmark? Images are turned, mirrored or corrupted; the questions stay."""
 
 import io
 import zlib
@@ -20,19 +20,19 @@ from data_prep.tasks.reading.glyphs import COLUMNS
 
 SEVERITIES: Final = (1, 2, 3, 4, 5)
 LEAST_PX: Final = 32
-"""Edge of the smallest picture that can be corrupted."""
+"""Edge of the smallest image that can be corrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
-    """What is made of a row; a row whose picture was transformed before is taken back first."""
+    """What is made of a row; a row whose image was transformed before is taken back first."""
 
     columns: tuple[str, ...] = tuple(COLUMNS)
     """Keys of COLUMNS, and corruptions as NAME-SEVERITY."""
     one: bool = False
     """A row becomes one row, in a column that changes with its number in the file, so that all are equally frequent."""
     small: float | None = None
-    """Share of the picture, in (0, 1], up to which a box has to be cropped to be read: then `crop` is applied, too."""
+    """Share of the image, in (0, 1], up to which a box has to be cropped to be read: then `crop` is applied, too."""
     only_small: bool = False
     """Rows with a larger box, or none, are left out."""
     seed: int = 0
@@ -57,7 +57,7 @@ class Transform:
             op = COLUMNS.get(column)
             turned = Orientation.ID if op is None else geometry.orientation_of(op)
             try:
-                images = tuple(self._picture(data, looks, turned, column, row) for data in row.images)
+                images = tuple(self._image(data, looks, turned, column, row) for data in row.images)
             except _TooSmall:
                 yield "too_small_to_corrupt"
                 continue
@@ -72,8 +72,8 @@ class Transform:
                 index=row.index if self.one else row.index * len(self.columns) + place,
             )
 
-    def _picture(self, data: bytes, looks: Orientation, turned: Orientation, column: str, row: Row) -> bytes:
-        """The picture put upright, then turned or corrupted; the same bytes where that changes nothing."""
+    def _image(self, data: bytes, looks: Orientation, turned: Orientation, column: str, row: Row) -> bytes:
+        """The image put upright, then turned or corrupted; the same bytes where that changes nothing."""
         net = geometry.compose(geometry.inverse(looks), turned)
         if column in COLUMNS and net is Orientation.ID:
             return data
@@ -109,7 +109,7 @@ def read_columns(columns: str, corruptions: str) -> tuple[str, ...]:
 
 
 def corrupt(image: Image.Image, name: str, severity: int, seed: list[int]) -> Image.Image:
-    """The picture with a corruption of ImageNet-C (Hendrycks and Dietterich, 2019) at a severity of 1 to 5.
+    """The image with a corruption of ImageNet-C (Hendrycks and Dietterich, 2019) at a severity of 1 to 5.
 
     Raises:
         InputError: The library isn't installed.

@@ -1,4 +1,4 @@
-"""Can this row be trained on? Pictures that decode, a box inside, turns that alternate; else all that is wrong."""
+"""Can this row be trained on? Images that decode, a box inside, turns that alternate; else all that is wrong."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from data_prep.formats.sharegpt import check_calls, check_turns
 _ROW_TEXTS: Final = ("source", "split", "ability", "licence", "picture_id")
 _TURN_TEXTS: Final = ("tools", "sample_type", "source", "licence")
 SLACK_PX: Final = 2
-"""How far a box may stand out of its picture by rounding; it is cut at the edge."""
+"""How far a box may stand out of its image by rounding; it is cut at the edge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class ImageLimits:
 
     max_pixels: int = image_files.MAX_PIXELS
     decode: bool = False
-    """Decode pictures that needn't change; see `image_files.settle`."""
+    """Decode images that needn't change; see `image_files.settle`."""
 
 
 def settle_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
@@ -36,13 +36,13 @@ def settle_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
     if not row.question.strip():
         faults.append(RowError(Reason.NO_QUESTION, "question", "is blank"))
     if not row.images:
-        faults.append(RowError(Reason.PICTURE_MISSING, "images", "the row has no picture"))
+        faults.append(RowError(Reason.IMAGE_MISSING, "images", "the row has no image"))
     if not any(answer.strip() for answer in row.answers):
         faults.append(RowError(Reason.NO_ANSWER, "answers", "no answer, or a blank one"))
     tags = len(row.images) if row.prompt is None else row.prompt.count(IMAGE_TAG)
     if tags != len(row.images):
-        faults.append(RowError(Reason.BAD_TURNS, "prompt", f"{tags} {IMAGE_TAG} tags, but {len(row.images)} pictures"))
-    changes = [*row.changes, *(change for picture in found for change in picture.changes)]
+        faults.append(RowError(Reason.BAD_TURNS, "prompt", f"{tags} {IMAGE_TAG} tags, but {len(row.images)} images"))
+    changes = [*row.changes, *(change for image in found for change in image.changes)]
     size = found[0].size if found and len(found) == len(row.images) else (0, 0)
     if row.box_frame == Frame.RELATIVE and size != (0, 0):
         row = replace(row, box=row.box and Box(*scaled(row.box, RELATIVE_SIZE, size)), box_frame="input")
@@ -51,7 +51,7 @@ def settle_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
     if size != (0, 0) and box is not None:
         fitted = fit(box, box_frame_size(row.applied, row.box_frame, size))
         if fitted is None:
-            said = f"{list(box)} in pixels of the {row.box_frame} picture, which is {_by(row, size)}"
+            said = f"{list(box)} in pixels of the {row.box_frame} image, which is {_by(row, size)}"
             faults.append(RowError(Reason.BOX_OUTSIDE, "box", said))
         elif fitted != box:
             box = fitted
@@ -61,7 +61,7 @@ def settle_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
     prompt = row.prompt
     settled = replace(
         row,
-        images=tuple(picture.data for picture in found),
+        images=tuple(image.data for image in found),
         box=box,
         size=size,
         changes=tuple(dict.fromkeys(changes)),
@@ -80,24 +80,24 @@ def settle_trajectory(trajectory: Demonstration, limits: ImageLimits) -> tuple[D
         except RowError as error:
             faults.append(error)
             break  # what comes after relies on it
-    changes = [*trajectory.changes, *(change for picture in found for change in picture.changes)]
-    images = tuple(picture.data for picture in found)
+    changes = [*trajectory.changes, *(change for image in found for change in image.changes)]
+    images = tuple(image.data for image in found)
     return replace(trajectory, images=images, changes=tuple(dict.fromkeys(changes))), faults
 
 
 def box_frame_size(applied: tuple[str, ...], frame: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Size of the picture that a box is drawn on: the input picture of `size`, or the one before `applied`."""
+    """Size of the image that a box is drawn on: the input image of `size`, or the one before `applied`."""
     return size if frame == "input" else geometry.map_size(geometry.inverse(required_orientation(applied)), size)
 
 
 def required_orientation(applied: tuple[str, ...]) -> Orientation:
-    """What the ops come to, those that don't turn the picture left out."""
+    """What the ops come to, those that don't turn the image left out."""
     turns = (geometry.ORIENTATION_OPS[op] for op in applied if op in geometry.ORIENTATION_OPS)
     return geometry.compose_all(turns)
 
 
 def fit(box: Box, size: tuple[int, int]) -> Box | None:
-    """The box cut to the picture; None where it stands out by more than SLACK_PX, or nothing is left."""
+    """The box cut to the image; None where it stands out by more than SLACK_PX, or nothing is left."""
     width, height = size
     inside = Box(max(0.0, box.x1), max(0.0, box.y1), min(float(width), box.x2), min(float(height), box.y2))
     if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > SLACK_PX:

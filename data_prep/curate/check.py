@@ -32,7 +32,7 @@ _COUNTS: Final = ("boxes", "both", "input_only", "canonical_only", "neither", "q
 
 @dataclass(slots=True, kw_only=True)
 class Frames:
-    """In which picture the boxes of a source lie: the input picture, or the one before the ops were applied."""
+    """In which image the boxes of a source lie: the input image, or the one before the ops were applied."""
 
     boxes: int = 0
     declared: Counter[str] = field(default_factory=Counter)
@@ -43,9 +43,9 @@ class Frames:
     canonical_only: int = 0
     neither: int = 0
     quarter_turns: int = 0
-    """Boxes of pictures that were turned by 90 or 270 degrees."""
+    """Boxes of images that were turned by 90 or 270 degrees."""
     tall: int = 0
-    """Of these, boxes taller than wide: where boxes hold lines of text, those drawn on the input picture are tall."""
+    """Of these, boxes taller than wide: where boxes hold lines of text, those drawn on the input image are tall."""
 
     @property
     def verdict(self) -> str:

@@ -23,7 +23,7 @@ from data_prep.formats.sources import Source
 from data_prep.parallel.pipeline import in_order
 
 SHOWN: Final = 3
-"""Pictures of each group on the page."""
+"""Images of each group on the page."""
 GROUPS_SHOWN: Final = 40
 THUMBNAIL_PX: Final = 220
 NAMED: Final = 20
@@ -52,13 +52,13 @@ class Facts:
     unreadable: int = 0
     groups: list[Group] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    """Of the first picture, pixels."""
+    """Of the first image, pixels."""
     prompt_chars: list[int] = field(default_factory=list)
     licences: Counter[str] = field(default_factory=Counter)
     places: list[tuple[str, int]] = field(default_factory=list)
     """File and row."""
     digests: list[bytes] = field(default_factory=list)
-    """Of the first picture's bytes."""
+    """Of the first image's bytes."""
     questions: list[bytes] = field(default_factory=list)
     """Of the question's text."""
     hashes: list[image_hash.Hash] = field(default_factory=list)
@@ -72,9 +72,9 @@ class Facts:
         self.licences += other.licences
         for name in ("groups", "sizes", "prompt_chars", "places", "digests", "questions", "hashes"):
             getattr(self, name).extend(getattr(other, name))
-        for group, pictures in other.thumbnails.items():
+        for group, images in other.thumbnails.items():
             mine = self.thumbnails.setdefault(group, [])
-            mine.extend(pictures[: SHOWN - len(mine)])
+            mine.extend(images[: SHOWN - len(mine)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ def _look(chunk: _Look) -> Facts:
 
 
 def dataset_summary(facts: Facts, against: Facts | None = None) -> dict[str, Any]:
-    """The figures; with `against`, how many rows show a picture of that set too."""
+    """The figures; with `against`, how many rows show an image of that set too."""
     pixels = [width * height for width, height in facts.sizes]
     tokens = [-(-width // TOKEN_PX) * -(-height // TOKEN_PX) for width, height in facts.sizes]
     groups = [
@@ -152,12 +152,12 @@ def dataset_summary(facts: Facts, against: Facts | None = None) -> dict[str, Any
 
 
 def duplicates(facts: Facts) -> dict[str, Any]:
-    """Rows whose picture, or picture and question, another row has; near: alike in some orientation."""
-    pictures, rows = Counter(facts.digests), Counter(zip(facts.digests, facts.questions, strict=True))
+    """Rows whose image, or image and question, another row has; near: alike in some orientation."""
+    images, rows = Counter(facts.digests), Counter(zip(facts.digests, facts.questions, strict=True))
     asked = _stack(facts)
     pairs = [(a, b) for a, b in image_hash.near(asked[:, 0], asked) if a < b and facts.digests[a] != facts.digests[b]]
     return {
-        "same_picture": sum(count for count in pictures.values() if count > 1),
+        "same_picture": sum(count for count in images.values() if count > 1),
         "same_picture_and_question": sum(count for count in rows.values() if count > 1),
         "near_pictures": len({number for pair in pairs for number in pair}),
         "near_pictures_same_question": len(
@@ -168,7 +168,7 @@ def duplicates(facts: Facts) -> dict[str, Any]:
 
 
 def split_overlap(facts: Facts, against: Facts) -> dict[str, Any]:
-    """Rows of a set whose picture is in another set too, turned or not."""
+    """Rows of a set whose image is in another set too, turned or not."""
     pairs = list(image_hash.near(_stack(against)[:, 0], _stack(facts)))
     same = [(a, b) for a, b in pairs if against.questions[a] == facts.questions[b]]
     return {
@@ -205,7 +205,7 @@ def _question(item: Row | Demonstration) -> str:
 
 
 def _thumbnail(item: Row | Demonstration) -> str:
-    """The first picture, with its box where that is in its own pixels."""
+    """The first image, with its box where that is in its own pixels."""
     with Image.open(io.BytesIO(item.images[0])) as image:
         small = image.convert("RGB")
     scale = min(1.0, THUMBNAIL_PX / max(small.size))

@@ -1,4 +1,4 @@
-"""Which pictures look alike, turned and mirrored or not? By a hash of what they show."""
+"""Which images look alike, turned and mirrored or not? By a hash of what they show."""
 
 import io
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ WORDS: Final = EDGE * EDGE // 32
 MARGIN: Final = 2
 """Grey values by which the left neighbour must be brighter: paper stays paper after another JPEG."""
 MOST_BITS: Final = 16
-"""In how many of the 256 bits near duplicates may differ; other pictures differ in 80 and more. Candidates share one of
+"""In how many of the 256 bits near duplicates may differ; other images differ in 80 and more. Candidates share one of
 the WORDS words, so that all that differ in fewer bits than there are words are found, and most others."""
 _LOOKED_AT: Final = 64
 """Candidates that share a word are compared up to this number: blank pages share it with all others."""
@@ -26,9 +26,9 @@ Hash = NDArray[np.uint32]
 
 
 def hashes(data: bytes) -> Hash:
-    """Difference hashes of a picture file in its eight orientations, the first as it is; shape (8, WORDS).
+    """Difference hashes of an image file in its eight orientations, the first as it is; shape (8, WORDS).
 
-    After Krawetz' dHash, larger and with a margin: a bit says that a pixel of the shrunken picture is brighter than
+    After Krawetz' dHash, larger and with a margin: a bit says that a pixel of the shrunken image is brighter than
     its right neighbour.
     """
     image = Image.open(io.BytesIO(data))
@@ -44,10 +44,10 @@ def _hash(small: Image.Image) -> Hash:
 
 
 def near(known: Hash, asked: Hash) -> Iterator[tuple[int, int]]:
-    """Pairs (number in `known`, number in `asked`) of pictures that look alike in some orientation, each once.
+    """Pairs (number in `known`, number in `asked`) of images that look alike in some orientation, each once.
 
     Args:
-        known: Hashes of pictures as they are, shape (n, WORDS).
+        known: Hashes of images as they are, shape (n, WORDS).
         asked: Hashes in eight orientations, shape (m, 8, WORDS).
     """
     told: set[tuple[int, int]] = set()

@@ -83,12 +83,12 @@ def split(
     force: bool,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Copied:
-    """Write a file a part; all rows of one picture, however it is turned, go to the same part.
+    """Write a file a part; all rows of one image, however it is turned, go to the same part.
 
     Args:
         sources: Parquet files of ours.
         out: Folder.
-        shares: Name and share of each part; the shares sum to 1. A row's part depends on its picture and `seed` only.
+        shares: Name and share of each part; the shares sum to 1. A row's part depends on its image and `seed` only.
         seed: Another seed, another division.
         force: Replace what is in `out`.
         progress: Called with the number of rows read.
@@ -105,7 +105,7 @@ def split(
             stack.callback(writer.close)
             writers.append(writer)
         for chunk, batch in batches(sources, schema):
-            draws = np.array([_draw(seed, picture_key(record)) for record in chunk.plain()])
+            draws = np.array([_draw(seed, image_key(record)) for record in chunk.plain()])
             part_of = np.searchsorted(ends[:-1], draws, side="right")
             for number, writer in enumerate(writers):
                 chosen = batch.take(pa.array(np.flatnonzero(part_of == number)))
@@ -117,8 +117,8 @@ def split(
     return copied
 
 
-def picture_key(record: dict[str, Any]) -> bytes:
-    """What all rows made from one picture have in common: its id, else a hash of its pixels as they were before."""
+def image_key(record: dict[str, Any]) -> bytes:
+    """What all rows made from one image have in common: its id, else a hash of its pixels as they were before."""
     extra = record.get("extra_info") or {}
     if known := extra.get("picture_id"):
         return str(known).encode()

@@ -1,7 +1,7 @@
 """How does a model write a demonstration? Turn by turn; what its calls did is checked and, if wrong, set right.
 
 The model is told everything about the task. A call is run in the sandbox; provenance says whether it brought the newest
-picture nearer to an upright one that shows the box. If it did, the turn is kept; one failing call is kept, too, as a
+image nearer to an upright one that shows the box. If it did, the turn is kept; one failing call is kept, too, as a
 thing to recover from; any other turn is replaced by the call that helps, or by the answer where none is needed, with
 plain words for it. A trajectory whose answer is wrong, or that doesn't end, is discarded.
 """
@@ -28,8 +28,8 @@ from codevision_ext.types import Box, Frame, Orientation, ToolCall
 from data_prep.convert.validate import required_orientation
 from data_prep.demonstrations.model_client import (
     ModelClient,
+    images_of,
     observation_message,
-    pictures_of,
     question_text,
     row_messages,
 )
@@ -65,7 +65,7 @@ class TurnKind(StrEnum):
     """A call that ran and brought nothing."""
     FAILED_AGAIN = "corrected_failed_again"
     TOO_EARLY = "corrected_too_early"
-    """An answer before the picture could be read."""
+    """An answer before the image could be read."""
 
 
 class Discarded(StrEnum):
@@ -89,7 +89,7 @@ class DemonstrationState:
 
     @property
     def looks(self) -> Orientation:
-        """What was applied to the picture."""
+        """What was applied to the image."""
         return required_orientation(self.row.applied)
 
     @property
@@ -98,7 +98,7 @@ class DemonstrationState:
         return "crop" in self.row.applied and self.row.box is not None
 
     def left(self, node: int) -> tuple[int, float]:
-        """What is still to be done about a picture: ops, then pixels of the input picture that it shows.
+        """What is still to be done about an image: ops, then pixels of the input image that it shows.
 
         The ops are a turn, where it isn't upright, and a crop, where one is required. Larger than any other where it
         isn't known, or no longer shows the box.
@@ -119,7 +119,7 @@ class DemonstrationState:
         return low and region.x2 + SLACK_PX >= box.x2 and region.y2 + SLACK_PX >= box.y2
 
     def best(self) -> int:
-        """The picture to go on from: the newest of those with the least left to do."""
+        """The image to go on from: the newest of those with the least left to do."""
         return min(range(len(self.desk.nodes)), key=lambda node: (*self.left(node), -node))
 
     def helping(self, rng: Rng) -> tuple[str, ToolCall]:
@@ -131,7 +131,7 @@ class DemonstrationState:
         now = geometry.compose(self.looks, node.net)
         back = geometry.inverse(now)
         if back is not Orientation.ID:
-            if back not in geometry.ORIENTATION_OPS.values():  # takes two ops: from the first picture it is one
+            if back not in geometry.ORIENTATION_OPS.values():  # takes two ops: from the first image it is one
                 at, now, back = 0, self.looks, geometry.inverse(self.looks)
             op = next(name for name, orientation in geometry.ORIENTATION_OPS.items() if orientation is back)
             call = ToolCall(code=STYLES[op][0], description=DESCRIPTIONS[op], image_index=at)
@@ -140,7 +140,7 @@ class DemonstrationState:
         region = geometry.map_box(node.region, node.net, self.row.size)
         box = geometry.map_box(self.row.box, node.net, self.row.size)
         local = Box(*(a - b for a, b in zip(box, (*region[:2], *region[:2]), strict=True)))
-        written, _ = corners(local, self.desk.pictures[at].size, self.frame)
+        written, _ = corners(local, self.desk.images[at].size, self.frame)
         style = (RELATIVE_CROPS if self.frame is Frame.RELATIVE else STYLES["crop"])[0]
         call = ToolCall(code=style.format(**written), description=DESCRIPTIONS["crop"], image_index=at)
         return pick(rng, SAY[TOO_SMALL]), call
@@ -173,7 +173,7 @@ def give(row: Row, chat: ModelClient, tool: CodeTool, seed: int) -> tuple[Demons
         SandboxError: The sandbox is broken.
     """
     rng = np.random.default_rng([seed, row.index, 2])
-    lesson = DemonstrationState(row=row, desk=ImageHistory(pictures_of(row), frame=chat.frame), frame=chat.frame)
+    lesson = DemonstrationState(row=row, desk=ImageHistory(images_of(row), frame=chat.frame), frame=chat.frame)
     messages, counts = briefing(row, chat.frame), Counter[TurnKind]()
     for _ in range(TURNS):
         said = chat.reply(messages, seed)
@@ -202,7 +202,7 @@ def give(row: Row, chat: ModelClient, tool: CodeTool, seed: int) -> tuple[Demons
 
 
 def briefing(row: Row, frame: Frame) -> list[dict[str, Any]]:
-    """What the model is told: how to write, the metadata, then the picture as the pupil gets it, and the question."""
+    """What the model is told: how to write, the metadata, then the image as the pupil gets it, and the question."""
     system, user = row_messages(row, frame, with_tool=True)
     system["content"] += (
         "\n\n" + (files("data_prep.demonstrations") / "phrasing.txt").read_text(encoding="utf-8").strip()
@@ -214,9 +214,9 @@ def briefing(row: Row, frame: Frame) -> list[dict[str, Any]]:
         "picture_size": list(frame_size(frame, row.size, row.size)),
     }
     text = {"type": "text", "text": "For the teacher only:\n" + json.dumps(metadata)}
-    pictures = [part for part in user["content"] if part["type"] != "text"]
+    images = [part for part in user["content"] if part["type"] != "text"]
     question = {"type": "text", "text": question_text(row)}
-    return [system, {"role": "user", "content": [text, *pictures, question]}]
+    return [system, {"role": "user", "content": [text, *images, question]}]
 
 
 def give_all(
@@ -250,11 +250,11 @@ def give_all(
 
 def _try(lesson: DemonstrationState, said: str, thought: str, tool: CodeTool) -> TurnKind:
     """Run the call of a turn; it is taken if it helped, or is the first that failed, and else undone."""
-    parsed = parse_call(said, len(lesson.desk.pictures))
+    parsed = parse_call(said, len(lesson.desk.images))
     if parsed.call is None or not thought:
         return TurnKind.MALFORMED
     before = lesson.left(lesson.best())
-    pictures, calls = len(lesson.desk.pictures), len(lesson.desk.calls)
+    images, calls = len(lesson.desk.images), len(lesson.desk.calls)
     observation = tool.call(lesson.desk, parsed.call)
     if observation.image is None:
         if before[0] == 0:
@@ -266,7 +266,7 @@ def _try(lesson: DemonstrationState, said: str, thought: str, tool: CodeTool) ->
     if lesson.left(len(lesson.desk.nodes) - 1) < before:
         lesson.take(thought, parsed.call, observation)
         return TurnKind.KEPT
-    lesson.desk.undo(pictures, calls)
+    lesson.desk.undo(images, calls)
     return TurnKind.OFF_TRACK
 
 

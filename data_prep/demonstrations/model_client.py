@@ -80,7 +80,7 @@ class Played:
     answer: str | None
     calls: int
     failed: int
-    """Calls that made no picture."""
+    """Calls that made no image."""
 
 
 def play_row(with_model: ModelClient, row: Row, tool: CodeTool | None, seed: int, turns: int = TURNS) -> Played:
@@ -88,7 +88,7 @@ def play_row(with_model: ModelClient, row: Row, tool: CodeTool | None, seed: int
 
     Args:
         with_model: The model.
-        row: The task; the model is told nothing but pictures and question.
+        row: The task; the model is told nothing but images and question.
         tool: None: the model isn't told of one.
         seed: Of the sampling.
         turns: Assistant turns at most.
@@ -98,14 +98,14 @@ def play_row(with_model: ModelClient, row: Row, tool: CodeTool | None, seed: int
         SandboxError: The sandbox is broken.
     """
     frame = with_model.frame
-    messages, pictures = _asked(row, frame, with_tool=tool is not None)
+    messages, images = _asked(row, frame, with_tool=tool is not None)
     dialogue = chat.Dialogue(with_model.model, {"seed": seed})
     limits = RolloutLimits(response_tokens=TOKENS, assistant_turns=turns, malformed_calls=turns)
     played = rollout.run_rollout(
-        messages, pictures, policy=dialogue, codec=dialogue, tool=tool, limits=limits, frame=frame
+        messages, images, policy=dialogue, codec=dialogue, tool=tool, limits=limits, frame=frame
     )
     made = with_model.wait(played)
-    return Played(answer=answer_of(made), calls=len(made.calls), failed=len(made.calls) - len(made.new_pictures))
+    return Played(answer=answer_of(made), calls=len(made.calls), failed=len(made.calls) - len(made.new_images))
 
 
 def row_messages(row: Row, frame: Frame, *, with_tool: bool) -> list[dict[str, Any]]:
@@ -124,8 +124,8 @@ def observation_message(text: str, image: Image.Image | None) -> dict[str, Any]:
     return chat.tool_message(text, [] if image is None else [_url(png(image.convert("RGB")))])
 
 
-def pictures_of(row: Row) -> list[Image.Image]:
-    """The pictures of a task, as the tool gets them."""
+def images_of(row: Row) -> list[Image.Image]:
+    """The images of a task, as the tool gets them."""
     return _asked(row, Frame.ORIGINAL, with_tool=True)[1]
 
 

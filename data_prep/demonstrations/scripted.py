@@ -92,9 +92,9 @@ class PlannedCall:
     thought: str
     call: ToolCall
     net: Orientation | None
-    """Orientation of the new picture relative to the input picture; None: the call is meant to fail."""
+    """Orientation of the new image relative to the input image; None: the call is meant to fail."""
     region: Box | None = None
-    """Part of the input picture that the new picture shows; None: all of it."""
+    """Part of the input image that the new image shows; None: all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ class CallPlan:
     sample_type: SampleType
     moves: tuple[PlannedCall, ...] = ()
     conclusion: str | None = None
-    """What is thought before the answer; None: how the picture stands then."""
+    """What is thought before the answer; None: how the image stands then."""
 
 
 def read_aloud(row: Row) -> Demonstration:
@@ -146,8 +146,8 @@ def draw_plan(
         rng: Decides on everything that the row leaves open.
         row: Its `applied` ops and `box` say what is needed.
         wrong_first: Share of the rows with a wrong orientation that first get a wrong orientation op, in [0, 1]. What
-            the thought says fits the wrong op. The recovery is one op on the newest picture where one op will do,
-            else the right op on the first picture.
+            the thought says fits the wrong op. The recovery is one op on the newest image where one op will do,
+            else the right op on the first image.
         coarse: How the first of two crops is chosen; by default as the pages of the reading task are divided.
         frame: What coordinates are written in, `original` or `relative`.
     """
@@ -180,7 +180,7 @@ def draw_plan(
 
 
 def demonstrate(plan: CallPlan, row: Row, tool: CodeTool, frame: Frame = Frame.ORIGINAL) -> Demonstration:
-    """Execute the plan: every picture of the trajectory after the first is one that its code made.
+    """Execute the plan: every image of the trajectory after the first is one that its code made.
 
     Raises:
         InfraError: A call didn't do what was planned: the plan, the sandbox or the provenance is broken.
@@ -236,18 +236,18 @@ def trajectory(
 
 
 def _applied_orientation(row: Row) -> Orientation:
-    """What the ops applied to the row's picture come to."""
+    """What the ops applied to the row's image come to."""
     return geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
 
 
 def _orient(rng: np.random.Generator, looks: Orientation) -> PlannedCall:
-    """The one op that puts the input picture upright."""
+    """The one op that puts the input image upright."""
     net = geometry.inverse(looks)
     return _move(rng, LOOKS[looks], _op_of(net), 0, net)
 
 
 def _recover(rng: np.random.Generator, looks: Orientation) -> list[PlannedCall]:
-    """A wrong op on the input picture, then what still puts it upright."""
+    """A wrong op on the input image, then what still puts it upright."""
     right = geometry.inverse(looks)
     wrong_op = _pick(rng, tuple(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is not right))
     wrong = geometry.orientation_of(wrong_op)
@@ -283,7 +283,7 @@ def _zoom(rng: np.random.Generator, row: Row, windows: list[Box], first_index: i
 
 
 def corners(window: Box, size: tuple[int, int], frame: Frame) -> tuple[dict[str, int], Box]:
-    """A window of a picture of `size` as it is written in a frame, and what that cuts out: it, or a little more."""
+    """A window of an image of `size` as it is written in a frame, and what that cuts out: it, or a little more."""
     x1, y1, x2, y2 = map(int, window)
     if frame is Frame.RELATIVE:
         left, top, right, bottom = scaled((x1, y1, x2, y2), size, RELATIVE_SIZE)

@@ -24,7 +24,7 @@ ALIASES: Final = {
 """Other names of the ops that a task may require."""
 _NO_OP: Final = frozenset({"source", "original", "rotate_0"})
 Found = tuple[bytes, str | None]
-"""A picture file's bytes, and where it was found."""
+"""An image file's bytes, and where it was found."""
 
 
 def first(record: Mapping[str, Any], *names: str) -> Any:
@@ -118,7 +118,7 @@ def answers(value: Any, field: str) -> tuple[str, ...]:
 
 
 def applied(value: Any, field: str) -> tuple[tuple[str, ...], bool]:
-    """The canonical names of the ops applied to the picture, and whether they came under other names.
+    """The canonical names of the ops applied to the image, and whether they came under other names.
 
     Raises:
         RowError: An op isn't known, or the field has none of the published shapes.
@@ -164,41 +164,41 @@ def box(value: Any, field: str) -> tuple[Box | None, bool]:
     return found, False
 
 
-def pictures(value: Any, folder: Path, field: str = "images") -> tuple[Found, ...]:
-    """The picture files of a field: bytes, {bytes, path}, base64 (a data URL or not), a path below `folder`, or a list.
+def images(value: Any, folder: Path, field: str = "images") -> tuple[Found, ...]:
+    """The image files of a field: bytes, {bytes, path}, base64 (a data URL or not), a path below `folder`, or a list.
 
     Raises:
         RowError: One of them isn't there, or its path leads out of `folder`.
     """
     value = parsed(value, field)
     many = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
-    return tuple(_picture(each, folder, field) for each in many)
+    return tuple(_image(each, folder, field) for each in many)
 
 
-def _picture(value: Any, folder: Path, field: str) -> Found:
+def _image(value: Any, folder: Path, field: str) -> Found:
     if isinstance(value, Mapping):
         path = value.get("path")
-        data, _ = _picture(value.get("bytes") or path, folder, field)
+        data, _ = _image(value.get("bytes") or path, folder, field)
         return data, path if isinstance(path, str) else None
     if isinstance(value, bytes):
         return value, None
     if not isinstance(value, str) or not value:
-        raise RowError(Reason.PICTURE_MISSING, field, "neither bytes nor a path")
+        raise RowError(Reason.IMAGE_MISSING, field, "neither bytes nor a path")
     if value.startswith("data:") or (len(value) > 255 and "\n" not in value[:76]):
         return _decode(value.partition(",")[2] if value.startswith("data:") else value, field), None
     if "\0" in value:
-        raise RowError(Reason.PICTURE_MISSING, field, f"{value!r:.60} is no path")
+        raise RowError(Reason.IMAGE_MISSING, field, f"{value!r:.60} is no path")
     path = (folder / value).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise RowError(Reason.PICTURE_MISSING, field, f"{value} leads out of {folder}; --pictures names their folder")
+        raise RowError(Reason.IMAGE_MISSING, field, f"{value} leads out of {folder}; --pictures names their folder")
     try:
         return path.read_bytes(), value
     except OSError as error:
-        raise RowError(Reason.PICTURE_MISSING, field, f"{value}: {error.strerror}") from error
+        raise RowError(Reason.IMAGE_MISSING, field, f"{value}: {error.strerror}") from error
 
 
 def _decode(value: str, field: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except binascii.Error as error:
-        raise RowError(Reason.PICTURE_MISSING, field, f"no path, and no base64: {error}") from error
+        raise RowError(Reason.IMAGE_MISSING, field, f"no path, and no base64: {error}") from error

@@ -1,4 +1,4 @@
-"""Is this a picture that every decoder will show alike? Bytes that needn't change stay the bytes they are."""
+"""Is this an image that every decoder will show alike? Bytes that needn't change stay the bytes they are."""
 
 import io
 import warnings
@@ -14,7 +14,7 @@ from codevision_ext.types import Orientation
 from data_prep.formats.row_errors import Reason, RowError
 
 MAX_PIXELS: Final = 100_000_000
-"""Of the largest picture that is decoded: 100 megapixels, 300 MB."""
+"""Of the largest image that is decoded: 100 megapixels, 300 MB."""
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Decoders that are tried; PIL has dozens more that no data set needs."""
 KEPT: Final = frozenset({"JPEG", "MPO", "PNG", "WEBP"})
@@ -28,7 +28,7 @@ EXIF: Final = {
     7: Orientation.TRANSVERSE,
     8: Orientation.R90,
 }
-"""What puts a picture upright, by its EXIF orientation (CIPA DC-008, tag 0x0112)."""
+"""What puts an image upright, by its EXIF orientation (CIPA DC-008, tag 0x0112)."""
 _JPEG_QUALITY: Final = 95
 _SIXTEEN_BIT: Final = 16
 _PNG_EXIF: Final = (
@@ -44,7 +44,7 @@ _TABLES: Final = frozenset({0xC4, 0xDB})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFile:
-    """A picture that decodes."""
+    """An image that decodes."""
 
     data: bytes
     size: tuple[int, int]
@@ -54,37 +54,37 @@ class ImageFile:
 
 
 def settle_image(data: bytes, field: str = "images", max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> ImageFile:
-    """The picture in 8-bit grey or RGB, upright as its EXIF says, without a second frame or transparency.
+    """The image in 8-bit grey or RGB, upright as its EXIF says, without a second frame or transparency.
 
     Args:
         data: The file.
         field: Named in an error.
-        max_pixels: Of the largest picture.
-        decode: Where the picture needn't change: decode it (a JPEG at an eighth of its size), which reads every byte.
+        max_pixels: Of the largest image.
+        decode: Where the image needn't change: decode it (a JPEG at an eighth of its size), which reads every byte.
             Else a PNG's checksums are compared, and a JPEG's segments are followed to its end marker: what is cut off
             is found too, at a tenth of the cost; coefficients that were damaged in between aren't, as by decoders.
 
     Raises:
-        RowError: no picture by its first bytes, too many pixels, or truncated or damaged; `field` names it.
+        RowError: no image by its first bytes, too many pixels, or truncated or damaged; `field` names it.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large pictures, which are refused here, and of odd metadata
+        warnings.simplefilter("ignore")  # of large images, which are refused here, and of odd metadata
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError as error:
-            raise RowError(Reason.PICTURE_BOMB, field, f"too many pixels: {error}") from error
+            raise RowError(Reason.IMAGE_BOMB, field, f"too many pixels: {error}") from error
         except UnidentifiedImageError as error:
             said = f"no {', '.join(FORMATS)} file: it begins with {data[:8].hex(' ') or 'nothing'}"
-            raise RowError(Reason.PICTURE_UNKNOWN, field, said) from error
+            raise RowError(Reason.IMAGE_UNKNOWN, field, said) from error
         except Exception as error:  # a damaged header makes a decoder raise anything
-            raise RowError(Reason.PICTURE_DAMAGED, field, f"can't be decoded: {error}") from error
+            raise RowError(Reason.IMAGE_DAMAGED, field, f"can't be decoded: {error}") from error
         if image.width * image.height > max_pixels:
             said = f"{image.width}x{image.height} pixels, more than {max_pixels:,}"
-            raise RowError(Reason.PICTURE_BOMB, field, said)
+            raise RowError(Reason.IMAGE_BOMB, field, said)
         try:
             return _settle(data, image, decode)
         except Exception as error:  # damaged data makes a decoder raise anything
-            raise RowError(Reason.PICTURE_DAMAGED, field, f"truncated or damaged: {error}") from error
+            raise RowError(Reason.IMAGE_DAMAGED, field, f"truncated or damaged: {error}") from error
 
 
 def _settle(data: bytes, image: Image.Image, decode: bool) -> ImageFile:
@@ -168,26 +168,26 @@ def _is_whole_jpeg(data: bytes) -> bool:
 
 
 def _eight_bit(image: Image.Image) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    """Grey values of a 16-bit or a floating-point picture (there in [0, 1], or as large as they get) as 0-255."""
+    """Grey values of a 16-bit or a floating-point image (there in [0, 1], or as large as they get) as 0-255."""
     values = np.asarray(image, dtype=np.float64)
     top = 65_535.0 if image.mode.startswith("I") else max(1.0, float(values.max(initial=0.0)))
     return np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8)
 
 
 def png(image: Image.Image) -> bytes:
-    """The picture as a PNG file, without metadata."""
+    """The image as a PNG file, without metadata."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """The picture as a JPEG file of high quality, without metadata."""
+    """The image as a JPEG file of high quality, without metadata."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
 def extension(data: bytes) -> str:
-    """How the name of this picture file ends: `.jpg`, `.png` or `.webp`."""
+    """How the name of this image file ends: `.jpg`, `.png` or `.webp`."""
     return ".jpg" if data.startswith(b"\xff\xd8") else ".webp" if data.startswith(b"RIFF") else ".png"

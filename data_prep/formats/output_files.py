@@ -1,4 +1,4 @@
-"""How data reaches the disk: parquet for verl, and trajectories beside their pictures."""
+"""How data reaches the disk: parquet for verl, and trajectories beside their images."""
 
 import json
 from collections import Counter
@@ -28,22 +28,22 @@ def write_parquet(path: Path, schema: pa.Schema, records: Iterable[Mapping[str, 
 
 
 def write_trajectories(folder: Path, name: str, made: Iterable[Demonstration]) -> tuple[int, dict[str, int]]:
-    """Write NAME.parquet for verl, and NAME.json with the pictures of its items under images/ (CodeVision-SFT).
+    """Write NAME.parquet for verl, and NAME.json with the images of its items under images/ (CodeVision-SFT).
 
     Returns:
         How many there were, and how many of each sample type.
     """
     items: list[dict[str, Any]] = []
     types: Counter[str] = Counter()
-    pictures = folder / "images"
-    pictures.mkdir(exist_ok=True)
+    images = folder / "images"
+    images.mkdir(exist_ok=True)
 
     def records() -> Iterator[dict[str, Any]]:
         for index, trajectory in enumerate(made):
             check_turns(trajectory)
             names = [f"{name}-{index:06d}-{number}.png" for number in range(len(trajectory.images))]
             for png, file in zip(trajectory.images, names, strict=True):
-                (pictures / file).write_bytes(png)
+                (images / file).write_bytes(png)
             items.append(to_sharegpt(trajectory, [f"images/{file}" for file in names]))
             types[trajectory.sample_type] += 1
             yield sft_record(trajectory)

@@ -11,12 +11,12 @@ import pyarrow as pa
 from codevision_ext.types import Box
 
 IMAGE_TAG = "<image>"
-"""Stands for one picture in a text; the pictures of a row are taken in order."""
+"""Stands for one image in a text; the images of a row are taken in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One task: a picture as the model gets it, a question, and what was done to the picture."""
+    """One task: an image as the model gets it, a question, and what was done to the image."""
 
     images: tuple[bytes, ...]
     """PNG, JPEG or WebP files."""
@@ -27,9 +27,9 @@ class Row:
     split: str
     index: int
     size: tuple[int, int]
-    """Width and height of the input picture, pixels."""
+    """Width and height of the input image, pixels."""
     applied: tuple[str, ...] = ()
-    """Canonical names of what was applied to the picture, in the order of CodeVision-RL: `crop` first."""
+    """Canonical names of what was applied to the image, in the order of CodeVision-RL: `crop` first."""
     box: Box | None = None
     """Where the answer stands, pixels of `box_frame`."""
     box_frame: str = "input"
@@ -41,12 +41,12 @@ class Row:
     prompt: str | None = None
     """What the user says, tags included, where it isn't the tags and the question."""
     paths: tuple[str | None, ...] = ()
-    """Where the pictures were found; empty where they were drawn."""
+    """Where the images were found; empty where they were drawn."""
     licence: str = ""
     changes: tuple[str, ...] = ()
     """What was done to make the row usable: `exif_6`, `box_clipped`, ..."""
     picture_id: str = ""
-    """The same for all rows made from one picture, however it is turned; empty where it isn't known."""
+    """The same for all rows made from one image, however it is turned; empty where it isn't known."""
     benefit: tuple[float, ...] | None = None
     """What the tool adds to the accuracy of the model that was measured: value, low and high end of the interval."""
 
@@ -64,7 +64,7 @@ class SampleType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn: role is system (first), user, assistant or tool; each `<image>` in it takes the next picture."""
+    """One turn: role is system (first), user, assistant or tool; each `<image>` in it takes the next image."""
 
     role: str
     content: str
@@ -72,7 +72,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
-    """One demonstration for SFT: alternating turns and the pictures they show, in order."""
+    """One demonstration for SFT: alternating turns and the images they show, in order."""
 
     messages: tuple[Message, ...]
     images: tuple[bytes, ...]
@@ -82,7 +82,7 @@ class Demonstration:
     """JSON list of the tool schemas the model is told of; empty where it has no tool."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     paths: tuple[str | None, ...] = ()
-    """Where the pictures were found; empty where they were drawn."""
+    """Where the images were found; empty where they were drawn."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a sharegpt item that ours wouldn't have, or would write in another way; None: a field it lacks."""
     source: str = ""
@@ -141,7 +141,7 @@ CONVERTED_SFT_SCHEMA = pa.schema(
 
 
 def rl_record(row: Row) -> dict[str, Any]:
-    """The row in CONVERTED_RL_SCHEMA; untouched pictures have transform null.
+    """The row in CONVERTED_RL_SCHEMA; untouched images have transform null.
 
     Without a system message of its own it has a user message only: the recipe adds its system message.
     """
@@ -187,7 +187,7 @@ def sft_record(trajectory: Demonstration) -> dict[str, Any]:
 
 
 def user_text(row: Row) -> str:
-    """What the user says: a tag per picture, then the question, unless the row has words of its own."""
+    """What the user says: a tag per image, then the question, unless the row has words of its own."""
     return f"{IMAGE_TAG}\n" * len(row.images) + row.question if row.prompt is None else row.prompt
 
 

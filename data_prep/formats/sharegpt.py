@@ -29,16 +29,14 @@ _HEADING, _ENDING = "# Tools", "For each function call"
 _CROP = re.compile(r"\.crop\(|\[\s*\w+\s*:\s*\w+\s*,\s*\w+\s*:\s*\w+")
 
 
-def to_sharegpt(trajectory: Demonstration, pictures: Sequence[str]) -> dict[str, Any]:
-    """The trajectory as one item of the JSON list; `pictures` are the paths of its pictures, in order."""
-    item = _ours(trajectory, pictures) | dict(trajectory.extra)
+def to_sharegpt(trajectory: Demonstration, images: Sequence[str]) -> dict[str, Any]:
+    """The trajectory as one item of the JSON list; `images` are the paths of its images, in order."""
+    item = _ours(trajectory, images) | dict(trajectory.extra)
     return {name: value for name, value in item.items() if value is not None}
 
 
-def from_sharegpt(
-    item: Mapping[str, Any], pictures: Sequence[bytes], paths: Sequence[str | None] = ()
-) -> Demonstration:
-    """The trajectory of one item; `pictures` are the files its `images` name, `paths` are these names.
+def from_sharegpt(item: Mapping[str, Any], images: Sequence[bytes], paths: Sequence[str | None] = ()) -> Demonstration:
+    """The trajectory of one item; `images` are the files its `images` name, `paths` are these names.
 
     Raises:
         RowError: A field is missing or of another type, or a speaker isn't known.
@@ -61,7 +59,7 @@ def from_sharegpt(
         messages.insert(0, Message(role="system", content=system))
     trajectory = Demonstration(
         messages=tuple(messages),
-        images=tuple(pictures),
+        images=tuple(images),
         sample_type=item.get("sample_type") or metadata.get("sample_type") or kind_of(messages),
         tools=tools,
         metadata=metadata,
@@ -77,7 +75,7 @@ def from_sharegpt(
 
 
 def check_turns(trajectory: Demonstration) -> None:
-    """Whether the model and the others take turns, the user first and the model last, with one picture a tag.
+    """Whether the model and the others take turns, the user first and the model last, with one image a tag.
 
     A system message may stand before them.
 
@@ -95,15 +93,15 @@ def check_turns(trajectory: Demonstration) -> None:
         raise RowError(Reason.BAD_TURNS, "messages", "the last turn isn't the assistant's")
     tags = sum(message.content.count(IMAGE_TAG) for message in messages)
     if tags != len(trajectory.images):
-        said = f"{tags} {IMAGE_TAG} tags, but {len(trajectory.images)} pictures"
+        said = f"{tags} {IMAGE_TAG} tags, but {len(trajectory.images)} images"
         raise RowError(Reason.BAD_TURNS, "images", said)
 
 
 def check_calls(trajectory: Demonstration) -> None:
-    """Whether every call can be read, unless it was answered without a picture, and the last turn answers.
+    """Whether every call can be read, unless it was answered without an image, and the last turn answers.
 
     Raises:
-        RowError: A call that was answered with a picture can't be read, or there is no answer.
+        RowError: A call that was answered with an image can't be read, or there is no answer.
     """
     shown = 0
     messages = trajectory.messages
@@ -132,14 +130,14 @@ def kind_of(messages: Sequence[Message]) -> str:
     return SampleType.MULTI_CROP if all(map(_CROP.search, calls)) else SampleType.MULTI_TOOL
 
 
-def _ours(trajectory: Demonstration, pictures: Sequence[str]) -> dict[str, Any]:
+def _ours(trajectory: Demonstration, images: Sequence[str]) -> dict[str, Any]:
     """The item without what is extra."""
     system, messages = "", trajectory.messages
     if messages and messages[0].role == "system":
         system, messages = messages[0].content, messages[1:]
     item: dict[str, Any] = {
         "conversations": [{"from": SPEAKERS[message.role], "value": message.content} for message in messages],
-        "images": list(pictures),
+        "images": list(images),
         "metadata": json.dumps(trajectory.metadata, sort_keys=True),
         "system": _system(system, trajectory.tools),
     }

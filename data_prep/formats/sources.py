@@ -1,4 +1,4 @@
-"""Where do raw records come from? Parquet, JSON, JSON lines, CSV, folders of them or of pictures; a chunk at a time."""
+"""Where do raw records come from? Parquet, JSON, JSON lines, CSV, folders of them or of images; a chunk at a time."""
 
 import csv
 import json
@@ -20,13 +20,13 @@ CHUNK_BYTES: Final = 8 << 20
 CHUNK_ROWS: Final = 64
 """Most rows of a chunk."""
 NAMED_ROWS: Final = 8
-"""Rows of a chunk whose pictures are files of their own, of a size that isn't known yet."""
+"""Rows of a chunk whose images are files of their own, of a size that isn't known yet."""
 _REGISTER: Final = "dataset_info.json"
 """What LLaMA-Factory keeps beside its sets."""
 _JSON_BYTES: Final = 1 << 20
 _JSON_ITEM_BYTES: Final = 256 << 20
 """Largest item of a JSON list: what is longer is taken for a list that never closes."""
-_PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+_IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ class Source:
     """One file to read."""
 
     path: Path
-    pictures: Path
-    """Folder that paths of pictures start from."""
+    images: Path
+    """Folder that paths of images start from."""
     columns: tuple[str, ...]
     """Columns of a parquet or CSV file; keys of the first item of any other."""
     rows: int | None
@@ -60,7 +60,7 @@ class Chunk:
     first: int
     """Number of the first record, from 0."""
     records: pa.RecordBatch | list[dict[str, Any]]
-    pictures: Path
+    images: Path
 
     def __len__(self) -> int:
         """How many records there are."""
@@ -70,8 +70,8 @@ class Chunk:
         """The records as dicts."""
         return self.records if isinstance(self.records, list) else self.records.to_pylist()
 
-    def picture_files(self) -> pa.BinaryArray | None:
-        """The bytes of the pictures in the column `images`, one after the other; None where it isn't a list of them."""
+    def image_files(self) -> pa.BinaryArray | None:
+        """The bytes of the images in the column `images`, one after the other; None where it isn't a list of them."""
         if isinstance(self.records, list) or "images" not in self.records.schema.names:
             return None
         images = self.records.column("images")
@@ -81,16 +81,16 @@ class Chunk:
         return images.flatten().field("bytes")
 
 
-def find_sources(paths: Sequence[Path], pictures: Path | None = None) -> list[Source]:
+def find_sources(paths: Sequence[Path], images: Path | None = None) -> list[Source]:
     """The files behind these paths; of a folder all files of the first of KINDS that it has, by name.
 
     Raises:
         InputError: A path isn't there, can't be read, or holds no records.
     """
-    return [open_source(path, pictures) for given in paths for path in _files(given)]
+    return [open_source(path, images) for given in paths for path in _files(given)]
 
 
-def open_source(path: Path, pictures: Path | None = None) -> Source:
+def open_source(path: Path, images: Path | None = None) -> Source:
     """What can be known of a file before it is read.
 
     Raises:
@@ -107,7 +107,7 @@ def open_source(path: Path, pictures: Path | None = None) -> Source:
         raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
     if not columns or rows == 0:
         raise InputError(f"{path}: there are no records in it")
-    return Source(path=path, pictures=pictures or path.parent, columns=columns, rows=rows)
+    return Source(path=path, images=images or path.parent, columns=columns, rows=rows)
 
 
 def source_parts(source: Source) -> list[SourcePart]:
@@ -128,7 +128,7 @@ def chunks(part: SourcePart) -> Iterator[Chunk]:
     first, source = part.first, part.source
     try:
         for records in _batches(part):
-            yield Chunk(file=str(source.path), first=first, records=records, pictures=source.pictures)
+            yield Chunk(file=str(source.path), first=first, records=records, images=source.images)
             first += len(records)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{source.path}, after row {first}: can't be read: {str(error).splitlines()[0]}") from error
@@ -165,10 +165,10 @@ def _files(path: Path) -> Iterator[Path]:
         if found := [file for file in found if not file.name.startswith(".")]:
             yield from found
             return
-    pictures = sum(file.suffix.lower() in _PICTURE_SUFFIXES for file in path.rglob("*"))
-    if pictures:
+    images = sum(file.suffix.lower() in _IMAGE_SUFFIXES for file in path.rglob("*"))
+    if images:
         said = "put a metadata.jsonl or metadata.csv with file_name, question and answer there"
-        raise InputError(f"{path}: {pictures:,} pictures and no questions; {said}")
+        raise InputError(f"{path}: {images:,} images and no questions; {said}")
     raise InputError(f"{path}: no file in it ends in {', '.join(KINDS)}")
 
 

@@ -24,7 +24,7 @@ from data_prep.formats.sharegpt import to_sharegpt
 GROUP_ROWS: Final = 256
 GROUP_BYTES: Final = 64 << 20
 """A row group is written when it has so many rows or bytes."""
-_PICTURES: Final = "images.list.element.bytes"
+_IMAGES: Final = "images.list.element.bytes"
 """The column that is compressed already."""
 
 
@@ -40,13 +40,13 @@ class ParquetSet:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         columns = leaves(schema)
-        plain = [column for column in columns if column != _PICTURES]
+        plain = [column for column in columns if column != _IMAGES]
         self._schema = schema
         self._writer = pq.ParquetWriter(
             path,
             schema,
-            compression={column: "NONE" if column == _PICTURES else "ZSTD" for column in columns},
-            use_dictionary=plain,  # one of pictures takes time and never pays
+            compression={column: "NONE" if column == _IMAGES else "ZSTD" for column in columns},
+            use_dictionary=plain,  # one of images takes time and never pays
             write_statistics=plain,
         )
         self._batches: list[pa.RecordBatch] = []
@@ -84,7 +84,7 @@ class ParquetSet:
 
 
 class SharegptSet:
-    """NAME.json and the pictures of its items, as LLaMA-Factory reads them."""
+    """NAME.json and the images of its items, as LLaMA-Factory reads them."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name, self._count = folder, name, 0
@@ -94,17 +94,17 @@ class SharegptSet:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows of CONVERTED_SFT_SCHEMA."""
-        place = Place(name="", row=0, pictures=self._folder, turns=True)
+        place = Place(name="", row=0, images=self._folder, turns=True)
         for record in batch.to_pylist():
             [trajectory] = READER.read(record, place)
             assert isinstance(trajectory, Demonstration)
-            names = [self._picture(trajectory, number) for number in range(len(trajectory.images))]
+            names = [self._image(trajectory, number) for number in range(len(trajectory.images))]
             item = json.dumps(to_sharegpt(trajectory, names), ensure_ascii=False, indent=1)
             self._file.write(("," if self._count else "") + "\n" + item)
             self._count += 1
 
-    def _picture(self, trajectory: Demonstration, number: int) -> str:
-        """Put a picture into the folder, under its own name where that is free and inside; its name."""
+    def _image(self, trajectory: Demonstration, number: int) -> str:
+        """Put an image into the folder, under its own name where that is free and inside; its name."""
         data, own = trajectory.images[number], trajectory.paths[number] if trajectory.paths else None
         name = own if own and _inside(own) else f"images/{self._name}-{self._count:07d}-{number}{extension(data)}"
         path = self._folder / name

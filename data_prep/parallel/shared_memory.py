@@ -1,4 +1,4 @@
-"""How do pictures reach another process? In memory that both map: no byte of them goes through a pipe."""
+"""How do images reach another process? In memory that both map: no byte of them goes through a pipe."""
 
 import mmap
 import os

@@ -10,10 +10,10 @@ stage=${1:?which stage? $stages}
 shift
 OUT=$(realpath -m "${OUT:-runs/$(basename "$recipe")}")
 mkdir -p "$OUT/logs"
-sft_pixels=262144 rl_pixels=${rl_pixels:-$((8192 * 28 * 28))} # of the largest picture that the model is shown
+sft_pixels=262144 rl_pixels=${rl_pixels:-$((8192 * 28 * 28))} # of the largest image that the model is shown
 
 source "$recipe/../base/checkpoints.sh"
-with_pixels() { # CHECKPOINT PIXELS NAME: OUT/NAME becomes the checkpoint with that largest picture; links, no copy
+with_pixels() { # CHECKPOINT PIXELS NAME: OUT/NAME becomes the checkpoint with that largest image; links, no copy
   python -m codevision_ext.models.max_pixels "$1" "$OUT/$3" "$2"
 }
 sft() { # CHECKPOINT [settings]: goes on from what is in OUT/sft

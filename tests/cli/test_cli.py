@@ -21,7 +21,7 @@ def test_report_writes_the_page_and_says_where(tmp_path: Path) -> None:
     done = codevision("report", str(run), str(make_run(tmp_path / "other")), *words)
     assert done.stdout.strip() == str(tmp_path / "page.html")
     assert "12 rollouts, 3 of them on this page" in (tmp_path / "page.html").read_text()
-    assert not (tmp_path / "page_pictures").exists()
+    assert not (tmp_path / "page_images").exists()
 
 
 def test_what_is_wrong_is_one_sentence_on_stderr_and_exit_code_2(tmp_path: Path) -> None:

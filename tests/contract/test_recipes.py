@@ -119,7 +119,7 @@ def test_the_settings_of_fine_tuning_are_those_of_the_published_run() -> None:
 
 
 @pytest.mark.parametrize("name", STAGED)
-def test_a_picture_of_the_largest_size_fits_the_prompt_and_one_that_a_call_makes_fits_the_response(name: str) -> None:
+def test_a_image_of_the_largest_size_fits_the_prompt_and_one_that_a_call_makes_fits_the_response(name: str) -> None:
     script = (RECIPES / name / "run.sh").read_text()
     pixels = re.search(r"rl_pixels=\$\(\((.+?)\)\)", script) or re.search(
         r"rl_pixels=\$\{rl_pixels:-\$\(\((.+?)\)\)\}", STAGES

@@ -18,7 +18,7 @@ from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import EndReason, Frame
 
-PICTURE = Image.frombytes("RGB", (4, 2), bytes(range(24)))
+IMAGE = Image.frombytes("RGB", (4, 2), bytes(range(24)))
 CALL = '<think>a</think><tool_call>{"name": "code_image_tool", "arguments": {"code": "%s"}}</tool_call>'
 TURN = CALL % "image = image.rotate(90, expand=True)"
 ANSWER = "<think>b</think><answer>7</answer>"
@@ -34,7 +34,7 @@ def played(server: JudgeServer, tool: CodeTool | None = None, **params: Any) -> 
         chat = ChatEndpoint(Endpoint(url=server.url, model="m", retries=0))
         dialogue = Dialogue(chat, params)
         try:
-            made = await run_rollout(PROMPT, [PICTURE], policy=dialogue, codec=dialogue, tool=tool, limits=LIMITS)
+            made = await run_rollout(PROMPT, [IMAGE], policy=dialogue, codec=dialogue, tool=tool, limits=LIMITS)
         finally:
             await chat.close()
         return made, dialogue

@@ -18,7 +18,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from engines import PICTURES, TOLERANCE, TURN, Played, largest_difference, make_eager, teacher_forced, two_turns
+from engines import IMAGES, TOLERANCE, TURN, Played, largest_difference, make_eager, teacher_forced, two_turns
 from rows import reading_rows
 
 from codevision_ext.config import Settings
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # SGLang and transformers war
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """An engine of one family and three checkpoints for it; `eager` would say picture marks above all."""
+    """An engine of one family and three checkpoints for it; `eager` would say image marks above all."""
 
     engine: Any
     first: Path
@@ -84,14 +84,14 @@ def rename(checkpoint: Path, out: Path) -> Path:
 
 
 async def play_some(engine: Any, count: int = 4) -> list[Played]:
-    return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, PICTURES) for seed in range(count)])
+    return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, IMAGES) for seed in range(count)])
 
 
 def worst(bench: Bench, checkpoint: Path, rollouts: Sequence[Played]) -> float:
     return largest_difference(bench.engine.codec, checkpoint, rollouts)
 
 
-def test_log_probs_of_two_turns_with_two_pictures_are_those_of_transformers(bench: Bench) -> None:
+def test_log_probs_of_two_turns_with_two_images_are_those_of_transformers(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.first))
     rollouts = asyncio.run(play_some(bench.engine))
     assert all(len(played.sampled) > TURN for played in rollouts)
@@ -99,7 +99,7 @@ def test_log_probs_of_two_turns_with_two_pictures_are_those_of_transformers(benc
     assert worst(bench, bench.second, rollouts[:1]) > 100 * TOLERANCE
 
 
-def test_after_new_weights_they_still_are_with_pictures_seen_before(bench: Bench) -> None:
+def test_after_new_weights_they_still_are_with_images_seen_before(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.first))
     asyncio.run(play_some(bench.engine))
     for checkpoint in (bench.second, bench.first):
@@ -113,7 +113,7 @@ def test_weights_under_the_names_that_verl_sends_are_taken_too(bench: Bench, tmp
     assert worst(bench, bench.second, asyncio.run(play_some(bench.engine, count=2))) < TOLERANCE
 
 
-def test_picture_marks_are_never_sampled_by_a_model_that_wants_nothing_else(bench: Bench) -> None:
+def test_image_marks_are_never_sampled_by_a_model_that_wants_nothing_else(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.eager))
     rollouts = asyncio.run(play_some(bench.engine))
     truths = [
@@ -127,7 +127,7 @@ def test_picture_marks_are_never_sampled_by_a_model_that_wants_nothing_else(benc
 
 def test_a_seed_decides_what_is_sampled_whatever_is_sampled_beside_it(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.first))
-    alone = asyncio.run(two_turns(bench.engine.policy(3), bench.engine.codec, PICTURES))
+    alone = asyncio.run(two_turns(bench.engine.policy(3), bench.engine.codec, IMAGES))
     among = asyncio.run(play_some(bench.engine, count=12))
     assert among[3].ids == alone.ids
     assert len({tuple(played.ids) for played in among}) == 12
@@ -184,7 +184,7 @@ def test_generate_of_transformers_says_the_same_with_the_same_log_probs(bench: B
 
     asyncio.run(bench.engine.load(bench.first))
     codec = bench.engine.codec
-    fitted = [codec.fit(each) for each in PICTURES]
+    fitted = [codec.fit(each) for each in IMAGES]
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Why?"}]}]
     ids = codec.prompt(asked, (), fitted)
     with TransformersEngine(bench.first, context=1024) as reference:
@@ -249,7 +249,7 @@ def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) 
     with registry.open_model("sglang", wanted) as player:
 
         async def play(*seeds: int) -> list[Played]:
-            return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, PICTURES) for seed in seeds])
+            return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, IMAGES) for seed in seeds])
 
         both = asyncio.run(play(0, 1))
         assert largest_difference(player.codec, bench.first, both) < TOLERANCE

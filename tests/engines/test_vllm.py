@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from engines import PICTURES, TOLERANCE, Played, largest_difference, make_eager, teacher_forced, two_turns
+from engines import IMAGES, TOLERANCE, Played, largest_difference, make_eager, teacher_forced, two_turns
 
 from codevision_ext.engines import registry
 from codevision_ext.errors import CompatError, EngineError
@@ -90,7 +90,7 @@ def test_a_vllm_with_other_linear_layers_is_refused() -> None:
 
 
 def test_dummy_weights_leave_buffers_alone() -> None:
-    """Qwen2.5-VL's mean and spread of pictures are buffers, and no weight update brings them back."""
+    """Qwen2.5-VL's mean and spread of images are buffers, and no weight update brings them back."""
     import torch  # noqa: PLC0415
     from vllm.model_executor.model_loader import dummy_loader  # noqa: PLC0415
     from vllm.model_executor.models.vision import FusedInputNorm  # noqa: PLC0415
@@ -117,7 +117,7 @@ def test_a_vllm_with_other_configs_is_refused() -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
-def test_an_evaluation_on_vllm_has_the_log_probs_of_transformers_and_never_says_picture_marks(
+def test_an_evaluation_on_vllm_has_the_log_probs_of_transformers_and_never_says_image_marks(
     family: str, tmp_path: Path
 ) -> None:
     from codevision_ext.models import checkpoint, tiny_model  # noqa: PLC0415
@@ -132,7 +132,7 @@ def test_an_evaluation_on_vllm_has_the_log_probs_of_transformers_and_never_says_
         await engine.load(folder)
         with pytest.raises(EngineError, match="1024 prompt tokens leave no room"):
             await engine.policy(0)([5] * 1024, (), 4)
-        return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, PICTURES) for seed in range(4)])
+        return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, IMAGES) for seed in range(4)])
 
     with registry.vllm(registry.Wanted(checkpoint=first, context=1024)) as engine:
         for folder in (first, eager):

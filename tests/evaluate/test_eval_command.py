@@ -20,7 +20,7 @@ from codevision_ext.cli.eval import EvalOptions, evaluate_model
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.evaluate.summary import Evaluation, read_evaluation
-from codevision_ext.io.records import picture_path, read_records
+from codevision_ext.io.records import image_path, read_records
 from data_prep.tasks.reading.glyphs import COLUMNS as OPS
 
 TURN = "image = image.rotate(270, expand=True)"
@@ -94,7 +94,7 @@ def test_a_model_behind_a_url_is_measured_with_and_without_the_tool(tmp_path: Pa
     assert setup.versions["codevision_ext"]
     records = list(read_records(tmp_path / "out" / on.rows))
     assert [record.column for record in records] == [*COLUMNS, *COLUMNS]
-    assert all(picture_path(tmp_path / "out" / "eval", name).is_file() for r in records for name in r.pictures)
+    assert all(image_path(tmp_path / "out" / "eval", name).is_file() for r in records for name in r.pictures)
     assert {record.picture_id for record in records} == {"p0", "p1"}
     assert records[1].observed.steps[0].net == "r270"
 

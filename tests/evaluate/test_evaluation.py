@@ -15,7 +15,7 @@ from codevision_ext.config import Settings
 from codevision_ext.errors import EngineError, InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS, by_column
 from codevision_ext.evaluate.run import evaluate, read_cases, rollout_seed
-from codevision_ext.io.records import Record, RecordWriter, picture_path, read_records
+from codevision_ext.io.records import Record, RecordWriter, image_path, read_records
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Completion, Policy
 from codevision_ext.rollout.token_buffer import RolloutLimits
@@ -37,7 +37,7 @@ class Letters:
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
     ) -> list[int]:
         words = "\n".join(part.get("text", "") for message in messages for part in message["content"])
-        return [ord(letter) for letter in f"{len(tools)} tools, {len(fitted)} pictures\n{words}"]
+        return [ord(letter) for letter in f"{len(tools)} tools, {len(fitted)} images\n{words}"]
 
     def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:
         return [ord(letter) for letter in f"{role} {text} {len(fitted)} {closed}"]
@@ -49,7 +49,7 @@ class Letters:
 def says(text: str, seen: list[str] | None = None, delay_s: float = 0.0) -> Policy:
     """A policy with one thing to say."""
 
-    async def speak(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
+    async def speak(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         if seen is not None:
             seen.append("".join(map(chr, ids)))
         await asyncio.sleep(delay_s)
@@ -59,7 +59,7 @@ def says(text: str, seen: list[str] | None = None, delay_s: float = 0.0) -> Poli
     return speak
 
 
-async def breaks(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
+async def breaks(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
     raise EngineError("the engine aborted a request")
 
 
@@ -110,7 +110,7 @@ def test_records_stand_in_the_order_of_the_rows_however_long_each_took(rows: Pat
     assert [record.column for record in records] == [*COLUMNS, *COLUMNS]
     assert list(read_records(out.path)) == records
     assert {column: score.accuracy for column, score in by_column(records).items()} == dict.fromkeys(COLUMNS, 0.5)
-    assert all(picture_path(out.directory, name).is_file() for record in records for name in record.pictures)
+    assert all(image_path(out.directory, name).is_file() for record in records for name in record.pictures)
     assert (records[0].split, records[0].seed, records[0].answer, records[0].references) == ("test", 0, "1", ("0",))
 
 
@@ -131,7 +131,7 @@ def test_without_the_tool_nothing_speaks_of_it_and_a_call_ends_the_rollout(rows:
     call = '<think>a</think><tool_call>{"name": "code_image_tool", "arguments": {"code": "x"}}</tool_call>'
     records = run(rows, out, lambda _: says(call, seen))
     assert len(seen) == len(records) == 12
-    assert all(prompt.startswith("0 tools, 1 pictures") and "tool_call" not in prompt for prompt in seen)
+    assert all(prompt.startswith("0 tools, 1 images") and "tool_call" not in prompt for prompt in seen)
     assert not any(record.observed.steps for record in records)
 
 
@@ -142,7 +142,7 @@ def test_with_the_tool_the_code_is_run_and_the_prompt_explains_it(rows: Path, ou
     with Sandbox() as sandbox:
         records = run(rows, out, lambda _: says(call, seen), tool=CodeTool(sandbox), limits=LIMITS)
     assert all("tool_call" in prompt for prompt in seen)
-    assert seen[0].startswith("1 tools, 1 pictures")
+    assert seen[0].startswith("1 tools, 1 images")
     assert [len(record.observed.steps) for record in records] == [3] * 12
     assert all(step.ok for record in records for step in record.observed.steps)
 
@@ -173,7 +173,7 @@ def test_every_rollout_has_a_seed_of_its_own_that_depends_on_the_evaluation_s(ro
 def test_no_more_rollouts_are_under_way_than_allowed(rows: Path, out: RecordWriter) -> None:
     under_way, most = 0, 0
 
-    async def slow(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
+    async def slow(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
@@ -208,9 +208,9 @@ def test_what_can_not_be_evaluated_is_said_with_its_file_and_row(tmp_path: Path)
     pq.write_table(pq.read_table(write_rows(path)).drop_columns(["reward_model"]), path)
     with pytest.raises(InputError, match=r"test\.parquet: column reward_model is missing"):
         read_cases(path)
-    with pytest.raises(InputError, match=r"test\.parquet, row 3: 1 <image> in the prompt, 0 pictures in the row"):
+    with pytest.raises(InputError, match=r"test\.parquet, row 3: 1 <image> in the prompt, 0 images in the row"):
         read_cases(damaged(path, images=[]))
-    with pytest.raises(InputError, match=r"test\.parquet, row 3: images: not a picture"):
+    with pytest.raises(InputError, match=r"test\.parquet, row 3: images: not an image"):
         read_cases(damaged(path, images=[{"bytes": b"x", "path": None}]))
     with pytest.raises(InputError, match=r"test\.parquet, row 3: row glyphs-3: reward_model\.ground_truth"):
         read_cases(damaged(path, reward_model={"style": "rule", "ground_truth": []}))

@@ -54,11 +54,11 @@ def test_equal_results_differ_by_nothing_and_an_outright_winner_by_more_than_cha
     assert (won.value, won.p) == (1, 1e-4)
 
 
-def test_items_of_one_picture_count_as_one() -> None:
+def test_items_of_one_image_count_as_one() -> None:
     rng = np.random.default_rng(0)
     gains = rng.normal(0.05, 0.2, 30).clip(-0.5, 0.5)
-    first = {(picture, column): 0.5 for picture in range(30) for column in range(6)}
-    second = {(picture, column): 0.5 + gains[picture] for picture, column in first}
+    first = {(image, column): 0.5 for image in range(30) for column in range(6)}
+    second = {(image, column): 0.5 + gains[image] for image, column in first}
     apart, together = (paired(first, second, clusters, 0) for clusters in ({}, {item: item[0] for item in first}))
     assert apart is not None
     assert together is not None

@@ -34,7 +34,7 @@ THINK = "<think>a</think>"
         ("OCRBench", "ocrbench", ["Regular Text Recognition"]),
         ("DocVQA", "docvqa", ["all"]),
         ("TextVQA", "rows", ["TextVQA"]),
-        ("a folder of pictures", "rows", ["metadata"]),
+        ("a folder of images", "rows", ["metadata"]),
     ],
 )
 def test_a_published_file_tells_its_suite(tmp_path: Path, published: str, suite: str, columns: list[str]) -> None:
@@ -71,7 +71,7 @@ def answered(answer: str) -> Any:
         end_reason=EndReason.ANSWER,
         messages=(said,),
         steps=(),
-        pictures=(),
+        images=(),
         fitted=(),
         malformed=0,
         calls=(),
@@ -223,13 +223,13 @@ def draftsman(request: Request) -> Reply:
     return says(f"{THINK}<answer>AB</answer>")
 
 
-def test_vtbench_shows_the_judge_three_pictures_and_divides_by_all_items(tmp_path: Path) -> None:
+def test_vtbench_shows_the_judge_three_images_and_divides_by_all_items(tmp_path: Path) -> None:
     def eyes(request: Request) -> Reply:
-        """Right where the second picture is as red as the third, and the first isn't."""
+        """Right where the second image is as red as the third, and the first isn't."""
         urls = [p["image_url"]["url"] for p in request["messages"][1]["content"] if p["type"] == "image_url"]
         assert len(urls) == 3
         shown = [Image.open(io.BytesIO(__import__("base64").b64decode(url.partition(",")[2]))) for url in urls]
-        corners = [picture.getpixel((3, 3)) for picture in shown]
+        corners = [image.getpixel((3, 3)) for image in shown]
         return says(verdict(request, "CORRECT" if corners[1] == corners[2] != corners[0] else "INCORRECT"))
 
     path = vtbench(tmp_path / "vtbench.parquet")
@@ -251,7 +251,7 @@ def test_vtbench_shows_the_judge_three_pictures_and_divides_by_all_items(tmp_pat
     assert (found.setup.judge.model, len(found.setup.judge.prompts_sha256)) == ("eyes", 64)
 
 
-def test_a_reference_picture_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_reference_image_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"vtbench\.parquet, row 0: annotation_perception: neither bytes nor a path"):
         read_work([str(SETS["VTBench"](tmp_path))], eval_items)
 

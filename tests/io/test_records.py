@@ -21,7 +21,7 @@ from codevision_ext.io.records import (
     Turn,
     decode_record,
     encode_record,
-    picture_path,
+    image_path,
     read_last,
     read_records,
     read_spread,
@@ -270,24 +270,24 @@ def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
     assert [r.id for r in read_records(writer.path)] == ["a", "b"]
 
 
-def test_a_picture_is_stored_once_under_the_name_of_its_pixels(tmp_path: Path) -> None:
+def test_a_image_is_stored_once_under_the_name_of_its_pixels(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
-    picture = Image.new("RGB", (6, 4), (9, 8, 7))
-    name = writer.picture(picture)
-    path = picture_path(tmp_path, name)
+    image = Image.new("RGB", (6, 4), (9, 8, 7))
+    name = writer.image(image)
+    path = image_path(tmp_path, name)
     assert path == tmp_path / "pictures" / name[:2] / f"{name}.png"
     written = path.stat().st_mtime_ns
-    assert writer.picture(picture.copy()) == name
+    assert writer.image(image.copy()) == name
     assert path.stat().st_mtime_ns == written
-    assert writer.picture(picture.convert("RGBA")) == name
+    assert writer.image(image.convert("RGBA")) == name
     with Image.open(path) as stored:
-        assert stored.tobytes() == picture.tobytes()
+        assert stored.tobytes() == image.tobytes()
     assert len(list((tmp_path / "pictures").rglob("*"))) == 2
 
 
-def test_pictures_with_the_same_bytes_but_another_shape_are_two_pictures(tmp_path: Path) -> None:
+def test_images_with_the_same_bytes_but_another_shape_are_two_images(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
-    assert writer.picture(Image.new("RGB", (6, 4))) != writer.picture(Image.new("RGB", (4, 6)))
+    assert writer.image(Image.new("RGB", (6, 4))) != writer.image(Image.new("RGB", (4, 6)))
 
 
 def test_contributions_of_the_made_up_terms_sum_to_what_is_said() -> None:

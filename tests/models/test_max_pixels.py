@@ -1,4 +1,4 @@
-"""Is a checkpoint, once bounded, shown pictures of that size everywhere, and otherwise the same?"""
+"""Is a checkpoint, once bounded, shown images of that size everywhere, and otherwise the same?"""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from PIL import Image
 
 from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.errors import InputError
-from codevision_ext.models.max_pixels import limit_pictures
+from codevision_ext.models.max_pixels import limit_images
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch and transformers warn at import, by the dozen
 
@@ -47,7 +47,7 @@ def test_the_codec_of_a_bounded_checkpoint_shrinks_to_the_bound_and_has_the_same
     given = checkpoint if way == "as saved today" else older(checkpoint, tmp_path / "older")
     large = Image.new("RGB", (600, 300))
     for pixels in (128 * 128, 256 * 256):
-        limit_pictures(given, tmp_path / "bounded", pixels)
+        limit_images(given, tmp_path / "bounded", pixels)
         fitted = renderer_of(tmp_path / "bounded").fit(large)
         assert pixels / 2 < fitted.width * fitted.height <= pixels
         check_alike(given, tmp_path / "bounded")
@@ -73,13 +73,13 @@ def test_what_is_no_checkpoint_or_too_small_a_bound_is_refused_and_nothing_is_wr
     for name, text in files.items():
         (tmp_path / "model" / name).write_text(text)
     with pytest.raises(InputError, match=said):
-        limit_pictures(tmp_path / "model", tmp_path / "out", pixels)
+        limit_images(tmp_path / "model", tmp_path / "out", pixels)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_is_never_replaced_by_links_to_itself(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is the checkpoint itself"):
-        limit_pictures(tmp_path, tmp_path / "." / "", 9999)
+        limit_images(tmp_path, tmp_path / "." / "", 9999)
 
 
 def test_the_command_is_one_sentence_and_exit_code_2() -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # transformers and SGLang war
 SPARE = 3
 """Rows of the model's embedding that no token has."""
 CALL = '<think>t</think><tool_call>\n{"name": "code_image_tool", "arguments": {"code": "image = 1"}}\n</tool_call>'
-PICTURES = [Image.new("RGB", (84, 56), "red"), Image.new("RGB", (40, 100), "blue")]
+IMAGES = [Image.new("RGB", (84, 56), "red"), Image.new("RGB", (40, 100), "blue")]
 TALK = [
     {"role": "user", "content": "<image>\nWhat is written?"},
     {"role": "assistant", "content": CALL},
@@ -53,8 +53,8 @@ def parts(content: str) -> list[dict[str, str]]:
 def test_a_rollout_is_tokenized_as_its_demonstration_and_as_the_template_would_as_a_whole(
     codec: Any, tools: list[Any]
 ) -> None:
-    encoded = codec.conversation(TALK, tools, PICTURES)
-    fitted = [codec.fit(picture) for picture in PICTURES]
+    encoded = codec.conversation(TALK, tools, IMAGES)
+    fitted = [codec.fit(image) for image in IMAGES]
     user = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\nWhat is written?"}]}]
     said = [codec.tokenizer(TALK[at]["content"] + "<|im_end|>")["input_ids"] for at in (1, 3)]
     ids = codec.prompt(user, tools, fitted[:1])
@@ -72,37 +72,37 @@ def test_a_rollout_is_tokenized_as_its_demonstration_and_as_the_template_would_a
     assert codec._ids(text, fitted) == encoded.ids
 
 
-def test_every_picture_has_as_many_tokens_as_the_processor_makes_features(codec: Any) -> None:
-    encoded = codec.conversation(TALK, [], PICTURES)
+def test_every_image_has_as_many_tokens_as_the_processor_makes_features(codec: Any) -> None:
+    encoded = codec.conversation(TALK, [], IMAGES)
     grids = codec.features(encoded.images)["image_grid_thw"]
     assert encoded.ids.count(codec.image_id) == int(grids.prod(-1).sum()) // 4
-    assert [codec.picture_tokens(picture) for picture in encoded.images] == (grids.prod(-1) // 4).tolist()
+    assert [codec.image_tokens(image) for image in encoded.images] == (grids.prod(-1) // 4).tolist()
     assert codec.features(()) == {}
 
 
 @given(width=st.integers(1, 6000), height=st.integers(1, 6000))
 @example(width=2000, height=28)
-def test_a_fitted_picture_stays_as_it_is_in_an_engine_that_fits_it_again(codec: Any, width: int, height: int) -> None:
+def test_a_fitted_image_stays_as_it_is_in_an_engine_that_fits_it_again(codec: Any, width: int, height: int) -> None:
     assume(max(width, height) <= 200 * min(width, height))
     wide, high = codec.fitted_size(width, height)
     again = codec.processor._get_num_multimodal_tokens(image_sizes=[(high, wide)]).num_image_tokens
-    assert again == [codec.picture_tokens(Image.new("1", (wide, high)))]
+    assert again == [codec.image_tokens(Image.new("1", (wide, high)))]
 
 
-def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_picture_and_nothing_of_it_stays(codec: Any) -> None:
-    picture, whole = Image.effect_noise((300, 200), 90).convert("RGB"), codec.fit(PICTURES[0])
+def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_image_and_nothing_of_it_stays(codec: Any) -> None:
+    image, whole = Image.effect_noise((300, 200), 90).convert("RGB"), codec.fit(IMAGES[0])
     assert codec.fit(whole) is whole
     with ThreadPoolExecutor(8) as threads:
-        seen = list(threads.map(codec.fit, [picture] * 8))
+        seen = list(threads.map(codec.fit, [image] * 8))
     assert all(one is seen[0] for one in seen)
-    assert codec.fit(picture.copy()) is not seen[0]
-    other = codec.fit(picture.convert("L"))
+    assert codec.fit(image.copy()) is not seen[0]
+    other = codec.fit(image.convert("L"))
     assert (other.mode, other.size) == ("RGB", seen[0].size)
     del seen
-    assert codec.fit(picture).tobytes() == codec.fit(picture.copy()).tobytes()
-    key = id(picture)
+    assert codec.fit(image).tobytes() == codec.fit(image.copy()).tobytes()
+    key = id(image)
     assert key in codec._fitted
-    del picture
+    del image
     assert key not in codec._fitted
 
 
@@ -112,7 +112,7 @@ def test_a_turn_cut_off_before_its_end_is_closed_by_the_observation(codec: Any) 
     assert codec.decode([*codec.tokenizer("7")["input_ids"], codec.end_id]) == "7"
 
 
-def test_marks_of_pictures_and_ids_that_no_token_has_are_banned_in_every_request(codec: Any) -> None:
+def test_marks_of_images_and_ids_that_no_token_has_are_banned_in_every_request(codec: Any) -> None:
     from codevision_ext.engines.sglang.request import request_of  # noqa: PLC0415
     from codevision_ext.models.renderer import NEVER  # noqa: PLC0415
 
@@ -123,8 +123,8 @@ def test_marks_of_pictures_and_ids_that_no_token_has_are_banned_in_every_request
     assert request.sampling_params["logit_bias"] == {str(token): NEVER for token in expected}
 
 
-def test_pictures_and_marks_that_don_t_belong_together_are_refused(codec: Any) -> None:
-    with pytest.raises(InputError, match="the conversation has 2 <image> but 1 pictures"):
-        codec.conversation(TALK, [], PICTURES[:1])
-    with pytest.raises(InputError, match="1 picture marks for 0 pictures"):
+def test_images_and_marks_that_don_t_belong_together_are_refused(codec: Any) -> None:
+    with pytest.raises(InputError, match="the conversation has 2 <image> but 1 images"):
+        codec.conversation(TALK, [], IMAGES[:1])
+    with pytest.raises(InputError, match="1 image marks for 0 images"):
         codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), ())

@@ -127,7 +127,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_batch_without_pictures_has_the_words_embeddings_and_its_loss_reaches_the_vision_tower(
+def test_a_batch_without_images_has_the_words_embeddings_and_its_loss_reaches_the_vision_tower(
     checkpoint: Path,
 ) -> None:
     import torch  # noqa: PLC0415
@@ -159,7 +159,7 @@ def test_a_processor_checks_its_settings_against_the_same_type_at_every_call(che
         processor(text=[marks], images=[Image.new("RGB", (56, 56))], do_resize="yes")
 
 
-def test_a_rollout_that_broke_is_a_row_with_a_picture_and_without_loss(checkpoint: Path) -> None:
+def test_a_rollout_that_broke_is_a_row_with_a_image_and_without_loss(checkpoint: Path) -> None:
     from codevision_ext.models.checkpoint import renderer_of  # noqa: PLC0415
     from codevision_ext.verl_adapter.agent_loop import _without_loss  # noqa: PLC0415
 

@@ -105,12 +105,12 @@ def demonstration(*, shown: str = "Picture 1: 20x40.<image>", system: str = "", 
         Message(role="tool", content=shown),
         Message(role="assistant", content=answer_text("it stands", "7")),
     ]
-    pictures = []
+    images = []
     for size in ((40, 20), (20, 40)):
         file = io.BytesIO()
         Image.linear_gradient("L").resize(size).save(file, "PNG")
-        pictures.append(file.getvalue())
-    return Demonstration(messages=tuple(turns), images=tuple(pictures), sample_type="single-tool", tools=tools)
+        images.append(file.getvalue())
+    return Demonstration(messages=tuple(turns), images=tuple(images), sample_type="single-tool", tools=tools)
 
 
 def change(path: Path, old: str, new: str) -> None:
@@ -307,7 +307,7 @@ def test_every_row_that_can_not_be_used_is_named_and_the_others_are_read(
     family: tuple[Path, int], sft: Path, tmp_path: Path
 ) -> None:
     records = [rl_record(row) for row in reading_rows()]
-    records[1]["images"][0]["bytes"] = b"no picture"
+    records[1]["images"][0]["bytes"] = b"no image"
     records[2]["prompt"][0]["content"] += " word" * LIMIT
     records[3]["prompt"] = None
     records[4]["reward_model"]["ground_truth"] = []
@@ -325,7 +325,7 @@ def test_every_row_that_can_not_be_used_is_named_and_the_others_are_read(
     assert (rows.read, rows.rl, len(rows.talks)) == (8, 2, 2)
     (line, *_) = of_rows(rows, family[0], Settings())
     assert line.startswith(
-        f"failure: {path}: 5 rows can't be used: row 1: images: not a picture that can be read; row 2"
+        f"failure: {path}: 5 rows can't be used: row 1: images: not an image that can be read; row 2"
     )
 
 
@@ -385,7 +385,7 @@ def test_coordinates_that_aren_t_the_family_s_own_are_told_with_the_rows_where_t
         assert found[0].remedy.startswith(f"set codevision.coordinates: {codec.frame}")
 
 
-def test_pixels_of_the_picture_itself_are_what_qwen2_5_vl_writes_where_it_sees_every_picture_as_it_is(
+def test_pixels_of_the_image_itself_are_what_qwen2_5_vl_writes_where_it_sees_every_image_as_it_is(
     model: Path, rl: Path
 ) -> None:
     rows = check_rows.read_rows([rl], renderer_of(model), Settings(), LIMIT)
@@ -395,10 +395,10 @@ def test_pixels_of_the_picture_itself_are_what_qwen2_5_vl_writes_where_it_sees_e
 # -- budgets, sandbox, judge, memory -------------------------------------------------------------------------------
 
 
-def test_lengths_and_pictures_that_do_not_fit_are_told_with_the_number_to_set(model: Path, rl: Path) -> None:
+def test_lengths_and_images_that_do_not_fit_are_told_with_the_number_to_set(model: Path, rl: Path) -> None:
     found = inspect(model, rl, settings=["data.max_response_length=120"])
     assert re.match(
-        r"failure: a call, its picture and an answer must fit into 120 tokens, but .* set data", found["budgets"]
+        r"failure: a call, its image and an answer must fit into 120 tokens, but .* set data", found["budgets"]
     )
     found = inspect(model, rl, settings=["actor_rollout_ref.rollout.max_model_len=800"])
     assert found["budgets"].startswith("failure: prompt and response may have 896 tokens, rollout.max_model_len is 800")
@@ -406,7 +406,7 @@ def test_lengths_and_pictures_that_do_not_fit_are_told_with_the_number_to_set(mo
     text = (model / name).read_text()
     (model / name).write_text(re.sub(r'"longest_edge": \d+', '"longest_edge": 1000000', text))
     found = inspect(model, rl)
-    assert re.match(r"warning: .* but a picture of 1,000,000 pixels, which the processor allows, has", found["budgets"])
+    assert re.match(r"warning: .* but an image of 1,000,000 pixels, which the processor allows, has", found["budgets"])
 
 
 @pytest.mark.parametrize(
@@ -504,7 +504,7 @@ BIG = {
     "vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 3584},
 }  # fmt: skip
 """The sizes of Qwen2.5-VL-7B, whose release says 16,584,333,312 bytes of bf16 weights."""
-PICTURES = memory.Pictures(each=1.0, pixels=1e6, tokens=1280.0, share=0.5)
+IMAGES = memory.Images(each=1.0, pixels=1e6, tokens=1280.0, share=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -518,7 +518,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def estimated(big: Any, *settings: str, gpu_gib: float | None = 80) -> memory.Estimate:
     config = load_recipe(DEMO, "grpo", ["device=gpu", *settings])
-    return memory.estimate_memory(config, big, PICTURES, gpu_gib and gpu_gib * memory.GIB)
+    return memory.estimate_memory(config, big, IMAGES, gpu_gib and gpu_gib * memory.GIB)
 
 
 def test_parameters_are_counted_without_weights_and_lora_s_are_the_trained_ones(big: Any) -> None:
@@ -540,7 +540,7 @@ def test_states_are_shared_out_over_the_gpus_and_offloaded_ones_are_the_host_s(b
     assert two.update["weights"] == one.update["weights"] / 2
     assert set(one.rollout) - set(two.rollout) == {"optimizer"}
     assert two.host["offloaded optimizer"] == 8 * two.update["optimizer"]
-    assert two.host["pictures"] == one.host["pictures"] / 2
+    assert two.host["images"] == one.host["images"] / 2
     lora = estimated(big, "actor_rollout_ref.model.lora_rank=8")
     assert lora.update["optimizer"] < one.update["optimizer"] / 50
 
@@ -559,7 +559,7 @@ def test_a_recipe_that_does_not_fit_the_gpu_is_a_failure_and_without_one_nothing
     def told(gib: float | None, *settings: str) -> dict[str, str]:
         config = load_recipe(DEMO, "grpo", ["device=gpu", *settings])
         size = gib and gib * memory.GIB
-        found = preflight._memory(config, memory.estimate_memory(config, big, PICTURES, size), size)
+        found = preflight._memory(config, memory.estimate_memory(config, big, IMAGES, size), size)
         return {one.check: one.level for one in found}
 
     assert set(told(1000).values()) - {"warning"} == {"ok"}

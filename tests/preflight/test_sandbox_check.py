@@ -29,7 +29,7 @@ def test_a_back_end_that_is_too_narrow_fails_the_cases_that_it_gets_wrong() -> N
     sandbox = Sandbox(Limits(wall_s=1.5, max_pixels=400))
     checkup = examine(sandbox, primitives())
     wrong = {name for name, fault in checkup.cases.items() if fault}
-    assert "several pictures come back, the first first" in wrong
+    assert "several images come back, the first first" in wrong
     assert wrong.isdisjoint({"a re-bound image is the result", "every door is shut"})
     assert not checkup.ok
     assert "it ended as bad_image (its size is 24x16), not ok" in shown(checkup)

@@ -1,7 +1,7 @@
-"""Is what a rollout would train, to the token, what was sampled, and are its pictures and positions transformers' own?
+"""Is what a rollout would train, to the token, what was sampled, and are its images and positions transformers' own?
 
 The loop, the codec and the sandbox are the real ones; the engine is a script. tests/verl_adapter/test_grpo.py checks
-whole training steps on a real engine, with one template and at most two pictures a rollout.
+whole training steps on a real engine, with one template and at most two images a rollout.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ THINKING = """
 """
 """Leaves out what was thought before the last question, and opens every turn, as those of the thinking models do."""
 TEMPLATES = {"plain": PLAIN, "system": SYSTEM, "thinking": THINKING}
-PICTURES = {1: (1, 0), 2: (1, 1), 3: (2, 1), 4: (1, 3), 5: (2, 3), 6: (3, 3)}
+IMAGES = {1: (1, 0), 2: (1, 1), 3: (2, 1), 4: (1, 3), 5: (2, 3), 6: (3, 3)}
 """By their number: how many the question has, and how many calls make."""
 QUESTION = "Which number is it?"
 
@@ -71,7 +71,7 @@ def call(code: str, index: int = 0) -> str:
 
 
 def replies(made: int) -> list[str]:
-    """The assistant's turns, as a template with thoughts would write them; `made` calls make a picture."""
+    """The assistant's turns, as a template with thoughts would write them; `made` calls make an image."""
     turned, cut = call("image = image.rotate(90, expand=True)"), call("image = image.crop((3, 5, 40, 41))")
     flipped = call("image = ImageOps.flip(image)", 1)
     said = {0: [], 1: [turned], 3: [f"{turned}\n{cut}", "<tool_call>{</tool_call>", flipped]}[made]
@@ -126,20 +126,20 @@ class Engine:
     def __init__(self, lines: Sequence[Sequence[int]]) -> None:
         self.lines = [list(line) for line in lines]
         self.asked: list[list[int]] = []
-        self.pictures: list[int] = []
+        self.images: list[int] = []
         self.log_probs: list[list[float]] = []
         self._numbers = count(1)
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG002
+    async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG002
         line = self.lines[len(self.asked)]
         self.asked.append(list(ids))
-        self.pictures.append(len(pictures))
+        self.images.append(len(images))
         self.log_probs.append([-next(self._numbers) / 1000 for _ in line])
         return Completion(ids=line, log_probs=self.log_probs[-1], finished=True)
 
 
 def rolled(codec: Any, tool: CodeTool, engine: Engine, shown: int) -> Trajectory:
-    """One rollout about `shown` pictures."""
+    """One rollout about `shown` images."""
     content = [{"type": "image"}] * shown + [{"type": "text", "text": QUESTION}]
     limits = RolloutLimits(response_tokens=10_000, assistant_turns=9, calls_per_turn=2)
     prompt = [{"role": "user", "content": content}]
@@ -158,17 +158,17 @@ def opening(codec: Any) -> str:
 
 
 def collapsed(codec: Any, ids: Sequence[int]) -> str:
-    """The text, with one mark for each picture."""
+    """The text, with one mark for each image."""
     runs = ((token, len(list(run))) for token, run in groupby(ids))
     single = [token for token, length in runs for _ in range(1 if token == codec.image_id else length)]
     return str(codec.tokenizer.decode(single))
 
 
-@pytest.mark.parametrize("pictures", PICTURES)
+@pytest.mark.parametrize("images", IMAGES)
 def test_what_is_trained_is_what_was_sampled_and_what_stands_between_is_whole_and_has_no_loss(
-    codec: Any, tool: CodeTool, pictures: int
+    codec: Any, tool: CodeTool, images: int
 ) -> None:
-    shown, made = PICTURES[pictures]
+    shown, made = IMAGES[images]
     said = [text.replace("\n</think>\n\n", "  \n\n\n</think>") for text in replies(made)]  # not as templates write it
     engine = Engine([letter_by_letter(codec, text.removeprefix(opening(codec))) for text in said])
     played = rolled(codec, tool, engine, shown)
@@ -190,23 +190,23 @@ def test_what_is_trained_is_what_was_sampled_and_what_stands_between_is_whole_an
         assert between.startswith("\n<|im_start|>user\n<tool_response>\n")
         assert between.endswith(f"\n</tool_response><|im_end|>\n<|im_start|>assistant\n{opening(codec)}")
         assert between.count("<|im_start|>") == 2
-    assert engine.pictures[-1] == len(played.fitted) == pictures
+    assert engine.images[-1] == len(played.fitted) == images
 
 
-@pytest.mark.parametrize("pictures", PICTURES)
+@pytest.mark.parametrize("images", IMAGES)
 def test_marks_grids_and_pixels_agree_and_positions_are_those_of_the_whole_conversation(
-    codec: Any, model: Any, tool: CodeTool, pictures: int
+    codec: Any, model: Any, tool: CodeTool, images: int
 ) -> None:
     import torch  # noqa: PLC0415  # after the device is settled
 
-    shown, made = PICTURES[pictures]
+    shown, made = IMAGES[images]
     played = rolled(codec, tool, Engine([codec.turn(text) for text in replies(made)]), shown)
     turns: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "image"}] * shown + [{"type": "text", "text": QUESTION}]}
     ]
     for message, text in zip(played.messages, _alternating(replies(made)), strict=True):
         parts: list[dict[str, str]] = [{"type": "text", "text": text or message.text}]
-        turns.append({"role": message.role, "content": parts + [{"type": "image"} for _ in message.pictures]})
+        turns.append({"role": message.role, "content": parts + [{"type": "image"} for _ in message.images]})
     text = codec.processor.apply_chat_template(turns, tools=[TOOL_SCHEMA], tokenize=False)
     whole = codec.processor(text=[text.removesuffix("\n")], images=list(played.fitted), return_tensors="pt")
 
@@ -217,8 +217,8 @@ def test_marks_grids_and_pixels_agree_and_positions_are_those_of_the_whole_conve
     assert torch.equal(features["pixel_values"], whole["pixel_values"])
     marks = [len(list(run)) for token, run in groupby(played.episode.ids) if token == codec.image_id]
     assert marks == (features["image_grid_thw"].prod(-1) // 4).tolist()
-    assert marks == [codec.picture_tokens(picture) for picture in played.fitted]
-    assert len(marks) == pictures
+    assert marks == [codec.image_tokens(image) for image in played.fitted]
+    assert len(marks) == images
     true, _ = model.get_rope_index(
         whole["input_ids"],
         mm_token_type_ids=(whole["input_ids"] == codec.image_id).int(),
@@ -235,17 +235,17 @@ def _alternating(said: Sequence[str]) -> list[str]:
     return [text for reply in said for text in (reply, "")][:-1]
 
 
-@pytest.mark.parametrize("pictures", [2, 6])
+@pytest.mark.parametrize("images", [2, 6])
 def test_fine_tuning_on_a_rollout_sees_its_tokens_and_the_same_ones_have_loss(
-    codec: Any, tool: CodeTool, pictures: int
+    codec: Any, tool: CodeTool, images: int
 ) -> None:
-    shown, made = PICTURES[pictures]
+    shown, made = IMAGES[images]
     played = rolled(codec, tool, Engine([codec.turn(text) for text in replies(made)]), shown)
     messages = [{"role": "user", "content": "<image>" * shown + QUESTION}]
     for message, text in zip(played.messages, _alternating(replies(made)), strict=True):
-        content = text or message.text + "<image>" * len(message.pictures)
+        content = text or message.text + "<image>" * len(message.images)
         messages.append({"role": message.role, "content": content})
-    encoded = codec.conversation(messages, [TOOL_SCHEMA], played.pictures)
+    encoded = codec.conversation(messages, [TOOL_SCHEMA], played.images)
     episode = played.episode
     assert encoded.ids[: len(episode.ids)] == episode.ids
     assert encoded.mask[: len(episode.ids)] == [0] * len(episode.prompt_ids) + episode.response_mask
@@ -264,7 +264,7 @@ def test_what_was_thought_before_a_later_question_is_neither_left_out_nor_writte
     assert learned == "".join(reply.removeprefix(opening(codec)) + "<|im_end|>" for reply in said)
 
 
-def test_an_assistant_s_turn_is_neither_the_first_nor_does_it_show_a_picture(codec: Any) -> None:
+def test_an_assistant_s_turn_is_neither_the_first_nor_does_it_show_a_image(codec: Any) -> None:
     user, assistant = {"role": "user", "content": "?"}, {"role": "assistant", "content": "<image>"}
     with pytest.raises(InputError, match="an assistant's turn has an <image>"):
         codec.conversation([user, assistant], [], inputs(1))

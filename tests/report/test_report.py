@@ -18,8 +18,8 @@ from PIL import Image
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import COLUMNS, read_results, write_results
 from codevision_ext.geometry import apply
-from codevision_ext.io.records import Record, RecordWriter, Turn, picture_path
-from codevision_ext.report import images as pictures
+from codevision_ext.io.records import Record, RecordWriter, Turn, image_path
+from codevision_ext.report import images as images
 from codevision_ext.report import sources, write_report
 from codevision_ext.report.curves import draw_curves, nice_ticks, number_text, read_metrics, sections
 from codevision_ext.report.images import Album
@@ -66,7 +66,7 @@ def page(*folders: Path, **options: Any) -> Page:
     return Page(write_report(folders, folders[0] / "report.html", **options).read_text())
 
 
-def test_the_page_needs_nothing_but_the_pictures_beside_it(run: Path) -> None:
+def test_the_page_needs_nothing_but_the_images_beside_it(run: Path) -> None:
     html = write_report([run]).read_text()
     found = Page(html)
     assert found.loads == []
@@ -74,18 +74,18 @@ def test_the_page_needs_nothing_but_the_pictures_beside_it(run: Path) -> None:
     assert not re.findall(r"https?:(?!//www\.w3\.org/2000/svg)|url\(|@import", html)
     folder = run / "report_pictures"
     assert found.json["data"]["folder"] == "report_pictures"
-    named = {name for name, width, _ in found.json["pictures"] if width}
+    named = {name for name, width, _ in found.json["images"] if width}
     assert named == {path.stem for path in folder.rglob("*.png")}
     assert len(named) == 12
 
 
-def test_pictures_are_linked_and_those_of_an_earlier_page_are_gone(run: Path) -> None:
+def test_images_are_linked_and_those_of_an_earlier_page_are_gone(run: Path) -> None:
     shown = page(run)
-    name = shown.json["pictures"][0][0]
-    kept = pictures.picture_path_in(run / "report_pictures", name)
-    assert kept.samefile(picture_path(run / "eval", name))
+    name = shown.json["images"][0][0]
+    kept = images.image_path_in(run / "report_pictures", name)
+    assert kept.samefile(image_path(run / "eval", name))
     other = run / "report_pictures" / "ab" / "mine.png"
-    old = pictures.picture_path_in(run / "report_pictures", "ab" + "0" * 62)
+    old = images.image_path_in(run / "report_pictures", "ab" + "0" * 62)
     other.parent.mkdir(exist_ok=True)
     other.touch()
     old.touch()
@@ -95,39 +95,39 @@ def test_pictures_are_linked_and_those_of_an_earlier_page_are_gone(run: Path) ->
     assert not old.exists()
 
 
-def test_where_links_are_refused_pictures_are_copied(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_links_are_refused_images_are_copied(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "link", refuse)
-    name = page(run).json["pictures"][0][0]
-    kept = pictures.picture_path_in(run / "report_pictures", name)
-    assert kept.read_bytes() == picture_path(run / "eval", name).read_bytes()
-    assert not kept.samefile(picture_path(run / "eval", name))
+    name = page(run).json["images"][0][0]
+    kept = images.image_path_in(run / "report_pictures", name)
+    assert kept.read_bytes() == image_path(run / "eval", name).read_bytes()
+    assert not kept.samefile(image_path(run / "eval", name))
 
 
-def test_inlined_pictures_stand_in_the_page_large_ones_smaller_with_their_true_size(run: Path) -> None:
-    large = crop(RecordWriter(run / "eval"), "e1").pictures[0]
-    Image.new("RGB", (3000, 1500)).save(picture_path(run / "eval", large))
+def test_inlined_images_stand_in_the_page_large_ones_smaller_with_their_true_size(run: Path) -> None:
+    large = crop(RecordWriter(run / "eval"), "e1").images[0]
+    Image.new("RGB", (3000, 1500)).save(image_path(run / "eval", large))
     shown = page(run, inline=True)
     assert not (run / "report_pictures").exists()
     assert shown.json["data"]["folder"] == ""
-    assert all(uri.startswith("data:image/") for uri, _, _ in shown.json["pictures"])
-    (jpeg,) = [entry for entry in shown.json["pictures"] if entry[0].startswith("data:image/jpeg")]
+    assert all(uri.startswith("data:image/") for uri, _, _ in shown.json["images"])
+    (jpeg,) = [entry for entry in shown.json["images"] if entry[0].startswith("data:image/jpeg")]
     assert jpeg[1:] == [3000, 1500]
 
 
 def test_too_much_to_inline_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_MAX_INLINE_BYTES", 1000)
+    monkeypatch.setattr(images, "_MAX_INLINE_BYTES", 1000)
     with pytest.raises(InputError, match="leave out --inline, or show fewer rollouts with --limit"):
         page(run, inline=True)
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "x", "A" * 64])
-def test_a_picture_whose_name_leads_elsewhere_is_refused(run: Path, name: str) -> None:
+def test_a_image_whose_name_leads_elsewhere_is_refused(run: Path, name: str) -> None:
     writer = RecordWriter(run / "rollouts", "train")
     writer.write(replace(hack(writer, "evil"), turns=(Turn(role="user", text="", images=(name,)),)))
-    with pytest.raises(InputError, match="which no picture store does"):
+    with pytest.raises(InputError, match="which no image store does"):
         page(run)
 
 
@@ -252,20 +252,18 @@ def test_what_a_model_wrote_is_data_and_no_part_of_the_page(run: Path) -> None:
     ]  # fmt: skip
 
 
-def test_pictures_code_observations_and_scores_of_every_rollout_are_on_the_page(run: Path) -> None:
+def test_images_code_observations_and_scores_of_every_rollout_are_on_the_page(run: Path) -> None:
     shown = page(run)
     by_id = {r["id"]: r for r in shown.rollouts}
     assert list(by_id) == ["e0", "e1", "e2", "e3", "t0", "t1"]
     said = [part for message in by_id["e1"]["messages"] for part in message["parts"]]
-    assert ["code", "image = image.crop((42, 42, 126, 98))", "zoom · on picture 0"] in said
+    assert ["code", "image = image.crop((42, 42, 126, 98))", "zoom · on image 0"] in said
     assert any("has no attribute 'miror'" in part[1] for m in by_id["e2"]["messages"] for part in m["parts"])
-    assert by_id["t0"]["why"] == "Turned a picture that was upright."
+    assert by_id["t0"]["why"] == "Turned an image that was upright."
     assert by_id["t0"]["terms"]["inappropriate"] == [1.0, -0.5, -0.5]
     assert by_id["t0"]["calls"][0]["ops"] == ["rotate_90"]
     assert by_id["t1"]["kinds"] == ["invalid"]
-    assert all(
-        shown.json["pictures"][p["picture"]][1] for r in shown.rollouts for m in r["messages"] for p in m["pictures"]
-    )
+    assert all(shown.json["images"][p["image"]][1] for r in shown.rollouts for m in r["messages"] for p in m["images"])
 
 
 def test_the_table_of_rollouts_knows_what_the_records_say(run: Path) -> None:
@@ -281,17 +279,17 @@ def test_the_table_of_rollouts_knows_what_the_records_say(run: Path) -> None:
     assert "RL, tool on 4 75.0" in text
 
 
-def test_a_picture_that_is_not_in_the_store_is_said(run: Path) -> None:
+def test_a_image_that_is_not_in_the_store_is_said(run: Path) -> None:
     for path in (run / "eval" / "pictures").rglob("*.png"):
         path.unlink()
-    entries = page(run).json["pictures"]
+    entries = page(run).json["images"]
     assert ["", 0, 0] in entries
 
 
-def test_a_file_in_the_store_that_is_no_picture_is_named(run: Path) -> None:
+def test_a_file_in_the_store_that_is_no_image_is_named(run: Path) -> None:
     for path in (run / "eval" / "pictures").rglob("*.png"):
         path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"\.png: not a picture that can be shown"):
+    with pytest.raises(InputError, match=r"\.png: not an image that can be shown"):
         write_report([run])
 
 
@@ -478,10 +476,10 @@ TURNED = Step(ok=True, node=1, parent=0, net=Orientation.R270)
     ("applied", "seen", "said"),
     [
         (("rotate_90",), observed(True, TURNED), None),
-        (("rotate_180",), observed(True, TURNED), "never put the picture upright"),
-        ((), observed(True, TURNED), "Turned a picture that was upright"),
+        (("rotate_180",), observed(True, TURNED), "never put the image upright"),
+        ((), observed(True, TURNED), "Turned an image that was upright"),
         (("rotate_90",), observed(True, TURNED, TURNED, TURNED), "3 calls where 1 would do"),
-        (("rotate_90",), observed(True, Step(ok=True, noop=True), TURNED), "without changing the picture"),
+        (("rotate_90",), observed(True, Step(ok=True, noop=True), TURNED), "without changing the image"),
         ((), observed(True), None),
         (("rotate_90",), observed(False), None),
     ],
@@ -523,41 +521,41 @@ def test_no_word_of_a_reply_is_lost(words: list[str]) -> None:
         assert shown.count(word) == words.count(word)
 
 
-def test_boxes_are_drawn_on_the_input_picture_in_its_own_pixels(tmp_path: Path) -> None:
+def test_boxes_are_drawn_on_the_input_image_in_its_own_pixels(tmp_path: Path) -> None:
     record = crop(RecordWriter(tmp_path), "c")
     shown = messages(record)
-    assert [(mark.box, mark.node, mark.net, mark.up) for mark in shown[0].pictures[0].marks] == [
+    assert [(mark.box, mark.node, mark.net, mark.up) for mark in shown[0].images[0].marks] == [
         (Box(42, 42, 126, 98), 1, Orientation.ID, "top"),
         (Box(42, 42, 126, 98), 2, Orientation.R180, "bottom"),
         (Box(42, 42, 126, 84), None, None, None),
     ]
-    assert all(not picture.marks for message in shown[1:] for picture in message.pictures)
-    assert [(p.node, p.made, p.net) for message in shown for p in message.pictures] == [
+    assert all(not image.marks for message in shown[1:] for image in message.images)
+    assert [(p.node, p.made, p.net) for message in shown for p in message.images] == [
         (0, False, None), (1, True, Orientation.ID), (2, True, Orientation.R180),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("net", Orientation)
-def test_the_heavy_side_is_the_one_that_is_at_the_top_of_the_made_picture(net: Orientation) -> None:
+def test_the_heavy_side_is_the_one_that_is_at_the_top_of_the_made_image(net: Orientation) -> None:
     step = Step(ok=True, node=1, parent=0, net=net, region=Box(0, 0, 3, 3))
     seen = Outcome(correct=True, format=1, steps=(step,))
     (mark,) = mark_views(Record(group="g", id="i", task=Task(size=(3, 3)), observed=seen), 0)
-    picture = Image.new("L", (3, 3))
-    picture.putpixel({"top": (1, 0), "bottom": (1, 2), "left": (0, 1), "right": (2, 1)}[mark.up], 255)
-    assert apply(net, picture).getpixel((1, 0)) == 255
+    image = Image.new("L", (3, 3))
+    image.putpixel({"top": (1, 0), "bottom": (1, 2), "left": (0, 1), "right": (2, 1)}[mark.up], 255)
+    assert apply(net, image).getpixel((1, 0)) == 255
 
 
-def test_a_box_of_the_upright_picture_is_drawn_where_it_went(tmp_path: Path) -> None:
+def test_a_box_of_the_upright_image_is_drawn_where_it_went(tmp_path: Path) -> None:
     record = crop(RecordWriter(tmp_path), "c")
     task = replace(record.task, box=Box(126, 168, 210, 210), box_frame="canonical")
     assert mark_views(replace(record, task=task), 0)[-1].box == Box(42, 42, 126, 84)
 
 
-def test_of_two_folders_the_one_that_has_the_picture_is_taken(tmp_path: Path) -> None:
+def test_of_two_folders_the_one_that_has_the_image_is_taken(tmp_path: Path) -> None:
     record = right(RecordWriter(tmp_path / "a"), "r")
     (tmp_path / "b").mkdir()
     album = Album(None)
-    assert view(record, tmp_path / "b", album.add)["messages"][0]["pictures"][0]["picture"] == 0
+    assert view(record, tmp_path / "b", album.add)["messages"][0]["images"][0]["image"] == 0
     assert album.entries[0] == ("", 0, 0)
     view(record, tmp_path / "a", album.add)
     assert album.entries[0][1:] == (56, 112)

@@ -93,15 +93,15 @@ def test_a_search_finds_what_was_said_and_filters_add_up(page: Page) -> None:
     assert "Nothing is like that" in page.text("#detail")
 
 
-def test_a_rollout_shows_pictures_code_observation_calls_and_what_each_term_gave(page: Page) -> None:
+def test_a_rollout_shows_images_code_observation_calls_and_what_each_term_gave(page: Page) -> None:
     page.go("view=trajectories&q=image.crop&from=1")
     text = page.text(".traj")
     for words in (
         "image = image.crop((42, 42, 126, 98))",
         "Picture 1: 84x56.",
-        "picture 2 · 84×56 · 180°",
+        "image 2 · 84×56 · 180°",
         "too small",
-        "crop · picture 1 from 0 · as it is · of 42, 42, 126, 98",
+        "crop · image 1 from 0 · as it is · of 42, 42, 126, 98",
         "must\t0.9\t1\t+0.9",
         "reward\t\t\t2.1",
     ):
@@ -110,7 +110,7 @@ def test_a_rollout_shows_pictures_code_observation_calls_and_what_each_term_gave
     assert loaded == [[252, 252], [84, 56], [84, 56]]
 
 
-def test_boxes_lie_on_the_input_picture_where_the_pictures_came_from(page: Page) -> None:
+def test_boxes_lie_on_the_input_image_where_the_images_came_from(page: Page) -> None:
     page.go("view=trajectories&q=image.crop&from=1")
     boxes = page.run(BOXES)
     assert [pytest.approx(box, abs=6) for box in boxes] == [[42, 42, 126, 98], [42, 42, 126, 98], [42, 42, 126, 84]]
@@ -184,7 +184,7 @@ BOXES = """(() => {
     [box.left - image.left, box.top - image.top, box.right - image.left, box.bottom - image.top]
       .map((v) => v / image.width * 252));
 })()"""
-"""The rectangles on the first picture, in pixels of a picture that is 252 wide."""
+"""The rectangles on the first image, in pixels of an image that is 252 wide."""
 
 TEXTS = ("h1", "nav a", ".row .soft", ".say.think", ".say.answer", "pre", ".side dt", ".pill", "td.pos", "figcaption")
 

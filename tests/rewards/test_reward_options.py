@@ -94,7 +94,7 @@ def test_crops_that_repeat_each_other_are_redundant_and_zooming_in_is_not() -> N
     assert terms.redundancy(rollout(("crop",), crop(1, BOX), crop(2, near))) == pytest.approx(iou(BOX, near))
 
 
-def test_turning_a_crop_or_the_whole_picture_is_no_crop() -> None:
+def test_turning_a_crop_or_the_whole_image_is_no_crop() -> None:
     turned = made(2, "rotate_90", region=BOX)
     assert terms.redundancy(rollout(("crop",), crop(1, BOX), turned, FAILED)) == 0
     whole = rollout((), made(1, "rotate_90"), made(2, "rotate_90", parent=0))

@@ -79,14 +79,14 @@ FAILED = Step(ok=False, parent=0)
 
 VERIFIED: dict[str, tuple[Rollout, float]] = {
     "U1, answers directly": (rollout(), 1.1),
-    "U3, turns an upright picture": (rollout((), made(1, "rotate_90")), 0.6),
+    "U3, turns an upright image": (rollout((), made(1, "rotate_90")), 0.6),
     "U4, undoes the rotation": (rollout(("rotate_90",), made(1, "rotate_270")), 2.2),
     "three rotations chained in one call": (rollout(("rotate_90",), made(1, *ROTATIONS)), 1.1),
     "rotate_180 by two flips in one call": (
         rollout(("rotate_180",), made(1, "flip_horizontal", "flip_vertical")),
         2.2,
     ),
-    "a rotation that never reaches the picture": (rollout(("rotate_90",), IDLE), 1.1),
+    "a rotation that never reaches the image": (rollout(("rotate_90",), IDLE), 1.1),
     "rotate, then crop exactly in the input frame": (
         rollout(BOTH, made(1, "rotate_270"), made(2, "crop", net=R270, region=BOX)),
         2.2,
@@ -104,7 +104,7 @@ VERIFIED: dict[str, tuple[Rollout, float]] = {
     ),
     "solved in one call, and one that did nothing": (rollout(BOTH, SOLVED, IDLE), 2.1),
     "solved in one call, and one that failed": (rollout(BOTH, SOLVED, FAILED), 2.1),
-    "a failed call that claims a picture": (rollout(BOTH, replace(SOLVED, ok=False)), 0.6),
+    "a failed call that claims an image": (rollout(BOTH, replace(SOLVED, ok=False)), 0.6),
     "too many calls": (rollout(("rotate_90",), made(1, "rotate_270"), FAILED, FAILED), 1.6),
     "a failed call": (rollout(("rotate_90",), FAILED, made(1, "rotate_270")), 2.1),
     "an idle call": (rollout(("rotate_90",), IDLE, made(1, "rotate_270")), 2.1),
@@ -126,7 +126,7 @@ VERIFIED: dict[str, tuple[Rollout, float]] = {
 
 
 @pytest.mark.parametrize("vector", VERIFIED)
-def test_the_verified_preset_pays_for_what_reached_a_picture(vector: str) -> None:
+def test_the_verified_preset_pays_for_what_reached_a_image(vector: str) -> None:
     assert reward(VERIFIED[vector][0], "verified") == pytest.approx(VERIFIED[vector][1], abs=1e-9)
 
 
@@ -148,7 +148,7 @@ def test_a_crop_in_the_turned_frame_is_compared_in_the_right_frame_only_when_ver
 
 
 def test_a_box_in_the_canonical_frame_is_mapped_through_what_was_applied() -> None:
-    # The canonical picture is 800 x 1000; rotate_90 takes (10, 20, 40, 60) to (20, 760, 60, 790) on 1000 x 800.
+    # The canonical image is 800 x 1000; rotate_90 takes (10, 20, 40, 60) to (20, 760, 60, 790) on 1000 x 800.
     steps = made(1, "rotate_270"), made(2, "crop", net=R270, region=Box(20, 760, 60, 790))
     canonical = rollout(BOTH, *steps, box=Box(10, 20, 40, 60), box_frame="canonical")
     assert reward(canonical, "verified") == pytest.approx(2.2)

@@ -34,10 +34,10 @@ def test_the_schema_names_what_a_call_has() -> None:
     assert ToolCall(code="").image_index == 0
 
 
-def test_a_new_picture_gets_the_next_index(tool: CodeTool, desk: ImageHistory) -> None:
+def test_a_new_image_gets_the_next_index(tool: CodeTool, desk: ImageHistory) -> None:
     seen = tool.call(desk, ToolCall(code="print('hi')\nimage = image.rotate(90, expand=True)"))
     assert seen.text == "Picture 1: 80x100.\nhi"
-    assert seen.image is desk.pictures[1]
+    assert seen.image is desk.images[1]
     assert seen.step == Step(
         ok=True,
         ops=("rotate_90",),
@@ -67,18 +67,18 @@ def test_a_crop_of_a_zoomed_crop_is_told_of_the_input(tool: CodeTool) -> None:
     assert step.region == pytest.approx(Box(100, 80, 150, 120), abs=1)
 
 
-def test_doing_nothing_is_said_and_adds_no_picture(tool: CodeTool, desk: ImageHistory) -> None:
+def test_doing_nothing_is_said_and_adds_no_image(tool: CodeTool, desk: ImageHistory) -> None:
     seen = tool.call(desk, ToolCall(code="image.rotate(90)"))
     assert (seen.text, seen.image) == (OBSERVATIONS["noop"], None)
     assert (seen.step.ok, seen.step.noop, seen.step.node) == (True, True, None)
-    assert len(desk.pictures) == len(desk.nodes) == 1
+    assert len(desk.images) == len(desk.nodes) == 1
 
 
-def test_a_failed_call_is_explained_and_adds_no_picture(tool: CodeTool, desk: ImageHistory) -> None:
+def test_a_failed_call_is_explained_and_adds_no_image(tool: CodeTool, desk: ImageHistory) -> None:
     seen = tool.call(desk, ToolCall(code="image = imag"))
     assert seen.text == "Error: NameError: name 'imag' is not defined (line 1: image = imag)"
     assert seen.step == Step(ok=False, parent=0, status=ExecStatus.ERROR, isolation=seen.step.isolation)
-    assert len(desk.pictures) == 1
+    assert len(desk.images) == 1
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,12 @@ def test_coordinates_that_are_none_are_explained_in_the_model_s_own_line(
     assert tool.call(desk, ToolCall(code=code)).text == f"Error: ValueError: {said} (line 1: {code})"
 
 
-def test_each_call_writes_in_the_frame_of_its_own_picture_the_earlier_ones_that_run_again_too(sandbox: Sandbox) -> None:
+def test_each_call_writes_in_the_frame_of_its_own_image_the_earlier_ones_that_run_again_too(sandbox: Sandbox) -> None:
     tool = CodeTool(sandbox, keep_variables=True)
-    desk = ImageHistory([scene(400, 320)], lambda picture: picture.resize((100, 100)), Frame.SEEN)
+    desk = ImageHistory([scene(400, 320)], lambda image: image.resize((100, 100)), Frame.SEEN)
     tool.call(desk, ToolCall(code="first = box(0, 0, 50, 50)\nimage = image.crop(first)"))
     seen = tool.call(desk, ToolCall(code="print(first, box(0, 0, 50, 50), point(99, 50, 0))", image_index=1))
-    assert desk.pictures[1].size == (200, 160)
+    assert desk.images[1].size == (200, 160)
     assert seen.result.stdout == "(0, 0, 200, 160) (0, 0, 100, 80) (396, 160)\n"
 
 
@@ -110,7 +110,7 @@ def test_what_comes_after_an_unknown_step_is_unknown(tool: CodeTool, desk: Image
     assert (step.ops, step.net, step.region) == (("rotate_90",), None, None)
 
 
-def test_pictures_of_the_second_input_are_told_of_the_second_input(tool: CodeTool) -> None:
+def test_images_of_the_second_input_are_told_of_the_second_input(tool: CodeTool) -> None:
     desk = ImageHistory([noise(20, 20, 1), noise(30, 20, 2)])
     seen = tool.call(desk, ToolCall(code="image = image.crop((5, 5, 15, 15))", image_index=1))
     assert (seen.step.node, seen.step.parent, desk.nodes[2].root) == (2, 1, 1)
@@ -140,7 +140,7 @@ def test_an_index_off_the_desk_is_our_fault(tool: CodeTool, desk: ImageHistory) 
         tool.call(desk, ToolCall(code="pass", image_index=1))
 
 
-def test_a_picture_made_from_another_one_has_that_parent(tool: CodeTool, desk: ImageHistory) -> None:
+def test_a_image_made_from_another_one_has_that_parent(tool: CodeTool, desk: ImageHistory) -> None:
     tool.call(desk, ToolCall(code="image = image.crop((10, 10, 60, 50))"))
     step = tool.call(desk, ToolCall(code="image = images[0].rotate(180)", image_index=1)).step
     assert (step.parent, step.net, step.region) == (0, Orientation.R180, Box(0, 0, 100, 80))

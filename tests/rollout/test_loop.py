@@ -21,14 +21,14 @@ from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import EndReason, ExecStatus, Frame, Step, ToolCall
 
-PICTURE = Image.frombytes("RGB", (4, 2), bytes(range(24)))
+IMAGE = Image.frombytes("RGB", (4, 2), bytes(range(24)))
 TURN = "image = image.rotate(90, expand=True)"
 MARK = 1
-"""The token of a picture."""
+"""The token of an image."""
 
 
 class Letters:
-    """A codec whose tokens are characters, and a mark for each picture."""
+    """A codec whose tokens are characters, and a mark for each image."""
 
     end_id = 0
 
@@ -55,10 +55,10 @@ class Script:
         self.finished, self.closed = finished, closed
         self.asked: list[tuple[list[int], int, int]] = []
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
-        assert ids.count(MARK) == len(pictures)
-        assert all(picture.size == (8, 8) for picture in pictures)
-        self.asked.append((list(ids), len(pictures), max_tokens))
+    async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:
+        assert ids.count(MARK) == len(images)
+        assert all(image.size == (8, 8) for image in images)
+        self.asked.append((list(ids), len(images), max_tokens))
         said = [*map(ord, self.lines.pop(0))] + [Letters.end_id] * self.closed
         return Completion(ids=said, log_probs=[-0.5] * len(said), finished=self.finished)
 
@@ -82,14 +82,14 @@ def played(policy: Any, tool: Any, frame: Frame = Frame.ORIGINAL, **limits: int)
     given = RolloutLimits(**{"response_tokens": 2000, "assistant_turns": 5, "malformed_calls": 2} | limits)
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}]
     trajectory = asyncio.run(
-        run_rollout(prompt, [PICTURE], policy=policy, codec=Letters(), tool=tool, limits=given, frame=frame)
+        run_rollout(prompt, [IMAGE], policy=policy, codec=Letters(), tool=tool, limits=given, frame=frame)
     )
     check_tokens(trajectory, policy)
     return trajectory
 
 
 def check_tokens(trajectory: Trajectory, policy: Script) -> None:
-    """Loss is on what was sampled, the policy was asked with all tokens so far, and every picture has its mark."""
+    """Loss is on what was sampled, the policy was asked with all tokens so far, and every image has its mark."""
     episode = trajectory.episode
     for asked, _, _ in policy.asked:
         assert episode.ids[: len(asked)] == asked
@@ -108,16 +108,16 @@ def test_an_answer_ends_the_rollout() -> None:
     assert [message.role for message in trajectory.messages] == ["assistant"]
 
 
-def test_a_call_is_run_and_its_picture_is_shown_at_the_model_s_size_and_kept_at_its_own(tool: CodeTool) -> None:
+def test_a_call_is_run_and_its_image_is_shown_at_the_model_s_size_and_kept_at_its_own(tool: CodeTool) -> None:
     policy = Script(calls(TURN), calls(TURN, image_index=1), ANSWER)
     trajectory = played(policy, tool)
     assert trajectory.end_reason is EndReason.ANSWER
     assert [message.role for message in trajectory.messages] == ["assistant", "tool"] * 2 + ["assistant"]
-    assert [message.pictures for message in trajectory.messages] == [(), (1,), (), (2,), ()]
+    assert [message.images for message in trajectory.messages] == [(), (1,), (), (2,), ()]
     assert [seen for _, seen, _ in policy.asked] == [1, 2, 3]
-    assert [picture.size for picture in trajectory.pictures] == [(4, 2), (2, 4), (4, 2)]
-    assert [picture.size for picture in trajectory.new_pictures] == [(2, 4), (4, 2)]
-    assert trajectory.pictures[2].tobytes() == PICTURE.rotate(180).tobytes()
+    assert [image.size for image in trajectory.images] == [(4, 2), (2, 4), (4, 2)]
+    assert [image.size for image in trajectory.new_images] == [(2, 4), (4, 2)]
+    assert trajectory.images[2].tobytes() == IMAGE.rotate(180).tobytes()
     assert [step.parent for step in trajectory.steps] == [0, 1]
 
 
@@ -129,14 +129,14 @@ def test_a_call_is_run_and_its_picture_is_shown_at_the_model_s_size_and_kept_at_
         (Frame.ORIGINAL, "box(0, 0, 2, 2)", "Picture 1: 2x2."),
     ],
 )
-def test_coordinates_in_the_model_s_frame_cut_the_picture_at_full_resolution(
+def test_coordinates_in_the_model_s_frame_cut_the_image_at_full_resolution(
     tool: CodeTool, frame: Frame, half: str, told: str
 ) -> None:
     again = calls(f"image = images[0].crop({half[:-1]}, index=0))", image_index=1)
     policy = Script(calls(f"image = image.crop({half})"), again, ANSWER)
     trajectory = played(policy, tool, frame)
     assert trajectory.messages[1].text == told
-    assert [picture.tobytes() for picture in trajectory.new_pictures] == [PICTURE.crop((0, 0, 2, 2)).tobytes()]
+    assert [image.tobytes() for image in trajectory.new_images] == [IMAGE.crop((0, 0, 2, 2)).tobytes()]
     assert [step.crops for step in trajectory.steps] == [((0, 0, 2, 2),), ()]
     assert trajectory.steps[1].noop
 
@@ -149,10 +149,10 @@ def test_code_that_fails_is_a_result_that_the_model_reads(tool: CodeTool) -> Non
     assert len(trajectory.fitted) == 1
 
 
-def test_a_picture_that_did_not_change_isn_t_shown_again(tool: CodeTool) -> None:
+def test_a_image_that_did_not_change_isn_t_shown_again(tool: CodeTool) -> None:
     trajectory = played(Script(calls("image = image.copy()"), ANSWER), tool)
     assert [step.noop for step in trajectory.steps] == [True]
-    assert len(trajectory.pictures) == len(trajectory.fitted) == 1
+    assert len(trajectory.images) == len(trajectory.fitted) == 1
 
 
 def test_a_call_that_can_t_be_read_is_answered_and_the_second_one_ends_the_rollout(tool: CodeTool) -> None:
@@ -176,8 +176,8 @@ def test_several_calls_of_a_turn_are_run_in_order_and_each_is_answered(tool: Cod
     trajectory = played(Script(turn, ANSWER), tool, calls_per_turn=4)
     told = trajectory.messages[1]
     assert [step.parent for step in trajectory.steps] == [0, 1, 0]
-    assert (told.pictures, len(trajectory.fitted), trajectory.malformed) == ((1, 2), 3, 1)
-    assert trajectory.pictures[2].tobytes() == PICTURE.rotate(180).tobytes()
+    assert (told.images, len(trajectory.fitted), trajectory.malformed) == ((1, 2), 3, 1)
+    assert trajectory.images[2].tobytes() == IMAGE.rotate(180).tobytes()
     asked = [call and (call.code, call.image_index) for call in trajectory.calls]
     assert asked == [(TURN, 0), None, (TURN, 1), ("1 / 0", 0)]
     lines = told.text.splitlines()
@@ -219,7 +219,7 @@ def test_a_turn_that_ran_into_the_limit_ends_the_rollout_and_nothing_of_it_is_re
 
 def test_a_result_that_doesn_t_fit_is_left_out_as_a_whole(tool: CodeTool) -> None:
     said = calls(TURN)
-    shown = Letters().observation("tool", "Picture 1: 2x4.", [PICTURE], closed=True)
+    shown = Letters().observation("tool", "Picture 1: 2x4.", [IMAGE], closed=True)
     fits = len(said) + 1 + len(shown) + 1
     for room in range(len(said) + 1, fits):
         trajectory = played(Script(said), tool, response_tokens=room)
@@ -249,7 +249,7 @@ def test_a_turn_has_the_room_that_is_left_and_no_more_than_a_turn_s_own(tool: Co
 
 
 class NotedLetters(Letters):
-    """Notes the threads that it fits pictures on."""
+    """Notes the threads that it fits images on."""
 
     def __init__(self) -> None:
         self.threads: list[int] = []
@@ -259,12 +259,12 @@ class NotedLetters(Letters):
         return super().fit(image)
 
 
-def test_pictures_are_fitted_once_each_and_never_on_the_thread_of_the_event_loop(tool: CodeTool) -> None:
+def test_images_are_fitted_once_each_and_never_on_the_thread_of_the_event_loop(tool: CodeTool) -> None:
     codec = NotedLetters()
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}]
     limits = RolloutLimits(response_tokens=2000, assistant_turns=5)
     policy = Script(calls(TURN), calls(TURN, image_index=2), ANSWER)
-    trajectory = asyncio.run(run_rollout(prompt, [PICTURE] * 2, policy=policy, codec=codec, tool=tool, limits=limits))
+    trajectory = asyncio.run(run_rollout(prompt, [IMAGE] * 2, policy=policy, codec=codec, tool=tool, limits=limits))
     assert len(codec.threads) == len(trajectory.fitted) == 4
     assert get_ident() not in codec.threads
 
@@ -295,12 +295,12 @@ class Onward(Script):
         super().__init__(*lines)
         self.tool, self.breaks = tool, breaks
 
-    async def __call__(self, ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:
+    async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:
         if self.asked:
             self.tool.went_on.set()
             if self.breaks:
                 raise EngineError("the engine died")
-        return await super().__call__(ids, pictures, max_tokens)
+        return await super().__call__(ids, images, max_tokens)
 
 
 def test_the_policy_goes_on_while_it_is_traced_what_its_call_did(tool: CodeTool) -> None:
@@ -326,10 +326,10 @@ class DeadSandbox:
 
 
 def test_a_fault_of_ours_is_never_told_to_the_model(tool: CodeTool) -> None:
-    async def broken(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
+    async def broken(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         raise EngineError("the engine died")
 
-    async def silent(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
+    async def silent(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         return Completion(ids=[], log_probs=[], finished=True)
 
     with pytest.raises(SandboxError, match="the sandbox died"):

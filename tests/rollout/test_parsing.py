@@ -114,7 +114,7 @@ def test_what_is_not_one_json_object_is_bad_json(json_text: str) -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 1, 10**30])
-def test_an_index_of_no_picture_is_refused(index: int) -> None:
+def test_an_index_of_no_image_is_refused(index: int) -> None:
     assert parse_call(written({**GOOD, "image_index": index}), 1).status is CallStatus.BAD_INDEX
 
 

@@ -19,7 +19,7 @@ TURN = "image = image.rotate(90, expand=True)"
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     noise(40, 30).save(tmp_path / "in.png")
     return tmp_path / "in.png"
 
@@ -35,9 +35,9 @@ def answers(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_batch_is_answered_in_order_whatever_the_snippets_did(
-    impatient: Sandbox, tmp_path: Path, picture: Path
+    impatient: Sandbox, tmp_path: Path, image: Path
 ) -> None:
-    given = str(picture)
+    given = str(image)
     source = batch(
         tmp_path,
         {"id": "slow", "code": "while True: pass", "image": given},
@@ -72,8 +72,8 @@ def test_a_batch_is_answered_in_order_whatever_the_snippets_did(
     ]
 
 
-def test_without_a_folder_pictures_are_made_and_not_kept(sandbox: Sandbox, tmp_path: Path, picture: Path) -> None:
-    source = batch(tmp_path, {"id": "a", "code": TURN, "image": str(picture)})
+def test_without_a_folder_images_are_made_and_not_kept(sandbox: Sandbox, tmp_path: Path, image: Path) -> None:
+    source = batch(tmp_path, {"id": "a", "code": TURN, "image": str(image)})
     run_batch(source, tmp_path / "out.jsonl", sandbox)
     assert answers(tmp_path / "out.jsonl")[0]["images"] == []
     assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "in.png", "out.jsonl"}
@@ -90,18 +90,18 @@ def test_an_empty_batch_has_no_answers(sandbox: Sandbox, tmp_path: Path) -> None
         ("{", "line 2: invalid JSON"),
         ("", "line 2: is empty"),
         ('{"id": "b"}', "line 2: field code: is missing"),
-        ('{"id": "b", "code": "", "pictures": []}', "line 2: field pictures: isn't known"),
+        ('{"id": "b", "code": "", "images": []}', "line 2: field images: isn't known"),
         ('{"id": "b", "code": "", "image": "a", "images": []}', "line 2: image and images are both there"),
         ('{"id": "b", "code": "", "image": "nowhere.png"}', "line 2: nowhere.png: can't be read: No such file"),
-        ('{"id": "b", "code": "", "image": "%s/in.jsonl"}', "in.jsonl: isn't a picture"),
+        ('{"id": "b", "code": "", "image": "%s/in.jsonl"}', "in.jsonl: isn't an image"),
         ('{"id": "b", "code": "", "image": "%s/cut.png"}', "line 2: .*cut.png: can't be read"),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_written(
-    sandbox: Sandbox, tmp_path: Path, picture: Path, line: str, said: str
+    sandbox: Sandbox, tmp_path: Path, image: Path, line: str, said: str
 ) -> None:
-    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:1500])
-    good = {"id": "a", "code": TURN, "image": str(picture)}
+    (tmp_path / "cut.png").write_bytes(image.read_bytes()[:1500])
+    good = {"id": "a", "code": TURN, "image": str(image)}
     source = batch(tmp_path, good, line.replace("%s", str(tmp_path)))
     with pytest.raises(InputError, match=said):
         run_batch(source, tmp_path / "out.jsonl", sandbox, tmp_path / "made")
@@ -118,22 +118,22 @@ def test_a_place_that_cannot_be_written_is_named_before_anything_runs(sandbox: S
         run_batch(batch(tmp_path), tmp_path / "out.jsonl", sandbox, tmp_path / "in.jsonl")
 
 
-def test_one_snippet_is_answered_and_its_pictures_are_kept(sandbox: Sandbox, tmp_path: Path, picture: Path) -> None:
+def test_one_snippet_is_answered_and_its_images_are_kept(sandbox: Sandbox, tmp_path: Path, image: Path) -> None:
     (tmp_path / "code.py").write_text("result = [images[0], images[1].crop((0, 0, 9, 9))]")
-    got = json.loads(run_one(tmp_path / "code.py", [picture, picture], sandbox, tmp_path / "o.jpg"))
+    got = json.loads(run_one(tmp_path / "code.py", [image, image], sandbox, tmp_path / "o.jpg"))
     assert (got["id"], got["status"]) == (str(tmp_path / "code.py"), "ok")
     assert got["images"] == [str(tmp_path / "o.jpg"), str(tmp_path / "o-1.jpg")]
     with Image.open(tmp_path / "o-1.jpg") as made:
         assert (made.format, made.size) == ("JPEG", (9, 9))
-    with pytest.raises(InputError, match="no picture format"):
-        run_one(tmp_path / "code.py", [picture], sandbox, tmp_path / "o.xyz")
+    with pytest.raises(InputError, match="no image format"):
+        run_one(tmp_path / "code.py", [image], sandbox, tmp_path / "o.xyz")
     with pytest.raises(InputError, match=r"no\.py: can't be read"):
-        run_one(tmp_path / "no.py", [picture], sandbox)
+        run_one(tmp_path / "no.py", [image], sandbox)
     with pytest.raises(InputError, match=r"o\.png: can't be written: No such file"):
-        run_one(tmp_path / "code.py", [picture, picture], sandbox, tmp_path / "no" / "o.png")
+        run_one(tmp_path / "code.py", [image, image], sandbox, tmp_path / "no" / "o.png")
 
 
-def test_a_damaged_picture_is_named_whatever_its_decoder_raises(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_a_damaged_image_is_named_whatever_its_decoder_raises(tmp_path: Path, sandbox: Sandbox) -> None:
     (tmp_path / "code.py").write_text("pass")
     broken = tmp_path / "broken.ppm"
     broken.write_bytes(b"P6\n20 2x\n255\n")
@@ -146,7 +146,7 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=folder, env=os.environ, capture_output=True, text=True, check=False, timeout=120)
 
 
-@pytest.mark.usefixtures("picture")
+@pytest.mark.usefixtures("image")
 def test_the_command_takes_one_or_many_and_says_in_one_sentence_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("image = images[1].rotate(90, expand=True)")
     done = command(tmp_path, "--image", "in.png", "in.png", "--code", "code.py", "--out", "o.png", "--timeout", "30")

@@ -87,8 +87,8 @@ KNOWN: dict[str, Snippet] = {
     "three rotations": does("r180", "for angle in (90, 180, 270):\n    image = image.rotate(angle, expand=True)"),
     "helper": does(
         "r270",
-        "def turn(picture, times):\n    for _ in range(times):\n        picture = picture.transpose(Image.ROTATE_90)\n"
-        "    return picture\nresult = turn(image, 3)",
+        "def turn(image, times):\n    for _ in range(times):\n        image = image.transpose(Image.ROTATE_90)\n"
+        "    return image\nresult = turn(image, 3)",
     ),
     "comprehension": does("fh", f"{ARRAY}result = np.array([row[::-1] for row in a])"),
     "if portrait": does(
@@ -269,7 +269,7 @@ def _page(width: int, height: int) -> Image.Image:
     rng = np.random.default_rng(4)
     words = [
         "the",
-        "picture",
+        "image",
         "shows",
         "a",
         "line",

@@ -334,7 +334,7 @@ FIRST: dict[str, Snippet] = {
         "a = image.crop((20, 30, 220, 180))\nb = image.crop((200, 100, 380, 280))\nresult = [a, b]",
         box(20, 30, 220, 180),
     ),
-    "two pictures blended": unknown(
+    "two images blended": unknown(
         "result = Image.blend(images[0].resize((400, 300)), images[1].resize((400, 300)), 0.5)", images=2
     ),
     # nothing that has an answer

@@ -37,7 +37,7 @@ THIRD: dict[str, Snippet] = {
     # a plan, then the code
     "step by step with prints": does(
         "r270",
-        "# Step 1: look at the picture\nprint('size', image.size, 'mode', image.mode)\n# Step 2: the text is sideways, turn it clockwise\n"
+        "# Step 1: look at the image\nprint('size', image.size, 'mode', image.mode)\n# Step 2: the text is sideways, turn it clockwise\n"
         "rotated_image = image.rotate(-90, expand=True)\nprint('new size', rotated_image.size)\n# Step 3: hand it over\nprocessed_image = rotated_image",
     ),
     "thousandths of a side": does(
@@ -81,7 +81,7 @@ THIRD: dict[str, Snippet] = {
         f"{SIZE}parts = ((x, y, x + w // 2, y + h // 2) for y in (0, h // 2) for x in (0, w // 2))\nnext(parts)\nresult = image.crop(next(parts))",
         share(0.5, 0, 1, 0.5),
     ),
-    "exec of a string": does("r90", "exec('picture = image.rotate(90, expand=True)')\nresult = picture"),
+    "exec of a string": does("r90", "exec('image = image.rotate(90, expand=True)')\nresult = image"),
     "in place paste": does(
         "fv", "flipped = ImageOps.flip(image)\nimage.paste(flipped, (0, 0, image.width, image.height))\nresult = image"
     ),

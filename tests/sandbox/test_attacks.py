@@ -139,7 +139,7 @@ class Host:
             "VICTIM": canaries.victim.pid,
             "FOLDER": str(canaries.open),
             "SECRET": str(canaries.open / "secret.txt"),
-            "PICTURE_FILE": str(canaries.open / "secret.png"),
+            "IMAGE_FILE": str(canaries.open / "secret.png"),
             "FONT": str(canaries.open / "font.ttf"),
             "PORT": canaries.listeners[0].getsockname()[1],
             "ABSTRACT": canaries.abstract,
@@ -174,8 +174,8 @@ class Host:
         found += [f"it took {answer['took_s']:.1f} s"] * (answer["took_s"] > WALL_S + SLACK_S)
         found += ["text is too long"] * (len(answer["stdout"]) > 2000 or len(answer["detail"]) > wire.DETAIL_CHARS)
         sizes = answer["sizes"]
-        found += ["status and pictures don't agree"] * ((answer["status"] == ExecStatus.OK) != bool(sizes))
-        found += ["pictures are too large"] * (any(max(size) > 600 for size in sizes) or len(sizes) > 16)
+        found += ["status and images don't agree"] * ((answer["status"] == ExecStatus.OK) != bool(sizes))
+        found += ["images are too large"] * (any(max(size) > 600 for size in sizes) or len(sizes) > 16)
         found += ["it claims what only the parent finds"] * (answer["status"] == ExecStatus.TOO_LONG)
         return found
 

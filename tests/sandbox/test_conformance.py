@@ -40,18 +40,18 @@ def test_a_back_end_that_hands_back_what_it_got_fails_where_it_should() -> None:
 
     faults = conformance.check_backend(lazy)
     passed = {name for name, fault in faults.items() if not fault}
-    assert "doing nothing gives the same picture" in passed
+    assert "doing nothing gives the same image" in passed
     assert len(passed) < 15
     assert "while it tried" in faults["every door is shut"]
 
 
 def test_each_kind_of_fault_is_told() -> None:
-    case = ConformanceCase(name="x", code="", picture=lambda image: image, stdout="a", detail="b")
-    right = ExecResult(status=ExecStatus.OK, images=(conformance.PICTURE,), stdout="a", detail="b")
+    case = ConformanceCase(name="x", code="", image=lambda image: image, stdout="a", detail="b")
+    right = ExecResult(status=ExecStatus.OK, images=(conformance.IMAGE,), stdout="a", detail="b")
     assert case.fault(lambda _: right) == ""
     for change, said in (
         ({"status": ExecStatus.ERROR}, "ended as error"),
-        ({"images": (Image.new("RGB", (1, 1)),)}, "another picture"),
+        ({"images": (Image.new("RGB", (1, 1)),)}, "another image"),
         ({"stdout": "b"}, "it printed 'b', not 'a'"),
         ({"detail": "c"}, "its detail is 'c', without 'b'"),
     ):

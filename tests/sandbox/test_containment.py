@@ -17,16 +17,16 @@ from scenes import Run, noise
 from codevision_ext.errors import SandboxError
 from codevision_ext.sandbox import ExecRequest, ExecResult, Limits, Sandbox, wire
 from codevision_ext.sandbox.lockdown import LIBC
-from codevision_ext.sandbox.pixels import view_picture
+from codevision_ext.sandbox.pixels import view_image
 from codevision_ext.sandbox.protocol import new_result, read_result
 from codevision_ext.types import ExecStatus
 
-PICTURE = noise(40, 30)
+IMAGE = noise(40, 30)
 PR_SET_CHILD_SUBREAPER = 36
 
 
 def attack(sandbox: Sandbox, code: str) -> ExecResult:
-    return sandbox.run(ExecRequest(code=code, images=(PICTURE,)))
+    return sandbox.run(ExecRequest(code=code, images=(IMAGE,)))
 
 
 def children() -> set[int]:
@@ -115,14 +115,14 @@ def test_the_child_holds_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_lies_beside_the_pixels_stays_here(sandbox: Sandbox) -> None:
-    beside = view_picture(b"rgb\x4d" * 64, 0, 8, 8)  # PIL leaves in the fourth byte what was in memory before
+    beside = view_image(b"rgb\x4d" * 64, 0, 8, 8)  # PIL leaves in the fourth byte what was in memory before
     seen = sandbox.run(
         ExecRequest(code="print(set(image.tobytes('raw', 'RGBX')[3::4]), image.tobytes()[:3])", images=(beside,))
     )
     assert seen.stdout == "{0} b'rgb'\n"
 
 
-def test_code_that_writes_a_result_of_its_own_forges_nothing_but_its_picture(sandbox: Sandbox) -> None:
+def test_code_that_writes_a_result_of_its_own_forges_nothing_but_its_image(sandbox: Sandbox) -> None:
     forged = (
         "import mmap, os, struct\n"
         f"header = struct.pack('{wire.RESULT.format}', {wire.MAGIC!r}, b'STATUS', 1, 0, 0)\n"

@@ -1,4 +1,4 @@
-"""Do coordinates that a model writes land where it means them, on the picture that its code gets?"""
+"""Do coordinates that a model writes land where it means them, on the image that its code gets?"""
 
 import json
 from importlib.resources import files
@@ -77,7 +77,7 @@ def test_a_point_goes_to_a_pixel_and_back_within_half_a_pixel(data: st.DataObjec
 
 
 @given(boxes())
-def test_where_the_frame_is_the_picture_s_own_size_pixels_stay_what_they_are(
+def test_where_the_frame_is_the_image_s_own_size_pixels_stay_what_they_are(
     drawn: tuple[tuple[float, float, float, float], Size],
 ) -> None:
     box, size = drawn
@@ -115,8 +115,8 @@ def test_a_box_narrower_than_a_pixel_is_one_pixel_wide() -> None:
         ((0, 0, float("inf"), 9), "x2 must be a number, it is inf"),
         (("a", 0, 5, 9), "x1 must be a number, it is 'a'"),
         (((1, 2), 0, 5, 9), r"x1 must be a number, it is \(1, 2\)"),
-        ((1000, 0, 1100, 9), "the box lies outside of the picture, which is 1000x1000"),
-        ((0, -9, 5, 0), "the box lies outside of the picture, which is 1000x1000"),
+        ((1000, 0, 1100, 9), "the box lies outside of the image, which is 1000x1000"),
+        ((0, -9, 5, 0), "the box lies outside of the image, which is 1000x1000"),
     ],
 )
 def test_a_box_that_is_none_is_refused_with_what_is_wrong(box: Any, said: str) -> None:
@@ -129,16 +129,16 @@ def test_a_point_that_is_none_is_refused() -> None:
         point_in_pixels((1, None), RELATIVE_SIZE, (40, 20))  # type: ignore[arg-type]
 
 
-def test_each_frame_gives_a_picture_its_size() -> None:
+def test_each_frame_gives_a_image_its_size() -> None:
     assert {frame: frame_size(frame, UHD, SEEN_UHD) for frame in Frame} == {
         Frame.SEEN: SEEN_UHD,
         Frame.RELATIVE: (1000, 1000),
         Frame.ORIGINAL: UHD,
     }
-    desk = ImageHistory([Image.new("RGB", (40, 20))], lambda picture: picture.resize((28, 28)), Frame.SEEN)
+    desk = ImageHistory([Image.new("RGB", (40, 20))], lambda image: image.resize((28, 28)), Frame.SEEN)
     desk.add(Image.new("RGB", (10, 30)))
     assert desk.sizes == [(28, 28), (28, 28)]
-    assert [picture.size for picture in desk.pictures] == [(40, 20), (10, 30)]
+    assert [image.size for image in desk.images] == [(40, 20), (10, 30)]
     assert ImageHistory([Image.new("RGB", (40, 20))]).sizes == [(40, 20)]
 
 
@@ -162,8 +162,8 @@ def test_an_unknown_frame_is_refused_before_anything_starts() -> None:
 
 
 @pytest.mark.parametrize("frames", [((4, 2), (4, 2)), ((0, 2),)])
-def test_a_request_whose_frames_aren_t_its_pictures_sizes_is_refused(frames: Any) -> None:
-    with pytest.raises(InputError, match="aren't sizes of 1 pictures"):
+def test_a_request_whose_frames_aren_t_its_images_sizes_is_refused(frames: Any) -> None:
+    with pytest.raises(InputError, match="aren't sizes of 1 images"):
         ExecRequest(code="", images=(Image.new("RGB", (4, 2)),), frames=frames)
 
 

@@ -15,7 +15,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.sandbox import ExecRequest, Limits, Sandbox
 from codevision_ext.types import ExecStatus
 
-PICTURE = noise(40, 30)
+IMAGE = noise(40, 30)
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ PICTURE = noise(40, 30)
         "turns = [numpy.rot90 for _ in range(math.floor(1.5))]\nfor t in turns: result = t(numpy.array(image))",
     ],
 )
-def test_a_picture_comes_back_whatever_the_style(run: Run, code: str) -> None:
-    result = run(code, PICTURE)
+def test_a_image_comes_back_whatever_the_style(run: Run, code: str) -> None:
+    result = run(code, IMAGE)
     assert result.status is ExecStatus.OK, result.detail
-    assert result.images[0].tobytes() == PICTURE.rotate(90, expand=True).tobytes()
+    assert result.images[0].tobytes() == IMAGE.rotate(90, expand=True).tobytes()
 
 
-def test_drawing_on_the_picture_in_place_is_a_result(run: Run) -> None:
-    result = run("ImageDraw.Draw(image).rectangle((0, 0, 9, 9), fill=(255, 0, 0))", PICTURE)
+def test_drawing_on_the_image_in_place_is_a_result(run: Run) -> None:
+    result = run("ImageDraw.Draw(image).rectangle((0, 0, 9, 9), fill=(255, 0, 0))", IMAGE)
     assert result.images[0].getpixel((5, 5)) == (255, 0, 0)
 
 
@@ -46,11 +46,11 @@ def test_text_can_be_drawn(run: Run) -> None:
     assert run("ImageDraw.Draw(image).text((2, 2), 'abc', fill='red')").status is ExecStatus.OK
 
 
-def test_the_picture_at_image_index_is_image(run: Run) -> None:
-    pictures = noise(8, 8, 1), noise(9, 9, 2)
-    result = run("print(len(images), image is images[1])", *pictures, index=1)
+def test_the_image_at_image_index_is_image(run: Run) -> None:
+    images = noise(8, 8, 1), noise(9, 9, 2)
+    result = run("print(len(images), image is images[1])", *images, index=1)
     assert result.stdout == "2 True\n"
-    assert result.images[0].tobytes() == pictures[1].tobytes()
+    assert result.images[0].tobytes() == images[1].tobytes()
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_the_picture_at_image_index_is_image(run: Run) -> None:
         ("result = (Image.new('RGB', (4, 4), 'red'),)", (255, 0, 0)),
     ],
 )
-def test_every_usual_kind_of_picture_becomes_rgb(run: Run, code: str, pixel: tuple[int, int, int]) -> None:
+def test_every_usual_kind_of_image_becomes_rgb(run: Run, code: str, pixel: tuple[int, int, int]) -> None:
     result = run(code)
     assert result.status is ExecStatus.OK, result.detail
     assert result.images[0].mode == "RGB"
     assert result.images[0].getpixel((1, 1)) == pixel
 
 
-def test_a_list_brings_all_its_pictures_back(run: Run) -> None:
+def test_a_list_brings_all_its_images_back(run: Run) -> None:
     result = run("result = [image.crop((0, 0, n, n)) for n in (3, 5)]")
     assert [made.size for made in result.images] == [(3, 3), (5, 5)]
 
@@ -128,9 +128,9 @@ def test_every_failure_has_a_name(run: Run, code: str, status: ExecStatus, detai
 
 
 def test_doing_nothing_is_no_failure(run: Run) -> None:
-    result = run("pass", PICTURE)
+    result = run("pass", IMAGE)
     assert result.status is ExecStatus.OK
-    assert result.images[0].tobytes() == PICTURE.tobytes()
+    assert result.images[0].tobytes() == IMAGE.tobytes()
 
 
 def test_an_error_names_only_the_models_own_lines_and_stays_short(run: Run) -> None:
@@ -152,9 +152,9 @@ def test_the_same_code_draws_the_same_random_numbers(run: Run) -> None:
 
 def test_many_callers_each_get_their_own_result(sandbox: Sandbox) -> None:
     def call(n: int) -> bool:
-        picture = noise(20 + n, 10, n)
-        result = sandbox.run(ExecRequest(code=f"print({n})\nimage = ImageOps.mirror(image)", images=(picture,)))
-        same = result.images[0].tobytes() == picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).tobytes()
+        image = noise(20 + n, 10, n)
+        result = sandbox.run(ExecRequest(code=f"print({n})\nimage = ImageOps.mirror(image)", images=(image,)))
+        same = result.images[0].tobytes() == image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).tobytes()
         return same and result.stdout == f"{n}\n"
 
     with ThreadPoolExecutor(8) as threads:
@@ -162,7 +162,7 @@ def test_many_callers_each_get_their_own_result(sandbox: Sandbox) -> None:
 
 
 async def test_the_event_loop_goes_on_while_code_runs(sandbox: Sandbox) -> None:
-    request = ExecRequest(code="import time\ntime.sleep(0.3)", images=(PICTURE,))
+    request = ExecRequest(code="import time\ntime.sleep(0.3)", images=(IMAGE,))
     waiting = asyncio.ensure_future(sandbox.arun(request))
     ticks = 0
     while not waiting.done():
@@ -173,7 +173,7 @@ async def test_the_event_loop_goes_on_while_code_runs(sandbox: Sandbox) -> None:
 
 
 def test_waiting_for_a_core_is_not_counted() -> None:
-    request = ExecRequest(code="import time\ntime.sleep(0.6)", images=(PICTURE,))
+    request = ExecRequest(code="import time\ntime.sleep(0.6)", images=(IMAGE,))
     with Sandbox(Limits(wall_s=1.7), live=1) as narrow, ThreadPoolExecutor(3) as threads:
         started = time.monotonic()
         results = list(threads.map(narrow.run, [request] * 3))
@@ -181,7 +181,7 @@ def test_waiting_for_a_core_is_not_counted() -> None:
     assert time.monotonic() - started > 1.7
 
 
-def test_a_large_picture_passes_unharmed(run: Run) -> None:
+def test_a_large_image_passes_unharmed(run: Run) -> None:
     large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8))
     assert (
         run("image = ImageOps.flip(image)", large).images[0].tobytes()
@@ -189,10 +189,10 @@ def test_a_large_picture_passes_unharmed(run: Run) -> None:
     )
 
 
-def test_code_of_every_length_and_its_picture_pass_unharmed(run: Run) -> None:
+def test_code_of_every_length_and_its_image_pass_unharmed(run: Run) -> None:
     for length in range(64):
-        result = run("image #" + "x" * length, PICTURE)
-        assert (result.status, result.images[0].tobytes()) == (ExecStatus.OK, PICTURE.tobytes()), length
+        result = run("image #" + "x" * length, IMAGE)
+        assert (result.status, result.images[0].tobytes()) == (ExecStatus.OK, IMAGE.tobytes()), length
 
 
 def test_a_wrong_limit_or_index_is_refused_in_one_sentence() -> None:
@@ -207,8 +207,8 @@ def test_a_wrong_limit_or_index_is_refused_in_one_sentence() -> None:
         for wrong in wrongs:
             with pytest.raises(InputError, match=f"{name} must be a whole number from . to 268435456, it is {wrong}"):
                 Limits(**{name: wrong})  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="image_index is 1, but there are 1 pictures"):
-        ExecRequest(code="", images=(PICTURE,), image_index=1)
+    with pytest.raises(InputError, match="image_index is 1, but there are 1 images"):
+        ExecRequest(code="", images=(IMAGE,), image_index=1)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ NOT_LOADED = {
     *("tabnanny", "telnetlib", "test", "this", "tkinter", "turtle", "turtledemo", "uu", "venv", "winreg", "winsound"),
     *("wsgiref", "xdrlib", "xmlrpc", "zipapp", "_pyrepl"),
 }
-"""No honest code about pictures asks for these."""
+"""No honest code about images asks for these."""
 
 
 def test_what_of_the_standard_library_cannot_be_imported_is_known(run: Run) -> None:
@@ -309,9 +309,9 @@ def test_honest_code_finds_what_a_script_finds(run: Run, code: str, said: str) -
 @pytest.mark.parametrize(
     "kind", sorted({"AVIF", "WEBP", "JPEG2000"}.intersection(Image.registered_extensions().values()))
 )
-def test_a_picture_goes_through_a_format_that_not_every_pillow_has(run: Run, kind: str) -> None:
+def test_a_image_goes_through_a_format_that_not_every_pillow_has(run: Run, kind: str) -> None:
     code = f"import io\nfile = io.BytesIO()\nimage.save(file, '{kind}')\nfile.seek(0)\nresult = Image.open(file)"
-    assert run(code, PICTURE).images[0].size == PICTURE.size
+    assert run(code, IMAGE).images[0].size == IMAGE.size
 
 
 @pytest.mark.parametrize(

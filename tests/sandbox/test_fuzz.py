@@ -16,12 +16,12 @@ from codevision_ext.sandbox import ExecRequest, Limits, Sandbox
 from codevision_ext.types import ExecStatus
 
 LIMITS = Limits(wall_s=1.0, memory_mb=256, max_side=300, max_pixels=50_000, stdout_chars=200)
-PICTURE = noise(24, 16)
+IMAGE = noise(24, 16)
 HONEST = ExecRequest(
-    code="print(len(images), np.random.rand() < 1)\nresult = cv2.flip(np.array(image), 0)", images=(PICTURE,)
+    code="print(len(images), np.random.rand() < 1)\nresult = cv2.flip(np.array(image), 0)", images=(IMAGE,)
 )
 MODULES = {"np": np, "cv2": cv2, "Image": Image, "ImageOps": ImageOps, "ImageDraw": ImageDraw, "os": os}
-MODULES |= {"image": PICTURE, "np.linalg": np.linalg, "np.random": np.random}
+MODULES |= {"image": IMAGE, "np.linalg": np.linalg, "np.random": np.random}
 BUILTINS = (
     "exec",
     "eval",
@@ -99,7 +99,7 @@ def zygotes() -> dict[int, int]:
 @given(code=programs)
 def test_a_random_program_ends_as_an_outcome_and_leaves_nothing(small: Sandbox, code: str) -> None:
     before = zygotes()
-    result = small.run(ExecRequest(code=code, images=(PICTURE, noise(8, 9, 1))))
+    result = small.run(ExecRequest(code=code, images=(IMAGE, noise(8, 9, 1))))
     assert result.status in ExecStatus
     assert (result.status is ExecStatus.OK) == bool(result.images)
     assert all(image.mode == "RGB" and max(image.size) <= LIMITS.max_side for image in result.images)
@@ -108,5 +108,5 @@ def test_a_random_program_ends_as_an_outcome_and_leaves_nothing(small: Sandbox, 
     assert result.ms < 1000 * (LIMITS.wall_s + 2.0)
     honest = next(made for _ in range(4) if (made := small.run(HONEST)).status is not ExecStatus.TIMEOUT)
     assert (honest.status, honest.stdout) == (ExecStatus.OK, "1 True\n")
-    assert honest.images[0].tobytes() == ImageOps.flip(PICTURE).tobytes()
+    assert honest.images[0].tobytes() == ImageOps.flip(IMAGE).tobytes()
     assert zygotes() == before

@@ -164,7 +164,7 @@ def test_variables_of_earlier_calls_are_there_when_they_are_kept(sandbox: Sandbo
     )
     assert first.text.endswith("said once")
     tool.call(desk, ToolCall(code="result = turn(image)"))
-    assert desk.pictures[1].tobytes() == desk.pictures[0].rotate(90, expand=True).tobytes()
+    assert desk.images[1].tobytes() == desk.images[0].rotate(90, expand=True).tobytes()
     third = tool.call(desk, ToolCall(code="print(k, image.size, len(images))", image_index=1))
     assert third.text.endswith("1 (30, 40) 2")
     assert third.step.noop  # the earlier `result` isn't taken for this call's
@@ -184,11 +184,11 @@ def test_variables_are_gone_when_they_are_not_kept_and_never_reach_another_traje
         assert "NameError: name 'k'" in tool.call(desk, ToolCall(code="print(k)")).text
 
 
-def test_an_earlier_call_saw_the_pictures_of_its_time_and_changes_none_of_now(sandbox: Sandbox) -> None:
-    pictures = noise(8, 8, 1), noise(9, 9, 2)
-    earlier = EarlierCall(code="seen = images[-1].size\nimage.paste(0, (0, 0, 8, 8))", image_index=0, pictures=1)
-    result = sandbox.run(ExecRequest(code="print(seen)", images=pictures, earlier=(earlier,)))
+def test_an_earlier_call_saw_the_images_of_its_time_and_changes_none_of_now(sandbox: Sandbox) -> None:
+    images = noise(8, 8, 1), noise(9, 9, 2)
+    earlier = EarlierCall(code="seen = images[-1].size\nimage.paste(0, (0, 0, 8, 8))", image_index=0, images=1)
+    result = sandbox.run(ExecRequest(code="print(seen)", images=images, earlier=(earlier,)))
     assert (result.status, result.stdout) == (ExecStatus.OK, "(8, 8)\n")
-    assert result.images[0].tobytes() == pictures[0].tobytes()
-    with pytest.raises(InputError, match="an earlier call used picture 0 of 3"):
-        ExecRequest(code="", images=pictures, earlier=(EarlierCall(code="", image_index=0, pictures=3),))
+    assert result.images[0].tobytes() == images[0].tobytes()
+    with pytest.raises(InputError, match="an earlier call used image 0 of 3"):
+        ExecRequest(code="", images=images, earlier=(EarlierCall(code="", image_index=0, images=3),))

@@ -15,7 +15,7 @@ from codevision_ext.sandbox.ray_pool import RaySandbox, open_sandbox
 from codevision_ext.sandbox.settings import read_tool_settings
 from codevision_ext.types import ExecStatus
 
-PICTURE = Image.new("RGB", (8, 6))
+IMAGE = Image.new("RGB", (8, 6))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def cluster() -> Iterator[None]:
 def test_two_actors_conform_and_results_are_not_mixed_up() -> None:
     with RaySandbox(Limits(wall_s=3.0), actors=2) as sandbox:
         assert {name: fault for name, fault in conformance.check_backend(sandbox.run).items() if fault} == {}
-        requests = [ExecRequest(code=f"print({number})", images=(PICTURE,)) for number in range(20)]
+        requests = [ExecRequest(code=f"print({number})", images=(IMAGE,)) for number in range(20)]
         with ThreadPoolExecutor(8) as threads:
             assert [result.stdout for result in threads.map(sandbox.run, requests)] == [f"{n}\n" for n in range(20)]
 
@@ -40,7 +40,7 @@ def test_an_actor_that_dies_is_started_again() -> None:
         (actor,) = sandbox._hosts
         pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
         os.kill(pid, signal.SIGKILL)
-        assert sandbox.run(ExecRequest(code="pass", images=(PICTURE,))).status is ExecStatus.OK
+        assert sandbox.run(ExecRequest(code="pass", images=(IMAGE,))).status is ExecStatus.OK
 
 
 @pytest.mark.usefixtures("cluster")
@@ -50,4 +50,4 @@ def test_a_closed_sandbox_raises_and_a_tool_config_opens_one() -> None:
     sandbox.start()
     sandbox.close()
     with pytest.raises(SandboxError, match="is lost"):
-        sandbox.run(ExecRequest(code="pass", images=(PICTURE,)))
+        sandbox.run(ExecRequest(code="pass", images=(IMAGE,)))

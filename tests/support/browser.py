@@ -120,7 +120,7 @@ class Page:
             time.sleep(0.02)
 
     def settle(self) -> None:
-        """Until what was asked for is drawn and its pictures are there."""
+        """Until what was asked for is drawn and its images are there."""
         self.run("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
         self.wait("[...document.images].every(image => image.complete)")
 
@@ -156,7 +156,7 @@ class Page:
 
     @property
     def complaints(self) -> list[str]:
-        """Exceptions, and errors that the browser logged: a refused script or picture, for one."""
+        """Exceptions, and errors that the browser logged: a refused script or image, for one."""
         thrown = [str(event["exceptionDetails"]) for event in self.said("Runtime.exceptionThrown")]
         logged = [event["entry"] for event in self.said("Log.entryAdded")]
         return thrown + [entry["text"] for entry in logged if entry["level"] == "error"]

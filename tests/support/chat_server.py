@@ -55,7 +55,7 @@ def chat_server(reply: Callable[[Request], str | None]) -> Iterator[Endpoint]:
 
 
 def texts(request: Request) -> list[str]:
-    """The texts of the messages, pictures left out."""
+    """The texts of the messages, images left out."""
     found = []
     for message in request["messages"]:
         content = message["content"]
@@ -64,8 +64,8 @@ def texts(request: Request) -> list[str]:
     return found
 
 
-def pictures(request: Request) -> int:
-    """How many pictures the model was shown."""
+def images(request: Request) -> int:
+    """How many images the model was shown."""
     contents = [message["content"] for message in request["messages"] if isinstance(message["content"], list)]
     return sum(part["type"] == "image_url" for content in contents for part in content)
 

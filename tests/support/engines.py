@@ -17,16 +17,16 @@ TURN = 20
 """Tokens of a turn."""
 
 
-def picture(seed: int, size: tuple[int, int]) -> Image.Image:
+def image(seed: int, size: tuple[int, int]) -> Image.Image:
     return Image.frombytes("RGB", size, random.Random(seed).randbytes(size[0] * size[1] * 3))
 
 
-PICTURES = [picture(1, (84, 56)), picture(2, (56, 56))]
+IMAGES = [image(1, (84, 56)), image(2, (56, 56))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """Two turns, the second after a tool response that shows another picture."""
+    """Two turns, the second after a tool response that shows another image."""
 
     ids: list[int]
     sampled: dict[int, float]
@@ -34,8 +34,8 @@ class Played:
     fitted: list[Image.Image]
 
 
-async def two_turns(policy: Policy, codec: Any, pictures: Sequence[Image.Image]) -> Played:
-    fitted = [codec.fit(each) for each in pictures]
+async def two_turns(policy: Policy, codec: Any, images: Sequence[Image.Image]) -> Played:
+    fitted = [codec.fit(each) for each in images]
     messages = [
         {"role": "system", "content": [{"type": "text", "text": "Look closely."}]},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is written?"}]},
@@ -85,7 +85,7 @@ def largest_difference(codec: Any, checkpoint: Path, rollouts: Sequence[Played])
 
 
 def make_eager(checkpoint: Path, banned: Sequence[int]) -> None:
-    """Blows up the output rows of the banned ids, which no picture's embedding comes from."""
+    """Blows up the output rows of the banned ids, which no image's embedding comes from."""
     from safetensors.torch import load_file, save_file  # noqa: PLC0415
 
     weights = load_file(checkpoint / "model.safetensors")

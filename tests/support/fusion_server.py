@@ -45,9 +45,9 @@ def sandboxed(sandbox: Sandbox) -> Behind:
         os.write(fd, base64.b64decode(body["files"]["request.bin"]))
         asked = child.read_request(fd)
         *before, call = asked.programs
-        earlier = tuple(EarlierCall(code=p.code, image_index=p.image_index, pictures=p.pictures) for p in before)
+        earlier = tuple(EarlierCall(code=p.code, image_index=p.image_index, images=p.images) for p in before)
         result = sandbox.run(
-            ExecRequest(code=call.code, images=tuple(asked.pictures), image_index=call.image_index, earlier=earlier)
+            ExecRequest(code=call.code, images=tuple(asked.images), image_index=call.image_index, earlier=earlier)
         )
         if result.status is ExecStatus.TIMEOUT:
             return LATE

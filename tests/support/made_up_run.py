@@ -1,4 +1,4 @@
-"""What would the folder of a small run look like? One with made-up numbers, pictures and rollouts, for tests."""
+"""What would the folder of a small run look like? One with made-up numbers, images and rollouts, for tests."""
 
 import json
 import math
@@ -85,11 +85,9 @@ def metrics(chance: random.Random, steps: int) -> list[dict[str, object]]:
 
 def glyph(word: str, size: tuple[int, int] = (112, 56)) -> Image.Image:
     """A word on a plain ground."""
-    picture = Image.new("RGB", size, (238, 226, 198))
-    ImageDraw.Draw(picture).text(
-        (size[0] / 2, size[1] / 2), word, (40, 52, 92), ImageFont.load_default(38), anchor="mm"
-    )
-    return picture
+    image = Image.new("RGB", size, (238, 226, 198))
+    ImageDraw.Draw(image).text((size[0] / 2, size[1] / 2), word, (40, 52, 92), ImageFont.load_default(38), anchor="mm")
+    return image
 
 
 def call(code: str, index: int = 0, about: str = "") -> str:
@@ -108,13 +106,13 @@ def terms(**contributions: float) -> dict[str, TermScore]:
     }
 
 
-def record(writer: RecordWriter, name: str, pictures: list[Image.Image], turns: list[tuple[str, str, list[int]]],
+def record(writer: RecordWriter, name: str, images: list[Image.Image], turns: list[tuple[str, str, list[int]]],
            scores: dict[str, TermScore], **fields: object) -> Record:  # fmt: skip
-    """A record whose turns name their pictures by index."""
-    names = [writer.picture(picture) for picture in pictures]
+    """A record whose turns name their images by index."""
+    names = [writer.image(image) for image in images]
     return Record(
         **{
-            "group": f"g-{name}", "id": name, "source": "glyphs", "seed": 1, "pictures": tuple(names), "split": "test",
+            "group": f"g-{name}", "id": name, "source": "glyphs", "seed": 1, "images": tuple(names), "split": "test",
             "turns": tuple(Turn(role=r, text=t, images=tuple(names[i] for i in shown)) for r, t, shown in turns),
             "turn_count": sum(role == "assistant" for role, _, _ in turns), "tokens": 61 * len(turns),
             "reward": sum(score.contribution for score in scores.values()), "terms": scores, **fields,
@@ -203,14 +201,14 @@ def wrong(writer: RecordWriter, name: str, answer: str = "961") -> Record:
 
 
 def hack(writer: RecordWriter, name: str) -> Record:
-    """All three rotations tried on a picture that was upright."""
+    """All three rotations tried on an image that was upright."""
     nets = (Orientation.R90, Orientation.R180, Orientation.R270)
     steps = tuple(Step(ok=True, ops=(f"rotate_{90 * i}",), node=i, parent=0, net=net, status=ExecStatus.OK)
                   for i, net in enumerate(nets, start=1))  # fmt: skip
     talk: list[tuple[str, str, list[int]]] = [("user", "What word is written?", [0])]
     for i in (1, 2, 3):
         talk.append(("assistant", "<think>turned</think>" + call(f"image = image.rotate({90 * i}, expand=True)"), []))
-        talk.append(("tool", f"Picture {i}.", [i]))
+        talk.append(("tool", f"Image {i}.", [i]))
     talk.append(("assistant", "<think>upright</think><answer>HEN</answer>", []))
     return record(
         writer, name, [glyph("HEN"), *(apply(net, glyph("HEN")) for net in nets)], talk,
@@ -226,13 +224,13 @@ def spoiled(name: str) -> Record:
                   observed=Outcome(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA))  # fmt: skip
 
 
-def make_crowd(folder: Path, rollouts: int, picture: Callable[[int], Image.Image] | None = None) -> Path:
+def make_crowd(folder: Path, rollouts: int, image: Callable[[int], Image.Image] | None = None) -> Path:
     """A run with so many rollouts: a third each from two evaluations of the same items and from training.
 
     Args:
         folder: Where to; made where it is missing.
         rollouts: How many.
-        picture: The input picture of an item; small words otherwise.
+        image: The input image of an item; small words otherwise.
     """
     make_run(folder)
     makers = (right, crop, detour, wrong, hack)
@@ -243,11 +241,11 @@ def make_crowd(folder: Path, rollouts: int, picture: Callable[[int], Image.Image
         written = []
         for i in range(rollouts // 3):
             one = patterns[(i + (name == "sft_tool_on")) % len(patterns)]
-            if picture:
-                own = writer.picture(picture(i))
-                names = (own, *one.pictures[1:])
+            if image:
+                own = writer.image(image(i))
+                names = (own, *one.images[1:])
                 turns = tuple(replace(t, images=(own,)) if t.role == "user" else t for t in one.turns)
-                one = replace(one, pictures=names, turns=turns)
+                one = replace(one, images=names, turns=turns)
             wanted = patterns[i % len(patterns)].references
             group, step = (f"t{i // 4}", 1 + i // 32) if name == "train" else (f"g{i}", None)
             item = i // 4 if name == "train" else i

@@ -17,7 +17,7 @@ def did(*ops: str, crops: Sequence[Box] = (), ok: bool = True) -> Step:
 
 
 def made(node: int, *ops: str, parent: int | None = None, net: Orientation | None = None, region: Box = WHOLE) -> Step:
-    """A call as the verified preset sees it: it added a picture; without `net`, from an upright parent."""
+    """A call as the verified preset sees it: it added an image; without `net`, from an upright parent."""
     turned = compose_all(ORIENTATION_OPS[op] for op in ops if op in ORIENTATION_OPS)
     return Step(
         ok=True, ops=ops, node=node, parent=node - 1 if parent is None else parent, net=net or turned, region=region

@@ -10,7 +10,7 @@ from data_prep.formats.schema import Row
 
 
 def reading_rows() -> list[Row]:
-    """Six rows with a small picture of noise each."""
+    """Six rows with a small image of noise each."""
     rows = []
     for at, column in enumerate(COLUMNS):
         file = io.BytesIO()

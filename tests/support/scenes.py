@@ -1,4 +1,4 @@
-"""Pictures on which every pixel counts, for the tests of the sandbox."""
+"""Images on which every pixel counts, for the tests of the sandbox."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ Run = Callable[..., ExecResult]
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture without any symmetry."""
+    """An image without any symmetry."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def scene(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A smooth picture without symmetry: survives resizing and recolouring."""
+    """A smooth image without symmetry: survives resizing and recolouring."""
     return noise(width // 8, height // 8, seed).resize((width, height), Image.Resampling.BICUBIC)

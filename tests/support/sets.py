@@ -28,14 +28,14 @@ def data_prep(*words: object) -> dict[str, Any]:
 
 
 def scene(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
-    """A picture that no turn or mirror leaves as it is."""
+    """An image that no turn or mirror leaves as it is."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
 def coded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """The picture as a file."""
+    """The image as a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -65,7 +65,7 @@ def rl_row(index: int = 0, transform: Any = ("rotate_90",), **changes: Any) -> d
 
 
 def sharegpt_item(folder: Path, number: int = 0) -> dict[str, Any]:
-    """An item as CodeVision-SFT has it, its pictures under FOLDER/images."""
+    """An item as CodeVision-SFT has it, its images under FOLDER/images."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     names = [f"images/{number}_{step}.jpg" for step in range(2)]
     for step, name in enumerate(names):
@@ -77,7 +77,7 @@ def sharegpt_item(folder: Path, number: int = 0) -> dict[str, Any]:
         "conversations": [
             {"from": "human", "value": f"<image>\nWhat is written at {number}?"},
             {"from": "gpt", "value": f"<think>It lies on its side.</think><tool_call>\n{call}\n</tool_call>"},
-            {"from": "tool", "value": "Picture 1.\n<image>"},
+            {"from": "tool", "value": "Image 1.\n<image>"},
             {"from": "gpt", "value": f"<think>Upright.</think><answer>word {number}</answer>"},
         ],
         "images": names,
@@ -105,7 +105,7 @@ def wait_for(done: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def picture_file(path: Path, seed: int = 0) -> str:
+def image_file(path: Path, seed: int = 0) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(coded(scene(seed), "PNG"))
     return path.name
@@ -124,9 +124,9 @@ def _v_interaction(folder: Path) -> Path:
         {
             "id": f"v{number}",
             "question": f"<image>\nHow long is side {number}?",
-            "image": picture_file(folder / f"v{number}.png", number),
+            "image": image_file(folder / f"v{number}.png", number),
             "original_img_code": "plt.plot()",
-            "edited_image": picture_file(folder / f"v{number}_edited.png", 9 + number),
+            "edited_image": image_file(folder / f"v{number}_edited.png", 9 + number),
             "tool_code": "draw.line((0, 0, 9, 9))",
             "CoT_with_code": "<think>Draw the side.\n```python\ndraw.line((0, 0, 9, 9))\n```\nIt is 5.</think>",
             "answer": str(5 + number),
@@ -137,13 +137,13 @@ def _v_interaction(folder: Path) -> Path:
 
 
 def _v_perception(folder: Path) -> Path:
-    picture = {"bytes": coded(scene()), "path": "a.png"}
+    image = {"bytes": coded(scene()), "path": "a.png"}
     row = {
         "question": "Where is A?",
         "answer": "(3, 4)",
         "python_code": "",
         "element_arrtibute": ["A"],
-        "image": picture,
+        "image": image,
     }
     return write_parquet(folder / "perception.parquet", [row | {"id": "0"}, row | {"id": "1", "question": "And B?"}])
 
@@ -173,15 +173,15 @@ def _chartqapro(folder: Path) -> Path:
 def _hrbench(folder: Path) -> Path:
     lines = ["index\tquestion\tanswer\tcategory\tA\tB\tC\tD\timage"]
     for number in range(2):
-        picture = base64.b64encode(coded(scene(number))).decode()
-        lines.append(f"{number}\tWhat colour is {number}?\tB\tsingle\tred\tblue\tgreen\tgrey\t{picture}")
+        image = base64.b64encode(coded(scene(number))).decode()
+        lines.append(f"{number}\tWhat colour is {number}?\tB\tsingle\tred\tblue\tgreen\tgrey\t{image}")
     (folder / "hr_bench_4k.tsv").write_text("\n".join(lines) + "\n")
     return folder / "hr_bench_4k.tsv"
 
 
 def _vstar(folder: Path) -> Path:
     rows = [
-        {"image": picture_file(folder / f"{number}.png", number), "text": f"What is it? {number}\n(A) a cup\n(B) a hat",
+        {"image": image_file(folder / f"{number}.png", number), "text": f"What is it? {number}\n(A) a cup\n(B) a hat",
          "category": "direct_attributes", "label": "A", "question_id": str(number)}
         for number in range(2)
     ]  # fmt: skip
@@ -218,7 +218,7 @@ def _textvqa(folder: Path) -> Path:
 def _folder(folder: Path) -> Path:
     lines = ["file_name,question,answer"]
     for number in range(2):
-        picture_file(folder / "pictures" / f"{number}.png", number)
+        image_file(folder / "pictures" / f"{number}.png", number)
         lines.append(f"{number}.png,What is {number}?,a thing")
     (folder / "pictures" / "metadata.csv").write_text("\n".join(lines) + "\n")
     return folder / "pictures"
@@ -236,6 +236,6 @@ SETS: dict[str, Callable[[Path], Path]] = {
     "OCRBench": _ocrbench,
     "DocVQA": _docvqa,
     "TextVQA": _textvqa,
-    "a folder of pictures": _folder,
+    "a folder of images": _folder,
 }
 """Writes two good items of a published set into a folder, and gives the path."""

@@ -42,7 +42,7 @@ class _Spy(_Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.llm_client = _Listening(self.llm_client)
-        self.pictures: dict[str, list[Any]] = {}
+        self.images: dict[str, list[Any]] = {}
         store = agent_loop_tq.tq.async_kv_batch_put
 
         async def put(keys: list[str], fields: Any, tags: list[dict[str, Any]], partition_id: str) -> None:
@@ -62,16 +62,16 @@ class _Spy(_Worker):
         """Requests with the parts of their answers, in order; the last request is asked behind a nap of the engine."""
         server = ray.get_actor(f"{self.config.actor_rollout_ref.rollout.name}_server_0_0")
         codec = shared_codec(self.processor)
-        picture = codec.fit(Image.linear_gradient("L").resize((84, 56)))
+        image = codec.fit(Image.linear_gradient("L").resize((84, 56)))
         said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is written?"}]}]
-        asked = codec.prompt(said, (), [picture])
+        asked = codec.prompt(said, (), [image])
 
         async def answer(done: list[int]) -> dict[str, Any]:
             output = await server.generate.remote(
                 request_id=os.urandom(8).hex(),
                 prompt_ids=asked + done,
                 sampling_params={"max_tokens": LONG - len(done), "logprobs": True, "ignore_eos": True},
-                image_data=[picture],
+                image_data=[image],
             )
             answered = {"ids": list(output.token_ids), "log_probs": list(output.log_probs or [])}
             return answered | {"reason": output.stop_reason}
@@ -92,11 +92,11 @@ class _Spy(_Worker):
         await server.release_kv_cache.remote()
         await server.resume_kv_cache.remote()
         parts.append([await answer([])])
-        rest = {"asked": asked, "pictures": [picture], "wanted": LONG, "early": early}
+        rest = {"asked": asked, "images": [image], "wanted": LONG, "early": early}
         return [{"parts": part, **rest} for part in parts]
 
     async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
-        self.pictures[f"{kwargs['uid']}_{kwargs['session_id']}"] = list(output.multi_modal_data["images"])
+        self.images[f"{kwargs['uid']}_{kwargs['session_id']}"] = list(output.multi_modal_data["images"])
         await super()._agent_loop_postprocess(output, validate, **kwargs)
 
     def _write(self, key: str, fields: dict[str, Any], tag: dict[str, Any]) -> None:
@@ -106,7 +106,7 @@ class _Spy(_Worker):
         kept: dict[str, Any] = {name: fields[name] for name in names}
         inputs = fields["multi_modal_inputs"]
         kept["inputs"] = dict(getattr(inputs, "data", inputs))
-        kept |= {"uid": uid, "session": int(session), "tag": tag, "pictures": self.pictures[rollout]}
+        kept |= {"uid": uid, "session": int(session), "tag": tag, "images": self.images[rollout]}
         kept["turns"] = self.llm_client.turns[f"{uid}-{session}"]
         torch.save(kept, Path(os.environ["SPY_OUT"]) / f"{key}.pt")
 

@@ -34,7 +34,7 @@ def test_ops_are_undone_in_reverse_with_the_crop_last(applied: tuple[str, ...], 
 
 
 @given(st.lists(st.sampled_from([*ORIENTATION_OPS, CROP]), max_size=5))
-def test_the_required_ops_bring_the_picture_back(applied: list[str]) -> None:
+def test_the_required_ops_bring_the_image_back(applied: list[str]) -> None:
     ops = [*applied, *required(tuple(applied))]
     assert compose_all(ORIENTATION_OPS[op] for op in ops if op != CROP) is Orientation.ID
 

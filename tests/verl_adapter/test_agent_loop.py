@@ -108,7 +108,7 @@ def test_a_rollout_keeps_what_was_sampled_and_which_weights_it_came_from(play: A
     assert (output.extra_fields["min_global_steps"], output.extra_fields["max_global_steps"]) == (4, 4)
     assert output.response_logprobs == [-1.0] * len(output.response_ids)
     assert output.response_mask == [1] * len(output.response_ids)
-    assert [picture.size for picture in output.multi_modal_data["images"]] == [(56, 28)]
+    assert [image.size for image in output.multi_modal_data["images"]] == [(56, 28)]
 
 
 @pytest.mark.parametrize("fault", ["the sandbox", "the engine", "an abort"])
@@ -166,7 +166,7 @@ def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
     worker.settings, worker.processor = Settings(), play.processor
     worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
     output = play(says(play.tokenizer, ANSWER))
-    pictures = output.multi_modal_data["images"]
+    images = output.multi_modal_data["images"]
 
     async def finish() -> None:
         worker._groups = {"u": _Group(1, asyncio.get_running_loop().create_future())}
@@ -178,7 +178,7 @@ def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
     assert get_ident() not in threads
     inputs = stored[0]["multi_modal_inputs"][0]
     inputs = getattr(inputs, "data", inputs)
-    true = make(shared_codec(play.processor), pictures)
+    true = make(shared_codec(play.processor), images)
     assert all(torch.equal(inputs[name], true[name]) for name in true)
 
 
@@ -202,15 +202,15 @@ def test_the_step_s_numbers_leave_invalid_rollouts_out_and_too_many_end_the_run(
         check_valid(0.5, 0.25, 3)
 
 
-def test_in_verl_s_own_loop_a_call_that_makes_no_picture_is_answered_too() -> None:
+def test_in_verl_s_own_loop_a_call_that_makes_no_image_is_answered_too() -> None:
     from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: PLC0415
 
     tool = CodeImageTool({"wall_s": 30, "live": 1}, None)
     try:
-        pictures = SimpleNamespace(image_data=[Image.new("RGB", (8, 4), "red")])
+        images = SimpleNamespace(image_data=[Image.new("RGB", (8, 4), "red")])
         codes = ("1 / 0", "image = image.copy()", "image = image.rotate(90, expand=True)")
-        told = [asyncio.run(tool.execute("x", {"code": code}, agent_data=pictures))[0] for code in codes]
+        told = [asyncio.run(tool.execute("x", {"code": code}, agent_data=images))[0] for code in codes]
     finally:
         tool._sandbox.close()
-    assert [response.text.split(":")[0] for response in told] == ["Error", "The picture did not change.", "Picture 1"]
+    assert [response.text.split(":")[0] for response in told] == ["Error", "The image did not change.", "Image 1"]
     assert [response.image and response.image[0].size for response in told] == [None, None, (4, 8)]

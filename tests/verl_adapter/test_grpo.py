@@ -18,7 +18,7 @@ import pytest
 
 from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.io.processes import Command
-from codevision_ext.io.records import Record, picture_path, read_records
+from codevision_ext.io.records import Record, image_path, read_records
 from codevision_ext.rewards.rubric import PRESETS, score_group
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch and transformers warn at import, by the dozen
@@ -153,7 +153,7 @@ def test_every_rollout_that_was_asked_for_reaches_the_trainer_and_some_look_twic
     for rollout in run.rollouts:
         counts[step_of(rollout), rollout["uid"]] += 1
     assert sorted(counts.values()) == [ROLLOUTS] * PROMPTS * STEPS
-    assert sum(len(rollout["pictures"]) >= 2 for rollout in run.rollouts) >= 4
+    assert sum(len(rollout["images"]) >= 2 for rollout in run.rollouts) >= 4
     assert sum(len(rollout["turns"]) >= 2 for rollout in run.rollouts) >= 4
     assert all(run.metrics[step]["rollout/dropped"] == 0 for step in range(1, STEPS + 1))
 
@@ -174,15 +174,15 @@ def test_what_has_loss_is_what_the_engine_sampled_and_nothing_else(run: Run) -> 
         assert sum(mask) > 0
 
 
-def test_there_are_as_many_picture_tokens_as_features_and_positions_are_those_of_the_model(run: Run) -> None:
+def test_there_are_as_many_image_tokens_as_features_and_positions_are_those_of_the_model(run: Run) -> None:
     import torch  # noqa: PLC0415
 
     codec, model = codec_of(run.checkpoint(0)), model_of(run.checkpoint(0))
     for rollout in run.rollouts:
         ids, inputs = rollout["input_ids"], rollout["inputs"]
         grids = inputs["image_grid_thw"]
-        assert len(grids) == len(rollout["pictures"])
-        assert torch.equal(inputs["pixel_values"], codec.features(rollout["pictures"])["pixel_values"])
+        assert len(grids) == len(rollout["images"])
+        assert torch.equal(inputs["pixel_values"], codec.features(rollout["images"])["pixel_values"])
         assert int(grids.prod(-1).sum()) == len(inputs["pixel_values"])
         assert int((ids == codec.image_id).sum()) == len(inputs["pixel_values"]) // 4
         true, _ = model.model.get_rope_index(
@@ -200,9 +200,9 @@ class Truth:
     """What a model thinks of a rollout, by transformers alone; one number a sampled token."""
 
     log_probs: Any
-    """As sampled: picture marks can't be."""
+    """As sampled: image marks can't be."""
     banned: Any
-    """Probability of the picture marks, where they can."""
+    """Probability of the image marks, where they can."""
 
 
 def truth(rollout: dict[str, Any], model: Any, codec: Any) -> Truth:
@@ -262,7 +262,7 @@ def test_an_aborted_request_says_so_waits_for_the_engine_and_goes_on_to_the_same
         assert len(ids) == len(log_probs) == wanted
         whole = {
             "input_ids": torch.tensor(request["asked"] + ids),
-            "inputs": codec.features(request["pictures"]),
+            "inputs": codec.features(request["images"]),
             "prompts": request["asked"],
             "response_mask": torch.ones(wanted),
             "rollout_log_probs": torch.tensor(log_probs),
@@ -281,7 +281,7 @@ def test_each_step_changes_the_weights_and_its_loss_knows_the_engine_s_log_probs
         assert run.metrics[step]["actor/grad_norm"] > 0
         seen = [rollout for rollout in run.rollouts if step_of(rollout) == step]
         banned = max(float(truth(rollout, models[step - 1], codec).banned.max()) for rollout in seen)
-        # the trainer gives picture marks their small share, the engine can't
+        # the trainer gives image marks their small share, the engine can't
         assert run.metrics[step]["training/rollout_probs_diff_max"] < banned + TOLERANCE
 
 
@@ -300,12 +300,12 @@ def test_every_reward_term_and_the_rollouts_health_are_logged_at_each_step(run: 
     assert list((run.folder / "tensorboard").rglob("events.out.tfevents.*"))
 
 
-def test_the_records_can_be_read_hold_every_picture_and_score_to_what_was_trained(run: Run) -> None:
+def test_the_records_can_be_read_hold_every_image_and_score_to_what_was_trained(run: Run) -> None:
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in run.records:
         groups[record.group].append(record)
         assert record.pictures
-        assert all(picture_path(run.folder / "records", name).is_file() for name in record.pictures)
+        assert all(image_path(run.folder / "records", name).is_file() for name in record.pictures)
     trained = {f"{rollout['uid']}-{rollout['session']}": rollout for rollout in run.rollouts}
     assert {record.id for record in run.records} == trained.keys()
     for group in groups.values():
@@ -317,7 +317,7 @@ def test_the_records_can_be_read_hold_every_picture_and_score_to_what_was_traine
             assert record.tokens == len(rollout["responses"])
 
 
-def test_in_sft_only_the_assistant_s_tokens_have_loss_and_pictures_stand_in_tool_turns(run: Run, data: Path) -> None:
+def test_in_sft_only_the_assistant_s_tokens_have_loss_and_images_stand_in_tool_turns(run: Run, data: Path) -> None:
     from omegaconf import OmegaConf  # noqa: PLC0415
     from verl.utils import hf_processor  # noqa: PLC0415
 

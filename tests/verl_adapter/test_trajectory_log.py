@@ -1,4 +1,4 @@
-"""Do a step's rollouts reach TensorBoard and W&B with their pictures, from the folder of records?"""
+"""Do a step's rollouts reach TensorBoard and W&B with their images, from the folder of records?"""
 
 import logging
 from dataclasses import replace
@@ -30,9 +30,9 @@ def log() -> Any:
 
 
 def rollout(writer: RecordWriter, name: str, reward: float, step: int = 3) -> Record:
-    """A grey picture, its right half cut out and turned, an answer with markup in it."""
+    """A grey image, its right half cut out and turned, an answer with markup in it."""
     grey = (128 + round(reward),) * 3
-    names = (writer.picture(Image.new("RGB", (100, 50), grey)), writer.picture(Image.new("RGB", (50, 50), grey)))
+    names = (writer.image(Image.new("RGB", (100, 50), grey)), writer.image(Image.new("RGB", (50, 50), grey)))
     call = Step(ok=True, node=1, parent=0, net=Orientation.R180, region=Box(50, 0, 100, 50))
     return Record(
         group="g",
@@ -41,7 +41,7 @@ def rollout(writer: RecordWriter, name: str, reward: float, step: int = 3) -> Re
         task=Task(size=(100, 50)),
         observed=Outcome(correct=reward > 0, format=1.0, steps=(call,), end_reason=EndReason.ANSWER),
         references=("7",),
-        pictures=names,
+        images=names,
         turns=(
             Turn(role="user", text="What?", images=names[:1]),
             Turn(role="assistant", text="<script>alert(1)</script>\n```\n# 7"),
@@ -53,14 +53,14 @@ def rollout(writer: RecordWriter, name: str, reward: float, step: int = 3) -> Re
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Three rollouts of step 3, one of step 2, and one without a picture, in the folder of records."""
+    """Three rollouts of step 3, one of step 2, and one without an image, in the folder of records."""
     writer = RecordWriter(tmp_path / "records", "train")
     kept = [rollout(writer, "old", 9.0, step=2), *(rollout(writer, f"r{v}", float(v)) for v in (1, -1, 2))]
-    writer.write(*kept, replace(kept[0], id="none", step=3, pictures=(), turns=()))
+    writer.write(*kept, replace(kept[0], id="none", step=3, images=(), turns=()))
     return read_settings({"records": str(writer.directory), "log_trajectories": 2})
 
 
-def test_pictures_stand_in_a_row_with_what_was_cut_out_marked_on_the_first(tmp_path: Path) -> None:
+def test_images_stand_in_a_row_with_what_was_cut_out_marked_on_the_first(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
     row = np.asarray(strip(rollout(writer, "r", 1.0), tmp_path))
     assert row.shape == (HEIGHT, 512 + 8 + 256, 3)
@@ -88,7 +88,7 @@ def test_the_best_and_the_worst_are_shown_and_invalid_ones_never(tmp_path: Path)
     assert spread_evenly([], 2) == []
 
 
-def test_tensorboard_has_the_pictures_and_turns_of_a_step_s_rollouts(
+def test_tensorboard_has_the_images_and_turns_of_a_step_s_rollouts(
     log: Any, settings: Settings, tmp_path: Path
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415
@@ -107,7 +107,7 @@ def test_tensorboard_has_the_pictures_and_turns_of_a_step_s_rollouts(
     assert b"**wrong, reward -1**" in text.tensor_proto.string_val[0]
 
 
-def test_wandb_has_the_pictures_of_a_step_s_rollouts(
+def test_wandb_has_the_images_of_a_step_s_rollouts(
     log: Any, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb  # noqa: PLC0415
@@ -118,8 +118,8 @@ def test_wandb_has_the_pictures_of_a_step_s_rollouts(
     with wandb.init(mode="offline", dir=str(tmp_path), project="p", settings=quiet) as run:
         log.log_step({"wandb": wandb}, settings, 3)
         folder = Path(run.dir)
-    pictures = list((folder / "media" / "images").glob("trajectories_*.png"))
-    assert [Image.open(path).size for path in pictures] == [(776, HEIGHT)] * 2
+    images = list((folder / "media" / "images").glob("trajectories_*.png"))
+    assert [Image.open(path).size for path in images] == [(776, HEIGHT)] * 2
 
 
 def test_what_cannot_be_shown_is_a_warning_and_no_end_of_the_training(
@@ -131,8 +131,8 @@ def test_what_cannot_be_shown_is_a_warning_and_no_end_of_the_training(
             path.unlink()
         log.log_step({}, settings, 3)
     said = [record.getMessage() for record in caplog.records]
-    assert "holds no picture of a rollout of step 4" in said[0]
-    assert ".png: not a picture that can be shown" in said[1]
+    assert "holds no image of a rollout of step 4" in said[0]
+    assert ".png: not an image that can be shown" in said[1]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class SGLangEngine:
     generator for all requests, seeded with `seed`, and which of them draws first depends on timing: runs differ there.
 
     Args:
-        checkpoint: Folder whose architecture, tokenizer and picture settings the engine takes.
+        checkpoint: Folder whose architecture, tokenizer and image settings the engine takes.
         context: Tokens of a prompt and its response together, at most.
         seed: Of the engine's own generator.
         gpus: Numbers of those that it takes (tensor parallel), in a row; the CPU counts as one.
@@ -155,9 +155,9 @@ class SGLangEngine:
         return partial(self._sample, {"temperature": temperature, "sampling_seed": seed})
 
     async def _sample(
-        self, params: dict[str, Any], ids: list[int], pictures: Sequence[Image.Image], max_tokens: int
+        self, params: dict[str, Any], ids: list[int], images: Sequence[Image.Image], max_tokens: int
     ) -> Completion:
-        request = request_of(ids, pictures, params, max_tokens, codec=self.codec, context=self._context)
+        request = request_of(ids, images, params, max_tokens, codec=self.codec, context=self._context)
         output = await self._ask(lambda: anext(self._engine.tokenizer_manager.generate_request(request, None)))
         sampled = read_output(output, len(ids))
         if sampled.reason == "abort":

@@ -16,17 +16,17 @@ from codevision_ext.models.renderer import NEVER, QwenRenderer
 
 def request_of(
     ids: Sequence[int],
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     params: Mapping[str, Any],
     max_tokens: int,
     *,
     codec: QwenRenderer,
     context: int,
 ) -> GenerateReqInput:
-    """The request that continues `ids` (picture marks widened) by at most `max_tokens`.
+    """The request that continues `ids` (image marks widened) by at most `max_tokens`.
 
-    Ids with widened marks would be decoded and tokenized again in the engine, so there goes one mark a picture; and
-    picture marks and ids that no token has can't be sampled.
+    Ids with widened marks would be decoded and tokenized again in the engine, so there goes one mark an image; and
+    image marks and ids that no token has can't be sampled.
 
     Raises:
         EngineError: nothing fits behind `ids` within `context` tokens.
@@ -39,7 +39,7 @@ def request_of(
         input_ids=codec.narrowed(ids),
         sampling_params={**params, "max_new_tokens": min(max_tokens, room), "logit_bias": never},
         return_logprob=True,
-        image_data=list(pictures) or None,
+        image_data=list(images) or None,
     )
 
 

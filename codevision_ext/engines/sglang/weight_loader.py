@@ -2,7 +2,7 @@
 
 Runs inside the engine process, as SGLang's `custom_weight_loader`. transformers >= 5 calls the parts of a Qwen-VL
 `model.visual` and `model.language_model`; SGLang calls them `visual` and `model`, stacks some of them, and skips names
-that it doesn't know without a word. The engine's cache of picture embeddings is keyed by the picture alone and would
+that it doesn't know without a word. The engine's cache of image embeddings is keyed by the image alone and would
 outlive the weights that made them, so it is emptied with every load.
 """
 
@@ -17,7 +17,7 @@ LOADER = "codevision_ext.engines.sglang.weight_loader.load_weights"
 
 
 def load_weights(model: torch.nn.Module, named_tensors: Sequence[tuple[str, torch.Tensor]]) -> None:
-    """Renames, loads, and forgets the embeddings of every picture seen before.
+    """Renames, loads, and forgets the embeddings of every image seen before.
 
     Raises:
         KeyError: a name has no parameter in the engine's model; nothing was loaded.

@@ -1,4 +1,4 @@
-"""Multiple choice on large pictures (V*, HRBench): the letter, or the words of the right choice and of no other."""
+"""Multiple choice on large images (V*, HRBench): the letter, or the words of the right choice and of no other."""
 
 import re
 from typing import Final

@@ -1,4 +1,4 @@
-"""Pictures corrupted at severities 1 to 5, as ImageNet-C does (`data_prep transform --corruptions` makes the rows)."""
+"""Images corrupted at severities 1 to 5, as ImageNet-C does (`data_prep transform --corruptions` makes the rows)."""
 
 import re
 from typing import Final

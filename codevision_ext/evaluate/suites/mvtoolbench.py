@@ -1,4 +1,4 @@
-"""Small words in scene text, each picture turned or mirrored in one of five ways: to be put upright and cropped."""
+"""Small words in scene text, each image turned or mirrored in one of five ways: to be put upright and cropped."""
 
 from codevision_ext.evaluate.metrics import TRANSFORMED
 from codevision_ext.evaluate.suites.base import Row, Suite

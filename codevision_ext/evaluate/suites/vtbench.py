@@ -1,7 +1,7 @@
 """VTBench (V-Thinker, arXiv 2511.04460): drawings that a judge compares with a reference, and questions in words.
 
-The judge sees three pictures: the original, the last one that the model made, and the reference. A rollout that made no
-picture is wrong without being judged, and every item counts, whatever became of it.
+The judge sees three images: the original, the last one that the model made, and the reference. A rollout that made no
+image is wrong without being judged, and every item counts, whatever became of it.
 """
 
 import io
@@ -25,22 +25,22 @@ logger = logging.getLogger(__name__)
 DRAWN: Final = ("perception", "instruction")
 REASONING_TURNS: Final = 5
 JUDGED_SIDE: Final = 1024
-"""Pixels; larger pictures are shown to the judge smaller."""
+"""Pixels; larger images are shown to the judge smaller."""
 
 
 def _drawing(case: EvalItem, trajectory: Trajectory, settings: Settings) -> SuiteScore:
-    if not trajectory.new_pictures:
+    if not trajectory.new_images:
         return SuiteScore(score=0.0)
     assert settings.judge is not None
     assert case.reference is not None
     with Image.open(io.BytesIO(case.reference)) as reference:
-        pictures = [trajectory.pictures[0], trajectory.pictures[-1], reference.convert("RGB")]
+        images = [trajectory.images[0], trajectory.images[-1], reference.convert("RGB")]
     query = Query(
         question=case.item.question,
         references=("the third picture",),
         answer="the second picture",
         source=f"VTBench-{case.item.column}",
-        pictures=tuple(map(_file, pictures)),
+        images=tuple(map(_file, images)),
     )
     verdict = shared_judge(settings.judge).ask_all([query])[0]
     if isinstance(verdict, JudgeError):
@@ -49,8 +49,8 @@ def _drawing(case: EvalItem, trajectory: Trajectory, settings: Settings) -> Suit
     return SuiteScore(score=verdict.score, verdict=verdict)
 
 
-def _file(picture: Image.Image) -> str:
-    small = picture.convert("RGB")
+def _file(image: Image.Image) -> str:
+    small = image.convert("RGB")
     small.thumbnail((JUDGED_SIDE, JUDGED_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "PNG")

@@ -31,7 +31,7 @@ from codevision_ext.task.item import Item
 from codevision_ext.types import Box, Rollout, Task
 
 SIZE: Final = (240, 160)
-"""Of the task's picture, pixels."""
+"""Of the task's image, pixels."""
 LIMITS: Final = RolloutLimits(response_tokens=100_000, assistant_turns=8)
 Call = str | dict[str, Any]
 """Code, or a call's arguments."""
@@ -154,7 +154,7 @@ class _Stage:
 
     def __init__(self, tool: CodeTool) -> None:
         self._tool = tool
-        self._picture = _picture()
+        self._image = _image()
         self._played: dict[tuple[object, ...], Rollout] = {}
 
     def play(self, puzzle: Puzzle, turns: Sequence[str], last: str, code: str = "") -> Rollout:
@@ -170,13 +170,13 @@ class _Stage:
     async def _run(self, said: tuple[str, ...]) -> Trajectory:
         left = list(said)
 
-        async def policy(ids: list[int], pictures: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
+        async def policy(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
             text = left.pop(0) if len(left) > 1 else left[0]
             return Completion(ids=[*map(ord, text)], log_probs=[0.0] * len(text), finished=True)
 
         messages = [{"role": "user", "content": [{"type": "image"}]}]
         return await run_rollout(
-            messages, [self._picture], policy=policy, codec=_Letters(), tool=self._tool, limits=LIMITS
+            messages, [self._image], policy=policy, codec=_Letters(), tool=self._tool, limits=LIMITS
         )
 
     def _score(self, puzzle: Puzzle, played: Trajectory) -> Rollout:
@@ -204,9 +204,9 @@ class _Letters:
         return "".join(map(chr, ids))
 
 
-def _picture() -> Image.Image:
-    """A picture without symmetry, with something to read on it."""
+def _image() -> Image.Image:
+    """An image without symmetry, with something to read on it."""
     small = np.random.default_rng(0).integers(90, 256, (SIZE[1] // 10, SIZE[0] // 10, 3), np.uint8)
-    picture = Image.fromarray(small).resize(SIZE, Image.Resampling.BICUBIC)
-    ImageDraw.Draw(picture).text((72, 54), "47", (20, 20, 60), ImageFont.load_default(34), anchor="mm")
-    return picture
+    image = Image.fromarray(small).resize(SIZE, Image.Resampling.BICUBIC)
+    ImageDraw.Draw(image).text((72, 54), "47", (20, 20, 60), ImageFont.load_default(34), anchor="mm")
+    return image

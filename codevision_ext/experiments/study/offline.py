@@ -20,12 +20,12 @@ from codevision_ext.types import Box, Frame
 WINDOWS = 4
 """Parts of a training in which operations are counted."""
 TARGETS = (0.01, 0.02, 0.05, 0.1, 0.3)
-"""Side of a target, as a share of the picture's."""
+"""Side of a target, as a share of the image's."""
 PAGE: Size = (3840, 2160)
 SEEN_PIXELS = 1_003_520
-"""Pixels of a picture as the model sees it: 1,280 tokens, as Qwen's cards suggest."""
+"""Pixels of an image as the model sees it: 1,280 tokens, as Qwen's cards suggest."""
 SLIP = 0.005
-"""Standard deviation of where a model puts a side of its box, as a share of the picture's side."""
+"""Standard deviation of where a model puts a side of its box, as a share of the image's side."""
 _DRAWS = 2000
 Row = tuple[str, ...]
 
@@ -94,7 +94,7 @@ def crop() -> tuple[Row, list[Row]]:
     """What each similarity pays, by the frame in which a box is written and by how large its target is.
 
     `exact`: the box that is meant, rounded to whole numbers of the frame. `slips`: every side off by a normal error of
-    SLIP of the picture. On a picture of PAGE pixels, of which the model sees SEEN_PIXELS.
+    SLIP of the image. On an image of PAGE pixels, of which the model sees SEEN_PIXELS.
     """
     shrunk = math.sqrt(SEEN_PIXELS / (PAGE[0] * PAGE[1]))
     frames: Mapping[Frame, Size] = {

@@ -17,7 +17,7 @@ from codevision_ext.io.records import Record
 from codevision_ext.rewards.terms import used_optional
 
 Item = tuple[str, str]
-"""A column and the picture that was shown."""
+"""A column and the image that was shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class VariantOutcome:
     difference: Difference | None
     """In `transformed` from the first training, item by item; None: it is the first."""
     must: float
-    """Share of the required operations that were done, on transformed pictures."""
+    """Share of the required operations that were done, on transformed images."""
     tool_rate: float
     failed_calls: float
     """Of all calls, those that failed."""
@@ -118,7 +118,7 @@ def _transformed(items: Mapping[Item, float]) -> list[float]:
 
 
 def _difference(first: Mapping[Item, float], own: Mapping[Item, float], records: Sequence[Record]) -> Difference | None:
-    """Over the transformed columns; pictures with one text are resampled together, an item's columns among them."""
+    """Over the transformed columns; images with one text are resampled together, an item's columns among them."""
     texts: dict[Item, Hashable] = {(r.column or "", r.pictures[0]): r.references for r in records}
 
     def turned(items: Mapping[Item, float]) -> dict[Item, float]:

@@ -18,8 +18,8 @@ class Place:
     """Of the file, without its ending."""
     row: int
     """From 0."""
-    pictures: Path
-    """Folder that paths of pictures start from."""
+    images: Path
+    """Folder that paths of images start from."""
     turns: bool
     """Wanted are trajectories where the record can be either."""
 
@@ -32,7 +32,7 @@ class Reader:
     columns: tuple[tuple[str, ...], ...]
     """Columns that a file must have to be read by it; of each group one is enough."""
     read: Callable[[Mapping[str, Any], Place], Iterator[Item | str]]
-    """The items of a record, pictures as they were found, sizes (0, 0); raises RowError. A text in place of an item
+    """The items of a record, images as they were found, sizes (0, 0); raises RowError. A text in place of an item
     says what has no place in the target."""
     licence: str = "unknown"
     turns: bool = False

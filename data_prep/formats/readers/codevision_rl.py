@@ -14,7 +14,7 @@ SOURCE = "CodeVision-RL"
 
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     extra = fields.mapping(record.get("extra_info"), "extra_info")
-    found = fields.pictures(fields.need(record, "images"), place.pictures)
+    found = fields.images(fields.need(record, "images"), place.images)
     system, said = _prompt(fields.parsed(fields.need(record, "prompt"), "prompt"))
     rule = fields.mapping(record.get("reward_model"), "reward_model")
     truth = rule.get("ground_truth")

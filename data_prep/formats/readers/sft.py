@@ -19,7 +19,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         )
     except (TypeError, KeyError) as error:
         raise RowError(Reason.BAD_TYPE, "messages", "must be a list of {role, content}") from error
-    found = fields.pictures(record.get("images") or [], place.pictures)
+    found = fields.images(record.get("images") or [], place.images)
     metadata = fields.mapping(record.get("metadata"), "metadata")
     yield Demonstration(
         messages=messages,
@@ -36,7 +36,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
 
 
 def _read_sharegpt(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
-    found = fields.pictures(fields.parsed(record.get("images"), "images") or [], place.pictures)
+    found = fields.images(fields.parsed(record.get("images"), "images") or [], place.images)
     trajectory = from_sharegpt(record, [data for data, _ in found], [path for _, path in found])
     yield replace(trajectory, source=trajectory.source or SOURCE)
 

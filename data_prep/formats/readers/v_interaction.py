@@ -1,4 +1,4 @@
-"""Rows of V-Interaction-400K: a question, code that draws on its picture, and the picture that came of it.
+"""Rows of V-Interaction-400K: a question, code that draws on its image, and the image that came of it.
 
 As a trajectory each has one call. The code was written for another harness and isn't run here: `executed` is false in
 the metadata.
@@ -21,7 +21,7 @@ _TAGS: Final = re.compile(r"</?(?:think|answer|tool_call|tool_response|sandbox_o
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     question = fields.text(fields.need(record, "question"), "question").replace(IMAGE_TAG, "").strip()
     answers = fields.answers(record.get("answer"), "answer")
-    found = fields.pictures(fields.need(record, "image"), place.pictures, "image")
+    found = fields.images(fields.need(record, "image"), place.images, "image")
     if not place.turns:
         yield Row(
             images=tuple(data for data, _ in found),
@@ -37,7 +37,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     from codevision_ext.rollout.code_tool import OBSERVATIONS  # noqa: PLC0415  slow to import, and not needed for tasks
     from data_prep.formats.turn_text import TOOLS, answer_text, call_text  # noqa: PLC0415
 
-    edited = fields.pictures(fields.need(record, "edited_image"), place.pictures, "edited_image")
+    edited = fields.images(fields.need(record, "edited_image"), place.images, "edited_image")
     code = fields.text(fields.need(record, "tool_code"), "tool_code")
     before, _, after = _CODE.sub("\0", fields.text(record.get("CoT_with_code") or "", "CoT_with_code")).partition("\0")
     width, height = image_files.settle_image(edited[0][0], "edited_image").size

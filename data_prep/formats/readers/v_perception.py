@@ -1,4 +1,4 @@
-"""Rows of V-Perception-40K: questions about drawn elements of a picture."""
+"""Rows of V-Perception-40K: questions about drawn elements of an image."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from data_prep.formats.schema import IMAGE_TAG, Row
 
 
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
-    found = fields.pictures(fields.need(record, "image"), place.pictures, "image")
+    found = fields.images(fields.need(record, "image"), place.images, "image")
     yield Row(
         images=tuple(data for data, _ in found),
         question=fields.text(fields.need(record, "question"), "question").replace(IMAGE_TAG, "").strip(),

@@ -1,4 +1,4 @@
-"""A question, a picture, answers: benchmarks in this shape, one entry each, and any table that has such columns."""
+"""A question, an image, answers: benchmarks in this shape, one entry each, and any table that has such columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import ascii_uppercase
@@ -23,7 +23,7 @@ def _reader(
     licence: str = "unknown",
 ) -> Reader:
     def read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
-        found = fields.pictures(fields.need(record, *_IMAGE), place.pictures, "image")
+        found = fields.images(fields.need(record, *_IMAGE), place.images, "image")
         index = fields.first(record, *_INDEX)
         applied, renamed = fields.applied(record.get("transform"), "transform")
         box, was_nan = fields.box(fields.first(record, "bbox", "box"), "bbox")

@@ -1,6 +1,6 @@
 """Items of VTBench: of the three tasks of each, reasoning has an answer in words and becomes a row.
 
-Perception and instruction are answered by a drawing, which a judge compares with a reference picture.
+Perception and instruction are answered by a drawing, which a judge compares with a reference image.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,18 +15,18 @@ TASKS = ("perception", "instruction")
 
 
 def drawings(record: Mapping[str, Any], place: Place) -> Iterator[tuple[Row, bytes]]:
-    """The drawing tasks of a record that has them, each with the picture that shows how it should look.
+    """The drawing tasks of a record that has them, each with the image that shows how it should look.
 
     Raises:
-        RowError: A picture is missing or can't be found.
+        RowError: An image is missing or can't be found.
     """
     for task in TASKS:
         if not record.get(f"question_{task}"):
             continue
         field = f"annotation_{task}"
         question = fields.text(record[f"question_{task}"], f"question_{task}")
-        found = fields.pictures(fields.need(record, "image"), place.pictures, "image")
-        [(reference, _)] = fields.pictures(fields.need(record, field), place.pictures, field)[:1]
+        found = fields.images(fields.need(record, "image"), place.images, "image")
+        [(reference, _)] = fields.images(fields.need(record, field), place.images, field)[:1]
         row = Row(
             images=tuple(data for data, _ in found),
             question=question.replace(IMAGE_TAG, "").strip(),
@@ -42,7 +42,7 @@ def drawings(record: Mapping[str, Any], place: Place) -> Iterator[tuple[Row, byt
 
 
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
-    found = fields.pictures(fields.need(record, "image"), place.pictures, "image")
+    found = fields.images(fields.need(record, "image"), place.images, "image")
     for task in TASKS:
         if record.get(f"question_{task}"):
             yield f"drawn_{task}"

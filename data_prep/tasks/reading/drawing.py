@@ -1,4 +1,4 @@
-"""How one picture of the reading task is drawn: characters in equal cells, in random colours, with light noise."""
+"""How one image of the reading task is drawn: characters in equal cells, in random colours, with light noise."""
 
 import io
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ FONTS = {
 """Font files that come with matplotlib, by split; no font serves two splits."""
 
 CELL_PX = 28
-"""Width of the cell of one character, and least height of a picture: what one token of a Qwen2.5-VL picture covers."""
+"""Width of the cell of one character, and least height of an image: what one token of a Qwen2.5-VL image covers."""
 TEXT_PX = (18, 20)
 """Least and greatest height of a character."""
 JITTER_PX = 2
@@ -54,9 +54,9 @@ def draw_colours(rng: np.random.Generator) -> Colours:
 
 
 def draw_text(rng: np.random.Generator, text: str, font: str, size: tuple[int, int], colours: Colours) -> Pixels:
-    """A `size` (width, height) picture with the characters of `text` in a row of equal cells, a bit off the centre.
+    """A `size` (width, height) image with the characters of `text` in a row of equal cells, a bit off the centre.
 
-    A margin on the left and a rule below tell how the picture stands, as on a ruled page.
+    A margin on the left and a rule below tell how the image stands, as on a ruled page.
     """
     width, height = size
     tall = int(rng.integers(TEXT_PX[0], TEXT_PX[1] + 1))
@@ -76,9 +76,9 @@ def draw_text(rng: np.random.Generator, text: str, font: str, size: tuple[int, i
 
 
 def draw_clutter(rng: np.random.Generator, size: tuple[int, int], colours: Colours) -> Pixels:
-    """A `size` picture of the paper's colour with faint lines and ellipses, and no text."""
-    picture = Image.new("RGB", size, colours.paper)
-    pen = ImageDraw.Draw(picture)
+    """A `size` image of the paper's colour with faint lines and ellipses, and no text."""
+    image = Image.new("RGB", size, colours.paper)
+    pen = ImageDraw.Draw(image)
     faint = tuple((3 * paper + ink) // 4 for paper, ink in zip(colours.paper, colours.ink, strict=True))
     for _ in range(int(rng.integers(4, 9))):
         x, y = (int(rng.integers(0, edge)) for edge in size)
@@ -87,14 +87,14 @@ def draw_clutter(rng: np.random.Generator, size: tuple[int, int], colours: Colou
             pen.line((x, y, x + dx, y + (dy if rng.random() < 0.5 else -dy)), fill=faint, width=2)
         else:
             pen.ellipse((x, y, x + dx, y + dy), outline=faint, width=2)
-    return _noisy(rng, np.asarray(picture, dtype=np.float32))
+    return _noisy(rng, np.asarray(image, dtype=np.float32))
 
 
 def to_png(pixels: Pixels | Image.Image) -> bytes:
-    """The picture as a PNG file."""
-    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    """The image as a PNG file."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=3)
+    image.save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
 
 

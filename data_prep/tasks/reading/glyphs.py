@@ -16,7 +16,7 @@ from data_prep.tasks.reading.drawing import CELL_PX, FONTS, draw_clutter, draw_c
 SOURCE = "glyphs"
 QUESTIONS = {"number": "What number is written?", "word": "What word is written?"}
 UNREADABLE = "unreadable"
-"""What is answered, without a tool, about a picture that isn't upright or is too large."""
+"""What is answered, without a tool, about an image that isn't upright or is too large."""
 LOOKS = {
     Orientation.ID: "upright",
     Orientation.R90: "turned left",
@@ -27,7 +27,7 @@ LOOKS = {
     Orientation.TRANSPOSE: "turned and mirrored",
     Orientation.TRANSVERSE: "turned and mirrored",
 }
-"""What is thought of a picture, by what was done to it."""
+"""What is thought of an image, by what was done to it."""
 CELL = (84, 28)
 """Width and height of a cell of the page, pixels."""
 GRID = (2, 3)
@@ -42,7 +42,7 @@ COLUMNS = {
     "flip_h": "flip_horizontal",
     "flip_v": "flip_vertical",
 }
-"""The transformed benchmark: what is applied to the picture, by column."""
+"""The transformed benchmark: what is applied to the image, by column."""
 ORIENTATION_OPS = tuple(geometry.ORIENTATION_OPS)
 STREAMS = ("train", "val", "test", "read", "read_val", "sft", "sft_val", "plan", "plan_val", "letters")
 """Every file draws from a stream of its own, so that asking for more of one changes none of the others."""
@@ -54,13 +54,13 @@ class Mix:
 
     seed: int = 0
     sizes: tuple[tuple[int, int], ...] = ((84, 28), (90, 30), (96, 32))
-    """Width and height of an upright picture, pixels."""
+    """Width and height of an upright image, pixels."""
     words_share: float = 0.1
     """Share of words among the texts; the rest are numbers. In [0, 1]."""
     source_share: float = 1 / 6
     """Share of rows that need no tool. In [0, 1]."""
     crop_share: float = 0.15
-    """Share of rows whose text is a small part of a large picture; half of those are turned or mirrored too."""
+    """Share of rows whose text is a small part of a large image; half of those are turned or mirrored too."""
 
     def __post_init__(self) -> None:
         """Refuse what can't be drawn.
@@ -75,12 +75,12 @@ class Mix:
             raise InputError("source_share and crop_share together exceed 1")
         least_w, least_h = LENGTH * CELL_PX, CELL_PX
         if not self.sizes or any(width < least_w or height < least_h for width, height in self.sizes):
-            raise InputError(f"sizes are pictures of at least {least_w}x{least_h} pixels, e.g. 84x28,112x56")
+            raise InputError(f"sizes are images of at least {least_w}x{least_h} pixels, e.g. 84x28,112x56")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What a picture shows, in which font."""
+    """What an image shows, in which font."""
 
     kind: str
     """A key of QUESTIONS."""
@@ -116,7 +116,7 @@ def draw_test_rows(mix: Mix, items: int) -> Iterator[Row]:
 
 
 UNREADABLE_SHARE = 0.6
-"""Share of read.parquet that can't be read as it is, and is only looked at: who can't see how a picture stands can't
+"""Share of read.parquet that can't be read as it is, and is only looked at: who can't see how an image stands can't
 choose the operation that helps."""
 LENGTHS = {"letters": (1.0, 0.0, 0.0), "read": (0.2, 0.2, 0.6), "read_val": (0.0, 0.0, 1.0)}
 """Shares of the texts that are cut to one character, to two, and not at all, by file."""
@@ -125,7 +125,7 @@ LENGTHS = {"letters": (1.0, 0.0, 0.0), "read": (0.2, 0.2, 0.6), "read_val": (0.0
 def draw_reading_rows(mix: Mix, count: int, stream: str, start: int = 0) -> Iterator[Row]:
     """Reading, and what can't be read, for a file of LENGTHS; half of the words are letters in no dictionary.
 
-    What is to be read is upright: a model that learns from these rows alone can't read a turned picture.
+    What is to be read is upright: a model that learns from these rows alone can't read a turned image.
     Who has learned the characters one by one learns to read a row of them much sooner: hence `letters` first.
     """
     split = "val" if stream == "read_val" else "train"
@@ -145,21 +145,21 @@ def draw_reading_rows(mix: Mix, count: int, stream: str, start: int = 0) -> Iter
 def make_row(
     label: Label, split: str, index: int, canonical: Image.Image, op: str | None = None, box: Box | None = None
 ) -> Row:
-    """The row whose picture is `canonical` with `op` done to it; `box` is the part to crop, in canonical pixels."""
-    picture = canonical
+    """The row whose image is `canonical` with `op` done to it; `box` is the part to crop, in canonical pixels."""
+    image = canonical
     if op is not None:
         orientation = geometry.orientation_of(op)
-        picture = geometry.apply(orientation, canonical)
+        image = geometry.apply(orientation, canonical)
         box = box and geometry.map_box(box, orientation, canonical.size)
     applied = ("crop",) if box else ()
     return Row(
-        images=(to_png(picture),),
+        images=(to_png(image),),
         question=QUESTIONS[label.kind],
         answers=(label.text,),
         source=SOURCE,
         split=split,
         index=index,
-        size=picture.size,
+        size=image.size,
         applied=applied if op is None else (*applied, op),
         box=box,
     )
@@ -175,7 +175,7 @@ def draw_label(rng: np.random.Generator, mix: Mix, split: str, *, with_letter_st
 
 
 def draw_canonical(rng: np.random.Generator, mix: Mix, label: Label) -> Image.Image:
-    """An upright picture of one of the sizes, as much narrower as the text is shorter than LENGTH."""
+    """An upright image of one of the sizes, as much narrower as the text is shorter than LENGTH."""
     width, height = mix.sizes[int(rng.integers(len(mix.sizes)))]
     size = (width * len(label.text) // LENGTH, height)
     return Image.fromarray(draw_text(rng, label.text, label.font, size, draw_colours(rng)))

@@ -1,8 +1,8 @@
 """Which texts the reading task writes, and which split each belongs to.
 
 A text belongs to one split for ever, whatever the seed: two data sets drawn with different seeds never leak a test
-word into the other's training rows. A text that reads as another text (or as itself) once the picture is turned or
-mirrored, `689` or `TOM`, isn't used: its picture has no one right answer, or doesn't need the tool.
+word into the other's training rows. A text that reads as another text (or as itself) once the image is turned or
+mirrored, `689` or `TOM`, isn't used: its image has no one right answer, or doesn't need the tool.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ MIRROR_SAFE = "AHIMOTUVWXY018", "BCDEHIKOX0138", "HIMNOSWXZ01689"
 
 
 def reads_one_way(text: str) -> bool:
-    """Whether no turn or mirror of the picture shows a readable text again."""
+    """Whether no turn or mirror of the image shows a readable text again."""
     return not any(set(text) <= set(safe) for safe in MIRROR_SAFE)
 
 

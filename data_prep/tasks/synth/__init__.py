@@ -26,9 +26,9 @@ LICENCE: Final = "CC0-1.0"
 SPLITS: Final = ("train", "val", "test", "sft", "sft_val")
 """Every split draws from a stream of its own."""
 SMALL: Final = 0.02
-"""A box of up to this share of the picture has to be cropped."""
+"""A box of up to this share of the image has to be cropped."""
 _JPEG_FROM: Final = 1_000_000
-"""Pixels from which a picture is a JPEG."""
+"""Pixels from which an image is a JPEG."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Recipe:
         """Refuse what can't be drawn.
 
         Raises:
-            InputError: An unknown kind, a share outside of [0, 1], or pictures too small for text.
+            InputError: An unknown kind, a share outside of [0, 1], or images too small for text.
         """
         if unknown := [kind for kind in self.kinds if kind not in KINDS]:
             raise InputError(f"--kinds knows {', '.join(KINDS)}; not {unknown[0]!r}")

@@ -12,7 +12,7 @@ from data_prep.tasks.synth.scene import FONTS, WORDS, Colour, Rng, Scene, colour
 
 LEAST_PIXELS = 200_000
 TEXT_SHARE = (0.014, 0.03)
-"""Height of the text as a share of the picture's shorter edge."""
+"""Height of the text as a share of the image's shorter edge."""
 
 
 def draw_page(rng: Rng, max_pixels: int) -> Scene:
@@ -123,7 +123,7 @@ def _boards(sheet: Sheet) -> Lines:
 
 
 def _label(sheet: Sheet) -> Lines:
-    """One line somewhere in a large picture."""
+    """One line somewhere in a large image."""
     rng, size, height = sheet.rng, sheet.size, sheet.height
     face = font(pick(rng, FONTS), height)
     words = _words(rng, sheet.starts.pop(), 3)

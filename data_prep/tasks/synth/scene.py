@@ -1,4 +1,4 @@
-"""What is drawn: a picture as it stands upright, a question on it, and where the answer is."""
+"""What is drawn: an image as it stands upright, a question on it, and where the answer is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Scene:
     box: Box | None = None
     """Whole pixels around what the answer is read off."""
     reads: bool = True
-    """Something has to be read, so it matters how the picture stands."""
+    """Something has to be read, so it matters how the image stands."""
 
 
 @cache
@@ -81,7 +81,7 @@ def write_text(
 
 
 def inside(box: Box, size: tuple[int, int]) -> Box:
-    """The part of a box that is on the picture."""
+    """The part of a box that is on the image."""
     return Box(max(0, box.x1), max(0, box.y1), min(size[0], box.x2), min(size[1], box.y2))
 
 

@@ -42,7 +42,7 @@ def draw_geometry(rng: Rng, max_pixels: int) -> Scene:
 
 
 def draw_counting(rng: Rng, max_pixels: int) -> Scene:
-    """Shapes on a jittered grid; how many of one kind and colour. It doesn't matter how the picture stands."""
+    """Shapes on a jittered grid; how many of one kind and colour. It doesn't matter how the image stands."""
     edge = int(min(rng.integers(360, 1000), max_pixels**0.5))
     image = Image.new("RGB", (edge, edge), (245, 245, 240))
     pen = ImageDraw.Draw(image)

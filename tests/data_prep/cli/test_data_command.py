@@ -69,7 +69,7 @@ def test_it_writes_every_file_in_its_schema_and_says_how_many_rows(
     assert told["rows"]["val"] >= 120
 
 
-def test_the_json_names_pictures_that_are_there_and_are_those_of_the_parquet(
+def test_the_json_names_images_that_are_there_and_are_those_of_the_parquet(
     drawn: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     out, _ = drawn

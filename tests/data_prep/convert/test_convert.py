@@ -19,7 +19,7 @@ from sets import (
     SETS,
     coded,
     data_prep,
-    picture_file,
+    image_file,
     rl_row,
     scene,
     sharegpt_item,
@@ -54,11 +54,11 @@ def test_each_published_schema_becomes_rl_rows(tmp_path: Path, name: str) -> Non
     assert told["rows"] == {"read": 2, "written": 2, "rejected": 0}
     assert pq.read_schema(tmp_path / "out.parquet").remove_metadata() == CONVERTED_RL_SCHEMA
     for row in rows:
-        picture = Image.open(io.BytesIO(row["images"][0]["bytes"]))
-        item = read_item(row, picture.size)
+        image = Image.open(io.BytesIO(row["images"][0]["bytes"]))
+        item = read_item(row, image.size)
         assert item.question == row["extra_info"]["question"] != ""
         assert row["prompt"][-1]["content"] == f"<image>\n{item.question}"
-        assert row["extra_info"]["size"] == list(picture.size)
+        assert row["extra_info"]["size"] == list(image.size)
         assert row["extra_info"]["licence"] == told["licences"][row["data_source"]]
 
 
@@ -110,9 +110,9 @@ def exif(orientation: int) -> bytes:
 
 
 def glass() -> bytes:
-    picture = scene().convert("RGBA")
-    picture.putalpha(Image.new("L", picture.size, 0))
-    return coded(picture)
+    image = scene().convert("RGBA")
+    image.putalpha(Image.new("L", image.size, 0))
+    return coded(image)
 
 
 def image(data: bytes | None, path: str | None = None) -> list[dict[str, Any]]:
@@ -123,12 +123,12 @@ JPEG = coded(scene(), "JPEG")
 REJECTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "a truncated JPEG": ("picture_damaged", "images[0]", {"images": image(JPEG[: len(JPEG) // 2])}),
     "a truncated PNG": ("picture_damaged", "images[0]", {"images": image(coded(scene())[:-400])}),
-    "a file that is no picture": ("picture_unknown", "images[0]", {"images": image(b"%PDF-1.7 ...")}),
+    "a file that is no image": ("picture_unknown", "images[0]", {"images": image(b"%PDF-1.7 ...")}),
     "an empty file": ("picture_missing", "images", {"images": image(b"")}),
     "a bomb": ("picture_bomb", "images[0]", {"images": image(coded(Image.new("1", (1100, 1000))))}),
     "a path to nowhere": ("picture_missing", "images", {"images": image(None, "gone.png")}),
     "a path out of the folder": ("picture_missing", "images", {"images": image(None, "../x.png")}),
-    "no picture": ("column_missing", "images", {"images": None}),
+    "no image": ("column_missing", "images", {"images": None}),
     "an unknown op": ("bad_op", "extra_info.transform", {"transform": ["rotate_45"]}),
     "broken JSON in a string": ("bad_op", "extra_info.transform", {"transform": ['["rotate_90"']}),
     "a box with one NaN": ("bad_box", "extra_info.bbox", {"bbox": [1.0, float("nan"), 3.0, 4.0]}),
@@ -177,7 +177,7 @@ CHANGED: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_an_odd_picture_becomes_a_plain_one_once(tmp_path: Path, name: str) -> None:
+def test_an_odd_image_becomes_a_plain_one_once(tmp_path: Path, name: str) -> None:
     change, data = CHANGED[name]
     row = rl_row(0, bbox=None, images=image(data))
     told, [made] = convert(tmp_path, write_parquet(tmp_path / "a.parquet", [row]))
@@ -193,7 +193,7 @@ def test_an_odd_picture_becomes_a_plain_one_once(tmp_path: Path, name: str) -> N
     assert again["licences"] == told["licences"]
 
 
-def test_exif_turns_the_picture_as_a_viewer_would(tmp_path: Path) -> None:
+def test_exif_turns_the_image_as_a_viewer_would(tmp_path: Path) -> None:
     for orientation, op in (
         (2, Image.Transpose.FLIP_LEFT_RIGHT),
         (6, Image.Transpose.ROTATE_270),
@@ -266,7 +266,7 @@ def test_the_same_row_twice_is_a_duplicate_wherever_it_comes_from(tmp_path: Path
 
 
 def test_json_in_strings_is_read(tmp_path: Path) -> None:
-    picture_file(tmp_path / "0.png")
+    image_file(tmp_path / "0.png")
     row = rl_row(0, '["crop", "rotate_90"]', images=["0.png"], bbox="[10, 4, 20, 40]")
     texts = {name: json.dumps(row[name]) for name in ("prompt", "images", "reward_model", "extra_info")}
     _, [made] = convert(tmp_path, write_json(tmp_path / "a.jsonl", [row | texts]))
@@ -287,7 +287,7 @@ ODD: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def test_values_of_any_type_in_json_are_counted_and_null_may_be_nan(tmp_path: Path) -> None:
-    picture_file(tmp_path / "a.png")
+    image_file(tmp_path / "a.png")
 
     def row(index: Any, **changes: Any) -> dict[str, Any]:
         return rl_row(index, **({"transform": "rotate_90", "images": ["a.png"]} | changes))
@@ -378,7 +378,7 @@ def test_turns_become_sft_rows_and_tasks_are_told_from_them(tmp_path: Path) -> N
         convert(tmp_path, SETS["CodeVision-RL"](tmp_path), "--to", "sft", "--force")
 
 
-def test_sharegpt_to_parquet_and_back_is_the_same_json_and_the_same_pictures(tmp_path: Path) -> None:
+def test_sharegpt_to_parquet_and_back_is_the_same_json_and_the_same_images(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     source = SETS["CodeVision-SFT"](tmp_path / "in")
     data_prep("convert", source, "--to", "sft", "--out", tmp_path / "sft.parquet", "--workers", 1)
@@ -411,7 +411,7 @@ def test_one_process_and_two_write_the_same_bytes(tmp_path: Path) -> None:
 def test_a_run_that_is_stopped_leaves_nothing_or_nothing_after_the_next(tmp_path: Path, how: signal.Signals) -> None:
     source = write_json(tmp_path / "a.jsonl", [rl_row(0, "rotate_90", images=["0.png"])])
     line = source.read_bytes()
-    picture_file(tmp_path / "0.png")
+    image_file(tmp_path / "0.png")
     with source.open("wb") as file:
         file.writelines(line for _ in range(20_000))
     words = [sys.executable, "-m", "data_prep", "convert", source, "--out", tmp_path / "out.parquet", "--workers", "1"]
@@ -456,7 +456,7 @@ def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
         return int(done.stdout.splitlines()[-1]) / 1024
 
-    assert peak_mib(1000) - peak_mib(600) < 100  # MiB; the pictures of the 400 rows between have 300
+    assert peak_mib(1000) - peak_mib(600) < 100  # MiB; the images of the 400 rows between have 300
 
 
 def test_the_golden_file_is_what_is_written(tmp_path: Path) -> None:

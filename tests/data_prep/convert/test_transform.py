@@ -1,4 +1,4 @@
-"""Is every column the picture that it says, with the box where the answer stands?"""
+"""Is every column the image that it says, with the box where the answer stands?"""
 
 import io
 import sys
@@ -39,7 +39,7 @@ def transform(
     return told, rows_of(tmp_path / "out.parquet")
 
 
-def picture(row: dict[str, Any]) -> Image.Image:
+def image(row: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(row["images"][0]["bytes"]))
 
 
@@ -48,15 +48,15 @@ def test_the_six_columns_are_those_of_the_reading_task(tmp_path: Path) -> None:
     _, made = transform(tmp_path, drawn[::6])
     assert [row["extra_info"]["column"] for row in made] == [row["extra_info"]["column"] for row in drawn]
     assert [row["extra_info"]["transform"] for row in made] == [row["extra_info"]["transform"] for row in drawn]
-    assert [picture(row).tobytes() for row in made] == [picture(row).tobytes() for row in drawn]
+    assert [image(row).tobytes() for row in made] == [image(row).tobytes() for row in drawn]
     assert len({row["extra_info"]["index"] for row in made}) == 18
     assert made[0]["images"] == drawn[0]["images"]
 
 
-def test_a_turned_picture_is_taken_back_first(tmp_path: Path) -> None:
+def test_a_turned_image_is_taken_back_first(tmp_path: Path) -> None:
     drawn = [rl_record(row) for row in draw_test_rows(Mix(), 1)]
     _, made = transform(tmp_path, [drawn[4]])
-    assert [picture(row).tobytes() for row in made] == [picture(row).tobytes() for row in drawn]
+    assert [image(row).tobytes() for row in made] == [image(row).tobytes() for row in drawn]
 
 
 boxes = st.tuples(st.integers(0, 38), st.integers(0, 28), st.integers(1, 40), st.integers(1, 30)).map(
@@ -73,15 +73,15 @@ boxes = st.tuples(st.integers(0, 38), st.integers(0, 28), st.integers(1, 40), st
 def test_every_box_shows_the_same_pixels(box: Box, ops: list[str], frame: str) -> None:
     looks = geometry.compose_all(map(geometry.orientation_of, ops))
     canonical = Image.open(io.BytesIO(PNG))
-    given_picture = geometry.apply(looks, canonical)
+    given_image = geometry.apply(looks, canonical)
     row = Row(
-        images=(coded(given_picture),),
+        images=(coded(given_image),),
         question="What?",
         answers=("x",),
         source="s",
         split="train",
         index=3,
-        size=given_picture.size,
+        size=given_image.size,
         applied=("crop", *ops),
         box=box if frame == "canonical" else geometry.map_box(box, looks, canonical.size),
         box_frame=frame,
@@ -115,24 +115,24 @@ def test_items_that_need_a_crop_are_those_with_a_small_box_and_columns_are_balan
 
 def test_a_jpeg_stays_one_and_keeps_its_bytes_where_nothing_is_done(tmp_path: Path) -> None:
     _, made = transform(tmp_path, [rl_row(0, None, bbox=None)])
-    assert {picture(row).format for row in made} == {"JPEG"}
+    assert {image(row).format for row in made} == {"JPEG"}
     assert made[0]["images"][0]["bytes"] == rl_row(0)["images"][0]["bytes"]
-    upright = np.asarray(picture(made[0]), dtype=int)
+    upright = np.asarray(image(made[0]), dtype=int)
     for row in made[1:]:
         back = geometry.inverse(geometry.orientation_of(row["extra_info"]["transform"][0]))
-        assert np.abs(np.asarray(geometry.apply(back, picture(row)), dtype=int) - upright).mean() < 3
+        assert np.abs(np.asarray(geometry.apply(back, image(row)), dtype=int) - upright).mean() < 3
 
 
 @pytest.mark.filterwarnings("ignore")  # of the library
-def test_corruptions_change_the_picture_more_the_severer_they_are_and_leave_the_rest(tmp_path: Path) -> None:
+def test_corruptions_change_the_image_more_the_severer_they_are_and_leave_the_rest(tmp_path: Path) -> None:
     words = ("--columns", "source", "--corruptions", "gaussian_noise:1+5,impulse_noise:3,brightness:2", "--seed", 3)
     _, made = transform(tmp_path, [rl_row(0, ("crop",))], *words)
     names = ["source", "gaussian_noise-1", "gaussian_noise-5", "impulse_noise-3", "brightness-2"]
     assert [row["extra_info"]["column"] for row in made] == names
     assert {tuple(row["extra_info"]["transform"]) for row in made} == {("crop",)}
     assert {tuple(row["extra_info"]["bbox"]) for row in made} == {(10.0, 4.0, 20.0, 40.0)}
-    upright = np.asarray(picture(made[0]), dtype=int)
-    change = [np.abs(np.asarray(picture(row), dtype=int) - upright).mean() for row in made[1:]]
+    upright = np.asarray(image(made[0]), dtype=int)
+    change = [np.abs(np.asarray(image(row), dtype=int) - upright).mean() for row in made[1:]]
     assert 0 < change[0] < change[1]
     assert min(change) > 1
     _, again = transform(tmp_path, [rl_row(0, ("crop",))], *words)

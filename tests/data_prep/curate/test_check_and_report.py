@@ -111,7 +111,7 @@ def test_duplicates_are_found_as_they_are_recoded_turned_and_across_sets(tmp_pat
     assert told["against"]["named"][0] == f"{source}, row 4 ~ {test}, row 1"
 
 
-def test_pictures_that_differ_are_no_near_duplicates_and_the_six_columns_are() -> None:
+def test_images_that_differ_are_no_near_duplicates_and_the_six_columns_are() -> None:
     pages = [row.images[0] for row in draw_test_rows(Mix(seed=2), 6)]
     hashes = np.stack([image_hash.hashes(page) for page in pages])
     pairs = {(a, b) for a, b in image_hash.near(hashes[:, 0], hashes) if a < b}
@@ -124,9 +124,9 @@ def test_the_page_shows_the_counts_and_samples_and_needs_nothing_else(tmp_path: 
     rows[0]["prompt"][0]["content"] = "<image>\n<script>What?"
     data_prep("inspect", write_parquet(tmp_path / "a.parquet", rows), "--html", tmp_path / "a.html", "--workers", 1)
     page = (tmp_path / "a.html").read_text()
-    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 6
-    assert all(Image.open(io.BytesIO(base64.b64decode(picture))).width > 20 for picture in pictures)
+    images = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(images) == 6
+    assert all(Image.open(io.BytesIO(base64.b64decode(image))).width > 20 for image in images)
     assert "<script>" not in page
     assert not re.search(r"https?://", page)
     assert json.dumps("rotate_90").strip('"') in page

@@ -25,7 +25,7 @@ def made(path: Path, count: int, source: str = "mine", first: int = 0, **words: 
     return path
 
 
-def test_parts_share_no_picture_however_it_is_turned_and_lose_no_row(tmp_path: Path) -> None:
+def test_parts_share_no_image_however_it_is_turned_and_lose_no_row(tmp_path: Path) -> None:
     rows = [rl_record(row) for row in draw_test_rows(Mix(), 40)]
     source = write_parquet(tmp_path / "a.parquet", rows)
     told = data_prep("split", source, "--out", tmp_path / "out", "--part", "train=0.7", "--part", "val=0.3")
@@ -38,7 +38,7 @@ def test_parts_share_no_picture_however_it_is_turned_and_lose_no_row(tmp_path: P
     assert 0.5 < len(items["train"]) / 40 < 0.9
 
 
-def test_a_row_s_part_depends_on_nothing_but_its_picture_and_the_seed(tmp_path: Path) -> None:
+def test_a_row_s_part_depends_on_nothing_but_its_image_and_the_seed(tmp_path: Path) -> None:
     all_rows, few = made(tmp_path / "a.parquet", 30), made(tmp_path / "b.parquet", 10, first=20)
     shares = ("--part", "x=0.5", "--part", "y=0.5")
     data_prep("split", all_rows, "--out", tmp_path / "all", *shares)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from chat_server import Request, answer, call, chat_server, pictures, texts
+from chat_server import Request, answer, call, chat_server, images, texts
 from sets import data_prep, rl_row, write_parquet
 
 from codevision_ext.engines.endpoint import Endpoint
@@ -61,7 +61,7 @@ def test_the_teacher_is_told_the_metadata_and_the_pupil_never_sees_it(tool: Code
     told = texts(requests[0])[1]
     assert json.loads(told.splitlines()[1])["applied_to_the_picture"] == ["rotate_90"]
     assert told.endswith(row.question)
-    assert (pictures(requests[0]), pictures(requests[1])) == (1, 2)
+    assert (images(requests[0]), images(requests[1])) == (1, 2)
     assert made.sample_type is SampleType.SINGLE_TOOL
     assert made.messages[0].content == f"<image>\n{row.question}"
     assert "It lies on its side." in made.messages[1].content
@@ -181,8 +181,8 @@ def test_rows_are_routed_by_how_often_they_are_solved(tmp_path: Path) -> None:
 
     told, lines = difficulty(tmp_path, note, hard=0.3)
     first = next(request for request in seen if len(request["messages"]) == 2)
-    assert texts(first)[1] == f"\nWhat is word {number(first)}?"  # behind the picture, as in training
-    assert pictures(first) == 1
+    assert texts(first)[1] == f"\nWhat is word {number(first)}?"  # behind the image, as in training
+    assert images(first) == 1
     assert not any("rotate_90" in text for request in seen for text in texts(request))
     assert [line["route"] for line in lines] == ["easy", "rl", "sft", "hopeless"]
     assert [(line["acc_tool"], line["acc_no_tool"]) for line in lines] == [(1, 1), (0.75, 0), (0.25, 1), (0, 0)]

@@ -37,7 +37,7 @@ def assistant_turns(trajectory: Demonstration) -> list[str]:
     return [message.content for message in trajectory.messages if message.role == "assistant"]
 
 
-def pictures(trajectory: Demonstration) -> list[Image.Image]:
+def images(trajectory: Demonstration) -> list[Image.Image]:
     return [Image.open(io.BytesIO(png)).convert("RGB") for png in trajectory.images]
 
 
@@ -45,7 +45,7 @@ def test_all_five_sample_types_appear(trajectories: list[Demonstration]) -> None
     assert {trajectory.sample_type for trajectory in trajectories} == set(SampleType) - {SampleType.READ}
 
 
-def test_turns_alternate_and_every_tag_has_its_picture(trajectories: list[Demonstration]) -> None:
+def test_turns_alternate_and_every_tag_has_its_image(trajectories: list[Demonstration]) -> None:
     for trajectory in trajectories:
         check_turns(trajectory)
 
@@ -59,26 +59,26 @@ def test_every_turn_keeps_the_format_and_the_answer_is_right(
         assert is_correct(parse_answer(turns), row.answers)
 
 
-def test_executing_the_calls_again_shows_the_same_texts_and_pictures(
+def test_executing_the_calls_again_shows_the_same_texts_and_images(
     tool: CodeTool, trajectories: list[Demonstration]
 ) -> None:
     for trajectory in trajectories[:40]:
-        shown = pictures(trajectory)
+        shown = images(trajectory)
         desk = ImageHistory(shown[:1])
         for asked, told in zip(trajectory.messages[1:-1:2], trajectory.messages[2:-1:2], strict=True):
-            parsed = parse_call(asked.content, len(desk.pictures))
+            parsed = parse_call(asked.content, len(desk.images))
             assert parsed.status is CallStatus.OK
             assert parsed.call is not None
             observation = tool.call(desk, parsed.call)
             assert told.content == observation.text + (IMAGE_TAG if observation.image else "")
-        assert [picture.tobytes() for picture in desk.pictures] == [picture.tobytes() for picture in shown]
+        assert [image.tobytes() for image in desk.images] == [image.tobytes() for image in shown]
 
 
-def test_the_last_picture_is_upright_and_is_the_cell_where_there_is_a_box(
+def test_the_last_image_is_upright_and_is_the_cell_where_there_is_a_box(
     rows: list[Row], trajectories: list[Demonstration]
 ) -> None:
     for row, trajectory in zip(rows, trajectories, strict=True):
-        first, last = pictures(trajectory)[0], pictures(trajectory)[-1]
+        first, last = images(trajectory)[0], images(trajectory)[-1]
         looks = geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
         wanted = first if row.box is None else first.crop(tuple(map(int, row.box)))
         assert geometry.apply(geometry.inverse(looks), wanted).tobytes() == last.tobytes()
@@ -87,7 +87,7 @@ def test_the_last_picture_is_upright_and_is_the_cell_where_there_is_a_box(
 def test_windows_of_a_multi_crop_shrink(trajectories: list[Demonstration]) -> None:
     for trajectory in trajectories:
         if trajectory.sample_type is SampleType.MULTI_CROP:
-            areas = [picture.width * picture.height for picture in pictures(trajectory)]
+            areas = [image.width * image.height for image in images(trajectory)]
             assert len(areas) >= 3
             assert areas == sorted(set(areas), reverse=True)
 
@@ -97,7 +97,7 @@ def test_a_demonstration_without_errors_earns_full_marks_for_its_tools(tool: Cod
         plan = draw_plan(np.random.default_rng([0, row.index]), row, 0.0)
         if plan.sample_type not in (SampleType.SINGLE_TOOL, SampleType.MULTI_TOOL):
             continue
-        desk = ImageHistory(pictures(read_aloud(row)))
+        desk = ImageHistory(images(read_aloud(row)))
         steps = tuple(tool.call(desk, move.call).step for move in plan.moves)
         assert reward(row, steps) == pytest.approx(2.2)
 
@@ -136,7 +136,7 @@ def test_wrong_first_is_the_share_of_turned_rows_that_turn_wrong() -> None:
         assert np.mean(wrong) == pytest.approx(share, abs=0.08 if 0 < share < 1 else 0)
 
 
-def test_a_failing_call_shows_its_error_and_no_picture_and_is_repaired(tool: CodeTool) -> None:
+def test_a_failing_call_shows_its_error_and_no_image_and_is_repaired(tool: CodeTool) -> None:
     found = 0
     for row in draw_rows(Mix(source_share=0.0), 120, "train", "train"):
         plan = draw_plan(np.random.default_rng([2, row.index]), row, 0.0)

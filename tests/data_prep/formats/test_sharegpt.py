@@ -115,7 +115,7 @@ CALL = '<think>a</think><tool_call>{"name": "code_image_tool", "arguments": %s}<
 BROKEN = [
     {"from": "human", "value": "<image>\nWhat?"},
     {"from": "gpt", "value": CALL % "{}"},
-    {"from": "tool", "value": "Picture 1."},
+    {"from": "tool", "value": "Image 1."},
     {"from": "gpt", "value": "<think>a</think><answer>This.</answer>"},
 ]
 
@@ -153,6 +153,6 @@ def test_a_call_that_can_not_be_read_is_good_where_the_model_was_told() -> None:
     check_all(good() | {"conversations": BROKEN})
 
 
-def test_a_tag_without_a_picture_is_refused() -> None:
-    with pytest.raises(RowError, match="1 <image> tags, but 0 pictures"):
+def test_a_tag_without_a_image_is_refused() -> None:
+    with pytest.raises(RowError, match="1 <image> tags, but 0 images"):
         check_turns(from_sharegpt(good(), []))

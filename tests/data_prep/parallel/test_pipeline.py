@@ -17,11 +17,11 @@ from codevision_ext.errors import InfraError
 from data_prep.parallel.pipeline import SPAN, in_order, map_chunks
 from data_prep.parallel.shared_memory import pack, shared_memory, unpack
 
-PICTURES = [os.urandom(70_001 * number) for number in range(4)]
+IMAGES = [os.urandom(70_001 * number) for number in range(4)]
 
 
 def batch() -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([{"data": data, "number": len(data)} for data in PICTURES])
+    return pa.RecordBatch.from_pylist([{"data": data, "number": len(data)} for data in IMAGES])
 
 
 def work(item: object) -> object:
@@ -33,7 +33,7 @@ def work(item: object) -> object:
     return item
 
 
-def test_what_is_packed_comes_back_and_its_pictures_do_not_go_through_the_pipe() -> None:
+def test_what_is_packed_comes_back_and_its_images_do_not_go_through_the_pipe() -> None:
     with shared_memory() as file:
         there = pack({"batch": batch().slice(1, 2), "said": "x"}, file)
         back = pack(unpack(there)["batch"], file)

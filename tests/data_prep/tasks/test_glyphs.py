@@ -1,4 +1,4 @@
-"""Are the rows what they say: the picture, what was done to it, and where to look?"""
+"""Are the rows what they say: the image, what was done to it, and where to look?"""
 
 import io
 from collections import Counter
@@ -28,14 +28,14 @@ from data_prep.tasks.reading.glyphs import (
 from data_prep.tasks.reading.vocabulary import SPLITS
 
 
-def picture(row: Row) -> Image.Image:
+def image(row: Row) -> Image.Image:
     return Image.open(io.BytesIO(row.images[0]))
 
 
 def upright(row: Row) -> Image.Image:
-    """The row's picture with everything that was applied undone."""
+    """The row's image with everything that was applied undone."""
     looks = geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
-    return geometry.apply(geometry.inverse(looks), picture(row))
+    return geometry.apply(geometry.inverse(looks), image(row))
 
 
 def contrast(image: Image.Image) -> int:
@@ -59,7 +59,7 @@ def test_asking_for_more_rows_changes_none_of_the_first() -> None:
     assert list(few) == list(islice(more, 5))
 
 
-def test_the_six_columns_of_an_item_show_one_picture() -> None:
+def test_the_six_columns_of_an_item_show_one_image() -> None:
     rows = list(draw_test_rows(Mix(), 3))
     assert [row.index for row in rows] == list(range(18))
     for item in range(3):
@@ -67,7 +67,7 @@ def test_the_six_columns_of_an_item_show_one_picture() -> None:
         assert [row.column for row in six] == list(COLUMNS)
         assert [row.applied for row in six] == [(op,) if op else () for op in COLUMNS.values()]
         assert len({upright(row).tobytes() for row in six}) == 1
-        assert len({picture(row).tobytes() for row in six}) == 6
+        assert len({image(row).tobytes() for row in six}) == 6
         assert len({(row.question, row.answers, row.split) for row in six}) == 1
 
 
@@ -86,7 +86,7 @@ def test_a_box_is_a_cell_of_the_upright_page_and_holds_all_of_the_text(many: lis
     for row in pages:
         assert row.applied[0] == "crop"
         assert row.box is not None
-        assert row.size == picture(row).size
+        assert row.size == image(row).size
         page = upright(row)
         assert page.size == (GRID[0] * CELL[0], GRID[1] * CELL[1])
         looks = geometry.compose_all(geometry.orientation_of(op) for op in row.applied[1:])

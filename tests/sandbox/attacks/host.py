@@ -1,6 +1,6 @@
 """A process that holds labels and runs what it is sent: JSON lines {"code"} in, JSON lines of what came back out.
 
-After every call it runs an honest one, on a picture that holds the label, and says whether that one went as it must.
+After every call it runs an honest one, on an image that holds the label, and says whether that one went as it must.
 """
 
 import json
