@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from gallery import KNOWN, Snippet, Truth, images
 from gallery_held_out import HELD_OUT, SECOND
-from gallery_strangers import FIRST, LATER, more_images
-from gallery_talkative import THIRD, repeating_images
-from gallery_workshop import FOURTH, workshop_images
+from gallery_images import more_images, repeating_images, workshop_images
+from gallery_later import LATER
+from gallery_strangers import FIRST
+from gallery_talkative import THIRD
+from gallery_workshop import FOURTH
 from PIL import Image
 
 from codevision_ext.geometry import iou

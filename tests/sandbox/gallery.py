@@ -1,9 +1,8 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Snippets in many styles with what they truly do to an image, and the images they are tried on.
+"""Holds snippets in many styles with what they truly do to an image, and the images that they are tried on.
 
-`KNOWN` was at hand while the provenance was built; what is in gallery_held_out.py was written afterwards, and what is in
-gallery_strangers.py and gallery_talkative.py in other styles. Every code works on any image of at least 400x300; `w`
-and `h` of a truth are the sides of the input.
+`KNOWN` was at hand while provenance was built. The snippets of the other gallery files were written afterwards. Every
+code works on any image of at least 400x300; `w` and `h` of a truth are the sides of the input.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Changes of colour in many styles with what they truly do, and the images they are tried on.
+"""Holds changes of colour in many styles with what they truly do, and the images that they are tried on.
 
 `KNOWN` was at hand while the names were built, `BLIND` was written afterwards. A truth is a list of families: names
 that pixels can't tell apart. An answer with all families and nothing else is right, with some of them only partly right.

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Snippets that were written after the provenance was built, to tell how it does on what it wasn't made for."""
+"""Holds snippets that were written after provenance was built."""
 
 from gallery import ARRAY, SIZE, Snippet, box, does, share, unknown
 

@@ -1,13 +1,13 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Snippets as a model writes them that talks while it works, and images that repeat themselves.
+"""Holds snippets of a model that talks while it works.
 
-Written after what gallery_strangers.py shows was mended, and before any of it was tried.
+They were written after the misses of gallery_later.py were repaired, and before any of them was tried.
 """
 
 import cv2
 import numpy as np
 from gallery import ARRAY, SIZE, Snippet, Truth, box, does, finds, share, unknown
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
 from codevision_ext.types import Box, Orientation
 
@@ -228,75 +228,3 @@ THIRD: dict[str, Snippet] = {
         f"{ARRAY}result = a.copy()\nresult[::3] = np.roll(a, 90, axis=1)[::3]\nresult[1::3] = np.roll(a, 45, axis=0)[1::3]"
     ),
 }
-
-
-def repeating_images() -> dict[str, Image.Image]:
-    return {
-        "shelf": _shelf(560, 420),
-        "table": _table(640, 440),
-        "night": _night(600, 450),
-        "plan": _plan(480, 480),
-    }
-
-
-def _shelf(width: int, height: int) -> Image.Image:
-    """Rows of nearly the same jar."""
-    rng = np.random.default_rng(31)
-    image = Image.new("RGB", (width, height), (222, 212, 196))
-    draw = ImageDraw.Draw(image)
-    for row in range(height // 140):
-        draw.rectangle((0, 140 * row + 124, width, 140 * row + 139), fill=(120, 84, 50))
-        for column in range(width // 70):
-            x, y = 70 * column + 8, 140 * row + 30
-            tint = int(rng.integers(-12, 12))
-            draw.rounded_rectangle((x, y, x + 54, y + 92), 9, fill=(176 + tint, 60 + tint, 52), outline="black")
-            draw.rectangle((x + 6, y - 10, x + 48, y + 4), fill=(70, 70, 76))
-            draw.rectangle((x + 5, y + 34, x + 49, y + 66), fill="white")
-            draw.text((x + 9, y + 40), f"No {rng.integers(10, 99)}", fill="black", font=ImageFont.load_default(13))
-    return image
-
-
-def _table(width: int, height: int) -> Image.Image:
-    """A spreadsheet: a grid of numbers."""
-    rng = np.random.default_rng(32)
-    image = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((0, 0, width, 24), fill="#dde6f2")
-    for row in range(height // 24 + 1):
-        draw.line((0, 24 * row, width, 24 * row), fill="#b0b0b0")
-        for column in range(width // 80):
-            text = "ABCDEFGH"[column] if row == 0 else f"{rng.integers(100, 99999) / 100:.2f}"
-            draw.text((80 * column + 6, 24 * row + 5), text, fill="black", font=ImageFont.load_default(13))
-    for column in range(width // 80 + 1):
-        draw.line((80 * column, 0, 80 * column, height), fill="#b0b0b0")
-    return image
-
-
-def _night(width: int, height: int) -> Image.Image:
-    """Dark, noisy, with a few lights."""
-    rng = np.random.default_rng(33)
-    field = rng.normal(14, 4, (height, width, 3)) + np.linspace(0, 22, height)[:, None, None]
-    ys, xs = np.mgrid[:height, :width]
-    for _ in range(26):
-        x, y, size = rng.integers(0, width), rng.integers(height // 4, height), rng.uniform(4, 26)
-        glow = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * size**2))
-        field += glow[..., None] * rng.uniform(60, 230, 3)
-    return Image.fromarray(np.clip(field, 0, 255).astype(np.uint8))
-
-
-def _plan(width: int, height: int) -> Image.Image:
-    """Streets that cross at right angles, blocks, a park, a river."""
-    rng = np.random.default_rng(34)
-    image = Image.new("RGB", (width, height), "#f2efe9")
-    draw = ImageDraw.Draw(image)
-    draw.polygon([(0, 330), (180, 300), (width, 390), (width, 430), (170, 345), (0, 372)], fill="#a5c8e4")
-    draw.rectangle((270, 60, 390, 170), fill="#c5e3b0")
-    for at in range(30, width, 60):
-        draw.line((at, 0, at + int(rng.integers(-12, 12)), height), fill="white", width=7)
-        draw.line((0, at, width, at + int(rng.integers(-12, 12))), fill="white", width=7)
-    for _ in range(26):
-        x, y = int(rng.integers(0, width - 70)), int(rng.integers(0, height - 20))
-        word = "".join(rng.choice(list("aeiklmnorst"), int(rng.integers(4, 8)))).title()
-        draw.text((x, y), f"{word} St", fill="#555555", font=ImageFont.load_default(12))
-    draw.ellipse((306, 92, 352, 138), fill="#d04030")
-    return ImageOps.expand(image, 0)

@@ -1,13 +1,13 @@
 # ruff: noqa: E501 - snippets as a model writes them
-"""Snippets for images of any size, from a glyph of 84 pixels to three megapixels: boxes are shares of the sides.
+"""Holds snippets for images of any size, from 84x84 pixels to three megapixels: boxes are shares of the sides.
 
-Written while what gallery_talkative.py shows was all that was known, and measured before anything was mended for it.
+They were written when only the results of gallery_talkative.py were known, and measured before any repair for them.
 """
 
 import cv2
 import numpy as np
 from gallery import ARRAY, SIZE, Snippet, Truth, does, finds, unknown, whole
-from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
+from PIL import Image
 
 from codevision_ext.types import Box, Orientation
 
@@ -441,128 +441,3 @@ def _shaved(w: int, h: int) -> Box:
         dx, dy = (x2 - x1) // 20, (y2 - y1) // 20
         x1, y1, x2, y2 = x1 + dx, y1 + dy, x2 - dx, y2 - dy
     return Box(x1, y1, x2, y2)
-
-
-def workshop_images() -> dict[str, Image.Image]:
-    return {
-        "letter": _letter(1000, 1400),
-        "meadow": _meadow(2000, 1500),
-        "curves": _curves(640, 400),
-        "glyph": _glyph(84),
-        "street": _street(900, 600),
-    }
-
-
-def _letter(width: int, height: int) -> Image.Image:
-    """A typed letter with a letterhead, scanned: grey paper, a stain, uneven light."""
-    rng = np.random.default_rng(41)
-    image = Image.new("RGB", (width, height), (236, 232, 222))
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((70, 60, 250, 130), fill=(150, 30, 40))
-    draw.text((84, 76), "NORDWIND", fill="white", font=ImageFont.load_default(30))
-    draw.text((620, 80), "12 March 1997", fill=(50, 50, 60), font=ImageFont.load_default(26))
-    y = 220
-    while y < height - 260:
-        if rng.random() < 0.12:
-            y += 40
-            continue
-        words = ["".join(rng.choice(list("aaabcdeeefghiilmnnoorssttuvwy"), int(rng.integers(2, 10)))) for _ in range(9)]
-        draw.text(
-            (90, y), " ".join(words)[: int(rng.integers(48, 62))], fill=(45, 45, 52), font=ImageFont.load_default(27)
-        )
-        y += 40
-    draw.arc((560, height - 230, 820, height - 120), 200, 500, fill=(30, 40, 130), width=5)
-    draw.line((600, height - 150, 860, height - 190), fill=(30, 40, 130), width=4)
-    light = np.linspace(1.0, 0.86, width)[None, :, None] * np.linspace(0.95, 1.0, height)[:, None, None]
-    noise = rng.normal(0, 2.5, (height, width, 1))
-    return Image.fromarray(np.clip(np.asarray(image) * light + noise, 0, 255).astype(np.uint8))
-
-
-def _meadow(width: int, height: int) -> Image.Image:
-    """Sky over grass and flowers: soft above, full of fine detail below."""
-    rng = np.random.default_rng(42)
-    field = np.zeros((height, width, 3), np.float32)
-    line = int(0.4 * height)
-    field[:line] = np.linspace(0, 1, line)[:, None, None] * np.array([90, 60, 10]) + np.array([110, 160, 235])
-    field[line:] = np.array([70, 120, 45])
-    for scale, gain in ((200, 14), (60, 14), (20, 12), (6, 10), (2, 8)):
-        coarse = rng.standard_normal((height // scale + 2, width // scale + 2)).astype(np.float32)
-        soft = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        field[line:] += gain * soft[line:, :, None]
-        if scale >= 60:
-            field[:line] += gain * np.abs(soft[:line, :, None])
-    image = Image.fromarray(np.clip(field, 0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(image)
-    for _ in range(240):
-        x, y = int(rng.integers(0, width)), int(rng.integers(line, height))
-        size = int(4 + 26 * (y - line) / (height - line))
-        colour = ((240, 220, 60), (230, 90, 120), (250, 250, 245))[int(rng.integers(0, 3))]
-        draw.ellipse((x - size, y - size // 2, x + size, y + size // 2), fill=colour)
-        draw.ellipse((x - size // 4, y - size // 5, x + size // 4, y + size // 5), fill=(120, 80, 20))
-    return image.filter(ImageFilter.GaussianBlur(0.8))
-
-
-def _curves(width: int, height: int) -> Image.Image:
-    """Three curves over a grid, with a legend and ticks."""
-    rng = np.random.default_rng(43)
-    image = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(image)
-    for step in range(9):
-        x, y = 60 + step * (width - 90) // 8, 30 + step * (height - 80) // 8
-        draw.line((x, 30, x, height - 50), fill="#dddddd")
-        draw.line((60, y, width - 30, y), fill="#dddddd")
-        draw.text((x - 8, height - 44), str(1980 + 5 * step), fill="black", font=ImageFont.load_default(12))
-        draw.text((24, y - 8), f"{8 - step}.0", fill="black", font=ImageFont.load_default(12))
-    for name, colour in (("north", "#d62728"), ("south", "#1f77b4"), ("west", "#2ca02c")):
-        ys = np.cumsum(rng.normal(0, 9, 60)) + rng.integers(100, height - 140)
-        points = [(60 + i * (width - 90) / 59, float(np.clip(y, 34, height - 54))) for i, y in enumerate(ys)]
-        draw.line(points, fill=colour, width=3)
-        at = 44 + 20 * len(name)
-        draw.text((80, at - 90 if at > 120 else at), name, fill=colour, font=ImageFont.load_default(14))
-    draw.text((width // 2 - 90, 6), "Rainfall by region, cm", fill="black", font=ImageFont.load_default(16))
-    draw.rectangle((60, 30, width - 30, height - 50), outline="black")
-    return image
-
-
-def _glyph(side: int) -> Image.Image:
-    """A character as if written by hand, white on black, grey where the pen was light."""
-    image = Image.new("L", (4 * side, 4 * side), 0)
-    draw = ImageDraw.Draw(image)
-    k = 4 * side / 336
-    draw.line([(90 * k, 60 * k), (84 * k, 280 * k)], fill=235, width=round(24 * k))
-    draw.arc((70 * k, 50 * k, 240 * k, 180 * k), 200, 455, fill=255, width=round(22 * k))
-    draw.line([(120 * k, 170 * k), (190 * k, 215 * k), (262 * k, 288 * k)], fill=215, width=round(20 * k))
-    draw.line([(228 * k, 40 * k), (286 * k, 62 * k)], fill=180, width=round(14 * k))
-    small = image.filter(ImageFilter.GaussianBlur(4)).resize((side, side), Image.Resampling.BOX)
-    grain = np.random.default_rng(44).integers(0, 7, (side, side))
-    return ImageOps.autocontrast(Image.fromarray((np.asarray(small) * 0.97 + grain).astype(np.uint8))).convert("RGB")
-
-
-def _street(width: int, height: int) -> Image.Image:
-    """Houses, a car with a plate, a shop sign, in afternoon light."""
-    rng = np.random.default_rng(45)
-    base = np.linspace(0, 1, height)[:, None, None] * np.array([60, 20, -50]) + np.array([150, 170, 205])
-    image = Image.fromarray(np.clip(np.repeat(base, width, axis=1), 0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(image)
-    x = 0
-    while x < width:
-        wide_, high = int(rng.integers(90, 170)), int(rng.integers(200, 420))
-        wall = tuple(int(v) for v in rng.integers(110, 220, 3))
-        draw.rectangle((x, 460 - high, x + wide_, 460), fill=wall, outline=(60, 50, 45))
-        for wx in range(x + 14, x + wide_ - 24, 36):
-            for wy in range(460 - high + 20, 420, 52):
-                draw.rectangle((wx, wy, wx + 20, wy + 30), fill=(60, 70, 90) if rng.random() < 0.7 else (250, 220, 140))
-        x += wide_
-    draw.rectangle((0, 460, width, height), fill=(92, 92, 96))
-    draw.rectangle((360, 330, 560, 372), fill=(20, 80, 60), outline="white", width=2)
-    draw.text((374, 336), "BAKERY 24", fill=(250, 240, 200), font=ImageFont.load_default(28))
-    draw.rounded_rectangle((300, 440, 520, 530), 24, fill=(170, 30, 36), outline="black")
-    draw.polygon([(330, 442), (370, 396), (460, 396), (495, 442)], fill=(190, 60, 60), outline="black")
-    for wheel in (345, 475):
-        draw.ellipse((wheel - 24, 505, wheel + 24, 553), fill=(25, 25, 25))
-    draw.rectangle((380, 492, 446, 512), fill="white", outline="black")
-    draw.text((386, 493), "KX 417", fill="black", font=ImageFont.load_default(16))
-    for at in range(0, width, 120):
-        draw.rectangle((at, 566, at + 60, 572), fill=(230, 230, 220))
-    grain = rng.normal(0, 4, (height, width, 3))
-    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 from gallery import images
-from gallery_strangers import more_images
+from gallery_images import more_images
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

@@ -33,13 +33,13 @@ from codevision_ext.sandbox.provenance.align import find_elsewhere, nudged
 from codevision_ext.sandbox.provenance.colours import colour_ops
 from codevision_ext.sandbox.provenance.compare import aligned_pair
 from codevision_ext.sandbox.provenance.exact import find_exact
-from codevision_ext.sandbox.provenance.placement import View, area
+from codevision_ext.sandbox.provenance.placement import View, area_of
 from codevision_ext.sandbox.provenance.probes import (
     LOUDNESS,
     coordinate_map,
+    draw_marks,
     fine_texture,
     is_rearranged,
-    marks,
     read_map,
     register_pair,
     texture,
@@ -189,7 +189,7 @@ def _shows_marks(
     """Tell whether marks on the parent turn up where the view puts them; None where too little of them is left."""
     parent = request.images[index]
     for grey_levels in loudness:
-        added = marks(parent.size, grey_levels, view.box)
+        added = draw_marks(parent.size, grey_levels, view.box)
         probe = _run_on(sandbox, request, {index: with_marks(parent, added)})
         if probe is not None and probe.size == output.size:
             shown = follows_marks(added, output, probe, view)
@@ -208,7 +208,7 @@ def _depends_on_one(sandbox: Backend, request: ExecRequest, output: Image.Image,
 def _named(index: int, view: View, parent: Image.Image) -> Provenance:
     """Name the operations that the orientation and the box of a view stand for."""
     box = Box(*map(float, view.box))
-    cropped = area(box) < parent.width * parent.height * 0.999
+    cropped = area_of(box) < parent.width * parent.height * 0.999
     resized = bool(np.abs((np.array(box[2:]) - box[:2]) * (1 / view.scale - 1)).max() > 1.0)
     ops = (*OPS[view.net], *(["crop"] if cropped else []), *(["resize"] if resized else []))
     return Provenance(parent=index, ops=ops, crops=(box,) if cropped else (), net=view.net, box=box)

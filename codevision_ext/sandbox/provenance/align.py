@@ -19,16 +19,16 @@ from codevision_ext.sandbox.provenance.compare import (
     grey_pair,
     resized,
 )
-from codevision_ext.sandbox.provenance.placement import View, content_of, ends_of, overlap
+from codevision_ext.sandbox.provenance.placement import View, content_of, ends_of, intersection
 from codevision_ext.types import Box, Orientation
 
 MATCH_SIDE = 512
 """Largest side of the parent in which an output is searched, pixels."""
 MIDDLE_SIDE = 128
 """Side of the part of the output that is searched, pixels of that parent."""
-FOUND = 0.8
+LEAST_FIT = 0.8
 """Least correlation of that part with the parent."""
-FOUND_EDGES = 0.7
+LEAST_EDGE_FIT = 0.7
 """Least correlation of that part with the parent's edges, where a filter left nothing else."""
 NUDGE = 2
 """Largest correction of an exact box, pixels."""
@@ -62,7 +62,10 @@ def find_unscaled(parent: Image.Image, output: Image.Image, content: Box) -> Vie
         turned = apply(inverse(net), part)
         small = turned.resize(at_least_two(turned.width * zoom, turned.height * zoom), Image.Resampling.BOX)
         seen = grey_of(small)
-        for fit in (fits(ground, fine(seen)) / FOUND, fits(outlines, fine(contrast_to_median(seen))) / FOUND_EDGES):
+        for fit in (
+            fits(ground, fine(seen)) / LEAST_FIT,
+            fits(outlines, fine(contrast_to_median(seen))) / LEAST_EDGE_FIT,
+        ):
             if fit.max(initial=0.0) <= best:
                 continue
             best = float(fit.max())
@@ -94,8 +97,8 @@ def find_elsewhere(parent: Image.Image, output: Image.Image, view: View) -> View
         y, x = np.unravel_index(np.argmax(fit), fit.shape)
         start = np.array([x, y]) / scale + room[:2]
         slack = np.ceil(1 / scale)
-        room = overlap(Box(*np.floor(start - slack), *np.ceil(start + sides + slack)), whole)
-    return replace(view, box=overlap(Box(*start.tolist(), *(start + sides).tolist()), whole))
+        room = intersection(Box(*np.floor(start - slack), *np.ceil(start + sides + slack)), whole)
+    return replace(view, box=intersection(Box(*start.tolist(), *(start + sides).tolist()), whole))
 
 
 def nudged(parent: Image.Image, output: Image.Image, view: View) -> View:

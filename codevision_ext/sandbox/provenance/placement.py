@@ -73,7 +73,7 @@ class View:
         """Return the same placement for as much of `shown` as a parent of `size` has; needs an exact view."""
         corners = self.source(np.array(shown).reshape(2, 2))
         (x1, y1), (x2, y2) = corners.min(axis=0).round().tolist(), corners.max(axis=0).round().tolist()
-        box = overlap(Box(x1, y1, x2, y2), Box(0, 0, *size))
+        box = intersection(Box(x1, y1, x2, y2), Box(0, 0, *size))
         inner = map_box(Box(box.x1 - x1, box.y1 - y1, box.x2 - x1, box.y2 - y1), self.net, (int(x2 - x1), int(y2 - y1)))
         u, v = shown[:2]
         return View(net=self.net, box=box, shown=Box(u + inner.x1, v + inner.y1, u + inner.x2, v + inner.y2))
@@ -181,16 +181,11 @@ def _varied(rows: NDArray[np.uint8]) -> tuple[int, int]:
     return (int(varied[0]), int(varied[-1]) + 1) if len(varied) else (0, 0)
 
 
-def inside(box: Box, points: Array) -> NDArray[np.bool_]:
-    """Tell which points, shape (n, 2), lie in the box."""
-    return np.asarray(np.all((points >= box[:2]) & (points < box[2:]), axis=1))
-
-
-def area(box: Box) -> float:
+def area_of(box: Box) -> float:
     """Return the area in pixels; 0 for an empty box."""
     return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
 
 
-def overlap(one: Box, other: Box) -> Box:
+def intersection(one: Box, other: Box) -> Box:
     """Return the part that both boxes cover; its area is 0 where they don't meet."""
     return Box(max(one.x1, other.x1), max(one.y1, other.y1), min(one.x2, other.x2), min(one.y2, other.y2))

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from codevision_ext.sandbox.provenance.align import find_unscaled, refined
 from codevision_ext.sandbox.provenance.compare import Floats, Pixels
-from codevision_ext.sandbox.provenance.placement import COVERAGE, Array, View, content_of, fit_view, inside
+from codevision_ext.sandbox.provenance.placement import COVERAGE, Array, View, content_of, fit_view
 from codevision_ext.sandbox.provenance.verify import is_covered
 from codevision_ext.types import Box
 
@@ -107,12 +107,12 @@ def read_map(output: Image.Image, size: tuple[int, int]) -> View | None:
     at = view.source(outs) / size * tiles
     waves, where = 255 * (1 - np.abs(np.mod(at, 2) - 1)), at.astype(np.int64)
     expected = np.column_stack([waves, (where[:, 0] * tiles[1] + where[:, 1]) * _blue_step(size)])
-    slack = 16 + 255 * np.array(tiles) / size * (1 + view.scale)
-    slack = np.array([*np.minimum(slack, 90), max(3.5, _blue_step(size) / 2)])
+    slack = [*(16 + 255 * np.array(tiles) / size * (1 + view.scale)), max(3.5, _blue_step(size) / 2)]
     right = np.abs(expected - colours) <= slack
     seam = np.abs(at - np.rint(at)) * size / tiles <= 2 * (1 + view.scale)
     right[:, 2] |= seam.any(axis=1)
-    return view if (inside(view.shown, outs) & right.all(axis=1)).mean() >= COVERAGE else None
+    inside = ((outs >= view.shown[:2]) & (outs < view.shown[2:])).all(axis=1)
+    return view if (inside & right.all(axis=1)).mean() >= COVERAGE else None
 
 
 def is_rearranged(output: Image.Image, size: tuple[int, int]) -> bool:
@@ -277,7 +277,7 @@ def _magnification(size: tuple[int, int]) -> int:
     return -(-max(size) // TEXTURE_SIDE)
 
 
-def marks(size: tuple[int, int], loudness: int, box: Box) -> Image.Image:
+def draw_marks(size: tuple[int, int], loudness: int, box: Box) -> Image.Image:
     """Draw marks for an image of `size`, fine enough for `box`: grey values of plus or minus `loudness` (mode F)."""
     small = min(box.x2 - box.x1, box.y2 - box.y1) < max(LARGE, max(size) / 16)
     spots = (fine_texture if small else texture)(size)
