@@ -49,15 +49,15 @@ for name, source in {sources!r}.items():
     module = sys.modules[name] = types.ModuleType(name)
     module.__path__ = []
     exec(compile(source, name, "exec"), module.__dict__)
-from codevision_ext.sandbox import snippet, warm, wire
-tools = warm.preload(lazily=True)
-request = snippet.read_request(os.open({request!r}, os.O_RDONLY))
+from codevision_ext.sandbox import child, preload, wire
+tools = preload.preload(lazily=True)
+request = child.read_request(os.open({request!r}, os.O_RDONLY))
 result = os.open({result!r}, os.O_RDWR | os.O_CREAT, 0o600)
 os.truncate(result, {size})
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, 2 * (pages * resource.getpagesize() + {memory},))
 try:
-    os.truncate(result, snippet.perform(request, result, tools))
+    os.truncate(result, child.perform(request, result, tools))
 except MemoryError:
     os._exit(wire.EXIT_NO_MEMORY)
 os._exit(0)
