@@ -38,3 +38,18 @@ class CollapseError(CodeVisionError):
 
 class CompatError(CodeVisionError):
     """The installed verl isn't the one a patch was written for; the message names the file and lines."""
+
+
+def first_line(error: BaseException | str) -> str:
+    """Return the first line of a message that isn't blank; for an error without a message the name of its type."""
+    return _lines(error)[0]
+
+
+def last_line(error: BaseException | str) -> str:
+    """Return the last line of a message that isn't blank, which names the cause where a traceback comes first."""
+    return _lines(error)[-1]
+
+
+def _lines(error: BaseException | str) -> list[str]:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines or [type(error).__name__ if isinstance(error, BaseException) else "no message"]

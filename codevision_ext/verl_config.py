@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InputError, first_line
 from codevision_ext.sandbox.settings import ToolSettings, read_tool_settings
 
 BASES = {"grpo": "ppo_trainer", "sft": "sft_trainer_engine"}
@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror}") from error
     except (YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{path}: isn't YAML: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: isn't YAML: {first_line(error)}") from error
     if not isinstance(config, DictConfig):
         raise InputError(f"{path}: isn't a mapping of settings")
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from codevision_ext.errors import EngineError, InputError
+from codevision_ext.errors import EngineError, InputError, first_line
 from codevision_ext.models.checkpoint import renderer_of
-from codevision_ext.rollout.loop import Completion, Policy
+from codevision_ext.rollout.loop import Completion, Policy, turn_ended
 
 
 class TransformersEngine:
@@ -52,7 +52,7 @@ class TransformersEngine:
                 checkpoint, local_files_only=True, dtype="auto" if self._device == "cuda" else torch.float32
             )
         except (OSError, ValueError) as error:
-            raise InputError(f"{checkpoint}: not a checkpoint: {str(error).splitlines()[0]}") from error
+            raise InputError(f"{checkpoint}: not a checkpoint: {first_line(error)}") from error
         self._model = model.to(self._device).eval()
 
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
@@ -68,7 +68,7 @@ class TransformersEngine:
     def _sample(
         self, ids: list[int], images: Sequence[Image.Image], max_tokens: int, seed: int, temperature: float
     ) -> Completion:
-        room = self._context - len(ids)
+        room = min(max_tokens, self._context - len(ids))
         if room < 1:
             raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
         prompt = torch.tensor([ids], device=self._device)
@@ -84,7 +84,7 @@ class TransformersEngine:
                 mm_token_type_ids=(prompt == self.codec.image_id).long(),
                 **features,
                 **choice,
-                max_new_tokens=min(max_tokens, room),
+                max_new_tokens=room,
                 suppress_tokens=list(self.codec.banned_ids),
                 return_dict_in_generate=True,
                 output_logits=True,
@@ -93,6 +93,6 @@ class TransformersEngine:
         logits = torch.stack([step[0] for step in output.logits]).float()
         logits[:, list(self.codec.banned_ids)] = -torch.inf  # before they were suppressed
         own = torch.log_softmax(logits / (temperature or 1.0), dim=-1).gather(1, sampled[:, None])[:, 0]
-        ends = self._model.generation_config.eos_token_id
-        finished = int(sampled[-1]) in (ends if isinstance(ends, list) else [ends])
-        return Completion(ids=sampled.tolist(), log_probs=own.tolist(), finished=finished)
+        turn = sampled.tolist()
+        finished = turn_ended(turn, self.codec.end_ids, stopped=len(turn) < room)
+        return Completion(ids=turn, log_probs=own.tolist(), finished=finished)

@@ -17,11 +17,11 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from codevision_ext.errors import EngineError
+from codevision_ext.errors import EngineError, first_line
 from codevision_ext.models.checkpoint import check_alike, renderer_of
 from codevision_ext.models.renderer import NEVER
 from codevision_ext.patches import install  # noqa: F401  vLLM's worker processes load it with WorkerExtension
-from codevision_ext.rollout.loop import Completion, Policy
+from codevision_ext.rollout.loop import Completion, Policy, turn_ended
 
 MAX_RUNNING = 256
 """Rollouts that an engine samples at the same time."""
@@ -91,7 +91,7 @@ class VLLMEngine:
             # on a thread: started in an event loop it would belong to that one
             self._engine = await asyncio.to_thread(AsyncLLM.from_engine_args, arguments)
         except (RuntimeError, ValueError, OSError) as error:
-            raise EngineError(f"vLLM can't start on {checkpoint}: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"vLLM can't start on {checkpoint}: {first_line(error)}") from error
 
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The engine as one rollout sees it; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""
@@ -128,4 +128,5 @@ class VLLMEngine:
             raise EngineError(f"the engine ended a request with {turn.finish_reason}")
         sampled = list(turn.token_ids)
         log_probs = [entry[token].logprob for token, entry in zip(sampled, turn.logprobs or (), strict=True)]
-        return Completion(ids=sampled, log_probs=log_probs, finished=turn.finish_reason == "stop")
+        finished = turn_ended(sampled, self.codec.end_ids, stopped=turn.finish_reason == "stop")
+        return Completion(ids=sampled, log_probs=log_probs, finished=finished)

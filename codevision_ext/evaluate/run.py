@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codevision_ext.config import Settings, system_prompt
-from codevision_ext.errors import InfraError, InputError
+from codevision_ext.errors import InfraError, InputError, first_line
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record, RecordWriter, decode_record, encode_record
@@ -74,7 +74,7 @@ def read_cases(path: Path, limit: int | None = None) -> list[EvalItem]:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: can't be read as parquet: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: can't be read as parquet: {first_line(error)}") from error
     check_columns(table.column_names, str(path))
     cases: list[EvalItem] = []
     taken: Counter[str] = Counter()

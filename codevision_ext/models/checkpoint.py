@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoProcessor
 
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InputError, first_line
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.models.weight_names import engine_name
 
@@ -25,7 +25,7 @@ def renderer_of(checkpoint: Path) -> QwenRenderer:
     try:
         return QwenRenderer(AutoProcessor.from_pretrained(checkpoint, local_files_only=True), size)
     except (OSError, ValueError, InputError) as error:
-        raise InputError(f"{checkpoint}: its processor can't be used: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{checkpoint}: its processor can't be used: {first_line(error)}") from error
 
 
 def longest(checkpoint: Path) -> int | None:

@@ -69,6 +69,8 @@ class QwenRenderer:
         token_id = self.tokenizer.convert_tokens_to_ids
         self.image_id = token_id("<|image_pad|>")
         self.end_id = token_id("<|im_end|>")
+        self.end_ids = (self.end_id, token_id("<|endoftext|>"))
+        """Tokens that end an assistant turn."""
         marks = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
         self.banned_ids = (*map(token_id, marks), *range(len(self.tokenizer), vocab_size))
         """Ids that must never be sampled: a stray mark breaks the count of image tokens, the others mean nothing."""

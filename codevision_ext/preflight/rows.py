@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 from PIL import Image
 
 from codevision_ext.config import Settings, system_prompt
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InputError, first_line
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.preflight.result import CheckResult, failure, ok, warning
 from codevision_ext.preflight.tokens import REPLIES, Conversation
@@ -131,7 +131,7 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: can't be read as parquet: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: can't be read as parquet: {first_line(error)}") from error
     names = file.schema_arrow.names
     if "messages" not in names:
         check_columns(names, str(path))

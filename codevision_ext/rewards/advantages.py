@@ -41,6 +41,17 @@ def participation(infos: Sequence[Mapping[str, float] | None], overturn: Truncat
     )
 
 
+def neutral_rewards(rewards: Sequence[float | None]) -> list[float]:
+    """Return a number for every rollout of a group: its reward, or for an invalid one (None) the mean of the others.
+
+    verl wants a number. An invalid rollout has no loss, and with the mean of the others it doesn't move the baseline of
+    an estimator that counts every rollout. Where no rollout is valid all get 0, so that none has an advantage.
+    """
+    valid = [reward for reward in rewards if reward is not None]
+    mean = sum(valid) / len(valid) if valid else 0.0
+    return [mean if reward is None else reward for reward in rewards]
+
+
 def group_advantages(
     rewards: Floats, groups: Sequence[str], counted: Flags | None = None, *, by_std: bool = True
 ) -> Floats:

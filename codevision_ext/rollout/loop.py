@@ -6,7 +6,7 @@ model gets them resized.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -29,6 +29,20 @@ class Completion:
     """One a token, natural logarithm."""
     finished: bool
     """The policy ended its turn; False: it ran into the token limit."""
+
+
+def turn_ended(ids: Sequence[int], end_ids: Collection[int], *, stopped: bool) -> bool:
+    """Return whether the policy ended its turn, rather than ran into the token limit.
+
+    The last token decides. SGLang, and verl's client of an asynchronous trainer, compare the length first: they report
+    `length` for a turn whose end token is the last one allowed.
+
+    Args:
+        ids: The tokens of the turn.
+        end_ids: The tokens that end a turn.
+        stopped: Whether the engine reports another end than the token limit.
+    """
+    return stopped or (bool(ids) and ids[-1] in end_ids)
 
 
 class Policy(Protocol):

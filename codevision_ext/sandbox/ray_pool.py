@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from codevision_ext.errors import SandboxError
+from codevision_ext.errors import SandboxError, first_line
 from codevision_ext.sandbox import ExecRequest, ExecResult, Isolation, Limits, Sandbox
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.settings import BackendKind, ToolSettings, open_local_or_http
@@ -58,7 +58,7 @@ class RaySandbox(Backend):
         except RayTaskError as error:
             raise error.cause from error  # as it was raised there
         except RayError as error:
-            raise SandboxError(f"a sandbox on the Ray cluster is lost: {str(error).splitlines()[0]}") from error
+            raise SandboxError(f"a sandbox on the Ray cluster is lost: {first_line(error)}") from error
 
     def close(self) -> None:
         """End the actors; calls that run, and later ones, raise SandboxError."""

@@ -30,11 +30,12 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from codevision_ext.config import Settings, read_settings, system_prompt
-from codevision_ext.errors import EngineError, InfraError
+from codevision_ext.errors import EngineError, InfraError, last_line
 from codevision_ext.io.records import RecordWriter
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.monitor.rollout_metrics import group_numbers
-from codevision_ext.rollout.loop import Completion, run_rollout
+from codevision_ext.rewards.advantages import neutral_rewards
+from codevision_ext.rollout.loop import Completion, run_rollout, turn_ended
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.scoring import score_rollout, with_images
 from codevision_ext.task.item import read_item
@@ -60,6 +61,7 @@ class _EnginePolicy:
     client: LLMServerClient
     sampling_params: dict[str, Any]
     request_id: str
+    end_ids: Sequence[int]
     versions: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -73,12 +75,13 @@ class _EnginePolicy:
                 image_data=list(images) or None,
             )
         except ray.exceptions.RayError as error:
-            raise EngineError(f"the rollout engine failed: {str(error).strip().splitlines()[-1]}") from error
+            raise EngineError(f"the rollout engine failed: {last_line(error)}") from error
         self.seconds += time.monotonic() - start
         self.versions.append(output.extra_fields.get("global_steps") or 0)
         if output.stop_reason == "aborted":
             raise EngineError("the rollout engine aborted a request")
-        return Completion(ids=output.token_ids, log_probs=output.log_probs, finished=output.stop_reason != "length")
+        finished = turn_ended(output.token_ids, self.end_ids, stopped=output.stop_reason != "length")
+        return Completion(ids=output.token_ids, log_probs=output.log_probs, finished=finished)
 
 
 @register("codevision")
@@ -103,7 +106,8 @@ class CodeVisionAgentLoop(AgentLoopBase):
         codec = shared_codec(self.processor)
         prompt = system_prompt(self.settings, tools=self.tool is not None)
         messages, images = split_prompt(kwargs["raw_prompt"], prompt)
-        policy = _EnginePolicy(self.server_manager, sampling_params, f"{kwargs['uid']}-{kwargs['session_id']}")
+        request_id = f"{kwargs['uid']}-{kwargs['session_id']}"
+        policy = _EnginePolicy(self.server_manager, sampling_params, request_id, codec.end_ids)
         try:
             played = await run_rollout(
                 messages,
@@ -212,11 +216,10 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         if self.settings.records:
             writer = RecordWriter(Path(self.settings.records), fields["split"])
             writer.write(*[with_images(r, t, writer) for r, t in zip(records, trajectories, strict=True)])
-        rewards = [record.reward for record in records if record.reward is not None]
+        rewards = neutral_rewards([record.reward for record in records])
         logged = group_numbers(records, trajectories, self.settings)
-        for output, record, info in zip(outputs, records, logged, strict=True):
-            # an invalid rollout has no loss; with the mean of the others it moves no baseline of any estimator either
-            output.reward_score = record.reward if record.reward is not None else sum(rewards) / max(1, len(rewards))
+        for output, reward, info in zip(outputs, rewards, logged, strict=True):
+            output.reward_score = reward
             output.extra_fields["reward_extra_info"] = info
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002

@@ -14,7 +14,7 @@ from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from codevision_ext.config import read_settings
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InfraError, InputError
 from codevision_ext.monitor.rollout_metrics import rollout_numbers
 from codevision_ext.scoring import score_rollout
 from codevision_ext.task.item import read_item
@@ -33,6 +33,8 @@ class CodeVisionRewardManager(RewardManagerBase):
 
         Raises:
             InputError: the rollout was played by another agent loop.
+            InfraError: the rollout is invalid. verl's stock worker scores each rollout alone, so it has no number that
+                leaves the baseline of the group where it is.
         """
         row = {key: value[0] for key, value in data.non_tensor_batch.items()}
         extra = row.get("tool_extra_fields") or {}
@@ -42,7 +44,9 @@ class CodeVisionRewardManager(RewardManagerBase):
         size = trajectory.images[0].size if trajectory and trajectory.images else (0, 0)
         item = read_item(row, size)
         (record,) = await asyncio.to_thread(score_rollout, item, str(row["uid"]), [trajectory], self.settings)
-        return {
-            "reward_score": record.reward or 0.0,
-            "reward_extra_info": rollout_numbers(record, trajectory, self.settings),
-        }
+        if record.reward is None:
+            raise InfraError(
+                f"rollout {record.id} is invalid, which verl's stock worker can't leave out; the log says why; set "
+                "actor_rollout_ref.rollout.agent.agent_loop_manager_class as recipe/base/published.yaml does"
+            )
+        return {"reward_score": record.reward, "reward_extra_info": rollout_numbers(record, trajectory, self.settings)}

@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 
 from codevision_ext import geometry
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InputError, first_line
 from codevision_ext.io.atomic_files import whole_folder
 from data_prep.convert.validate import required_orientation
 from data_prep.formats import fields
@@ -220,8 +220,8 @@ def _conform(chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
     try:
         return pa.RecordBatch.from_pylist(chunk.plain(), schema=schema)
     except (pa.ArrowException, TypeError) as error:
-        said = str(error).splitlines()[0]
-        raise InputError(f"{chunk.file}: not as the schema has it, run `data_prep convert` on it: {said}") from error
+        message = f"not as the schema has it, run `data_prep convert` on it: {first_line(error)}"
+        raise InputError(f"{chunk.file}: {message}") from error
 
 
 def _draw(seed: int, key: bytes) -> float:

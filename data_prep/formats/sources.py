@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InputError, first_line
 
 KINDS: Final = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 """Kinds of files, in the order in which a folder is searched for them."""
@@ -104,7 +104,7 @@ def open_source(path: Path, images: Path | None = None) -> Source:
         else:
             columns = tuple(next(iter(_records(path)), {}))
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: can't be read: {first_line(error)}") from error
     if not columns or rows == 0:
         raise InputError(f"{path}: there are no records in it")
     return Source(path=path, images=images or path.parent, columns=columns, rows=rows)
@@ -131,7 +131,7 @@ def chunks(part: SourcePart) -> Iterator[Chunk]:
             yield Chunk(file=str(source.path), first=first, records=records, images=source.images)
             first += len(records)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(f"{source.path}, after row {first}: can't be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{source.path}, after row {first}: can't be read: {first_line(error)}") from error
 
 
 def _batches(part: SourcePart) -> Iterator[pa.RecordBatch | list[dict[str, Any]]]:

@@ -18,7 +18,17 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from engines import IMAGES, TOLERANCE, TURN, Played, largest_difference, make_eager, teacher_forced, two_turns
+from engines import (
+    IMAGES,
+    TOLERANCE,
+    TURN,
+    Played,
+    cut_at_and_before_the_end,
+    largest_difference,
+    make_eager,
+    teacher_forced,
+    two_turns,
+)
 from rows import reading_rows
 
 from codevision_ext.config import Settings
@@ -133,6 +143,13 @@ def test_a_seed_decides_what_is_sampled_whatever_is_sampled_beside_it(bench: Ben
     assert len({tuple(played.ids) for played in among}) == 12
 
 
+def test_a_turn_whose_end_token_is_the_last_one_allowed_is_finished(bench: Bench) -> None:
+    asyncio.run(bench.engine.load(bench.first))
+    at, before = asyncio.run(cut_at_and_before_the_end(bench.engine.policy, bench.engine.codec))
+    assert (at.finished, before.finished) == (True, False)
+    assert at.ids[:-1] == before.ids
+
+
 def test_what_is_sampled_follows_the_model_s_own_probabilities(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.first))
     codec = bench.engine.codec
@@ -193,8 +210,10 @@ def test_generate_of_transformers_says_the_same_with_the_same_log_probs(bench: B
             asyncio.run(each.policy(0, temperature=0)(ids, fitted, TURN)) for each in (reference, bench.engine)
         ]
         drawn = [asyncio.run(reference.policy(seed)(ids, fitted, TURN)) for seed in (1, 1, 2)]
+        at, before = asyncio.run(cut_at_and_before_the_end(reference.policy, codec))
         with pytest.raises(EngineError, match="leave no room"):
             asyncio.run(reference.policy(0)([5] * 1024, (), 4))
+    assert (at.finished, before.finished) == (True, False)
     mine, engines = likeliest
     assert mine.ids == engines.ids
     assert mine.log_probs == pytest.approx(engines.log_probs, abs=TOLERANCE)

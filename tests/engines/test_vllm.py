@@ -9,7 +9,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from engines import IMAGES, TOLERANCE, Played, largest_difference, make_eager, teacher_forced, two_turns
+from engines import (
+    IMAGES,
+    TOLERANCE,
+    Played,
+    cut_at_and_before_the_end,
+    largest_difference,
+    make_eager,
+    teacher_forced,
+    two_turns,
+)
 
 from codevision_ext.engines import registry
 from codevision_ext.errors import CompatError, EngineError
@@ -132,6 +141,8 @@ def test_an_evaluation_on_vllm_has_the_log_probs_of_transformers_and_never_says_
         await engine.load(folder)
         with pytest.raises(EngineError, match="1024 prompt tokens leave no room"):
             await engine.policy(0)([5] * 1024, (), 4)
+        at, before = await cut_at_and_before_the_end(engine.policy, engine.codec)
+        assert (at.finished, before.finished) == (True, False)
         return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, IMAGES) for seed in range(4)])
 
     with registry.vllm(registry.Wanted(checkpoint=first, context=1024)) as engine:

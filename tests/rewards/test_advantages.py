@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codevision_ext.rewards.advantages import component_advantages, group_advantages, participation
+from codevision_ext.rewards.advantages import component_advantages, group_advantages, neutral_rewards, participation
 
 FLAGS = {"none": (1, 1), "mask_loss": (1, 0), "mask_loss_and_baseline": (0, 0)}
 rewards = st.lists(st.floats(-3, 3), min_size=1, max_size=12)
@@ -34,6 +34,15 @@ def test_who_is_not_counted_changes_neither_mean_nor_spread_and_has_no_advantage
     alone = group_advantages(np.array([1.0, 3, 5]), ["a"] * 3)
     beside = group_advantages(np.array([1.0, 100, 3, 5]), ["a"] * 4, np.array([True, False, True, True]))
     assert beside.tolist() == [alone[0], 0, *alone[1:]]
+
+
+def test_an_invalid_rollout_gets_the_mean_of_the_others_and_moves_no_baseline() -> None:
+    assert neutral_rewards([1.0, None, 4.0, None]) == [1.0, 2.5, 4.0, 2.5]
+    assert neutral_rewards([None, None]) == [0.0, 0.0]
+    assert neutral_rewards([0.0, None]) == [0.0, 0.0]
+    alone = group_advantages(np.array([1.0, 4.0]), ["a"] * 2, by_std=False)
+    beside = group_advantages(np.array(neutral_rewards([1.0, None, 4.0])), ["a"] * 3, by_std=False)
+    assert beside.tolist() == [alone[0], 0, alone[1]]
 
 
 def test_a_rollout_without_another_to_compare_has_no_advantage() -> None:

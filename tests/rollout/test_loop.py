@@ -15,7 +15,7 @@ from PIL import Image
 from codevision_ext.errors import EngineError, InputError, SandboxError
 from codevision_ext.rollout.code_tool import CodeTool, StartedCall
 from codevision_ext.rollout.image_history import ImageHistory
-from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
+from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout, turn_ended
 from codevision_ext.rollout.parsing import malformed_messages, turn_message
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.sandbox import Sandbox
@@ -347,6 +347,23 @@ def test_an_engine_that_says_more_than_was_asked_or_no_log_probs_is_not_trusted(
     with pytest.raises(EngineError, match="2 tokens but 1 log-probs"):
         episode.add_sampled([1, 2], [-1.0])
     assert episode.response_ids == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "stopped", "ended"),
+    [
+        ([5, 7], True, True),
+        ([5, 6], True, True),  # by a stop word of the engine's own
+        ([5, 7], False, True),  # the end token is the last one that was allowed
+        ([5, 8], False, True),
+        ([7, 5], False, False),
+        ([], False, False),
+    ],
+)
+def test_a_turn_is_cut_exactly_when_neither_its_last_token_nor_the_engine_ends_it(
+    ids: list[int], stopped: bool, ended: bool
+) -> None:
+    assert turn_ended(ids, (7, 8), stopped=stopped) is ended
 
 
 def test_a_limit_below_one_is_refused_by_its_name() -> None:

@@ -1,7 +1,7 @@
 """What the tests of engines share: rollouts of two turns, and their true log-probs, by transformers."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA
-from codevision_ext.rollout.loop import Policy
+from codevision_ext.rollout.loop import Completion, Policy
 
 TOLERANCE = 1e-4
 """Largest difference of two log-probs of a token."""
@@ -49,6 +49,17 @@ async def two_turns(policy: Policy, codec: Any, images: Sequence[Image.Image]) -
         if shown == 1:
             ids += codec.observation("tool", "Picture 1: 56x56.", fitted[1:], closed=sample.ids[-1] == codec.end_id)
     return Played(ids=ids, sampled=sampled, fitted=fitted)
+
+
+async def cut_at_and_before_the_end(policy_of: Callable[[int], Policy], codec: Any) -> tuple[Completion, Completion]:
+    """The turn of the first seed that ends within 200 tokens, with just enough tokens for it, and with one fewer."""
+    ids = codec.prompt([{"role": "user", "content": [{"type": "text", "text": "What is written?"}]}], (), ())
+    for seed in range(20):
+        whole = await policy_of(seed)(ids, (), 200)
+        if 2 <= len(whole.ids) < 200:
+            policy, count = policy_of(seed), len(whole.ids)
+            return await policy(ids, (), count), await policy(ids, (), count - 1)
+    raise AssertionError("no turn ended")
 
 
 def teacher_forced(codec: Any, checkpoint: Path, played: Played) -> dict[int, dict[str, float]]:

@@ -15,7 +15,13 @@ import torch
 from PIL import Image
 from verl.trainer.ppo.v1 import agent_loop_tq
 
-from codevision_ext.verl_adapter.agent_loop import CodeVisionAgentLoopManager, _Worker, shared_codec
+from codevision_ext.verl_adapter import agent_loop
+from codevision_ext.verl_adapter.agent_loop import (
+    CodeVisionAgentLoopManager,
+    _EnginePolicy,
+    _Worker,
+    shared_codec,
+)
 
 LONG = 200
 """Tokens of a request that is to be interrupted."""
@@ -31,9 +37,18 @@ class _Listening:
     async def generate(self, request_id: str, **asked: Any) -> Any:
         output = await self.client.generate(request_id, **asked)
         turn = {"asked": list(asked["prompt_ids"]), "ids": list(output.token_ids), "log_probs": list(output.log_probs)}
-        turn |= {"version": output.extra_fields["global_steps"], "reason": output.stop_reason}
+        turn |= {"version": output.extra_fields["global_steps"]}
         self.turns.setdefault(request_id, []).append(turn)
         return output
+
+
+class _Policy(_EnginePolicy):
+    """The loop's own; keeps of each turn whether it is taken for finished."""
+
+    async def __call__(self, *args: Any) -> Any:
+        sample = await super().__call__(*args)
+        self.client.turns[self.request_id][-1]["finished"] = sample.finished
+        return sample
 
 
 class _Spy(_Worker):
@@ -42,6 +57,7 @@ class _Spy(_Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.llm_client = _Listening(self.llm_client)
+        agent_loop._EnginePolicy = _Policy
         self.images: dict[str, list[Any]] = {}
         store = agent_loop_tq.tq.async_kv_batch_put
 

@@ -77,10 +77,10 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     return play
 
 
-def says(tokenizer: Any, text: str, reason: str = "completed") -> Generate:
+def says(tokenizer: Any, text: str, reason: str = "completed", end: str = "<|im_end|>") -> Generate:
     async def generate(request_id: str, **_: Any) -> Any:
         assert request_id == "u-0"
-        ids = tokenizer(text + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        ids = tokenizer(text + end, add_special_tokens=False)["input_ids"]
         return SimpleNamespace(
             token_ids=ids, log_probs=[-1.0] * len(ids), stop_reason=reason, extra_fields={"global_steps": 4}
         )
@@ -109,6 +109,12 @@ def test_a_rollout_keeps_what_was_sampled_and_which_weights_it_came_from(play: A
     assert output.response_logprobs == [-1.0] * len(output.response_ids)
     assert output.response_mask == [1] * len(output.response_ids)
     assert [image.size for image in output.multi_modal_data["images"]] == [(56, 28)]
+
+
+@pytest.mark.parametrize(("end", "reason"), [("<|im_end|>", EndReason.ANSWER), ("", EndReason.LENGTH)])
+def test_a_rollout_whose_end_token_is_the_last_one_allowed_is_finished(play: Any, end: str, reason: EndReason) -> None:
+    output = play(says(play.tokenizer, ANSWER, reason="length", end=end))
+    assert output.extra_fields["trajectory"].end_reason is reason
 
 
 @pytest.mark.parametrize("fault", ["the sandbox", "the engine", "an abort"])
@@ -140,6 +146,22 @@ def test_an_invalid_rollout_moves_no_baseline_and_is_written_down_as_what_it_is(
     records = list(read_records(tmp_path / "train.jsonl"))
     assert [record.reward for record in records] == [right, None, wrong]
     assert [(record.step, record.observed.valid) for record in records] == [(5, True), (5, False), (5, True)]
+
+
+def test_verl_s_stock_worker_gets_an_error_for_an_invalid_rollout_never_a_score(play: Any) -> None:
+    from codevision_ext.verl_adapter.reward_manager import CodeVisionRewardManager  # noqa: PLC0415
+
+    manager = object.__new__(CodeVisionRewardManager)
+    manager.settings = Settings()
+
+    def score(output: Any) -> Any:
+        row = ROW | {"tool_extra_fields": output.extra_fields}
+        data = SimpleNamespace(non_tensor_batch={name: [value] for name, value in row.items()})
+        return asyncio.run(manager.run_single(data))
+
+    assert score(play(says(play.tokenizer, ANSWER)))["reward_score"] > 0
+    with pytest.raises(InfraError, match=r"rollout u-0 is invalid, .*set .*agent_loop_manager_class"):
+        score(play(dead_engine))
 
 
 def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(

@@ -244,7 +244,7 @@ def test_a_turn_is_called_cut_exactly_when_nothing_ends_it(run: Run) -> None:
     tokenizer = codec_of(run.checkpoint(0)).tokenizer
     ends = set(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"]))
     turns = [turn for rollout in run.rollouts for turn in rollout["turns"]]
-    assert all(turn["reason"] == ("completed" if turn["ids"][-1] in ends else "length") for turn in turns)
+    assert all(turn["finished"] == (turn["ids"][-1] in ends) for turn in turns)
 
 
 def test_an_aborted_request_says_so_waits_for_the_engine_and_goes_on_to_the_same_log_probs(run: Run) -> None:

@@ -24,10 +24,10 @@ from sglang.srt.entrypoints.engine import Engine as SGLang
 from codevision_ext.engines.device import CPU_ENGINE
 from codevision_ext.engines.sglang.request import read_output, request_of, weights_request
 from codevision_ext.engines.sglang.weight_loader import LOADER
-from codevision_ext.errors import EngineError
+from codevision_ext.errors import EngineError, first_line
 from codevision_ext.models.checkpoint import buckets, check_alike, longest, renderer_of
 from codevision_ext.patches.sglang_sampling import run_seeded_scheduler
-from codevision_ext.rollout.loop import Completion, Policy
+from codevision_ext.rollout.loop import Completion, Policy, turn_ended
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class SGLangEngine:
                 **({} if torch.cuda.is_available() else CPU_ENGINE),
             )
         except (RuntimeError, ValueError, OSError, EOFError) as error:
-            raise EngineError(f"SGLang can't start on {checkpoint}: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"SGLang can't start on {checkpoint}: {first_line(error)}") from error
         finally:
             self._children = [child for child in multiprocessing.active_children() if child not in before]
             if not hasattr(self, "_engine"):
@@ -143,7 +143,7 @@ class SGLangEngine:
             request = weights_request(bucket, self._engine.server_args.tp_size)
             loaded, said = await self._ask(lambda request=request: manager.update_weights_from_tensor(request, None))
             if not loaded:
-                raise EngineError(f"{checkpoint}: the engine refused the weights: {said.splitlines()[0]}")
+                raise EngineError(f"{checkpoint}: the engine refused the weights: {first_line(said)}")
 
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The engine as one rollout sees it; any number of rollouts may be played at the same time.
@@ -162,7 +162,8 @@ class SGLangEngine:
         sampled = read_output(output, len(ids))
         if sampled.reason == "abort":
             raise EngineError("the engine aborted a request")
-        return Completion(ids=sampled.ids, log_probs=sampled.log_probs, finished=sampled.reason != "length")
+        finished = turn_ended(sampled.ids, self.codec.end_ids, stopped=sampled.reason != "length")
+        return Completion(ids=sampled.ids, log_probs=sampled.log_probs, finished=finished)
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Asks on the engine's own loop and waits, as long as the engine's processes live."""

@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml import YAMLError
 
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InputError, first_line
 
 Name = Annotated[str, Field(pattern=r"^[\w ,.=+-]+$", max_length=40)]
 
@@ -57,7 +57,7 @@ def read_plan(path: Path) -> StudyPlan:
         known = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml")))
         raise InputError(f"{path}: can't be read: {error.strerror}; studies there: {known or 'none'}") from error
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: isn't YAML: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: isn't YAML: {first_line(error)}") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
