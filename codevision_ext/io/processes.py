@@ -75,6 +75,7 @@ class Command:
         with _deaf():
             _end(self.processes, grace_s)
             self._child.wait()
+            remove_unused_loads()
 
     def _alive(self, process: psutil.Process) -> bool:
         try:
@@ -101,7 +102,39 @@ def end_marked(name: str, value: str, grace_s: float = _GRACE_S) -> int:
     if found:
         with _deaf():
             _end(marked, grace_s)
+    remove_unused_loads()
     return len(found)
+
+
+def remove_unused_loads(folder: Path = Path("/dev/shm")) -> None:
+    """Remove the files of this user in which SGLang's processes share their load (16 KB) and that none has open.
+
+    SGLang opens such a file when it starts, holds it open to the end, and never removes it. Processes of another
+    container that shares `folder` aren't seen; an engine there that is just starting then reports no load.
+    """
+    paths = [path for path in folder.glob("sglang_loads_*.shm") if _is_own(path)]
+    used = _open_files() if paths else set()  # behind the list of paths: what is created now isn't in it
+    for path in paths:
+        if str(path) not in used:
+            path.unlink(missing_ok=True)
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except FileNotFoundError:  # another run removed it
+        return False
+
+
+def _open_files() -> set[str]:
+    """Paths that a process has open, as far as this user may know."""
+    paths = set()
+    for pid in psutil.pids():
+        with suppress(OSError):  # it ended, or belongs to somebody else
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):  # closed in the meantime
+                    paths.add(str(descriptor.readlink()))
+    return paths
 
 
 def available_bytes() -> int:

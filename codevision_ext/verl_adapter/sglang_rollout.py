@@ -26,7 +26,7 @@ from verl.workers.rollout.sglang_rollout.async_sglang_server import SGLangHttpSe
 from verl.workers.rollout.sglang_rollout.sglang_rollout import ServerAdapter
 from verl.workers.rollout.sglang_rollout.utils import SGLANG_LORA_NAME, get_named_tensor_buckets
 
-from codevision_ext.engines.sglang.request import read_output, request_of, weights_request
+from codevision_ext.engines.sglang.request import read_output, release_loads, request_of, weights_request
 from codevision_ext.engines.sglang.weight_loader import LOADER
 from codevision_ext.errors import EngineError
 from codevision_ext.models.renderer import QwenRenderer
@@ -50,6 +50,7 @@ class CodeVisionSGLangServer(SGLangHttpServer):
             engine.run_scheduler_process = run_scheduler  # what verl's server hands to SGLang
         await super().launch_server(master_address=master_address, master_port=master_port)
         if self.node_rank == 0:
+            release_loads(self.tokenizer_manager.load_snapshot_reader)
             # On the CPU a flush of the cache collects garbage: half a second of every weight update, if it looks at all
             # that was imported.
             await self.tokenizer_manager.freeze_gc()

@@ -150,6 +150,27 @@ def test_a_turn_whose_end_token_is_the_last_one_allowed_is_finished(bench: Bench
     assert at.ids[:-1] == before.ids
 
 
+def test_a_running_engine_has_no_file_in_shared_memory_that_it_could_leave(bench: Bench) -> None:
+    reader = bench.engine._engine.tokenizer_manager.load_snapshot_reader
+    assert not Path(reader.path).exists()
+    asyncio.run(bench.engine.load(bench.first))
+    before = reader.read_all()[0].timestamp
+    asyncio.run(two_turns(bench.engine.policy(0), bench.engine.codec, PICTURES))
+    assert reader.read_all()[0].timestamp > before
+
+
+def test_with_several_ranks_the_file_in_shared_memory_stays_until_all_have_opened_it(tmp_path: Path) -> None:
+    from sglang.srt.managers.load_snapshot import ShmLoadSnapshotReader, ShmLoadSnapshotWriter  # noqa: PLC0415
+
+    from codevision_ext.engines.sglang.request import release_loads  # noqa: PLC0415
+
+    path = tmp_path / "loads.shm"
+    writer = ShmLoadSnapshotWriter(str(path), 2, 0)
+    release_loads(ShmLoadSnapshotReader(str(path), 2))
+    assert path.exists()
+    writer.close()
+
+
 def test_what_is_sampled_follows_the_model_s_own_probabilities(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.first))
     codec = bench.engine.codec

@@ -2,14 +2,16 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 
-from codevision_ext.io.processes import Command, available_bytes, end_marked
+from codevision_ext.io.processes import Command, available_bytes, end_marked, remove_unused_loads
 
 ENV = dict(os.environ)
 DETACHED = "import subprocess, sys; subprocess.Popen(['sleep', '300'], start_new_session=True)"
@@ -80,3 +82,42 @@ def test_processes_of_a_tree_without_its_parent_are_found_by_their_mark(tmp_path
 
 def test_free_memory_is_no_more_than_the_machine_has() -> None:
     assert 0 < available_bytes() <= psutil.virtual_memory().total
+
+
+@pytest.fixture
+def loads(tmp_path: Path) -> Iterator[Path]:
+    """A name for a file like those that SGLang leaves, which no other run has."""
+    path = Path("/dev/shm") / f"sglang_loads_{tmp_path.name}_{os.getpid()}.shm"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+HOLD = "import sys, time; file = open(sys.argv[1], 'wb'); print('ready', flush=True); time.sleep(300)"
+
+
+def test_what_sglang_leaves_in_shared_memory_is_removed_once_no_process_has_it_open(loads: Path) -> None:
+    loads.with_suffix(".other").touch()
+    with subprocess.Popen([sys.executable, "-c", HOLD, loads], stdout=subprocess.PIPE) as engine:
+        assert engine.stdout
+        engine.stdout.readline()
+        remove_unused_loads()
+        assert loads.exists()
+        engine.kill()
+    remove_unused_loads()
+    assert not loads.exists()
+    assert loads.with_suffix(".other").exists()
+    loads.with_suffix(".other").unlink()
+
+
+def test_a_command_that_is_stopped_leaves_no_file_of_sglang(loads: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Command([sys.executable, "-c", HOLD, str(loads)], env=ENV, log=log):
+        until(lambda: log.read_text() == "ready\n")
+        assert loads.exists()
+    assert not loads.exists()
+
+
+def test_the_next_run_removes_what_a_killed_one_left(loads: Path, tmp_path: Path) -> None:
+    loads.touch()
+    assert end_marked("CODEVISION_TEST", str(tmp_path)) == 0
+    assert not loads.exists()

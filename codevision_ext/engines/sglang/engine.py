@@ -22,9 +22,10 @@ from PIL import Image
 from sglang.srt.entrypoints.engine import Engine as SGLang
 
 from codevision_ext.engines.device import CPU_ENGINE
-from codevision_ext.engines.sglang.request import read_output, request_of, weights_request
+from codevision_ext.engines.sglang.request import read_output, release_loads, request_of, weights_request
 from codevision_ext.engines.sglang.weight_loader import LOADER
 from codevision_ext.errors import EngineError, first_line
+from codevision_ext.io.processes import remove_unused_loads
 from codevision_ext.models.checkpoint import buckets, check_alike, longest, renderer_of
 from codevision_ext.patches.sglang_sampling import run_seeded_scheduler
 from codevision_ext.rollout.loop import Completion, Policy, turn_ended
@@ -73,6 +74,7 @@ class SGLangEngine:
         self.codec = renderer_of(checkpoint)
         self._checkpoint = checkpoint
         self._context = min(context + 1, longest(checkpoint) or context + 1)  # SGLang keeps one token back
+        remove_unused_loads()  # of engines that were killed while they started
         before = set(multiprocessing.active_children())
         self._sigquit = signal.getsignal(signal.SIGQUIT)
         self._loop = asyncio.new_event_loop()
@@ -99,6 +101,7 @@ class SGLangEngine:
             self._children = [child for child in multiprocessing.active_children() if child not in before]
             if not hasattr(self, "_engine"):
                 self.close()
+        release_loads(self._engine.tokenizer_manager.load_snapshot_reader)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -120,6 +123,7 @@ class SGLangEngine:
         for child in self._children:
             child.join(timeout=10)
         self._children = []
+        remove_unused_loads()  # where it didn't come to `release_loads`
         gc.unfreeze()  # else the interpreter's exit finds what `load` froze, and triton complains at length
         if self._thread.is_alive():
             asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop)

@@ -3,11 +3,13 @@
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from sglang.srt.managers.io_struct import GenerateReqInput, UpdateWeightsFromTensorReqInput
+from sglang.srt.managers.load_snapshot import ShmLoadSnapshotReader
 
 from codevision_ext.engines.sglang.weight_loader import LOADER
 from codevision_ext.errors import EngineError
@@ -80,3 +82,16 @@ def weights_request(tensors: Sequence[tuple[str, torch.Tensor]], ranks: int) -> 
     """
     serialized = pickle.dumps([(name, tensor.detach().cpu().clone()) for name, tensor in tensors])
     return UpdateWeightsFromTensorReqInput(serialized_named_tensors=[serialized] * ranks, load_format=LOADER)
+
+
+def release_loads(reader: object) -> None:
+    """Remove the name of the file in /dev/shm in which a started engine shares its load, which SGLang never does.
+
+    The engine's processes have it open by now, so it works on and ends with the last of them, however they end. With
+    several data-parallel ranks another process opens it later: there it is left to `processes.remove_unused_loads`.
+
+    Args:
+        reader: `load_snapshot_reader` of the engine's tokenizer manager.
+    """
+    if isinstance(reader, ShmLoadSnapshotReader) and reader.dp_size == 1 and reader.read_all():
+        Path(reader.path).unlink(missing_ok=True)
