@@ -4,10 +4,8 @@ import asyncio
 import errno
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +13,10 @@ from typing import Annotated
 import typer
 
 from codevision_ext.errors import CodeVisionError, InputError
+from codevision_ext.io.stopping import stoppable
 
+_STOPPED_STAGES = "codevision: stopped, nothing runs any more; the same command goes on from here"
+_STOPPED_EVAL = "codevision: stopped; the same command goes on from here"
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -34,7 +35,7 @@ def demo(
     """Draw data, build a tiny model, train and evaluate it, and write a page about it; goes on where it was stopped."""
     from codevision_ext.experiments.demo import run_demo  # noqa: PLC0415  other commands start without it
 
-    with _stoppable():
+    with stoppable(_STOPPED_STAGES):
         run_demo(out, recipe=recipe, seed=seed, until=until)
     typer.echo(out / "report.html" if until == "report" else out)
 
@@ -184,11 +185,8 @@ def eval_model(
         retries=retries,
         force=force,
     )
-    try:
+    with stoppable(_STOPPED_EVAL):
         evaluation = evaluate_model(asked)
-    except KeyboardInterrupt:
-        sys.stderr.write("codevision: stopped; the same command goes on from here\n")
-        sys.exit(130)
     from rich.console import Console  # noqa: PLC0415
 
     from codevision_ext.evaluate.tables import show_results  # noqa: PLC0415
@@ -243,7 +241,7 @@ def study_variants(
         run_study as run_study,
     )
 
-    with _stoppable():
+    with stoppable(_STOPPED_STAGES):
         table = run_study(
             name,
             run=run,
@@ -448,18 +446,6 @@ def data(words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND ..."
     from data_prep.__main__ import main as run_data_command  # noqa: PLC0415  other commands start without it
 
     run_data_command()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end the block, which leaves no process, and the command, with one sentence."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.stderr.write("codevision: stopped, nothing runs any more; the same command goes on from here\n")
-        sys.exit(130)
 
 
 def main() -> None:

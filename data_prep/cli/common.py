@@ -1,7 +1,6 @@
 """What all commands share: options, progress on stderr, a summary on stdout, an end that leaves nothing by halves."""
 
 import json
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -77,15 +76,3 @@ def fault_log(path: Path | None) -> Iterator[Callable[[RowFault], None]]:
         return
     with path.open("w", encoding="utf-8") as file:
         yield lambda fault: print(json.dumps(asdict(fault), ensure_ascii=False), file=file)
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half-written stays."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -28,7 +28,7 @@ GENERATED = "# ---- generated: python tests/contract/test_public_paths.py --writ
 
 APPS = {
     "codevision": ("codevision_ext.cli.app", "codevision_ext.cli"),
-    "codevision data": ("data_prep.cli", "data_prep.__main__"),
+    "codevision data": ("data_prep.cli.app", "data_prep.__main__"),
 }
 """Modules that may hold the `app` of a command, the first that does is taken."""
 

@@ -155,7 +155,7 @@ def test_a_running_engine_has_no_file_in_shared_memory_that_it_could_leave(bench
     assert not Path(reader.path).exists()
     asyncio.run(bench.engine.load(bench.first))
     before = reader.read_all()[0].timestamp
-    asyncio.run(two_turns(bench.engine.policy(0), bench.engine.codec, PICTURES))
+    asyncio.run(two_turns(bench.engine.policy(0), bench.engine.codec, IMAGES))
     assert reader.read_all()[0].timestamp > before
 
 

@@ -215,8 +215,11 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-SLOW = 'mkdir -p sft; echo step >> sft/steps; setsid tail -f "$OUT/calls" & echo ready; [ -f "$OUT/go" ] || wait'
-"""Resumes; has a detached child; ends only when OUT/go is there."""
+SLOW = (
+    'mkdir -p sft; echo step >> sft/steps; echo ready > "$OUT/word"; setsid tail -f "$OUT/word" & '
+    '[ -f "$OUT/go" ] || wait'
+)
+"""Resumes; has a detached child, which writes `ready` into the log once it runs; ends only when OUT/go is there."""
 
 
 def test_what_a_killed_run_left_is_ended_under_another_name_of_its_folder_too(tmp_path: Path, start: Start) -> None:
@@ -248,7 +251,7 @@ def test_the_command_that_is_stopped_says_so_in_one_sentence_and_exits_with_130(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     make_recipe(tmp_path / "recipe", data=SLOW)
-    code = "from codevision_ext import cli, demo; demo.preflight = lambda *_: None; cli.main()"
+    code = "from codevision_ext import cli; from codevision_ext.experiments import demo; demo.preflight = lambda *_: None; cli.main()"
     words = ["demo", "--out", str(tmp_path / "run"), "--recipe", str(tmp_path / "recipe"), "--until", "data"]
     with subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True) as driver:
         eventually(lambda: "ready" in _text(tmp_path / "run" / "logs" / "data.log"))

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_prep.__main__ import app
+from data_prep.cli.app import app
 
 
 def data_prep(*words: object) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import typer
 
 from codevision_ext.cli import app as cli
 from codevision_ext.io.atomic_files import whole_folder
-from data_prep.__main__ import app, main
+from data_prep.__main__ import main
+from data_prep.cli.app import app
 from data_prep.curate.difficulty import Route
 from data_prep.demonstrations.from_model import Discarded, TurnKind
 from data_prep.formats.readers import READERS

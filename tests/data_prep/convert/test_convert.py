@@ -434,7 +434,7 @@ def test_a_run_that_is_stopped_leaves_nothing_or_nothing_after_the_next(tmp_path
 
 PEAK = """
 import pathlib, re, sys
-from data_prep.__main__ import app
+from data_prep.cli.app import app
 app(sys.argv[1:], standalone_mode=False)
 print(re.search(r"VmHWM:\\s*(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from data_prep.__main__ import app
+from data_prep.cli.app import app
 from data_prep.formats.schema import Demonstration
 from data_prep.tasks.reading import tokenizer_corpus
 

@@ -1,0 +1,53 @@
+"""Ends a command that is told to stop: SIGINT, SIGTERM and SIGHUP become an exception, one sentence and exit code 130.
+
+Imports nothing slow, so that a command can be stopped in this way from its first import on.
+"""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Never
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPPED: Final = 130
+"""Exit code of a stopped command; typer, too, ends a command with it that a KeyboardInterrupt reaches."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Raised in the main thread by a signal.
+
+    A plain KeyboardInterrupt would do harm: once it passes a string that is executed, as an import does for each named
+    tuple and dataclass, CPython remembers it and ends `python -m` by SIGINT, exit code -2, even if it is caught later.
+    """
+
+
+class _Ended(SystemExit):
+    """The end of a command whose sentence is written."""
+
+
+@contextmanager
+def stoppable(sentence: str) -> Iterator[None]:
+    """End the block on SIGINT, SIGTERM and SIGHUP by `Stopped`, and the command with `sentence` and exit code 130.
+
+    Of several such blocks, one inside the other, the innermost writes its sentence. A signal that the caller ignores,
+    as `nohup` does, stays ignored.
+    """
+    numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, _stop) for number in numbers]
+    try:
+        yield
+    except _Ended:
+        raise
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code != _STOPPED:
+            raise
+        sys.stderr.write(f"{sentence}\n")
+        raise _Ended(_STOPPED) from None
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: object) -> Never:  # noqa: ARG001  a signal handler has them
+    raise Stopped
