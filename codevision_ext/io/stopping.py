@@ -5,13 +5,19 @@ Imports nothing slow, so that a command can be stopped in this way from its firs
 
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Never
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOPPED: Final = 130
 """Exit code of a stopped command; typer, too, ends a command with it that a KeyboardInterrupt reaches."""
+
+
+_AGAIN_S: Final = 0.01
+"""Wait before a signal is repeated whose exception was lost."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,6 +41,8 @@ def stoppable(sentence: str) -> Iterator[None]:
     """
     numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = [signal.signal(number, _stop) for number in numbers]
+    report = sys.unraisablehook
+    sys.unraisablehook = partial(_repeat, report)
     try:
         yield
     except _Ended:
@@ -45,9 +53,19 @@ def stoppable(sentence: str) -> Iterator[None]:
         sys.stderr.write(f"{sentence}\n")
         raise _Ended(_STOPPED) from None
     finally:
+        sys.unraisablehook = report
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
 
 
-def _stop(number: int, frame: object) -> Never:  # noqa: ARG001  a signal handler has them
-    raise Stopped
+def _stop(number: int, frame: object) -> Never:  # noqa: ARG001  Python passes it
+    raise Stopped(number)
+
+
+def _repeat(report: Callable[["sys.UnraisableHookArgs"], object], lost: "sys.UnraisableHookArgs") -> None:
+    """Raise `Stopped` anew where Python drops it, as in the callback of a weak reference, which every import has."""
+    if isinstance(lost.exc_value, Stopped):
+        repeated = (threading.main_thread().ident, lost.exc_value.args[0])
+        threading.Timer(_AGAIN_S, signal.pthread_kill, repeated).start()
+    else:
+        report(lost)

@@ -251,7 +251,8 @@ def test_the_command_that_is_stopped_says_so_in_one_sentence_and_exits_with_130(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     make_recipe(tmp_path / "recipe", data=SLOW)
-    code = "from codevision_ext import cli; from codevision_ext.experiments import demo; demo.preflight = lambda *_: None; cli.main()"
+    imports = "from codevision_ext import cli; from codevision_ext.experiments import demo"
+    code = f"{imports}; demo.preflight = lambda *_: None; cli.main()"
     words = ["demo", "--out", str(tmp_path / "run"), "--recipe", str(tmp_path / "recipe"), "--until", "data"]
     with subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True) as driver:
         eventually(lambda: "ready" in _text(tmp_path / "run" / "logs" / "data.log"))

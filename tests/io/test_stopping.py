@@ -44,6 +44,16 @@ def test_a_signal_within_an_executed_string_ends_the_process_like_any_other(
 
 
 @pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_within_a_callback_that_drops_exceptions_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
+    """The case of a signal while an import lets go of its lock."""
+    lines = ["import os, time, weakref", "with stoppable('stopped'):", "    thing = type('Thing', (), {})()"]
+    lines += [f"    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), {int(number)}))"]
+    lines += ["    del thing", "    time.sleep(60)"]
+    (tmp_path / "program.py").write_text(STOPPABLE + "\n".join(lines))
+    assert run(tmp_path, "program") == (130, "stopped\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize(
     ("program", "sentence"),
     [("codevision_ext.cli", "codevision: stopped\n"), ("data_prep", "data_prep: stopped; nothing was written\n")],
@@ -75,7 +85,7 @@ def test_the_innermost_block_writes_its_sentence_and_the_handlers_are_put_back(
 ) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(SystemExit) as end, stoppable("outer"), stoppable("inner"):
-        raise Stopped
+        raise Stopped(signal.SIGINT)
     assert (end.value.code, capsys.readouterr().err) == (130, "inner\n")
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
