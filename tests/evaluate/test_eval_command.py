@@ -1,11 +1,11 @@
 """Is a model measured as it is trained, does a killed run go on, and is a result only replaced on purpose?"""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -114,23 +114,35 @@ def test_several_rollouts_of_an_item_give_avg_and_pass_at_k(tmp_path: Path) -> N
     assert len({request["seed"] for request in requests}) == len(requests) == 48
 
 
-def test_what_a_killed_run_finished_is_not_played_again(tmp_path: Path) -> None:
-    """Killed in the middle of an item: half-played items are played again, and no line is lost or doubled."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_what_a_stopped_run_finished_is_not_played_again(tmp_path: Path, how: signal.Signals) -> None:
+    """Stopped in the middle of an item: half-played items are played again, and no line is lost or doubled."""
     path, out = benchmark(tmp_path / "test.parquet", items=3), tmp_path / "out"
     rows = out / "eval" / "transformed_tool_on.jsonl"
+    stopped = threading.Event()
 
-    def slow(request: Request) -> Reply:
-        time.sleep(0.02)
+    def some_rows() -> bool:
+        return rows.exists() and rows.read_bytes().count(b"\n") >= 4
+
+    def four_rows(request: Request) -> Reply:
+        if some_rows():
+            stopped.wait(60)
         return pupil(request)
 
-    with serve(slow) as server:
+    with serve(four_rows) as server:
         words = ["--model", server.url, "--engine", "openai", "--suite", str(path), "--out", str(out)]
         command = [sys.executable, "-m", "codevision_ext.cli", "eval", *words, "--tools", "on", "--concurrency", "2"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
-            while not (rows.exists() and rows.read_bytes().count(b"\n") >= 4):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+            while not some_rows():
                 assert first.poll() is None, first.communicate()[1]
                 time.sleep(0.01)
-            os.kill(first.pid, signal.SIGKILL)
+            first.send_signal(how)
+            _, message = first.communicate()
+        stopped.set()
+        if how is not signal.SIGKILL:
+            assert first.returncode == 130, message
+            assert message.endswith("codevision: stopped; the same command goes on from here\n")
+            assert "Traceback" not in message
         with rows.open("ab") as file:
             file.write(b'{"group": "cut off')
         kept = [line for line in rows.read_bytes().splitlines() if line.endswith(b"}")]
