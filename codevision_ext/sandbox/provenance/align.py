@@ -19,7 +19,7 @@ from codevision_ext.sandbox.provenance.compare import (
     grey_pair,
     resized,
 )
-from codevision_ext.sandbox.provenance.placement import View, content_of, ends_of, intersection
+from codevision_ext.sandbox.provenance.placement import View, ends_of, intersection
 from codevision_ext.types import Box, Orientation
 
 MATCH_SIDE = 512
@@ -43,9 +43,9 @@ MOVED = 0.04
 
 
 def find_unscaled(parent: Image.Image, output: Image.Image, content: Box) -> View | None:
-    """Return the view that the content of `output` shows if nothing was resized; None where the parent lacks it.
+    """Return the view that `output` shows if nothing was resized; None where the parent lacks it.
 
-    The middle of the content is correlated with the parent, which works under most changes of colour.
+    The middle of its content is correlated with the parent, which works under most changes of colour.
     """
     zoom = min(1.0, MATCH_SIDE / max(parent.size))
     (u1, v1, u2, v2), half = map(round, content), round(MIDDLE_SIDE / 2 / zoom)
@@ -74,10 +74,7 @@ def find_unscaled(parent: Image.Image, output: Image.Image, content: Box) -> Vie
             view = View(net=net, box=Box(x, y, x + turned.width, y + turned.height), shown=middle)
     if view is None:
         return None
-    view = nudged(parent, output, view)
-    most = view.extended(Box(0, 0, *output.size), parent.size)
-    bare = most.shown == (0, 0, *output.size) and content_of(apply(view.net, parent.crop(most.corners))) == content
-    return most if bare else view.extended(content, parent.size)
+    return nudged(parent, output, view).extended(Box(0, 0, *output.size), parent.size)
 
 
 def find_elsewhere(parent: Image.Image, output: Image.Image, view: View) -> View | None:
