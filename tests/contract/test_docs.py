@@ -1,11 +1,8 @@
 """Can the documentation be built, do its examples run, and are there the settings that it names?"""
 
 import json
-import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -15,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from page_edits import ROOT, apply_page, copy_packages, run_in
 from PIL import Image
 from pydantic import BaseModel
 
@@ -23,7 +21,6 @@ from codevision_ext.preflight import recipe as check_recipe
 from codevision_ext.rewards.rubric import ALIASES, PRESETS
 from data_prep import __main__ as data_prep
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
@@ -47,30 +44,13 @@ def command(page: str, start: str) -> list[str]:
 
 
 def changed_package(page: str, home: Path) -> None:
-    """Copies the package to `home` and does to it what the page says: functions are added, lines are inserted."""
-    shutil.copytree(ROOT / "codevision_ext", home / "codevision_ext", ignore=shutil.ignore_patterns("__pycache__"))
-    for language, title in re.findall(r'^```(\w+) title="(codevision_ext/.*?)"$', read(page), re.MULTILINE):
-        file, said = home / title, block(page, language, title)
-        if language == "python":
-            file.write_text(file.read_text() + "\n\n" + said)
-            continue
-        before = "".join(f"{line[1:]}\n" for line in said.splitlines() if line[0] == " ")
-        after = "".join(f"{line[1:]}\n" for line in said.splitlines())
-        assert file.read_text().count(before) == 1, f"{title} has other lines now than {page} says"
-        file.write_text(file.read_text().replace(before, after))
-
-
-def run(home: Path, *words: str, **given: Any) -> str:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [sys.executable, *words], cwd=home, env=environment, capture_output=True, text=True, check=False, **given
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """Copies the packages to `home` and does to them what the page says."""
+    copy_packages(home)
+    apply_page(DOCS / page, home)
 
 
 def test_the_site_is_built_without_a_warning_and_names_no_place_to_load_from(tmp_path: Path) -> None:
-    run(ROOT, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path))
+    run_in(ROOT, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path))
     for page in ("index.html", "reference/commands/index.html", "recipe/demo/index.html"):
         html = (tmp_path / page).read_text()
         assert not re.findall(r'<(?:script|link rel="stylesheet"|img)[^>]*(?:src|href)="(?:https?:)?//[^"]*"', html), (
@@ -86,12 +66,12 @@ def test_the_reward_term_of_the_docs_works_after_the_three_touches_that_they_nam
     page = "own_reward_term.md"
     changed_package(page, tmp_path)
     (tmp_path / "records.jsonl").write_text(block(page, "json", "records.jsonl"))
-    run(tmp_path, "-m", "codevision_ext.cli", *command(page, "codevision score")[1:])
+    run_in(tmp_path, "-m", "codevision_ext.cli", *command(page, "codevision score")[1:])
     terms = [json.loads(line)["terms"]["idle"] for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
     assert [term["raw"] for term in terms] == [0.0, 0.5]
     assert terms[1]["contribution"] == pytest.approx(-0.1)
     section = yaml.safe_load(block(page, "yaml", "grpo.yaml"))["codevision"]
-    said = run(
+    said = run_in(
         tmp_path,
         "-c",
         "import json, sys; from codevision_ext.config import read_settings; "
@@ -107,7 +87,7 @@ def test_the_function_of_the_docs_can_be_called_by_the_model_s_code_and_is_trace
     (tmp_path / "magnify.py").write_text(block(page, "python", "magnify.py"))
     scene = Image.effect_noise((40, 30), 90).convert("RGB").resize((320, 240), Image.Resampling.BICUBIC)
     scene.save(tmp_path / "page.png")
-    answer = json.loads(run(tmp_path, "-m", "codevision_ext.cli", *command(page, "codevision exec")[1:]))
+    answer = json.loads(run_in(tmp_path, "-m", "codevision_ext.cli", *command(page, "codevision exec")[1:]))
     assert answer["status"] == "ok", answer["detail"]
     with Image.open(tmp_path / "magnified.png") as made:
         assert made.size == (480, 360)
