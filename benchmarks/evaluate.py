@@ -50,9 +50,9 @@ async def bare(engine: SGLangEngine, cases: Sequence[EvalItem], tokens: int, *, 
     ready = []
     for case in cases:
         messages, images = split_prompt(read_prompt(case.row, case.name), system)
-        fitted = [engine.codec.fit(image) for image in images]
+        fitted = [engine.renderer.fit(image) for image in images]
         schema = [tool_schema(Frame.ORIGINAL)] if tools else []
-        ready.append((case, engine.codec.prompt(messages, schema, fitted), fitted))
+        ready.append((case, engine.renderer.prompt(messages, schema, fitted), fitted))
     slots = asyncio.Semaphore(CONCURRENCY)
 
     async def one(case: EvalItem, ids: list[int], fitted: list[Any]) -> None:
@@ -71,7 +71,7 @@ async def whole(engine: SGLangEngine, cases: Sequence[EvalItem], tokens: int, to
         await evaluate(
             cases,
             policy=engine.policy,
-            codec=engine.codec,
+            renderer=engine.renderer,
             tool=tool,
             limits=RolloutLimits(response_tokens=tokens, assistant_turns=3),
             settings=Settings(),

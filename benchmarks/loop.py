@@ -50,7 +50,7 @@ from codevision_ext.verl_adapter.agent_loop import (  # noqa: E402
     STORED_AT_ONCE,
     CodeVisionAgentLoop,
     _Worker,
-    shared_codec,
+    shared_renderer,
 )
 from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: E402
 
@@ -76,7 +76,7 @@ class Kit:
         sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "max_pixels": 2**20}
         tiny_model.build("qwen2_5_vl", folder, texts=tiny_model.tokenizer_texts(), **sizes)
         self.processor = hf_processor(str(folder))
-        self.codec = shared_codec(self.processor)
+        self.renderer = shared_renderer(self.processor)
         self.config = load_recipe(
             DEMO,
             "grpo",
@@ -115,7 +115,7 @@ class Script:
             {"name": "code_image_tool", "arguments": {"code": code, "image_index": at}} for at, code in enumerate(CODES)
         ]
         said = [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls] + ["<answer>7</answer>"]
-        self.turns = [kit.codec.turn(f"<think>\nIt lies.\n</think>\n\n{text}") for text in said]
+        self.turns = [kit.renderer.turn(f"<think>\nIt lies.\n</think>\n\n{text}") for text in said]
         self.thinking_s = thinking_s
         self.asked: defaultdict[str, int] = defaultdict(int)
 
@@ -196,8 +196,8 @@ async def overhead(kit: Kit, rounds: int) -> bool:
         return await ToolAgentLoop(**kit.around(engine)).run({}, **given)
 
     def tensors_ours(output: Any, ids: torch.Tensor) -> None:
-        features = kit.codec.features(output.multi_modal_data["images"])
-        kit.codec.position_ids(ids, features["image_grid_thw"])
+        features = kit.renderer.features(output.multi_modal_data["images"])
+        kit.renderer.position_ids(ids, features["image_grid_thw"])
 
     def tensors_stock(output: Any, ids: torch.Tensor) -> None:
         features = stock._compute_multi_modal_inputs(output, ids)

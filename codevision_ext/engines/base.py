@@ -18,7 +18,7 @@ class LoadedModel:
 
     policy: Callable[[int], Policy]
     """The engine, given the seed of a rollout."""
-    codec: Renderer | None
+    renderer: Renderer | None
     """None: each policy is its own."""
     close: Callable[[], Awaitable[None]] = _close_nothing
     """Called in the event loop that played, behind the last rollout."""
@@ -43,7 +43,7 @@ class EngineConfig:
 class Engine(Protocol):
     """Plays the weights that were loaded last; the first load comes before the first rollout."""
 
-    codec: Renderer
+    renderer: Renderer
 
     async def load(self, checkpoint: Path) -> None: ...
 

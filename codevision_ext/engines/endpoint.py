@@ -1,6 +1,6 @@
 """How does a model behind an OpenAI-compatible endpoint play a rollout? In messages; its tokens are only counted.
 
-`rollout.play` plays it as any other: a `Dialogue` is policy and codec of one rollout. The tool is described in the
+`rollout.play` plays it as any other: a `Dialogue` is policy and renderer of one rollout. The tool is described in the
 system message and its results come as user messages, in the words that chat templates of the Qwen-VL family turn tools
 and tool results into, so that a server needs no parser for tool calls.
 """
@@ -166,7 +166,7 @@ class ChatEndpoint:
 
 
 class Dialogue:
-    """One rollout as the endpoint sees it: `rollout.Policy` and `rollout.Codec` at once.
+    """One rollout as the endpoint sees it: `rollout.Policy` and `rollout.Renderer` at once.
 
     Ids stand for nothing: there are as many of them as the endpoint counted tokens. What the tool says isn't among
     them, but what it took, images included, counts against the tokens that a turn may have.

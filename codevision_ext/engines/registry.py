@@ -33,7 +33,7 @@ class Replicas:
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         self._engines = engines
-        self.codec = engines[0].codec
+        self.renderer = engines[0].renderer
 
     async def load(self, checkpoint: Path) -> None:
         """Puts the weights of `checkpoint` into each, one after the other."""
@@ -91,7 +91,7 @@ def open_model(engine: str, wanted: EngineConfig) -> Iterator[LoadedModel]:
     """The checkpoint on one of ENGINES, ready to play."""
     with ENGINES[engine](wanted) as opened:
         asyncio.run(opened.load(wanted.checkpoint))
-        yield LoadedModel(policy=partial(opened.policy, temperature=wanted.temperature), codec=opened.codec)
+        yield LoadedModel(policy=partial(opened.policy, temperature=wanted.temperature), renderer=opened.renderer)
 
 
 def check_config(engine: str, wanted: EngineConfig) -> None:

@@ -30,7 +30,7 @@ class TransformersEngine:
     """
 
     def __init__(self, checkpoint: Path, *, context: int) -> None:
-        self.codec = renderer_of(checkpoint)
+        self.renderer = renderer_of(checkpoint)
         self._context = context
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._thread = ThreadPoolExecutor(1, "generate")
@@ -72,7 +72,7 @@ class TransformersEngine:
         if room < 1:
             raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
         prompt = torch.tensor([ids], device=self._device)
-        features = {name: tensor.to(self._device) for name, tensor in self.codec.features(images).items()}
+        features = {name: tensor.to(self._device) for name, tensor in self.renderer.features(images).items()}
         choice: dict[str, Any] = {"do_sample": False}
         if temperature:
             choice = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
@@ -81,18 +81,18 @@ class TransformersEngine:
             output = self._model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                mm_token_type_ids=(prompt == self.codec.image_id).long(),
+                mm_token_type_ids=(prompt == self.renderer.image_id).long(),
                 **features,
                 **choice,
                 max_new_tokens=room,
-                suppress_tokens=list(self.codec.banned_ids),
+                suppress_tokens=list(self.renderer.banned_ids),
                 return_dict_in_generate=True,
                 output_logits=True,
             )
         sampled = output.sequences[0, len(ids) :]
         logits = torch.stack([step[0] for step in output.logits]).float()
-        logits[:, list(self.codec.banned_ids)] = -torch.inf  # before they were suppressed
+        logits[:, list(self.renderer.banned_ids)] = -torch.inf  # before they were suppressed
         own = torch.log_softmax(logits / (temperature or 1.0), dim=-1).gather(1, sampled[:, None])[:, 0]
         turn = sampled.tolist()
-        finished = turn_ended(turn, self.codec.end_ids, stopped=len(turn) < room)
+        finished = turn_ended(turn, self.renderer.end_ids, stopped=len(turn) < room)
         return Completion(ids=turn, log_probs=own.tolist(), finished=finished)

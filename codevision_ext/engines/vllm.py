@@ -51,7 +51,7 @@ class VLLMEngine:
     """
 
     def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, replicas: int = 1, gpus: int = 1) -> None:
-        self.codec = renderer_of(checkpoint)
+        self.renderer = renderer_of(checkpoint)
         self._checkpoint = checkpoint
         self._context = context
         self._engine: AsyncLLM | None = None
@@ -105,14 +105,14 @@ class VLLMEngine:
             raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
         if self._engine is None:
             raise EngineError("no weights were loaded")
-        prompt: Any = {"prompt_token_ids": self.codec.narrowed(ids)}
+        prompt: Any = {"prompt_token_ids": self.renderer.narrowed(ids)}
         if images:
             prompt["multi_modal_data"] = {"image": list(images)}
         asked = SamplingParams(
             **params,
             max_tokens=min(max_tokens, room),
             logprobs=0,
-            logit_bias=dict.fromkeys(self.codec.banned_ids, NEVER),
+            logit_bias=dict.fromkeys(self.renderer.banned_ids, NEVER),
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -128,5 +128,5 @@ class VLLMEngine:
             raise EngineError(f"the engine ended a request with {turn.finish_reason}")
         sampled = list(turn.token_ids)
         log_probs = [entry[token].logprob for token, entry in zip(sampled, turn.logprobs or (), strict=True)]
-        finished = turn_ended(sampled, self.codec.end_ids, stopped=turn.finish_reason == "stop")
+        finished = turn_ended(sampled, self.renderer.end_ids, stopped=turn.finish_reason == "stop")
         return Completion(ids=sampled, log_probs=log_probs, finished=finished)

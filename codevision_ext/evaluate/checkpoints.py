@@ -151,7 +151,7 @@ def play_checkpoint(
             records = await evaluate(
                 cases,
                 policy=lambda seed: player.policy(seed, temperature=temperature),
-                codec=player.codec,
+                renderer=player.renderer,
                 tool=tool if sitting.mode == "tool_on" else None,
                 limits=rules.limits,
                 settings=rules.settings,

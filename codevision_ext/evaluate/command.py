@@ -74,14 +74,14 @@ def open_chat(endpoint: Endpoint, temperature: float) -> Iterator[LoadedModel]:
     def policy(seed: int) -> Dialogue:
         return Dialogue(chat, {"seed": seed % 2**31, "temperature": temperature})
 
-    yield LoadedModel(policy=policy, codec=None, close=chat.close)
+    yield LoadedModel(policy=policy, renderer=None, close=chat.close)
 
 
 def _unasked(_: int) -> Policy:
     raise AssertionError("there was nothing left to play")
 
 
-_NOBODY: Final = LoadedModel(policy=_unasked, codec=None)
+_NOBODY: Final = LoadedModel(policy=_unasked, renderer=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +217,7 @@ def run_evaluation(
                 records = await evaluate(
                     each.cases,
                     policy=player.policy,
-                    codec=player.codec,
+                    renderer=player.renderer,
                     tool=tool if mode == "tool_on" else None,
                     limits=rules.limits,
                     settings=rules.settings,

@@ -107,7 +107,7 @@ async def evaluate(
     cases: Sequence[EvalItem],
     *,
     policy: Callable[[int], Policy],
-    codec: Renderer | None,
+    renderer: Renderer | None,
     tool: CodeTool | None,
     limits: RolloutLimits,
     settings: Settings,
@@ -125,7 +125,7 @@ async def evaluate(
     Args:
         cases: What to play.
         policy: The engine, given the seed of a rollout.
-        codec: The model family's tokens; None: each policy is its own codec (`chat.Dialogue`).
+        renderer: The model family's tokens; None: each policy is its own renderer (`chat.Dialogue`).
         tool: Runs the calls; None: the model has no tool, and the system prompt doesn't speak of one.
         limits: What a rollout may use up.
         settings: The plugin's settings, the reward among them.
@@ -158,7 +158,7 @@ async def evaluate(
             messages,
             images,
             policy=own,
-            codec=codec or own,  # type: ignore[arg-type]  # a policy without a codec beside it is one
+            renderer=renderer or own,  # type: ignore[arg-type]  # a policy without a renderer beside it is one
             tool=tool,
             limits=limits if case.turns is None else _fewer_turns(limits, case.turns),
             frame=settings.coordinates,

@@ -1,4 +1,4 @@
-"""What is in a checkpoint folder? Its processor as a codec, its weights under the engine's names."""
+"""What is in a checkpoint folder? Its processor as a renderer, its weights under the engine's names."""
 
 import json
 from collections.abc import Iterator

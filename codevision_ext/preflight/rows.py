@@ -77,7 +77,7 @@ class Rows:
 
 def read_rows(
     paths: Sequence[Path],
-    codec: QwenRenderer,
+    renderer: QwenRenderer,
     settings: Settings,
     max_prompt_length: int,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -86,7 +86,7 @@ def read_rows(
 
     Args:
         paths: Parquet files; one with a column `messages` has SFT rows, any other one RL rows.
-        codec: Of the rollout.
+        renderer: Of the rollout.
         settings: The plugin's; the system message is theirs.
         max_prompt_length: Tokens that the prompt of an RL row may have.
         progress: Called with the number of rows read and of all.
@@ -101,7 +101,7 @@ def read_rows(
     rows = Rows()
     with ThreadPoolExecutor() as pool:
         for path, file in zip(paths, files, strict=True):
-            read = _SFT(codec, rows) if "messages" in file.schema_arrow.names else _RL(codec, rows, settings)
+            read = _SFT(renderer, rows) if "messages" in file.schema_arrow.names else _RL(renderer, rows, settings)
             number = 0
             wants_talk = True
             for batch in file.iter_batches(AT_A_TIME):
@@ -154,8 +154,8 @@ class _Prompt:
 class _RL:
     """Rows of the CodeVision-RL schema."""
 
-    def __init__(self, codec: QwenRenderer, rows: Rows, settings: Settings) -> None:
-        self.codec, self.rows, self.frame = codec, rows, settings.coordinates
+    def __init__(self, renderer: QwenRenderer, rows: Rows, settings: Settings) -> None:
+        self.renderer, self.rows, self.frame = renderer, rows, settings.coordinates
         self.tools = [tool_schema(settings.coordinates)]
         self.system = system_prompt(settings, tools=True)
 
@@ -163,13 +163,13 @@ class _RL:
         messages, images = split_prompt(read_prompt(row, where), self.system)
         read_item(row, images[0].size if images else (0, 0))
         sizes = [image.size for image in images]
-        return _Prompt(messages=messages, sizes=sizes, fitted=[self.codec.fit(p) for p in images], row=row)
+        return _Prompt(messages=messages, sizes=sizes, fitted=[self.renderer.fit(p) for p in images], row=row)
 
     def add(self, prompt: _Prompt) -> int:
         """Counts the row; tokens of its prompt."""
         rows = self.rows
-        tokens = len(self.codec.prompt(prompt.messages, self.tools, prompt.fitted))
-        shown = [self.codec.image_tokens(image) for image in prompt.fitted]
+        tokens = len(self.renderer.prompt(prompt.messages, self.tools, prompt.fitted))
+        shown = [self.renderer.image_tokens(image) for image in prompt.fitted]
         rows.rl += 1
         rows.longest = max(rows.longest, tokens)
         rows.tokens += tokens
@@ -178,7 +178,7 @@ class _RL:
         rows.images += len(shown)
         rows.pixels += sum(width * height for width, height in prompt.sizes)
         rows.misplaced += any(
-            frame_size(self.frame, size, f.size) != frame_size(self.codec.frame, size, f.size)
+            frame_size(self.frame, size, f.size) != frame_size(self.renderer.frame, size, f.size)
             for f, size in zip(prompt.fitted, prompt.sizes, strict=True)
         )
         first = prompt.messages[0]
@@ -195,8 +195,8 @@ class _RL:
 class _SFT:
     """Rows as `sft_dataset.CodeVisionSFTDataset` reads them."""
 
-    def __init__(self, codec: QwenRenderer, rows: Rows) -> None:
-        self.codec, self.rows = codec, rows
+    def __init__(self, renderer: QwenRenderer, rows: Rows) -> None:
+        self.renderer, self.rows = renderer, rows
 
     def prepare(self, row: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Image.Image]]:  # noqa: ARG002
         return row, [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
@@ -206,7 +206,7 @@ class _SFT:
         row, images = prepared
         messages = row["messages"]
         tools = json.loads(row["tools"] or "[]")
-        encoded = self.codec.conversation(messages, tools, images)
+        encoded = self.renderer.conversation(messages, tools, images)
         if tools:
             first = messages[0]
             self.rows.systems[first["content"].strip() if first["role"] == "system" else ""] += 1
@@ -226,7 +226,9 @@ class _SFT:
         return Conversation(where=where, messages=messages, images=images[:count], replies=replies, told=told)
 
 
-def row_results(rows: Rows, codec: QwenRenderer, settings: Settings, max_prompt_length: int) -> Iterator[CheckResult]:
+def row_results(
+    rows: Rows, renderer: QwenRenderer, settings: Settings, max_prompt_length: int
+) -> Iterator[CheckResult]:
     """What is wrong with the rows, and whether SFT and RL say the same before the first turn."""
     by_file: dict[str, list[RowProblem]] = {}
     for fault in rows.faults:
@@ -242,8 +244,8 @@ def row_results(rows: Rows, codec: QwenRenderer, settings: Settings, max_prompt_
         said = f"all {rows.read:,} rows can be used; the longest prompt has {rows.longest:,} tokens"
         yield ok("rows", f"{said} of {max_prompt_length:,}")
     if rows.misplaced:
-        said = f"codevision.coordinates is {settings.coordinates}, {codec.family} learned to write {codec.frame}"
-        remedy = f"set codevision.coordinates: {codec.frame}, with SFT rows that say so too"
+        said = f"codevision.coordinates is {settings.coordinates}, {renderer.family} learned to write {renderer.frame}"
+        remedy = f"set codevision.coordinates: {renderer.frame}, with SFT rows that say so too"
         yield warning("coordinate frame", f"{said}; they differ in {rows.misplaced:,} of {rows.rl:,} rows", remedy)
     yield from _agreement(rows, settings)
 

@@ -189,7 +189,7 @@ def _renderings(
 
 
 def _budgets(
-    config: DictConfig, model: Any, codec: QwenRenderer, rows: Rows, played: Sequence[Trajectory]
+    config: DictConfig, model: Any, renderer: QwenRenderer, rows: Rows, played: Sequence[Trajectory]
 ) -> Iterator[CheckResult]:
     """Do prompt, response and a tool's image fit where they must?"""
     check = "budgets"
@@ -206,8 +206,8 @@ def _budgets(
     for name, size in narrow.items():
         said = f"prompt and response may have {whole:,} tokens, {name} is {size:,}"
         yield failure(check, said, "raise it, or lower data.max_prompt_length or data.max_response_length")
-    side = codec.processor.image_processor.patch_size * codec.processor.image_processor.merge_size
-    pixels = codec.processor.image_processor.size
+    side = renderer.processor.image_processor.patch_size * renderer.processor.image_processor.merge_size
+    pixels = renderer.processor.image_processor.size
     if not all(isinstance(pixels[edge], int) for edge in ("shortest_edge", "longest_edge")):
         yield failure(check, f"the processor's size is {dict(pixels)}, no numbers", "mend preprocessor_config.json")
         return
@@ -218,7 +218,7 @@ def _budgets(
         return
     if not played:
         return
-    turns = min(len(t.episode.response_ids) - sum(map(codec.image_tokens, _made(t))) for t in played)
+    turns = min(len(t.episode.response_ids) - sum(map(renderer.image_tokens, _made(t))) for t in played)
     room = response - turns
     turned = f"a call, its image and an answer must fit into {response:,} tokens"
     if rows.largest_image > room:

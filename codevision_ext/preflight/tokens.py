@@ -26,7 +26,7 @@ MARKS = (
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
-"""What chat template, processor and codec take for single tokens."""
+"""What chat template, processor and renderer take for single tokens."""
 CONFIG_MARKS = {
     "image_token_id": "<|image_pad|>",
     "video_token_id": "<|video_pad|>",
@@ -63,11 +63,11 @@ class Conversation:
 
 
 def special_tokens(
-    codec: QwenRenderer, config: Mapping[str, Any], generation: Mapping[str, Any]
+    renderer: QwenRenderer, config: Mapping[str, Any], generation: Mapping[str, Any]
 ) -> Iterator[CheckResult]:
     """Marks, end of turn, size of the vocabulary; `config` and `generation` are the checkpoint's JSON files."""
     check = "special tokens"
-    tokenizer = codec.tokenizer
+    tokenizer = renderer.tokenizer
     ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in MARKS}
     split = [mark for mark in MARKS if tokenizer(mark, add_special_tokens=False)["input_ids"] != [ids[mark]]]
     if split:
@@ -99,7 +99,7 @@ def special_tokens(
         yield ok(check, f"all {len(MARKS)} marks are single tokens, <|im_end|> ends a turn, {len(tokenizer)} tokens")
 
 
-def chat_template(codec: QwenRenderer, settings: Settings) -> Iterator[CheckResult]:
+def chat_template(renderer: QwenRenderer, settings: Settings) -> Iterator[CheckResult]:
     """Tool schema and system message in the system block, and what the template writes before an assistant's turn."""
     check = "chat template"
     user = {"role": "user", "content": [{"type": "text", "text": "?"}]}
@@ -109,7 +109,7 @@ def chat_template(codec: QwenRenderer, settings: Settings) -> Iterator[CheckResu
         words = [function["name"], *function["parameters"]["properties"]] if tools else []
         system = system_prompt(settings, tools=tools)
         messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] * bool(system) + [user]
-        text = codec.tokenizer.decode(codec.prompt(messages, [schema] if tools else [], ()))
+        text = renderer.tokenizer.decode(renderer.prompt(messages, [schema] if tools else [], ()))
         block, _, after = text.partition("<|im_end|>")
         lost = [word for word in words if f'"{word}"' not in block]
         if lost:
@@ -140,8 +140,8 @@ def renderings(
     Args:
         talk: What is said.
         tool: Runs the calls, in a sandbox that has started.
-        rollout: The codec of training, with the recipe's own template where it sets one.
-        checkpoint: The codec of SFT and of evaluation, with the checkpoint's own template.
+        rollout: The renderer of training, with the recipe's own template where it sets one.
+        checkpoint: The renderer of SFT and of evaluation, with the checkpoint's own template.
         frame: The coordinates that the policy writes.
 
     Returns:
@@ -185,18 +185,18 @@ def renderings(
     return found, played
 
 
-def _play(talk: Conversation, tool: CodeTool, codec: QwenRenderer, frame: Frame) -> Trajectory:
+def _play(talk: Conversation, tool: CodeTool, renderer: QwenRenderer, frame: Frame) -> Trajectory:
     """The loop of training with a policy that says what it is told to say."""
     replies = iter(talk.replies)
 
     async def policy(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
-        sampled = codec.turn(next(replies))
+        sampled = renderer.turn(next(replies))
         return Completion(ids=sampled, log_probs=[0.0] * len(sampled), finished=True)
 
     turns = len(talk.replies)
     limits = RolloutLimits(response_tokens=2**31, assistant_turns=turns, malformed_calls=turns)
     return asyncio.run(
-        run_rollout(talk.messages, talk.images, policy=policy, codec=codec, tool=tool, limits=limits, frame=frame)
+        run_rollout(talk.messages, talk.images, policy=policy, renderer=renderer, tool=tool, limits=limits, frame=frame)
     )
 
 
@@ -211,28 +211,28 @@ def _turns(talk: Conversation, played: Trajectory) -> list[dict[str, Any]]:
     return turns
 
 
-def _as_sft(talk: Conversation, played: Trajectory, codec: QwenRenderer, frame: Frame) -> list[int]:
+def _as_sft(talk: Conversation, played: Trajectory, renderer: QwenRenderer, frame: Frame) -> list[int]:
     messages = [
         {"role": turn["role"], "content": "".join(part.get("text", "<image>") for part in turn["content"])}
         for turn in _turns(talk, played)
     ]
-    return codec.conversation(messages, [tool_schema(frame)], played.images).ids
+    return renderer.conversation(messages, [tool_schema(frame)], played.images).ids
 
 
-def _as_whole(talk: Conversation, played: Trajectory, codec: QwenRenderer, frame: Frame) -> list[int]:
-    text = codec.processor.apply_chat_template(_turns(talk, played), tools=[tool_schema(frame)], tokenize=False)
-    inputs = codec.processor(text=[text], images=list(played.fitted) or None)
+def _as_whole(talk: Conversation, played: Trajectory, renderer: QwenRenderer, frame: Frame) -> list[int]:
+    text = renderer.processor.apply_chat_template(_turns(talk, played), tools=[tool_schema(frame)], tokenize=False)
+    inputs = renderer.processor(text=[text], images=list(played.fitted) or None)
     return [int(token) for token in inputs["input_ids"][0]]
 
 
-def _difference(ours: Sequence[int], theirs: Sequence[int], name: str, codec: QwenRenderer) -> str:
+def _difference(ours: Sequence[int], theirs: Sequence[int], name: str, renderer: QwenRenderer) -> str:
     """Where `theirs` leaves `ours`, up to the end of the last turn; empty where they are alike."""
-    theirs = theirs[: len(theirs) - theirs[::-1].index(codec.end_id)] if codec.end_id in theirs else theirs
+    theirs = theirs[: len(theirs) - theirs[::-1].index(renderer.end_id)] if renderer.end_id in theirs else theirs
     if list(ours) == list(theirs):
         return ""
     at = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
     at = min(len(ours), len(theirs)) if at is None else at
-    same = codec.tokenizer.decode(ours) == codec.tokenizer.decode(theirs)
+    same = renderer.tokenizer.decode(ours) == renderer.tokenizer.decode(theirs)
     kind = "tokenizes the same text differently" if same else "has another text"
-    here, there = (codec.tokenizer.decode(ids[max(0, at - 4) : at + 8]) for ids in (ours, theirs))
+    here, there = (renderer.tokenizer.decode(ids[max(0, at - 4) : at + 8]) for ids in (ours, theirs))
     return f"{name} {kind} from token {at} on: {there!r}, where a rollout has {here!r}"

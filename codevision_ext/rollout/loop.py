@@ -57,7 +57,7 @@ class Policy(Protocol):
 
 
 class Renderer(Protocol):
-    """Words and images to tokens; see `verl_adapter.codec.QwenCodec`."""
+    """Words and images to tokens; see `models.renderer.QwenRenderer`."""
 
     end_id: int
 
@@ -116,7 +116,7 @@ async def run_rollout(
     images: Sequence[Image.Image],
     *,
     policy: Policy,
-    codec: Renderer,
+    renderer: Renderer,
     tool: CodeTool | None,
     limits: RolloutLimits,
     frame: Frame = Frame.ORIGINAL,
@@ -129,7 +129,7 @@ async def run_rollout(
         messages: The prompt; contents are parts as chat templates take them, one image part an image.
         images: The task's images at full resolution, in the order of the image parts.
         policy: The engine.
-        codec: The model family's tokens.
+        renderer: The model family's tokens.
         tool: Runs the calls; None: the policy has no tool.
         limits: What the rollout may use up.
         frame: The coordinates that the policy writes.
@@ -138,11 +138,11 @@ async def run_rollout(
         InfraError: the engine or the sandbox broke; the rollout is invalid.
         InputError: the prompt and the images don't belong together.
     """
-    desk = await asyncio.to_thread(ImageHistory, images, codec.fit, frame)
+    desk = await asyncio.to_thread(ImageHistory, images, renderer.fit, frame)
     calls = _Calls(desk, limits)
     fitted = list(desk.seen)
     tools = [tool_schema(frame)] if tool else []
-    episode = TokenBuffer(prompt_ids=codec.prompt(messages, tools, fitted), limits=limits)
+    episode = TokenBuffer(prompt_ids=renderer.prompt(messages, tools, fitted), limits=limits)
     told: list[ConversationMessage] = []
 
     async def turns() -> EndReason:
@@ -151,7 +151,7 @@ async def run_rollout(
             if not sample.ids:
                 raise EngineError("the engine sampled nothing")
             episode.add_sampled(sample.ids, sample.log_probs)
-            reply = codec.decode(sample.ids)
+            reply = renderer.decode(sample.ids)
             told.append(ConversationMessage(role="assistant", text=reply))
             if not sample.finished:
                 return EndReason.LENGTH
@@ -167,8 +167,8 @@ async def run_rollout(
                 text += "\n" + turn_message("last_turn")
             new = range(known, len(desk.images))
             shown = desk.seen[known:]
-            closed = sample.ids[-1] == codec.end_id
-            if not episode.add_context(codec.observation("tool", text, shown, closed=closed)):
+            closed = sample.ids[-1] == renderer.end_id
+            if not episode.add_context(renderer.observation("tool", text, shown, closed=closed)):
                 return EndReason.LENGTH
             fitted.extend(shown)
             told.append(ConversationMessage(role="tool", text=text, images=tuple(new)))

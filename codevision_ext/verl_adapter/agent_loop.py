@@ -49,8 +49,8 @@ STORED_AT_ONCE = 4
 
 
 @cache
-def shared_codec(processor: ProcessorMixin) -> QwenRenderer:
-    """One codec for each processor of this process."""
+def shared_renderer(processor: ProcessorMixin) -> QwenRenderer:
+    """One renderer for each processor of this process."""
     return QwenRenderer(processor)
 
 
@@ -103,17 +103,17 @@ class CodeVisionAgentLoop(AgentLoopBase):
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
         """Plays the row in `kwargs` (fields of `rl_dataset.CodeVisionRLDataset`)."""
         start = time.monotonic()
-        codec = shared_codec(self.processor)
+        renderer = shared_renderer(self.processor)
         prompt = system_prompt(self.settings, tools=self.tool is not None)
         messages, images = split_prompt(kwargs["raw_prompt"], prompt)
         request_id = f"{kwargs['uid']}-{kwargs['session_id']}"
-        policy = _EnginePolicy(self.server_manager, sampling_params, request_id, codec.end_ids)
+        policy = _EnginePolicy(self.server_manager, sampling_params, request_id, renderer.end_ids)
         try:
             played = await run_rollout(
                 messages,
                 images,
                 policy=policy,
-                codec=codec,
+                renderer=renderer,
                 tool=self.tool,
                 limits=self.limits,
                 frame=self.settings.coordinates,
@@ -121,7 +121,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
         except InfraError as error:
             logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
             played = None
-        episode, fitted = (played.episode, played.fitted) if played else _without_loss(codec)
+        episode, fitted = (played.episode, played.fitted) if played else _without_loss(renderer)
         versions = policy.versions or [kwargs["global_steps"]]
         return AgentLoopOutput(
             prompt_ids=episode.prompt_ids,
@@ -141,12 +141,12 @@ class CodeVisionAgentLoop(AgentLoopBase):
         )
 
 
-def _without_loss(codec: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Image, ...]]:
+def _without_loss(renderer: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Image, ...]]:
     """What verl gets of a rollout that broke: the tokens of a prompt and one more, and the prompt's image."""
-    image = codec.fit(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without an image
-    prompt = codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), (image,))
+    image = renderer.fit(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without an image
+    prompt = renderer.prompt([{"role": "user", "content": [{"type": "image"}]}], (), (image,))
     episode = TokenBuffer(prompt_ids=prompt, limits=RolloutLimits(response_tokens=2, assistant_turns=1))
-    episode.add_context([codec.end_id])
+    episode.add_context([renderer.end_id])
     return episode, (image,)
 
 
@@ -201,7 +201,9 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         kwargs["raw_prompt"] = [{"role": message["role"], "content": ""} for message in kwargs["raw_prompt"]]
         async with self._storing:
             images = output.multi_modal_data["images"]
-            output.multi_modal_data["features"] = await asyncio.to_thread(shared_codec(self.processor).features, images)
+            output.multi_modal_data["features"] = await asyncio.to_thread(
+                shared_renderer(self.processor).features, images
+            )
             tensors = list(output.multi_modal_data["features"].values())
             await super()._agent_loop_postprocess(output, validate, **kwargs)
             await asyncio.to_thread(tensors.clear)  # a hundred megabytes take the kernel a while, off the event loop
@@ -232,7 +234,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         multi_modal_inputs: dict[str, torch.Tensor],
         mm_processor_kwargs: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> torch.Tensor:
-        positions = shared_codec(self.processor).position_ids(input_ids[0], multi_modal_inputs.get("image_grid_thw"))
+        positions = shared_renderer(self.processor).position_ids(input_ids[0], multi_modal_inputs.get("image_grid_thw"))
         return positions.unsqueeze(0)
 
 

@@ -1,4 +1,4 @@
-"""Multi-turn SFT rows as verl's SFT trainer wants them, rendered by the codec that renders rollouts.
+"""Multi-turn SFT rows as verl's SFT trainer wants them, rendered by the renderer that renders rollouts.
 
 Plugs in through `data.custom_cls`. Rows: `messages` (role, content with `<image>`), `images` ({bytes} each), `tools` (a
 JSON list in a string, or empty). Loss is on assistant tokens only.
@@ -45,7 +45,7 @@ class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
         processor: ProcessorMixin,
         max_samples: int = -1,
     ) -> None:
-        self.codec = QwenRenderer(processor)
+        self.renderer = QwenRenderer(processor)
         self.max_length = config.max_length
         self.rows: list[tuple[str, dict[str, Any]]] = []
         for path in [parquet_files] if isinstance(parquet_files, str) else list(parquet_files):
@@ -73,16 +73,16 @@ class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
     def _encode(self, where: str, row: dict[str, Any]) -> dict[str, Any]:
         images = [Image.open(io.BytesIO(image["bytes"])) for image in row["images"] or []]
         try:
-            encoded = self.codec.conversation(row["messages"], json.loads(row["tools"] or "[]"), images)
+            encoded = self.renderer.conversation(row["messages"], json.loads(row["tools"] or "[]"), images)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         if len(encoded.ids) > self.max_length:
             raise InputError(f"{where}: {len(encoded.ids)} tokens, but data.max_length is {self.max_length}")
         ids = torch.tensor(encoded.ids)
-        features = self.codec.features(encoded.images)
+        features = self.renderer.features(encoded.images)
         return {
             "input_ids": ids,
             "loss_mask": torch.tensor(encoded.mask),
-            "position_ids": self.codec.position_ids(ids, features.get("image_grid_thw")),
+            "position_ids": self.renderer.position_ids(ids, features.get("image_grid_thw")),
             "multi_modal_inputs": features,
         }

@@ -41,7 +41,7 @@ class CodeVisionSGLangServer(SGLangHttpServer):
         engine_kwargs = self.config.engine_kwargs.setdefault("sglang", {})
         loaders = list(engine_kwargs.get("custom_weight_loader") or [])
         engine_kwargs["custom_weight_loader"] = [*loaders, LOADER]
-        self._codec = QwenRenderer(
+        self._renderer = QwenRenderer(
             self.model_config.processor, self.model_config.hf_config.get_text_config().vocab_size
         )
         if engine_kwargs.get("attention_backend") == "torch_native":
@@ -75,7 +75,7 @@ class CodeVisionSGLangServer(SGLangHttpServer):
         params.pop("logprobs", None)
         asked = params.pop("max_tokens", None) or params.pop("max_new_tokens", None) or self.config.response_length
         request = request_of(
-            prompt_ids, image_data or (), params, asked, codec=self._codec, context=self.config.max_model_len
+            prompt_ids, image_data or (), params, asked, renderer=self._renderer, context=self.config.max_model_len
         )
         request.rid = request_id
         if self.lora_as_adapter:

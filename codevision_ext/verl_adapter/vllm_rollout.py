@@ -35,8 +35,8 @@ class CodeVisionVLLMServer(vLLMHttpServer):
 
     async def run_server(self, args: Any) -> None:
         await super().run_server(args)
-        codec = QwenRenderer(self.model_config.processor)
-        banned = {"vocab_size": len(codec.tokenizer), "banned_token_ids": list(codec.banned_ids)}
+        renderer = QwenRenderer(self.model_config.processor)
+        banned = {"vocab_size": len(renderer.tokenizer), "banned_token_ids": list(renderer.banned_ids)}
         await self.engine.collective_rpc("monkey_patch_model", kwargs=banned)
         self._last: dict[str, Any] = {}
         self._stock_generate, self.engine.generate = self.engine.generate, self._noted

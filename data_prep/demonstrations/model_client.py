@@ -102,7 +102,7 @@ def play_row(with_model: ModelClient, row: Row, tool: CodeTool | None, seed: int
     dialogue = chat.Dialogue(with_model.model, {"seed": seed})
     limits = RolloutLimits(response_tokens=TOKENS, assistant_turns=turns, malformed_calls=turns)
     played = rollout.run_rollout(
-        messages, images, policy=dialogue, codec=dialogue, tool=tool, limits=limits, frame=frame
+        messages, images, policy=dialogue, renderer=dialogue, tool=tool, limits=limits, frame=frame
     )
     made = with_model.wait(played)
     return Played(answer=answer_of(made), calls=len(made.calls), failed=len(made.calls) - len(made.new_images))

@@ -34,7 +34,7 @@ def played(server: JudgeServer, tool: CodeTool | None = None, **params: Any) -> 
         chat = ChatEndpoint(Endpoint(url=server.url, model="m", retries=0))
         dialogue = Dialogue(chat, params)
         try:
-            made = await run_rollout(PROMPT, [IMAGE], policy=dialogue, codec=dialogue, tool=tool, limits=LIMITS)
+            made = await run_rollout(PROMPT, [IMAGE], policy=dialogue, renderer=dialogue, tool=tool, limits=LIMITS)
         finally:
             await chat.close()
         return made, dialogue

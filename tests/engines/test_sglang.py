@@ -53,7 +53,7 @@ class Bench:
     first: Path
     second: Path
     eager: Path
-    codec_of: Callable[[Path], Any]
+    renderer_of: Callable[[Path], Any]
 
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
@@ -72,7 +72,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     os.environ["OMP_NUM_THREADS"] = "1"
     with engine.SGLangEngine(paths["first"], context=1024) as started:
         children = [child.pid for child in started._children]
-        yield Bench(engine=started, codec_of=checkpoint.renderer_of, **paths)
+        yield Bench(engine=started, renderer_of=checkpoint.renderer_of, **paths)
     assert len(children) >= 2
     assert not any(psutil.pid_exists(pid) for pid in children)
 
@@ -94,11 +94,11 @@ def rename(checkpoint: Path, out: Path) -> Path:
 
 
 async def play_some(engine: Any, count: int = 4) -> list[Played]:
-    return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, IMAGES) for seed in range(count)])
+    return await asyncio.gather(*[two_turns(engine.policy(seed), engine.renderer, IMAGES) for seed in range(count)])
 
 
 def worst(bench: Bench, checkpoint: Path, rollouts: Sequence[Played]) -> float:
-    return largest_difference(bench.engine.codec, checkpoint, rollouts)
+    return largest_difference(bench.engine.renderer, checkpoint, rollouts)
 
 
 def test_log_probs_of_two_turns_with_two_images_are_those_of_transformers(bench: Bench) -> None:
@@ -127,17 +127,17 @@ def test_image_marks_are_never_sampled_by_a_model_that_wants_nothing_else(bench:
     asyncio.run(bench.engine.load(bench.eager))
     rollouts = asyncio.run(play_some(bench.engine))
     truths = [
-        truth for played in rollouts for truth in teacher_forced(bench.engine.codec, bench.eager, played).values()
+        truth for played in rollouts for truth in teacher_forced(bench.engine.renderer, bench.eager, played).values()
     ]
     assert sum(truth["banned"] for truth in truths) > 10, "without the ban several would have been sampled"
     sampled = {played.ids[place] for played in rollouts for place in played.sampled}
-    assert not sampled & set(bench.engine.codec.banned_ids)
+    assert not sampled & set(bench.engine.renderer.banned_ids)
     assert worst(bench, bench.eager, rollouts) < TOLERANCE
 
 
 def test_a_seed_decides_what_is_sampled_whatever_is_sampled_beside_it(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.first))
-    alone = asyncio.run(two_turns(bench.engine.policy(3), bench.engine.codec, IMAGES))
+    alone = asyncio.run(two_turns(bench.engine.policy(3), bench.engine.renderer, IMAGES))
     among = asyncio.run(play_some(bench.engine, count=12))
     assert among[3].ids == alone.ids
     assert len({tuple(played.ids) for played in among}) == 12
@@ -145,7 +145,7 @@ def test_a_seed_decides_what_is_sampled_whatever_is_sampled_beside_it(bench: Ben
 
 def test_a_turn_whose_end_token_is_the_last_one_allowed_is_finished(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.first))
-    at, before = asyncio.run(cut_at_and_before_the_end(bench.engine.policy, bench.engine.codec))
+    at, before = asyncio.run(cut_at_and_before_the_end(bench.engine.policy, bench.engine.renderer))
     assert (at.finished, before.finished) == (True, False)
     assert at.ids[:-1] == before.ids
 
@@ -155,7 +155,7 @@ def test_a_running_engine_has_no_file_in_shared_memory_that_it_could_leave(bench
     assert not Path(reader.path).exists()
     asyncio.run(bench.engine.load(bench.first))
     before = reader.read_all()[0].timestamp
-    asyncio.run(two_turns(bench.engine.policy(0), bench.engine.codec, IMAGES))
+    asyncio.run(two_turns(bench.engine.policy(0), bench.engine.renderer, IMAGES))
     assert reader.read_all()[0].timestamp > before
 
 
@@ -173,9 +173,9 @@ def test_with_several_ranks_the_file_in_shared_memory_stays_until_all_have_opene
 
 def test_what_is_sampled_follows_the_model_s_own_probabilities(bench: Bench) -> None:
     asyncio.run(bench.engine.load(bench.first))
-    codec = bench.engine.codec
+    renderer = bench.engine.renderer
     messages = [{"role": "user", "content": [{"type": "text", "text": "What is written?"}]}]
-    ids = codec.prompt(messages, (), ())
+    ids = renderer.prompt(messages, (), ())
 
     async def first_tokens(count: int) -> list[tuple[int, float]]:
         samples = await asyncio.gather(*[bench.engine.policy(seed)(ids, (), 1) for seed in range(count)])
@@ -202,7 +202,7 @@ def test_an_evaluation_writes_a_record_for_each_row_the_same_ones_again(bench: B
                 evaluate(
                     read_cases(path),
                     policy=bench.engine.policy,
-                    codec=bench.engine.codec,
+                    renderer=bench.engine.renderer,
                     tool=CodeTool(sandbox),
                     limits=RolloutLimits(response_tokens=64, assistant_turns=3, turn_tokens=24),
                     settings=Settings(),
@@ -221,17 +221,17 @@ def test_generate_of_transformers_says_the_same_with_the_same_log_probs(bench: B
     from codevision_ext.engines.transformers import TransformersEngine  # noqa: PLC0415
 
     asyncio.run(bench.engine.load(bench.first))
-    codec = bench.engine.codec
-    fitted = [codec.fit(each) for each in IMAGES]
+    renderer = bench.engine.renderer
+    fitted = [renderer.fit(each) for each in IMAGES]
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Why?"}]}]
-    ids = codec.prompt(asked, (), fitted)
+    ids = renderer.prompt(asked, (), fitted)
     with TransformersEngine(bench.first, context=1024) as reference:
         asyncio.run(reference.load(bench.first))
         likeliest = [
             asyncio.run(each.policy(0, temperature=0)(ids, fitted, TURN)) for each in (reference, bench.engine)
         ]
         drawn = [asyncio.run(reference.policy(seed)(ids, fitted, TURN)) for seed in (1, 1, 2)]
-        at, before = asyncio.run(cut_at_and_before_the_end(reference.policy, codec))
+        at, before = asyncio.run(cut_at_and_before_the_end(reference.policy, renderer))
         with pytest.raises(EngineError, match="leave no room"):
             asyncio.run(reference.policy(0)([5] * 1024, (), 4))
     assert (at.finished, before.finished) == (True, False)
@@ -257,7 +257,7 @@ def test_another_architecture_and_a_folder_without_weights_are_refused_by_name(b
     with pytest.raises(InputError, match=r"other: not a checkpoint: there are no weights"):
         asyncio.run(bench.engine.load(other))
     with pytest.raises(InputError, match=r"nowhere: not a checkpoint"):
-        bench.codec_of(tmp_path / "nowhere")
+        bench.renderer_of(tmp_path / "nowhere")
 
 
 def test_a_request_that_does_not_fit_is_a_fault_of_ours_and_the_engine_lives_on(bench: Bench) -> None:
@@ -289,10 +289,10 @@ def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) 
     with registry.open_model("sglang", wanted) as player:
 
         async def play(*seeds: int) -> list[Played]:
-            return await asyncio.gather(*[two_turns(player.policy(seed), player.codec, IMAGES) for seed in seeds])
+            return await asyncio.gather(*[two_turns(player.policy(seed), player.renderer, IMAGES) for seed in seeds])
 
         both = asyncio.run(play(0, 1))
-        assert largest_difference(player.codec, bench.first, both) < TOLERANCE
+        assert largest_difference(player.renderer, bench.first, both) < TOLERANCE
         second = player.policy(1).func.__self__  # type: ignore[attr-defined]
         second._children[0].kill()
         assert asyncio.run(play(0))[0].ids == both[0].ids

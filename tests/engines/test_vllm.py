@@ -141,17 +141,17 @@ def test_an_evaluation_on_vllm_has_the_log_probs_of_transformers_and_never_says_
         await engine.load(folder)
         with pytest.raises(EngineError, match="1024 prompt tokens leave no room"):
             await engine.policy(0)([5] * 1024, (), 4)
-        at, before = await cut_at_and_before_the_end(engine.policy, engine.codec)
+        at, before = await cut_at_and_before_the_end(engine.policy, engine.renderer)
         assert (at.finished, before.finished) == (True, False)
-        return await asyncio.gather(*[two_turns(engine.policy(seed), engine.codec, IMAGES) for seed in range(4)])
+        return await asyncio.gather(*[two_turns(engine.policy(seed), engine.renderer, IMAGES) for seed in range(4)])
 
     with registry.vllm(registry.Wanted(checkpoint=first, context=1024)) as engine:
         for folder in (first, eager):
             rollouts = asyncio.run(play(engine, folder))
             assert len({tuple(played.ids) for played in rollouts}) == 4
-            assert largest_difference(engine.codec, folder, rollouts) < TOLERANCE
-    truths = [teacher_forced(engine.codec, eager, played) for played in rollouts]
+            assert largest_difference(engine.renderer, folder, rollouts) < TOLERANCE
+    truths = [teacher_forced(engine.renderer, eager, played) for played in rollouts]
     wanted = sum(truth["banned"] for played in truths for truth in played.values())
     assert wanted > 10, "without the ban several would have been sampled"
-    banned = set(engine.codec.banned_ids)
+    banned = set(engine.renderer.banned_ids)
     assert not banned & {played.ids[place] for played in rollouts for place in played.sampled}

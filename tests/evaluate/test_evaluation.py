@@ -26,7 +26,7 @@ LIMITS = RolloutLimits(response_tokens=4000, assistant_turns=4)
 
 
 class Letters:
-    """A codec whose tokens are characters."""
+    """A renderer whose tokens are characters."""
 
     end_id = 0
 
@@ -90,7 +90,7 @@ def write_rows(path: Path, items: int = 2) -> Path:
 
 def run(path: Path, out: RecordWriter, policy: Any, **given: Any) -> list[Record]:
     options = {"tool": None, "limits": LIMITS, "settings": Settings()} | given
-    return asyncio.run(evaluate(read_cases(path), policy=policy, codec=Letters(), out=out, **options))
+    return asyncio.run(evaluate(read_cases(path), policy=policy, renderer=Letters(), out=out, **options))
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def older(checkpoint: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("way", ["as saved today", "as published"])
-def test_the_codec_of_a_bounded_checkpoint_shrinks_to_the_bound_and_has_the_same_tokens(
+def test_the_renderer_of_a_bounded_checkpoint_shrinks_to_the_bound_and_has_the_same_tokens(
     checkpoint: Path, tmp_path: Path, way: str
 ) -> None:
     from codevision_ext.models.checkpoint import check_alike, renderer_of  # noqa: PLC0415

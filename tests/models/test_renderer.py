@@ -30,7 +30,7 @@ TALK = [
 
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
-def codec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def renderer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         use_cpu_if_no_cuda()
@@ -51,80 +51,80 @@ def parts(content: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("tools", [[], [TOOL_SCHEMA]], ids=["alone", "tool"])
 def test_a_rollout_is_tokenized_as_its_demonstration_and_as_the_template_would_as_a_whole(
-    codec: Any, tools: list[Any]
+    renderer: Any, tools: list[Any]
 ) -> None:
-    encoded = codec.conversation(TALK, tools, IMAGES)
-    fitted = [codec.fit(image) for image in IMAGES]
+    encoded = renderer.conversation(TALK, tools, IMAGES)
+    fitted = [renderer.fit(image) for image in IMAGES]
     user = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\nWhat is written?"}]}]
-    said = [codec.tokenizer(TALK[at]["content"] + "<|im_end|>")["input_ids"] for at in (1, 3)]
-    ids = codec.prompt(user, tools, fitted[:1])
+    said = [renderer.tokenizer(TALK[at]["content"] + "<|im_end|>")["input_ids"] for at in (1, 3)]
+    ids = renderer.prompt(user, tools, fitted[:1])
     mask = [0] * len(ids) + [1] * len(said[0])
     ids += said[0]
-    shown = codec.observation("tool", "Picture 1: 40x100.", fitted[1:], closed=True)
+    shown = renderer.observation("tool", "Picture 1: 40x100.", fitted[1:], closed=True)
     ids += shown + said[1]
     mask += [0] * len(shown) + [1] * len(said[1])
     assert encoded.ids[: len(ids)] == ids
     assert encoded.mask == mask + [0] * (len(encoded.ids) - len(ids))
-    assert codec.tokenizer.decode(encoded.ids[len(ids) :]) in ("", "\n")
+    assert renderer.tokenizer.decode(encoded.ids[len(ids) :]) in ("", "\n")
     messages = [{"role": turn["role"], "content": parts(turn["content"])} for turn in TALK]
     messages[2]["content"].reverse()
-    text = codec.processor.apply_chat_template(messages, tools=tools or None, tokenize=False)
-    assert codec._ids(text, fitted) == encoded.ids
+    text = renderer.processor.apply_chat_template(messages, tools=tools or None, tokenize=False)
+    assert renderer._ids(text, fitted) == encoded.ids
 
 
-def test_every_image_has_as_many_tokens_as_the_processor_makes_features(codec: Any) -> None:
-    encoded = codec.conversation(TALK, [], IMAGES)
-    grids = codec.features(encoded.images)["image_grid_thw"]
-    assert encoded.ids.count(codec.image_id) == int(grids.prod(-1).sum()) // 4
-    assert [codec.image_tokens(image) for image in encoded.images] == (grids.prod(-1) // 4).tolist()
-    assert codec.features(()) == {}
+def test_every_image_has_as_many_tokens_as_the_processor_makes_features(renderer: Any) -> None:
+    encoded = renderer.conversation(TALK, [], IMAGES)
+    grids = renderer.features(encoded.images)["image_grid_thw"]
+    assert encoded.ids.count(renderer.image_id) == int(grids.prod(-1).sum()) // 4
+    assert [renderer.image_tokens(image) for image in encoded.images] == (grids.prod(-1) // 4).tolist()
+    assert renderer.features(()) == {}
 
 
 @given(width=st.integers(1, 6000), height=st.integers(1, 6000))
 @example(width=2000, height=28)
-def test_a_fitted_image_stays_as_it_is_in_an_engine_that_fits_it_again(codec: Any, width: int, height: int) -> None:
+def test_a_fitted_image_stays_as_it_is_in_an_engine_that_fits_it_again(renderer: Any, width: int, height: int) -> None:
     assume(max(width, height) <= 200 * min(width, height))
-    wide, high = codec.fitted_size(width, height)
-    again = codec.processor._get_num_multimodal_tokens(image_sizes=[(high, wide)]).num_image_tokens
-    assert again == [codec.image_tokens(Image.new("1", (wide, high)))]
+    wide, high = renderer.fitted_size(width, height)
+    again = renderer.processor._get_num_multimodal_tokens(image_sizes=[(high, wide)]).num_image_tokens
+    assert again == [renderer.image_tokens(Image.new("1", (wide, high)))]
 
 
-def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_image_and_nothing_of_it_stays(codec: Any) -> None:
-    image, whole = Image.effect_noise((300, 200), 90).convert("RGB"), codec.fit(IMAGES[0])
-    assert codec.fit(whole) is whole
+def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_image_and_nothing_of_it_stays(renderer: Any) -> None:
+    image, whole = Image.effect_noise((300, 200), 90).convert("RGB"), renderer.fit(IMAGES[0])
+    assert renderer.fit(whole) is whole
     with ThreadPoolExecutor(8) as threads:
-        seen = list(threads.map(codec.fit, [image] * 8))
+        seen = list(threads.map(renderer.fit, [image] * 8))
     assert all(one is seen[0] for one in seen)
-    assert codec.fit(image.copy()) is not seen[0]
-    other = codec.fit(image.convert("L"))
+    assert renderer.fit(image.copy()) is not seen[0]
+    other = renderer.fit(image.convert("L"))
     assert (other.mode, other.size) == ("RGB", seen[0].size)
     del seen
-    assert codec.fit(image).tobytes() == codec.fit(image.copy()).tobytes()
+    assert renderer.fit(image).tobytes() == renderer.fit(image.copy()).tobytes()
     key = id(image)
-    assert key in codec._fitted
+    assert key in renderer._fitted
     del image
-    assert key not in codec._fitted
+    assert key not in renderer._fitted
 
 
-def test_a_turn_cut_off_before_its_end_is_closed_by_the_observation(codec: Any) -> None:
-    open_, closed = (codec.observation("tool", "x", (), closed=closed) for closed in (False, True))
-    assert open_ == [codec.end_id, *closed]
-    assert codec.decode([*codec.tokenizer("7")["input_ids"], codec.end_id]) == "7"
+def test_a_turn_cut_off_before_its_end_is_closed_by_the_observation(renderer: Any) -> None:
+    open_, closed = (renderer.observation("tool", "x", (), closed=closed) for closed in (False, True))
+    assert open_ == [renderer.end_id, *closed]
+    assert renderer.decode([*renderer.tokenizer("7")["input_ids"], renderer.end_id]) == "7"
 
 
-def test_marks_of_images_and_ids_that_no_token_has_are_banned_in_every_request(codec: Any) -> None:
+def test_marks_of_images_and_ids_that_no_token_has_are_banned_in_every_request(renderer: Any) -> None:
     from codevision_ext.engines.sglang.request import request_of  # noqa: PLC0415
     from codevision_ext.models.renderer import NEVER  # noqa: PLC0415
 
-    size = len(codec.tokenizer)
+    size = len(renderer.tokenizer)
     names = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-    expected = {codec.tokenizer.convert_tokens_to_ids(name) for name in names} | set(range(size, size + SPARE))
-    request = request_of([5, 6], (), {"temperature": 1.0}, 4, codec=codec, context=100)
+    expected = {renderer.tokenizer.convert_tokens_to_ids(name) for name in names} | set(range(size, size + SPARE))
+    request = request_of([5, 6], (), {"temperature": 1.0}, 4, renderer=renderer, context=100)
     assert request.sampling_params["logit_bias"] == {str(token): NEVER for token in expected}
 
 
-def test_images_and_marks_that_don_t_belong_together_are_refused(codec: Any) -> None:
+def test_images_and_marks_that_don_t_belong_together_are_refused(renderer: Any) -> None:
     with pytest.raises(InputError, match="the conversation has 2 <image> but 1 images"):
-        codec.conversation(TALK, [], IMAGES[:1])
+        renderer.conversation(TALK, [], IMAGES[:1])
     with pytest.raises(InputError, match="1 image marks for 0 images"):
-        codec.prompt([{"role": "user", "content": [{"type": "image"}]}], (), ())
+        renderer.prompt([{"role": "user", "content": [{"type": "image"}]}], (), ())

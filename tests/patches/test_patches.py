@@ -163,10 +163,10 @@ def test_a_rollout_that_broke_is_a_row_with_a_image_and_without_loss(checkpoint:
     from codevision_ext.models.checkpoint import renderer_of  # noqa: PLC0415
     from codevision_ext.verl_adapter.agent_loop import _without_loss  # noqa: PLC0415
 
-    codec = renderer_of(checkpoint)
-    episode, fitted = _without_loss(codec)
-    grids = codec.features(fitted)["image_grid_thw"]
-    assert episode.ids.count(codec.image_id) == int(grids.prod()) // 4 > 0
+    renderer = renderer_of(checkpoint)
+    episode, fitted = _without_loss(renderer)
+    grids = renderer.features(fitted)["image_grid_thw"]
+    assert episode.ids.count(renderer.image_id) == int(grids.prod()) // 4 > 0
     assert len(episode.response_ids) > 0
     assert sum(episode.response_mask) == 0
 

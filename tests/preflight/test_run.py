@@ -158,11 +158,11 @@ def rendered(model: Path, tool: CodeTool, *paths: Path, recipe_template: str | N
 def test_nothing_is_wrong_with_a_sound_training_and_all_renderings_are_alike(
     family: tuple[Path, int], rl: Path, tmp_path: Path
 ) -> None:
-    codec = renderer_of(family[0])
-    width, height = ImageHistory([Image.new("RGB", (20, 40))], codec.fit, codec.frame).sizes[0]
-    shown, tools = f"Picture 1: {width}x{height}.<image>", json.dumps([tool_schema(codec.frame)])
+    renderer = renderer_of(family[0])
+    width, height = ImageHistory([Image.new("RGB", (20, 40))], renderer.fit, renderer.frame).sizes[0]
+    shown, tools = f"Picture 1: {width}x{height}.<image>", json.dumps([tool_schema(renderer.frame)])
     sft = write(tmp_path / "own.parquet", [sft_record(demonstration(shown=shown, tools=tools))], SFT_SCHEMA)
-    found = preflight.inspect(family[0], [rl, sft], DEMO / "grpo.yaml", [f"codevision.coordinates={codec.frame}"])
+    found = preflight.inspect(family[0], [rl, sft], DEMO / "grpo.yaml", [f"codevision.coordinates={renderer.frame}"])
     assert {one.level for one in found.findings} == {"ok"}, found.findings
     assert found.ok
     checks = [one.check for one in found.findings]
@@ -228,10 +228,10 @@ def test_an_end_of_turn_that_generation_does_not_know_is_told(model: Path) -> No
     change_json(model / "generation_config.json", eos_token_id=[0])
     (only,) = tokens(model)
     assert only.startswith("warning: generation_config.json: eos_token_id [0] lacks <|im_end|>")
-    codec = renderer_of(model)
-    codec.tokenizer.eos_token = "<|endoftext|>"
+    renderer = renderer_of(model)
+    renderer.tokenizer.eos_token = "<|endoftext|>"
     (only,) = said(
-        check_tokens.special_tokens(codec, json.loads((model / "config.json").read_text()), {"eos_token_id": 0})
+        check_tokens.special_tokens(renderer, json.loads((model / "config.json").read_text()), {"eos_token_id": 0})
     )
     assert only.startswith("failure: nothing ends a turn: <|im_end|> is ")
 
@@ -332,7 +332,7 @@ def test_every_row_that_can_not_be_used_is_named_and_the_others_are_read(
 def test_a_file_without_a_column_without_rows_or_without_questions_is_refused(
     family: tuple[Path, int], tmp_path: Path, sft: Path
 ) -> None:
-    codec = renderer_of(family[0])
+    renderer = renderer_of(family[0])
     table = pa.Table.from_pylist([rl_record(row) for row in reading_rows()], schema=RL_SCHEMA)
     pq.write_table(table.drop_columns("images"), tmp_path / "columns.parquet")
     pq.write_table(table.slice(0, 0), tmp_path / "empty.parquet")
@@ -343,7 +343,7 @@ def test_a_file_without_a_column_without_rows_or_without_questions_is_refused(
         ([sft], "none of the files has RL rows"),
     ):
         with pytest.raises(InputError, match=message):
-            check_rows.read_rows(paths, codec, Settings(), LIMIT)
+            check_rows.read_rows(paths, renderer, Settings(), LIMIT)
 
 
 def test_a_system_message_or_a_tool_schema_that_sft_never_saw_is_found(
@@ -373,16 +373,16 @@ def test_a_system_message_or_a_tool_schema_that_sft_never_saw_is_found(
 def test_coordinates_that_aren_t_the_family_s_own_are_told_with_the_rows_where_they_differ(
     family: tuple[Path, int], rl: Path, frame: Frame
 ) -> None:
-    codec, settings = renderer_of(family[0]), Settings(coordinates=frame)
-    codec._max_pixels = 40 * 40
-    rows = check_rows.read_rows([rl], codec, settings, LIMIT)
-    found = [one for one in check_rows.row_results(rows, codec, settings, LIMIT) if one.check == "coordinate frame"]
-    if frame is codec.frame:
+    renderer, settings = renderer_of(family[0]), Settings(coordinates=frame)
+    renderer._max_pixels = 40 * 40
+    rows = check_rows.read_rows([rl], renderer, settings, LIMIT)
+    found = [one for one in check_rows.row_results(rows, renderer, settings, LIMIT) if one.check == "coordinate frame"]
+    if frame is renderer.frame:
         assert found == []
     else:
-        learned = f"codevision.coordinates is {frame}, {codec.family} learned to write {codec.frame}"
+        learned = f"codevision.coordinates is {frame}, {renderer.family} learned to write {renderer.frame}"
         assert [one.said for one in found] == [f"{learned}; they differ in 6 of 6 rows"]
-        assert found[0].remedy.startswith(f"set codevision.coordinates: {codec.frame}")
+        assert found[0].remedy.startswith(f"set codevision.coordinates: {renderer.frame}")
 
 
 def test_pixels_of_the_image_itself_are_what_qwen2_5_vl_writes_where_it_sees_every_image_as_it_is(

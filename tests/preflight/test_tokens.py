@@ -1,6 +1,6 @@
 """Is what a rollout would train, to the token, what was sampled, and are its images and positions transformers' own?
 
-The loop, the codec and the sandbox are the real ones; the engine is a script. tests/verl_adapter/test_grpo.py checks
+The loop, the renderer and the sandbox are the real ones; the engine is a script. tests/verl_adapter/test_grpo.py checks
 whole training steps on a real engine, with one template and at most two images a rollout.
 """
 
@@ -110,7 +110,7 @@ def model(checkpoint: Path) -> Any:
 
 
 @pytest.fixture(scope="module", params=list(TEMPLATES))
-def codec(checkpoint: Path, request: pytest.FixtureRequest) -> Any:
+def renderer(checkpoint: Path, request: pytest.FixtureRequest) -> Any:
     from verl.utils import hf_processor  # noqa: PLC0415
 
     from codevision_ext.models.renderer import QwenRenderer  # noqa: PLC0415
@@ -138,47 +138,47 @@ class Engine:
         return Completion(ids=line, log_probs=self.log_probs[-1], finished=True)
 
 
-def rolled(codec: Any, tool: CodeTool, engine: Engine, shown: int) -> Trajectory:
+def rolled(renderer: Any, tool: CodeTool, engine: Engine, shown: int) -> Trajectory:
     """One rollout about `shown` images."""
     content = [{"type": "image"}] * shown + [{"type": "text", "text": QUESTION}]
     limits = RolloutLimits(response_tokens=10_000, assistant_turns=9, calls_per_turn=2)
     prompt = [{"role": "user", "content": content}]
-    played = asyncio.run(run_rollout(prompt, inputs(shown), policy=engine, codec=codec, tool=tool, limits=limits))
+    played = asyncio.run(run_rollout(prompt, inputs(shown), policy=engine, renderer=renderer, tool=tool, limits=limits))
     assert played.end_reason is EndReason.ANSWER
     return played
 
 
-def letter_by_letter(codec: Any, text: str) -> list[int]:
+def letter_by_letter(renderer: Any, text: str) -> list[int]:
     """Tokens that no tokenizer would choose for the text, as an engine may sample them."""
-    return [token for letter in text for token in codec.tokenizer(letter)["input_ids"]] + [codec.end_id]
+    return [token for letter in text for token in renderer.tokenizer(letter)["input_ids"]] + [renderer.end_id]
 
 
-def opening(codec: Any) -> str:
-    return "<think>\n" if codec.processor.chat_template is THINKING else ""
+def opening(renderer: Any) -> str:
+    return "<think>\n" if renderer.processor.chat_template is THINKING else ""
 
 
-def collapsed(codec: Any, ids: Sequence[int]) -> str:
+def collapsed(renderer: Any, ids: Sequence[int]) -> str:
     """The text, with one mark for each image."""
     runs = ((token, len(list(run))) for token, run in groupby(ids))
-    single = [token for token, length in runs for _ in range(1 if token == codec.image_id else length)]
-    return str(codec.tokenizer.decode(single))
+    single = [token for token, length in runs for _ in range(1 if token == renderer.image_id else length)]
+    return str(renderer.tokenizer.decode(single))
 
 
 @pytest.mark.parametrize("images", IMAGES)
 def test_what_is_trained_is_what_was_sampled_and_what_stands_between_is_whole_and_has_no_loss(
-    codec: Any, tool: CodeTool, images: int
+    renderer: Any, tool: CodeTool, images: int
 ) -> None:
     shown, made = IMAGES[images]
     said = [text.replace("\n</think>\n\n", "  \n\n\n</think>") for text in replies(made)]  # not as templates write it
-    engine = Engine([letter_by_letter(codec, text.removeprefix(opening(codec))) for text in said])
-    played = rolled(codec, tool, engine, shown)
+    engine = Engine([letter_by_letter(renderer, text.removeprefix(opening(renderer))) for text in said])
+    played = rolled(renderer, tool, engine, shown)
     episode = played.episode
 
     sampled = [at for at, kept in enumerate(episode.response_mask) if kept]
     assert [episode.response_ids[at] for at in sampled] == list(chain(*engine.lines))
     assert [episode.log_probs[at] for at in sampled] == list(chain(*engine.log_probs))
     assert all(episode.log_probs[at] == 0 for at, kept in enumerate(episode.response_mask) if not kept)
-    assert played.replies == [text.removeprefix(opening(codec)) for text in said]
+    assert played.replies == [text.removeprefix(opening(renderer)) for text in said]
     assert played.malformed == (1 if made == 3 else 0)
 
     ends = [len(asked) + len(line) for asked, line in zip(engine.asked, engine.lines, strict=True)]
@@ -186,46 +186,46 @@ def test_what_is_trained_is_what_was_sampled_and_what_stands_between_is_whole_an
     assert ends[-1] == len(episode.ids)
     for at, asked in enumerate(engine.asked[1:], start=1):
         assert asked[: ends[at - 1]] == engine.asked[at - 1] + engine.lines[at - 1]
-        between = collapsed(codec, asked[ends[at - 1] :])
+        between = collapsed(renderer, asked[ends[at - 1] :])
         assert between.startswith("\n<|im_start|>user\n<tool_response>\n")
-        assert between.endswith(f"\n</tool_response><|im_end|>\n<|im_start|>assistant\n{opening(codec)}")
+        assert between.endswith(f"\n</tool_response><|im_end|>\n<|im_start|>assistant\n{opening(renderer)}")
         assert between.count("<|im_start|>") == 2
     assert engine.images[-1] == len(played.fitted) == images
 
 
 @pytest.mark.parametrize("images", IMAGES)
 def test_marks_grids_and_pixels_agree_and_positions_are_those_of_the_whole_conversation(
-    codec: Any, model: Any, tool: CodeTool, images: int
+    renderer: Any, model: Any, tool: CodeTool, images: int
 ) -> None:
     import torch  # noqa: PLC0415  # after the device is settled
 
     shown, made = IMAGES[images]
-    played = rolled(codec, tool, Engine([codec.turn(text) for text in replies(made)]), shown)
+    played = rolled(renderer, tool, Engine([renderer.turn(text) for text in replies(made)]), shown)
     turns: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "image"}] * shown + [{"type": "text", "text": QUESTION}]}
     ]
     for message, text in zip(played.messages, _alternating(replies(made)), strict=True):
         parts: list[dict[str, str]] = [{"type": "text", "text": text or message.text}]
         turns.append({"role": message.role, "content": parts + [{"type": "image"} for _ in message.images]})
-    text = codec.processor.apply_chat_template(turns, tools=[TOOL_SCHEMA], tokenize=False)
-    whole = codec.processor(text=[text.removesuffix("\n")], images=list(played.fitted), return_tensors="pt")
+    text = renderer.processor.apply_chat_template(turns, tools=[TOOL_SCHEMA], tokenize=False)
+    whole = renderer.processor(text=[text.removesuffix("\n")], images=list(played.fitted), return_tensors="pt")
 
     ids = torch.tensor(played.episode.ids)
-    features = codec.features(played.fitted)
+    features = renderer.features(played.fitted)
     assert torch.equal(ids, whole["input_ids"][0])
     assert torch.equal(features["image_grid_thw"], whole["image_grid_thw"])
     assert torch.equal(features["pixel_values"], whole["pixel_values"])
-    marks = [len(list(run)) for token, run in groupby(played.episode.ids) if token == codec.image_id]
+    marks = [len(list(run)) for token, run in groupby(played.episode.ids) if token == renderer.image_id]
     assert marks == (features["image_grid_thw"].prod(-1) // 4).tolist()
-    assert marks == [codec.image_tokens(image) for image in played.fitted]
+    assert marks == [renderer.image_tokens(image) for image in played.fitted]
     assert len(marks) == images
     true, _ = model.get_rope_index(
         whole["input_ids"],
-        mm_token_type_ids=(whole["input_ids"] == codec.image_id).int(),
+        mm_token_type_ids=(whole["input_ids"] == renderer.image_id).int(),
         image_grid_thw=whole["image_grid_thw"],
         attention_mask=whole["attention_mask"],
     )
-    positions = codec.position_ids(ids, features["image_grid_thw"])
+    positions = renderer.position_ids(ids, features["image_grid_thw"])
     assert torch.equal(positions[0], torch.arange(len(ids)))
     assert torch.equal(positions[1:], true[:, 0])
 
@@ -237,36 +237,36 @@ def _alternating(said: Sequence[str]) -> list[str]:
 
 @pytest.mark.parametrize("images", [2, 6])
 def test_fine_tuning_on_a_rollout_sees_its_tokens_and_the_same_ones_have_loss(
-    codec: Any, tool: CodeTool, images: int
+    renderer: Any, tool: CodeTool, images: int
 ) -> None:
     shown, made = IMAGES[images]
-    played = rolled(codec, tool, Engine([codec.turn(text) for text in replies(made)]), shown)
+    played = rolled(renderer, tool, Engine([renderer.turn(text) for text in replies(made)]), shown)
     messages = [{"role": "user", "content": "<image>" * shown + QUESTION}]
     for message, text in zip(played.messages, _alternating(replies(made)), strict=True):
         content = text or message.text + "<image>" * len(message.images)
         messages.append({"role": message.role, "content": content})
-    encoded = codec.conversation(messages, [TOOL_SCHEMA], played.images)
+    encoded = renderer.conversation(messages, [TOOL_SCHEMA], played.images)
     episode = played.episode
     assert encoded.ids[: len(episode.ids)] == episode.ids
     assert encoded.mask[: len(episode.ids)] == [0] * len(episode.prompt_ids) + episode.response_mask
-    assert codec.tokenizer.decode(encoded.ids[len(episode.ids) :]) == "\n"
+    assert renderer.tokenizer.decode(encoded.ids[len(episode.ids) :]) == "\n"
     assert not any(encoded.mask[len(episode.ids) :])
 
 
-def test_what_was_thought_before_a_later_question_is_neither_left_out_nor_written_anew(codec: Any) -> None:
+def test_what_was_thought_before_a_later_question_is_neither_left_out_nor_written_anew(renderer: Any) -> None:
     said = [f"<think>\nodd \n\n thought {at}\n\n</think>{at}" for at in range(3)]
     messages = [{"role": role, "content": text} for text in said for role, text in (("user", "?"), ("assistant", text))]
-    encoded = codec.conversation(messages, [], [])
-    text = codec.tokenizer.decode(encoded.ids)
+    encoded = renderer.conversation(messages, [], [])
+    text = renderer.tokenizer.decode(encoded.ids)
     assert [text.count(f"\n{reply}<|im_end|>\n") for reply in said] == [1, 1, 1]
     assert text.count("<think>") == 3
-    learned = codec.tokenizer.decode([token for token, kept in zip(encoded.ids, encoded.mask, strict=True) if kept])
-    assert learned == "".join(reply.removeprefix(opening(codec)) + "<|im_end|>" for reply in said)
+    learned = renderer.tokenizer.decode([token for token, kept in zip(encoded.ids, encoded.mask, strict=True) if kept])
+    assert learned == "".join(reply.removeprefix(opening(renderer)) + "<|im_end|>" for reply in said)
 
 
-def test_an_assistant_s_turn_is_neither_the_first_nor_does_it_show_a_image(codec: Any) -> None:
+def test_an_assistant_s_turn_is_neither_the_first_nor_does_it_show_a_image(renderer: Any) -> None:
     user, assistant = {"role": "user", "content": "?"}, {"role": "assistant", "content": "<image>"}
     with pytest.raises(InputError, match="an assistant's turn has an <image>"):
-        codec.conversation([user, assistant], [], inputs(1))
+        renderer.conversation([user, assistant], [], inputs(1))
     with pytest.raises(InputError, match="the conversation begins with an assistant's turn"):
-        codec.conversation([assistant | {"content": "7"}, user], [], [])
+        renderer.conversation([assistant | {"content": "7"}, user], [], [])

@@ -28,7 +28,7 @@ MARK = 1
 
 
 class Letters:
-    """A codec whose tokens are characters, and a mark for each image."""
+    """A renderer whose tokens are characters, and a mark for each image."""
 
     end_id = 0
 
@@ -82,7 +82,7 @@ def played(policy: Any, tool: Any, frame: Frame = Frame.ORIGINAL, **limits: int)
     given = RolloutLimits(**{"response_tokens": 2000, "assistant_turns": 5, "malformed_calls": 2} | limits)
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}]
     trajectory = asyncio.run(
-        run_rollout(prompt, [IMAGE], policy=policy, codec=Letters(), tool=tool, limits=given, frame=frame)
+        run_rollout(prompt, [IMAGE], policy=policy, renderer=Letters(), tool=tool, limits=given, frame=frame)
     )
     check_tokens(trajectory, policy)
     return trajectory
@@ -260,13 +260,15 @@ class NotedLetters(Letters):
 
 
 def test_images_are_fitted_once_each_and_never_on_the_thread_of_the_event_loop(tool: CodeTool) -> None:
-    codec = NotedLetters()
+    renderer = NotedLetters()
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}]
     limits = RolloutLimits(response_tokens=2000, assistant_turns=5)
     policy = Script(calls(TURN), calls(TURN, image_index=2), ANSWER)
-    trajectory = asyncio.run(run_rollout(prompt, [IMAGE] * 2, policy=policy, codec=codec, tool=tool, limits=limits))
-    assert len(codec.threads) == len(trajectory.fitted) == 4
-    assert get_ident() not in codec.threads
+    trajectory = asyncio.run(
+        run_rollout(prompt, [IMAGE] * 2, policy=policy, renderer=renderer, tool=tool, limits=limits)
+    )
+    assert len(renderer.threads) == len(trajectory.fitted) == 4
+    assert get_ident() not in renderer.threads
 
 
 class LateTool:

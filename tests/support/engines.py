@@ -34,26 +34,28 @@ class Played:
     fitted: list[Image.Image]
 
 
-async def two_turns(policy: Policy, codec: Any, images: Sequence[Image.Image]) -> Played:
-    fitted = [codec.fit(each) for each in images]
+async def two_turns(policy: Policy, renderer: Any, images: Sequence[Image.Image]) -> Played:
+    fitted = [renderer.fit(each) for each in images]
     messages = [
         {"role": "system", "content": [{"type": "text", "text": "Look closely."}]},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is written?"}]},
     ]
-    ids = codec.prompt(messages, [TOOL_SCHEMA], fitted[:1])
+    ids = renderer.prompt(messages, [TOOL_SCHEMA], fitted[:1])
     sampled: dict[int, float] = {}
     for shown in (1, 2):
         sample = await policy(ids, fitted[:shown], TURN)
         sampled |= {len(ids) + at: value for at, value in enumerate(sample.log_probs)}
         ids = ids + sample.ids
         if shown == 1:
-            ids += codec.observation("tool", "Picture 1: 56x56.", fitted[1:], closed=sample.ids[-1] == codec.end_id)
+            ids += renderer.observation(
+                "tool", "Picture 1: 56x56.", fitted[1:], closed=sample.ids[-1] == renderer.end_id
+            )
     return Played(ids=ids, sampled=sampled, fitted=fitted)
 
 
-async def cut_at_and_before_the_end(policy_of: Callable[[int], Policy], codec: Any) -> tuple[Completion, Completion]:
+async def cut_at_and_before_the_end(policy_of: Callable[[int], Policy], renderer: Any) -> tuple[Completion, Completion]:
     """The turn of the first seed that ends within 200 tokens, with just enough tokens for it, and with one fewer."""
-    ids = codec.prompt([{"role": "user", "content": [{"type": "text", "text": "What is written?"}]}], (), ())
+    ids = renderer.prompt([{"role": "user", "content": [{"type": "text", "text": "What is written?"}]}], (), ())
     for seed in range(20):
         whole = await policy_of(seed)(ids, (), 200)
         if 2 <= len(whole.ids) < 200:
@@ -62,7 +64,7 @@ async def cut_at_and_before_the_end(policy_of: Callable[[int], Policy], codec: A
     raise AssertionError("no turn ended")
 
 
-def teacher_forced(codec: Any, checkpoint: Path, played: Played) -> dict[int, dict[str, float]]:
+def teacher_forced(renderer: Any, checkpoint: Path, played: Played) -> dict[int, dict[str, float]]:
     """The true log-prob of each sampled token, banned ids masked, and the share of those without the mask."""
     import torch  # noqa: PLC0415
     from transformers import AutoModelForImageTextToText  # noqa: PLC0415
@@ -73,10 +75,10 @@ def teacher_forced(codec: Any, checkpoint: Path, played: Played) -> dict[int, di
         logits = model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=(ids == codec.image_id).long(),
-            **codec.features(played.fitted),
+            mm_token_type_ids=(ids == renderer.image_id).long(),
+            **renderer.features(played.fitted),
         ).logits[0]
-    banned = list(codec.banned_ids)
+    banned = list(renderer.banned_ids)
     share = logits.softmax(-1)[:, banned].sum(-1)
     logits[:, banned] -= 1e4
     log_probs = logits.log_softmax(-1)
@@ -86,12 +88,12 @@ def teacher_forced(codec: Any, checkpoint: Path, played: Played) -> dict[int, di
     }
 
 
-def largest_difference(codec: Any, checkpoint: Path, rollouts: Sequence[Played]) -> float:
+def largest_difference(renderer: Any, checkpoint: Path, rollouts: Sequence[Played]) -> float:
     """Of an engine's log-probs and the true ones."""
     return max(
         abs(truth["log_prob"] - played.sampled[place])
         for played in rollouts
-        for place, truth in teacher_forced(codec, checkpoint, played).items()
+        for place, truth in teacher_forced(renderer, checkpoint, played).items()
     )
 
 

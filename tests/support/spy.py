@@ -20,7 +20,7 @@ from codevision_ext.verl_adapter.agent_loop import (
     CodeVisionAgentLoopManager,
     _EnginePolicy,
     _Worker,
-    shared_codec,
+    shared_renderer,
 )
 
 LONG = 200
@@ -77,10 +77,10 @@ class _Spy(_Worker):
     async def _interrupt(self) -> list[dict[str, Any]]:
         """Requests with the parts of their answers, in order; the last request is asked behind a nap of the engine."""
         server = ray.get_actor(f"{self.config.actor_rollout_ref.rollout.name}_server_0_0")
-        codec = shared_codec(self.processor)
-        image = codec.fit(Image.linear_gradient("L").resize((84, 56)))
+        renderer = shared_renderer(self.processor)
+        image = renderer.fit(Image.linear_gradient("L").resize((84, 56)))
         said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is written?"}]}]
-        asked = codec.prompt(said, (), [image])
+        asked = renderer.prompt(said, (), [image])
 
         async def answer(done: list[int]) -> dict[str, Any]:
             output = await server.generate.remote(

@@ -171,13 +171,13 @@ def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
     from verl.trainer.ppo.v1 import agent_loop_tq  # noqa: PLC0415
 
     from codevision_ext.models.renderer import QwenRenderer  # noqa: PLC0415
-    from codevision_ext.verl_adapter.agent_loop import _Group, _Worker, shared_codec  # noqa: PLC0415
+    from codevision_ext.verl_adapter.agent_loop import _Group, _Worker, shared_renderer  # noqa: PLC0415
 
     make, threads, stored = QwenRenderer.features, [], []
 
-    def noted(codec: Any, fitted: Any) -> Any:
+    def noted(renderer: Any, fitted: Any) -> Any:
         threads.append(get_ident())
-        return make(codec, fitted)
+        return make(renderer, fitted)
 
     async def put(fields: Any, **_: Any) -> None:
         stored.append(fields)
@@ -200,7 +200,7 @@ def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
     assert get_ident() not in threads
     inputs = stored[0]["multi_modal_inputs"][0]
     inputs = getattr(inputs, "data", inputs)
-    true = make(shared_codec(play.processor), images)
+    true = make(shared_renderer(play.processor), images)
     assert all(torch.equal(inputs[name], true[name]) for name in true)
 
 

@@ -138,7 +138,7 @@ def model_of(checkpoint: Path) -> Any:
     return AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32).eval()
 
 
-def codec_of(checkpoint: Path) -> Any:
+def renderer_of(checkpoint: Path) -> Any:
     from codevision_ext.models import checkpoint as checkpoints  # noqa: PLC0415
 
     return checkpoints.renderer_of(checkpoint)
@@ -177,17 +177,17 @@ def test_what_has_loss_is_what_the_engine_sampled_and_nothing_else(run: Run) -> 
 def test_there_are_as_many_image_tokens_as_features_and_positions_are_those_of_the_model(run: Run) -> None:
     import torch  # noqa: PLC0415
 
-    codec, model = codec_of(run.checkpoint(0)), model_of(run.checkpoint(0))
+    renderer, model = renderer_of(run.checkpoint(0)), model_of(run.checkpoint(0))
     for rollout in run.rollouts:
         ids, inputs = rollout["input_ids"], rollout["inputs"]
         grids = inputs["image_grid_thw"]
         assert len(grids) == len(rollout["images"])
-        assert torch.equal(inputs["pixel_values"], codec.features(rollout["images"])["pixel_values"])
+        assert torch.equal(inputs["pixel_values"], renderer.features(rollout["images"])["pixel_values"])
         assert int(grids.prod(-1).sum()) == len(inputs["pixel_values"])
-        assert int((ids == codec.image_id).sum()) == len(inputs["pixel_values"]) // 4
+        assert int((ids == renderer.image_id).sum()) == len(inputs["pixel_values"]) // 4
         true, _ = model.model.get_rope_index(
             ids[None],
-            mm_token_type_ids=(ids == codec.image_id).int()[None],
+            mm_token_type_ids=(ids == renderer.image_id).int()[None],
             image_grid_thw=grids,
             attention_mask=torch.ones_like(ids)[None],
         )
@@ -205,15 +205,15 @@ class Truth:
     """Probability of the image marks, where they can."""
 
 
-def truth(rollout: dict[str, Any], model: Any, codec: Any) -> Truth:
+def truth(rollout: dict[str, Any], model: Any, renderer: Any) -> Truth:
     import torch  # noqa: PLC0415
 
-    ids, banned = rollout["input_ids"], list(codec.banned_ids)
+    ids, banned = rollout["input_ids"], list(renderer.banned_ids)
     with torch.no_grad():
         logits = model(
             input_ids=ids[None],
             attention_mask=torch.ones_like(ids)[None],
-            mm_token_type_ids=(ids == codec.image_id).long()[None],
+            mm_token_type_ids=(ids == renderer.image_id).long()[None],
             **rollout["inputs"],
         ).logits[0]
     share = logits.softmax(-1)[:, banned].sum(-1)
@@ -224,24 +224,24 @@ def truth(rollout: dict[str, Any], model: Any, codec: Any) -> Truth:
     return Truth(log_probs=log_probs[before:][sampled], banned=share[before:-1][sampled])
 
 
-def distance(rollout: dict[str, Any], model: Any, codec: Any) -> float:
+def distance(rollout: dict[str, Any], model: Any, renderer: Any) -> float:
     engine = rollout["rollout_log_probs"][rollout["response_mask"].bool()]
-    return float((truth(rollout, model, codec).log_probs - engine).abs().max())
+    return float((truth(rollout, model, renderer).log_probs - engine).abs().max())
 
 
 def test_log_probs_of_a_step_are_those_of_the_checkpoint_before_it(run: Run) -> None:
-    codec = codec_of(run.checkpoint(0))
+    renderer = renderer_of(run.checkpoint(0))
     models = [model_of(run.checkpoint(step)) for step in range(STEPS)]
     for rollout in run.rollouts:
         before = step_of(rollout) - 1
         assert {turn["version"] for turn in rollout["turns"]} == {before}
-        assert distance(rollout, models[before], codec) < TOLERANCE
+        assert distance(rollout, models[before], renderer) < TOLERANCE
     late = [rollout for rollout in run.rollouts if step_of(rollout) == STEPS]
-    assert max(distance(rollout, models[0], codec) for rollout in late) > 10 * TOLERANCE, "old weights give others"
+    assert max(distance(rollout, models[0], renderer) for rollout in late) > 10 * TOLERANCE, "old weights give others"
 
 
 def test_a_turn_is_called_cut_exactly_when_nothing_ends_it(run: Run) -> None:
-    tokenizer = codec_of(run.checkpoint(0)).tokenizer
+    tokenizer = renderer_of(run.checkpoint(0)).tokenizer
     ends = set(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"]))
     turns = [turn for rollout in run.rollouts for turn in rollout["turns"]]
     assert all(turn["finished"] == (turn["ids"][-1] in ends) for turn in turns)
@@ -250,7 +250,7 @@ def test_a_turn_is_called_cut_exactly_when_nothing_ends_it(run: Run) -> None:
 def test_an_aborted_request_says_so_waits_for_the_engine_and_goes_on_to_the_same_log_probs(run: Run) -> None:
     import torch  # noqa: PLC0415
 
-    model, codec = model_of(run.checkpoint(0)), codec_of(run.checkpoint(0))
+    model, renderer = model_of(run.checkpoint(0)), renderer_of(run.checkpoint(0))
     *aborted, rested = torch.load(run.folder / "interrupted.pt", weights_only=False)
     wanted = rested["wanted"]
     assert rested["early"] == 0, "answered while the engine was told to pause"
@@ -262,16 +262,16 @@ def test_an_aborted_request_says_so_waits_for_the_engine_and_goes_on_to_the_same
         assert len(ids) == len(log_probs) == wanted
         whole = {
             "input_ids": torch.tensor(request["asked"] + ids),
-            "inputs": codec.features(request["images"]),
+            "inputs": renderer.features(request["images"]),
             "prompts": request["asked"],
             "response_mask": torch.ones(wanted),
             "rollout_log_probs": torch.tensor(log_probs),
         }
-        assert distance(whole, model, codec) < TOLERANCE
+        assert distance(whole, model, renderer) < TOLERANCE
 
 
 def test_each_step_changes_the_weights_and_its_loss_knows_the_engine_s_log_probs(run: Run) -> None:
-    codec = codec_of(run.checkpoint(0))
+    renderer = renderer_of(run.checkpoint(0))
     models = [model_of(run.checkpoint(step)) for step in range(STEPS + 1)]
     for before, after in pairwise(model.state_dict() for model in models):
         moved = [name for name, tensor in after.items() if (tensor - before[name]).abs().max() > 1e-5]
@@ -280,7 +280,7 @@ def test_each_step_changes_the_weights_and_its_loss_knows_the_engine_s_log_probs
     for step in range(1, STEPS + 1):
         assert run.metrics[step]["actor/grad_norm"] > 0
         seen = [rollout for rollout in run.rollouts if step_of(rollout) == step]
-        banned = max(float(truth(rollout, models[step - 1], codec).banned.max()) for rollout in seen)
+        banned = max(float(truth(rollout, models[step - 1], renderer).banned.max()) for rollout in seen)
         # the trainer gives image marks their small share, the engine can't
         assert run.metrics[step]["training/rollout_probs_diff_max"] < banned + TOLERANCE
 

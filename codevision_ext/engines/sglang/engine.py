@@ -71,7 +71,7 @@ class SGLangEngine:
     """
 
     def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, gpus: range = range(1)) -> None:
-        self.codec = renderer_of(checkpoint)
+        self.renderer = renderer_of(checkpoint)
         self._checkpoint = checkpoint
         self._context = min(context + 1, longest(checkpoint) or context + 1)  # SGLang keeps one token back
         remove_unused_loads()  # of engines that were killed while they started
@@ -161,12 +161,12 @@ class SGLangEngine:
     async def _sample(
         self, params: dict[str, Any], ids: list[int], images: Sequence[Image.Image], max_tokens: int
     ) -> Completion:
-        request = request_of(ids, images, params, max_tokens, codec=self.codec, context=self._context)
+        request = request_of(ids, images, params, max_tokens, renderer=self.renderer, context=self._context)
         output = await self._ask(lambda: anext(self._engine.tokenizer_manager.generate_request(request, None)))
         sampled = read_output(output, len(ids))
         if sampled.reason == "abort":
             raise EngineError("the engine aborted a request")
-        finished = turn_ended(sampled.ids, self.codec.end_ids, stopped=sampled.reason != "length")
+        finished = turn_ended(sampled.ids, self.renderer.end_ids, stopped=sampled.reason != "length")
         return Completion(ids=sampled.ids, log_probs=sampled.log_probs, finished=finished)
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:

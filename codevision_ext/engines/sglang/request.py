@@ -22,7 +22,7 @@ def request_of(
     params: Mapping[str, Any],
     max_tokens: int,
     *,
-    codec: QwenRenderer,
+    renderer: QwenRenderer,
     context: int,
 ) -> GenerateReqInput:
     """The request that continues `ids` (image marks widened) by at most `max_tokens`.
@@ -36,9 +36,9 @@ def request_of(
     room = context - len(ids) - 1
     if room < 1:
         raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {context}")
-    never = {str(token): NEVER for token in codec.banned_ids}
+    never = {str(token): NEVER for token in renderer.banned_ids}
     return GenerateReqInput(
-        input_ids=codec.narrowed(ids),
+        input_ids=renderer.narrowed(ids),
         sampling_params={**params, "max_new_tokens": min(max_tokens, room), "logit_bias": never},
         return_logprob=True,
         image_data=list(images) or None,

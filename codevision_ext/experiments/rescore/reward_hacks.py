@@ -176,7 +176,7 @@ class _Stage:
 
         messages = [{"role": "user", "content": [{"type": "image"}]}]
         return await run_rollout(
-            messages, [self._image], policy=policy, codec=_Letters(), tool=self._tool, limits=LIMITS
+            messages, [self._image], policy=policy, renderer=_Letters(), tool=self._tool, limits=LIMITS
         )
 
     def _score(self, puzzle: Puzzle, played: Trajectory) -> Rollout:
@@ -187,7 +187,7 @@ class _Stage:
 
 
 class _Letters:
-    """A codec whose tokens are characters."""
+    """A renderer whose tokens are characters."""
 
     end_id = 0
 
