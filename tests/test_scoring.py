@@ -131,7 +131,7 @@ def test_a_record_names_its_group_and_says_what_was_answered(tmp_path: Any) -> N
     writer.write(kept)
     assert [len(turn.images) for turn in kept.turns] == [1, 0, 1, 0]
     assert [turn.role for turn in kept.turns] == ["user", "assistant", "tool", "assistant"]
-    assert (kept.turns[0].images[0], kept.turns[2].images[0]) == kept.images
+    assert (kept.turns[0].images[0], kept.turns[2].images[0]) == kept.pictures
     (again,) = read_records(writer.path)
     assert again == kept
     assert score_group([again])[0].reward == record.reward

@@ -117,7 +117,7 @@ def eval_model(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Items of each column at most.")] = None,
     holdout: Annotated[str | None, typer.Option(help="Only items that want this op, such as flip_vertical.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Where paths of images start.")] = None,
+    images: Annotated[Path | None, typer.Option("--pictures", help="Where paths of images start.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Rollouts under way at the same time.")] = 128,
     retries: Annotated[int, typer.Option(min=0, help="Times that a rollout which broke is played again.")] = 2,
     force: Annotated[bool, typer.Option("--force", help="Forget what --out holds of another setup.")] = False,

@@ -18,7 +18,9 @@ T = TypeVar("T")
 NAMED = 20
 """Faults that are shown on the screen."""
 Inputs = Annotated[list[Path], typer.Argument(help="Parquet, JSON, JSON lines, CSV or TSV files, or folders.")]
-Images = Annotated[Path | None, typer.Option(help="Where paths of images start; the file's folder by default.")]
+Images = Annotated[
+    Path | None, typer.Option("--pictures", help="Where paths of images start; the file's folder by default.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core, for convert one less.")]
 MaxRejected = Annotated[str, typer.Option(help="Rows that may be unusable, 10 or 1%; with more nothing is written.")]

@@ -29,7 +29,7 @@ def rollout(
         column=column,
         step=step,
         references=(f"text {item}",),
-        images=(f"{column}-{item}",),
+        pictures=(f"{column}-{item}",),
         terms={"must": TermScore(raw=0.5, weight=1.0, contribution=0.5)},
     )
 

@@ -540,7 +540,7 @@ def test_states_are_shared_out_over_the_gpus_and_offloaded_ones_are_the_host_s(b
     assert two.update["weights"] == one.update["weights"] / 2
     assert set(one.rollout) - set(two.rollout) == {"optimizer"}
     assert two.host["offloaded optimizer"] == 8 * two.update["optimizer"]
-    assert two.host["images"] == one.host["images"] / 2
+    assert two.host["pictures"] == one.host["pictures"] / 2
     lora = estimated(big, "actor_rollout_ref.model.lora_rank=8")
     assert lora.update["optimizer"] < one.update["optimizer"] / 50
 

@@ -107,7 +107,7 @@ def test_where_links_are_refused_images_are_copied(run: Path, monkeypatch: pytes
 
 
 def test_inlined_images_stand_in_the_page_large_ones_smaller_with_their_true_size(run: Path) -> None:
-    large = crop(RecordWriter(run / "eval"), "e1").images[0]
+    large = crop(RecordWriter(run / "eval"), "e1").pictures[0]
     Image.new("RGB", (3000, 1500)).save(image_path(run / "eval", large))
     shown = page(run, inline=True)
     assert not (run / "report_pictures").exists()

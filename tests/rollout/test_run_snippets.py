@@ -90,7 +90,7 @@ def test_an_empty_batch_has_no_answers(sandbox: Sandbox, tmp_path: Path) -> None
         ("{", "line 2: invalid JSON"),
         ("", "line 2: is empty"),
         ('{"id": "b"}', "line 2: field code: is missing"),
-        ('{"id": "b", "code": "", "images": []}', "line 2: field images: isn't known"),
+        ('{"id": "b", "code": "", "pictures": []}', "line 2: field pictures: isn't known"),
         ('{"id": "b", "code": "", "image": "a", "images": []}', "line 2: image and images are both there"),
         ('{"id": "b", "code": "", "image": "nowhere.png"}', "line 2: nowhere.png: can't be read: No such file"),
         ('{"id": "b", "code": "", "image": "%s/in.jsonl"}', "in.jsonl: isn't an image"),

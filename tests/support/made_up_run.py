@@ -112,7 +112,7 @@ def record(writer: RecordWriter, name: str, images: list[Image.Image], turns: li
     names = [writer.image(image) for image in images]
     return Record(
         **{
-            "group": f"g-{name}", "id": name, "source": "glyphs", "seed": 1, "images": tuple(names), "split": "test",
+            "group": f"g-{name}", "id": name, "source": "glyphs", "seed": 1, "pictures": tuple(names), "split": "test",
             "turns": tuple(Turn(role=r, text=t, images=tuple(names[i] for i in shown)) for r, t, shown in turns),
             "turn_count": sum(role == "assistant" for role, _, _ in turns), "tokens": 61 * len(turns),
             "reward": sum(score.contribution for score in scores.values()), "terms": scores, **fields,
@@ -243,9 +243,9 @@ def make_crowd(folder: Path, rollouts: int, image: Callable[[int], Image.Image] 
             one = patterns[(i + (name == "sft_tool_on")) % len(patterns)]
             if image:
                 own = writer.image(image(i))
-                names = (own, *one.images[1:])
+                names = (own, *one.pictures[1:])
                 turns = tuple(replace(t, images=(own,)) if t.role == "user" else t for t in one.turns)
-                one = replace(one, images=names, turns=turns)
+                one = replace(one, pictures=names, turns=turns)
             wanted = patterns[i % len(patterns)].references
             group, step = (f"t{i // 4}", 1 + i // 32) if name == "train" else (f"g{i}", None)
             item = i // 4 if name == "train" else i

@@ -41,7 +41,7 @@ def rollout(writer: RecordWriter, name: str, reward: float, step: int = 3) -> Re
         task=Task(size=(100, 50)),
         observed=Outcome(correct=reward > 0, format=1.0, steps=(call,), end_reason=EndReason.ANSWER),
         references=("7",),
-        images=names,
+        pictures=names,
         turns=(
             Turn(role="user", text="What?", images=names[:1]),
             Turn(role="assistant", text="<script>alert(1)</script>\n```\n# 7"),
@@ -56,7 +56,7 @@ def settings(tmp_path: Path) -> Settings:
     """Three rollouts of step 3, one of step 2, and one without an image, in the folder of records."""
     writer = RecordWriter(tmp_path / "records", "train")
     kept = [rollout(writer, "old", 9.0, step=2), *(rollout(writer, f"r{v}", float(v)) for v in (1, -1, 2))]
-    writer.write(*kept, replace(kept[0], id="none", step=3, images=(), turns=()))
+    writer.write(*kept, replace(kept[0], id="none", step=3, pictures=(), turns=()))
     return read_settings({"records": str(writer.directory), "log_trajectories": 2})
 
 
