@@ -171,13 +171,13 @@ def test_every_rollout_has_a_seed_of_its_own_that_depends_on_the_evaluation_s(ro
 
 
 def test_no_more_rollouts_are_under_way_than_allowed(rows: Path, out: RecordWriter) -> None:
-    under_way, most = 0, 0
+    under_way, most, three = 0, 0, asyncio.Barrier(3)
 
     async def slow(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await asyncio.sleep(0.001)
+        await asyncio.wait_for(three.wait(), 30)  # none ends before three are under way
         under_way -= 1
         return Completion(ids=[0], log_probs=[0.0], finished=True)
 

@@ -6,7 +6,7 @@ import logging
 import socket
 import subprocess
 import sys
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -114,33 +114,44 @@ async def test_the_wait_grows_with_each_attempt() -> None:
     assert second > 0.7
 
 
-@pytest.mark.parametrize("slow", [says("x", delay_s=3.0), says("x", pause_s=0.1)], ids=["silent", "dripping"])
+@pytest.mark.parametrize("slow", [says("x", delay_s=30.0), says("x", pause_s=0.1)], ids=["silent", "dripping"])
 async def test_an_attempt_ends_in_time_even_when_bytes_keep_dripping(slow: Reply) -> None:
-    start = time.monotonic()
     with serve(slow) as server, pytest.raises(JudgeError, match=r"no complete reply within 0\.3 s"):
         await ask(server.url, timeout_s=0.3, retries=0)
-    assert time.monotonic() - start < 2.5
 
 
 async def test_requests_under_way_at_once_are_bounded() -> None:
     queries = [Query(question="?", references=("x",), answer=str(n)) for n in range(24)]
-    with serve(lambda request: says(verdict(request), delay_s=0.05)) as server:
+    four = threading.Barrier(4)
+
+    def together(request: Request) -> Reply:
+        four.wait(30)  # none is answered before four are asked
+        return says(verdict(request))
+
+    with serve(together) as server:
         async with opened(server.url, concurrency=4) as judge:
             done: list[tuple[int, int]] = []
             verdicts = await judge.ask_all(queries, progress=lambda *at: done.append(at))
     assert all(isinstance(given, Verdict) and given.score == 1 for given in verdicts)
-    assert 2 <= server.most_at_once <= 4
+    assert server.most_at_once == 4
     assert sorted(done) == [(n, 24) for n in range(1, 25)]
 
 
 async def test_the_event_loop_runs_on_while_the_judge_reads() -> None:
-    with serve(lambda request: says(verdict(request), delay_s=0.5)) as server:
+    loop, arrived, ran_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def waits(request: Request) -> Reply:
+        loop.call_soon_threadsafe(arrived.set)
+        ran_on.wait(30)
+        return says(verdict(request))
+
+    with serve(waits) as server:
         async with opened(server.url) as judge:
-            asked, beats = asyncio.create_task(judge.ask(QUERY)), 0
-            while not asked.done():
-                await asyncio.sleep(0.01)
-                beats += 1
-    assert beats > 10
+            asked = asyncio.create_task(judge.ask(QUERY))
+            await arrived.wait()
+            assert not asked.done()
+            ran_on.set()
+            await asked
 
 
 async def test_one_fault_among_many_spoils_nobody_else() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 Request = dict[str, Any]
@@ -89,7 +89,7 @@ class JudgeServer:
 @contextmanager
 def serve(*replies: Callable[[Request], Reply] | Reply) -> Iterator[JudgeServer]:
     """An endpoint that gives the replies in order, and the last one ever after."""
-    lock = Lock()
+    lock, closed = Lock(), Event()
     seen = JudgeServer(url="")
 
     class Handler(BaseHTTPRequestHandler):
@@ -103,7 +103,7 @@ def serve(*replies: Callable[[Request], Reply] | Reply) -> Iterator[JudgeServer]
                 seen._now += 1
                 seen.most_at_once = max(seen.most_at_once, seen._now)
             reply = chosen if isinstance(chosen, Reply) else chosen(request)
-            time.sleep(reply.delay_s)
+            closed.wait(reply.delay_s)
             with lock:
                 seen._now -= 1  # before the client can know, and ask again
             with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as some tests want
@@ -127,7 +127,7 @@ def serve(*replies: Callable[[Request], Reply] | Reply) -> Iterator[JudgeServer]
             for at in range(0, len(reply.body), step):
                 self.wfile.write(reply.body[at : at + step])
                 self.wfile.flush()
-                time.sleep(reply.pause_s)
+                closed.wait(reply.pause_s)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -141,6 +141,7 @@ def serve(*replies: Callable[[Request], Reply] | Reply) -> Iterator[JudgeServer]
     try:
         yield seen
     finally:
+        closed.set()
         server.shutdown()
         server.server_close()
         thread.join()

