@@ -10,7 +10,7 @@ from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
 from codevision_ext.cli import app as cli
-from data_prep import __main__ as data_prep
+from data_prep.cli import app as data_prep
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ import typer
 from codevision_ext.cli import app as cli
 from codevision_ext.evaluate.suites import SUITES
 from codevision_ext.experiments.demo import STAGES
-from data_prep import __main__ as data_prep
+from data_prep.cli import app as data_prep
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
