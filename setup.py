@@ -35,6 +35,7 @@ setup(
         "jinja2",
         "httpx",
         "openai>=2",
+        "anyio>=4",
         "math-verify",
     ],
     extras_require={

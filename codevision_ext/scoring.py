@@ -49,7 +49,7 @@ def judge_answers(
         Query(question=item.question, references=item.references, answer=answer, source=item.source)
         for answer in sorted(answers)
     ]
-    verdicts = shared_judge(settings.judge).ask_all(queries) if queries else []
+    verdicts = shared_judge(settings.judge)(queries) if queries else []
     for failed in [verdict for verdict in verdicts if isinstance(verdict, JudgeError)]:
         logger.error("rollouts of %s are invalid: %s", item.id, failed)
     given = zip(queries, verdicts, strict=True)

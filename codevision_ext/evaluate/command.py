@@ -19,7 +19,7 @@ from rich.console import Console
 
 from codevision_ext.config import Settings
 from codevision_ext.engines.base import LoadedModel
-from codevision_ext.engines.endpoint import ChatEndpoint, Dialogue, Endpoint
+from codevision_ext.engines.endpoint import Dialogue
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import Score, ToolMode
 from codevision_ext.evaluate.run import EvalItem, RolloutConfig, evaluate, finished
@@ -38,6 +38,7 @@ from codevision_ext.evaluate.summary import (
     write_evaluation,
 )
 from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.chat_client import ChatClient, Endpoint
 from codevision_ext.io.json_codec import JsonCodec as Json
 from codevision_ext.io.progress import Stages
 from codevision_ext.io.records import Record, RecordWriter
@@ -69,12 +70,12 @@ def open_chat(endpoint: Endpoint, temperature: float) -> Iterator[LoadedModel]:
     Raises:
         InputError: the key's variable isn't set.
     """
-    chat = ChatEndpoint(endpoint)
+    client = ChatClient(endpoint)
 
     def policy(seed: int) -> Dialogue:
-        return Dialogue(chat, {"seed": seed % 2**31, "temperature": temperature})
+        return Dialogue(client, {"seed": seed % 2**31, "temperature": temperature})
 
-    yield LoadedModel(policy=policy, renderer=None, close=chat.close)
+    yield LoadedModel(policy=policy, renderer=None, close=client.close)
 
 
 def _unasked(_: int) -> Policy:

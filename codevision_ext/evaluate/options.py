@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from codevision_ext.config import Settings, read_settings
-from codevision_ext.engines.endpoint import Endpoint
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.command import SuiteRun, judge_used, versions
 from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.evaluate.suites import SUITES, suite_named, suite_of
 from codevision_ext.evaluate.suites.base import Suite, held_out, read_suite
 from codevision_ext.evaluate.summary import ModelUsed, Setup
+from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.task.image_ops import CORE_OPS
 from codevision_ext.types import Frame
@@ -148,7 +148,7 @@ def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: s
     if settings.coordinates is Frame.SEEN:
         raise InputError("coordinates=seen wants a checkpoint's folder: an endpoint doesn't say how an image is seen")
     endpoint = Endpoint(url=url, model=model or "", api_key_env=api_key_env, request=fields)
-    return endpoint if model else replace(endpoint, model=endpoint.served())
+    return endpoint if model else replace(endpoint, model=endpoint.first_model())
 
 
 def setup_of(

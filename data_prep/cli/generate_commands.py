@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
-from codevision_ext.engines.endpoint import Endpoint
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import whole_folder
+from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import Frame
@@ -23,7 +23,7 @@ from data_prep.convert.convert import Options, Target, jobs, plan_conversion, se
 from data_prep.convert.transform import Transform
 from data_prep.curate.difficulty import Route, measure_difficulty, overall, with_benefit
 from data_prep.demonstrations.from_model import give_all
-from data_prep.demonstrations.model_client import ModelClient
+from data_prep.demonstrations.model_client import ModelClient, open_model_client
 from data_prep.demonstrations.phrasing import teach
 from data_prep.formats.row_errors import ConversionStats, RejectLimit
 from data_prep.formats.schema import (
@@ -134,7 +134,7 @@ def synth_command(
             )
     licences = {f"synth-{kind}": synth.LICENCE for kind in recipe.kinds}
     summary = {"out": str(out), "seed": seed, "rows": written, "sample_types": types, "licences": licences}
-    print_summary(summary | ({"turns": dict(sorted(turns.items())), "asked": chat.asked} if chat else {}))
+    print_summary(summary | ({"turns": dict(sorted(turns.items())), "asked": chat.requests_sent} if chat else {}))
 
 
 def filter_command(
@@ -197,7 +197,7 @@ def filter_command(
             tally.licences[found.row.source] = found.row.licence
         allowance.check(tally)
     summary = {"out": str(out), "model": model, "k": k, "routes": {route: routes[route] for route in Route}}
-    print_summary(summary | overall(totals, k) | {"asked": chat.asked, **tally.plain()})
+    print_summary(summary | overall(totals, k) | {"asked": chat.requests_sent, **tally.plain()})
 
 
 def _drawn(recipe: synth.Recipe, part: str, count: int, workers: int) -> Iterator[Row]:
@@ -274,9 +274,8 @@ def _chat(
         raise InputError(f"--request is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError("--request must be a JSON object")
-    chat = ModelClient(Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields), cache, frame)
-    stack.callback(chat.close)
-    return chat
+    endpoint = Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields)
+    return stack.enter_context(open_model_client(endpoint, cache, frame))
 
 
 def _names(text: str) -> tuple[str, ...]:

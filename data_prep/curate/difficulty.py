@@ -12,7 +12,7 @@ from typing import Any
 from codevision_ext.evaluate.statistics import wilson
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.task.answers import is_correct
-from data_prep.demonstrations.model_client import ModelClient, Played, play_row
+from data_prep.demonstrations.model_client import Attempt, ModelClient, attempt_row
 from data_prep.formats.schema import Row
 
 
@@ -106,9 +106,9 @@ def measure_difficulty(
         SandboxError: The sandbox is broken.
     """
 
-    def one(job: tuple[Row, bool, int]) -> Played:
+    def one(job: tuple[Row, bool, int]) -> Attempt:
         row, on, number = job
-        return play_row(chat, row, tool if on else None, seed=number)
+        return attempt_row(chat, row, tool if on else None, seed=number)
 
     stream, done = iter(rows), 0
     with ThreadPoolExecutor(concurrency) as pool:
@@ -142,5 +142,5 @@ def with_benefit(measured: Measured) -> Row:
     return replace(measured.row, benefit=(found.value, found.low, found.high))
 
 
-def _right(played: Played, row: Row) -> bool:
-    return played.answer is not None and is_correct(played.answer, row.answers)
+def _right(attempt: Attempt, row: Row) -> bool:
+    return attempt.answer is not None and is_correct(attempt.answer, row.answers)

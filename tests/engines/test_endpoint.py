@@ -10,8 +10,9 @@ import pytest
 from judge_server import JudgeServer, Reply, Request, fails, says, serve
 from PIL import Image
 
-from codevision_ext.engines.endpoint import ChatEndpoint, Dialogue, Endpoint
+from codevision_ext.engines.endpoint import Dialogue
 from codevision_ext.errors import EngineError, InputError
+from codevision_ext.io.chat_client import ChatClient, Endpoint
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema
 from codevision_ext.rollout.loop import Trajectory, run_rollout
 from codevision_ext.rollout.token_buffer import RolloutLimits
@@ -31,7 +32,7 @@ LIMITS = RolloutLimits(response_tokens=400, assistant_turns=4)
 
 def played(server: JudgeServer, tool: CodeTool | None = None, **params: Any) -> tuple[Trajectory, Dialogue]:
     async def once() -> tuple[Trajectory, Dialogue]:
-        chat = ChatEndpoint(Endpoint(url=server.url, model="m", retries=0))
+        chat = ChatClient(Endpoint(url=server.url, model="m", retries=0))
         dialogue = Dialogue(chat, params)
         try:
             made = await run_rollout(PROMPT, [IMAGE], policy=dialogue, renderer=dialogue, tool=tool, limits=LIMITS)
@@ -130,8 +131,8 @@ def test_an_endpoint_that_gives_no_reply_makes_a_rollout_invalid(reply: Reply, s
 
 def test_what_an_endpoint_serves_is_asked_for_and_a_key_that_is_not_there_is_named() -> None:
     with serve(says("x")) as server:
-        assert Endpoint(url=server.url, model="").served() == "m"
-    with pytest.raises(InputError, match="can't be asked what it serves"):
-        Endpoint(url=server.url, model="").served()
+        assert Endpoint(url=server.url, model="").first_model() == "m"
+    with pytest.raises(InputError, match="can't list its models"):
+        Endpoint(url=server.url, model="").first_model()
     with pytest.raises(InputError, match="the environment has no NO_SUCH_KEY"):
-        ChatEndpoint(Endpoint(url=server.url, model="m", api_key_env="NO_SUCH_KEY"))
+        ChatClient(Endpoint(url=server.url, model="m", api_key_env="NO_SUCH_KEY"))

@@ -285,7 +285,7 @@ def test_an_engine_that_dies_is_said_in_one_sentence_at_once(bench: Bench) -> No
 def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) -> None:
     from codevision_ext.engines import registry  # noqa: PLC0415
 
-    wanted = registry.Wanted(checkpoint=bench.first, context=registry.context_of(bench.first), replicas=2)
+    wanted = registry.EngineConfig(checkpoint=bench.first, context=registry.context_of(bench.first), replicas=2)
     with registry.open_model("sglang", wanted) as player:
 
         async def play(*seeds: int) -> list[Played]:

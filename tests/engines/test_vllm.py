@@ -145,7 +145,7 @@ def test_an_evaluation_on_vllm_has_the_log_probs_of_transformers_and_never_says_
         assert (at.finished, before.finished) == (True, False)
         return await asyncio.gather(*[two_turns(engine.policy(seed), engine.renderer, IMAGES) for seed in range(4)])
 
-    with registry.vllm(registry.Wanted(checkpoint=first, context=1024)) as engine:
+    with registry.vllm(registry.EngineConfig(checkpoint=first, context=1024)) as engine:
         for folder in (first, eager):
             rollouts = asyncio.run(play(engine, folder))
             assert len({tuple(played.ids) for played in rollouts}) == 4

@@ -15,7 +15,8 @@ import pytest
 from judge_server import Reply, Request, data_of, fails, honest, nonce_of, says, serve, verdict
 
 from codevision_ext.errors import InfraError, InputError, JudgeError
-from codevision_ext.judge.client import BlockingJudge, Judge
+from codevision_ext.io.chat_client import Endpoint
+from codevision_ext.judge.client import Judge, blocking_judge
 from codevision_ext.judge.prompts import Query
 from codevision_ext.types import Verdict
 
@@ -23,7 +24,9 @@ QUERY = Query(question="Which animal?", references=("dog", "hound"), answer="a d
 
 
 def opened(url: str, **settings: Any) -> Judge:
-    return Judge(base_url=url, model="m", **{"timeout_s": 60.0, "retries": 3, **settings})
+    """A judge; `cache` and `prompts` are its own settings, the others those of its endpoint."""
+    own = {name: settings.pop(name) for name in ("cache", "prompts") if name in settings}
+    return Judge(Endpoint(**{"url": url, "model": "m", "timeout_s": 60.0, "retries": 3, **settings}), **own)
 
 
 def entry_of(cache: Path) -> Path:
@@ -50,9 +53,10 @@ async def test_a_verdict_says_which_model_gave_it_and_on_which_prompt() -> None:
     assert data_of(server.requests[0]) == ("Which animal?", ["dog", "hound"], "a dog")
 
 
-async def test_the_key_goes_to_the_endpoint_and_nowhere_else(tmp_path: Path) -> None:
+async def test_the_key_goes_to_the_endpoint_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "s3cret")
     with serve(honest) as server:
-        given = await ask(server.url, api_key="s3cret", cache=tmp_path)
+        given = await ask(server.url, api_key_env="KEY", cache=tmp_path)
     assert server.headers[0]["Authorization"] == "Bearer s3cret"
     assert "s3cret" not in str(given)
     assert b"s3cret" not in entry_of(tmp_path).read_bytes()
@@ -87,7 +91,7 @@ async def test_a_failed_attempt_is_repeated_until_one_succeeds(fault: Reply) -> 
     ids=str,
 )
 async def test_a_judge_that_can_t_be_asked_is_a_fault_of_ours_and_no_verdict(fault: Reply, attempts: int) -> None:
-    with serve(fault) as server, pytest.raises(JudgeError, match=f"the judge m at {server.url} gave no verdict: .+"):
+    with serve(fault) as server, pytest.raises(JudgeError, match=f"the judge m at {server.url} gave no reply: .+"):
         await ask(server.url, retries=1)
     assert len(server.requests) == attempts
     assert issubclass(JudgeError, InfraError)
@@ -96,7 +100,7 @@ async def test_a_judge_that_can_t_be_asked_is_a_fault_of_ours_and_no_verdict(fau
 async def test_nobody_listening_is_said_in_one_line() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(JudgeError, match=r"gave no verdict: All connection attempts failed$"):
+        with pytest.raises(JudgeError, match=r"gave no reply: All connection attempts failed$"):
             await ask(f"http://127.0.0.1:{unused.getsockname()[1]}/v1", retries=0)
 
 
@@ -206,8 +210,9 @@ def test_what_was_decided_is_asked_once_also_by_another_process(tmp_path: Path) 
         first = asyncio.run(ask(server.url, cache=tmp_path / "a" / "b"))
         code = (
             "import asyncio, sys, pathlib; from codevision_ext.judge.client import Judge;"
+            "from codevision_ext.io.chat_client import Endpoint;"
             "from codevision_ext.judge.prompts import Query;"
-            "judge = Judge(base_url=sys.argv[1], model='m', retries=0, cache=pathlib.Path(sys.argv[2]));"
+            "judge = Judge(Endpoint(url=sys.argv[1], model='m', retries=0), cache=pathlib.Path(sys.argv[2]));"
             f"print(asyncio.run(judge.ask({QUERY!r})))"
         )
         words = [sys.executable, "-c", code, server.url, str(tmp_path / "a" / "b")]
@@ -231,7 +236,7 @@ async def test_what_was_decided_for_another_request_doesn_t_count(change: dict[s
     settings = {"model": "m", "request": {"temperature": 0}, "cache": tmp_path}
     with serve(honest) as server:
         for query, given in ((QUERY, settings), (change.pop("query", QUERY), settings | change)):
-            async with Judge(base_url=server.url, **given) as judge:
+            async with opened(server.url, **given) as judge:
                 await judge.ask(query)
     assert len(server.requests) == 2
 
@@ -266,17 +271,18 @@ async def test_a_cache_that_can_t_be_written_costs_the_entry_and_a_word_but_no_v
 
 def test_a_cache_that_can_t_be_made_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"judge cache .*file: can't be made"):
+    with pytest.raises(InputError, match=r"reply cache .*file: can't be made"):
         opened("http://127.0.0.1:1/v1", cache=tmp_path / "file")
 
 
 def test_threads_share_a_judge_and_its_bound() -> None:
     queries = [[Query(question="?", references=("x",), answer=f"{t} {n}") for n in range(4)] for t in range(6)]
-    with serve(lambda request: says(verdict(request), delay_s=0.03)) as server:
-        judge = BlockingJudge(opened(server.url, concurrency=3))
-        with ThreadPoolExecutor(6) as threads:
-            verdicts = list(threads.map(judge.ask_all, queries))
-        judge.close()
+    with (
+        serve(lambda request: says(verdict(request), delay_s=0.03)) as server,
+        blocking_judge(opened(server.url, concurrency=3)) as ask_all,
+        ThreadPoolExecutor(6) as threads,
+    ):
+        verdicts = list(threads.map(ask_all, queries))
     assert [len(part) for part in verdicts] == [4] * 6
     assert all(isinstance(given, Verdict) for part in verdicts for given in part)
     assert server.most_at_once <= 3

@@ -77,7 +77,7 @@ def test_lines_that_could_not_be_judged_are_counted_apart_and_all_of_them_are_an
         done = check(labels, server.url)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
-    assert f"the judge m at {server.url} gave no verdict" in done.stderr
+    assert f"the judge m at {server.url} gave no reply" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 
 import psutil
 import torch
+from anyio.from_thread import start_blocking_portal
 from PIL import Image
 from sglang.srt.entrypoints.engine import Engine as SGLang
 
@@ -77,8 +78,7 @@ class SGLangEngine:
         remove_unused_loads()  # of engines that were killed while they started
         before = set(multiprocessing.active_children())
         self._sigquit = signal.getsignal(signal.SIGQUIT)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sglang", daemon=True)
+        self._opened = contextlib.ExitStack()
         atexit.register(self.close)
         try:
             self._engine = _SGLang(
@@ -102,7 +102,8 @@ class SGLangEngine:
             if not hasattr(self, "_engine"):
                 self.close()
         release_loads(self._engine.tokenizer_manager.load_snapshot_reader)
-        self._thread.start()
+        self._portal = self._opened.enter_context(start_blocking_portal(name="sglang"))
+        self._opened.callback(lambda: self._portal.call(self._portal.stop, True))
 
     def __enter__(self) -> Self:
         return self
@@ -125,9 +126,7 @@ class SGLangEngine:
         self._children = []
         remove_unused_loads()  # where it didn't come to `release_loads`
         gc.unfreeze()  # else the interpreter's exit finds what `load` froze, and triton complains at length
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop)
-            self._thread.join(timeout=10)
+        self._opened.close()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGQUIT, self._sigquit)
 
@@ -171,13 +170,9 @@ class SGLangEngine:
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Asks on the engine's own loop and waits, as long as the engine's processes live."""
-
-        async def asked() -> T:
-            return await question()
-
-        answer = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), self._loop))
+        self._check()
+        answer = asyncio.wrap_future(self._portal.start_task_soon(question))
         try:
-            self._check()
             while not (await asyncio.wait({answer}, timeout=_ALIVE_EVERY_S))[0]:
                 self._check()
             return answer.result()
@@ -191,15 +186,6 @@ class SGLangEngine:
         if dead or not self._children:
             code = f" (exit code {dead[0].exitcode})" if dead else ""
             raise EngineError(f"the rollout engine died{code}; its last words are above")
-
-
-async def _cancel_all() -> None:
-    """Ends what still runs on this loop, then the loop."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    asyncio.get_running_loop().stop()
 
 
 def _family(pid: int | None) -> list[psutil.Process]:

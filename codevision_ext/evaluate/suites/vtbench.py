@@ -42,7 +42,7 @@ def _drawing(case: EvalItem, trajectory: Trajectory, settings: Settings) -> Suit
         source=f"VTBench-{case.item.column}",
         images=tuple(map(_file, images)),
     )
-    verdict = shared_judge(settings.judge).ask_all([query])[0]
+    verdict = shared_judge(settings.judge)([query])[0]
     if isinstance(verdict, JudgeError):
         logger.error("a rollout of %s is invalid: %s", case.name, verdict)
         return SuiteScore(score=None)

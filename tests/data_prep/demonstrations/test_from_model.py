@@ -12,13 +12,13 @@ import pytest
 from chat_server import Request, answer, call, chat_server, images, texts
 from sets import data_prep, rl_row, write_parquet
 
-from codevision_ext.engines.endpoint import Endpoint
 from codevision_ext.errors import EngineError, InputError
+from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.rollout.code_tool import CodeTool
 from data_prep.convert.validate import ImageLimits, settle_trajectory
 from data_prep.curate.difficulty import Route, row_benefit
 from data_prep.demonstrations.from_model import Discarded, TurnKind, give
-from data_prep.demonstrations.model_client import ModelClient
+from data_prep.demonstrations.model_client import open_model_client
 from data_prep.formats.schema import Demonstration, Row, SampleType
 from data_prep.tasks.reading.glyphs import Mix, draw_rows
 
@@ -44,10 +44,8 @@ def lesson(
         turn = sum(message["role"] == "assistant" for message in request["messages"])
         return replies[turn] if turn < len(replies) else answer(row.answers[0])
 
-    with chat_server(reply) as server:
-        chat = ModelClient(Endpoint(url=server.url, model="m", retries=0))
+    with chat_server(reply) as server, open_model_client(Endpoint(url=server.url, model="m", retries=0)) as chat:
         made, turns = give(row, chat, tool, seed=0)
-        chat.close()
     if isinstance(made, Demonstration):
         assert settle_trajectory(made, ImageLimits())[1] == []
     return made, turns, server.requests
