@@ -36,7 +36,7 @@ from codevision_ext.rollout.code_tool import CodeTool, tool_schema  # noqa: E402
 from codevision_ext.rollout.token_buffer import RolloutLimits  # noqa: E402
 from codevision_ext.sandbox import Sandbox  # noqa: E402
 from codevision_ext.task.rows import read_prompt, split_prompt  # noqa: E402
-from codevision_ext.types import Frame  # noqa: E402
+from codevision_ext.types import CoordinateSystem  # noqa: E402
 from data_prep import eval_items  # noqa: E402
 
 TARGET = 0.85
@@ -50,14 +50,14 @@ async def bare(engine: SGLangEngine, cases: Sequence[EvalItem], tokens: int, *, 
     ready = []
     for case in cases:
         messages, images = split_prompt(read_prompt(case.row, case.name), system)
-        fitted = [engine.renderer.fit(image) for image in images]
-        schema = [tool_schema(Frame.ORIGINAL)] if tools else []
-        ready.append((case, engine.renderer.prompt(messages, schema, fitted), fitted))
+        resized = [engine.renderer.resize(image) for image in images]
+        schema = [tool_schema(CoordinateSystem.ORIGINAL)] if tools else []
+        ready.append((case, engine.renderer.prompt(messages, schema, resized), resized))
     slots = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(case: EvalItem, ids: list[int], fitted: list[Any]) -> None:
+    async def one(case: EvalItem, ids: list[int], resized: list[Any]) -> None:
         async with slots:
-            await engine.policy(rollout_seed(0, case.name, 0))(ids, fitted, tokens)
+            await engine.policy(rollout_seed(0, case.name, 0))(ids, resized, tokens)
 
     start = time.perf_counter()
     await asyncio.gather(*[one(*each) for each in ready])

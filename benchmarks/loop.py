@@ -305,7 +305,7 @@ class Kept:
         """Counts the images of a trajectory, and those that differ."""
         self.rollouts += 1
         self.images += len(trajectory.images)
-        self.held += len({id(image) for image in (*trajectory.images, *trajectory.fitted)})
+        self.held += len({id(image) for image in (*trajectory.images, *trajectory.resized)})
 
 
 async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:

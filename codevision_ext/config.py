@@ -14,7 +14,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
 from codevision_ext.rollout.token_buffer import RolloutLimits
-from codevision_ext.types import Frame
+from codevision_ext.types import CoordinateSystem
 
 
 class _Section(BaseModel):
@@ -111,7 +111,7 @@ class Settings(_Section):
 
     It must be what SFT had: a checkpoint that never saw the message forgets how to call the tool.
     """
-    coordinates: Frame = Frame.ORIGINAL
+    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
     """What the model writes coordinates in: `seen`, `relative` or `original`; see docs/coordinates.md."""
     turn_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens of one assistant turn; None: whatever the response length leaves."""

@@ -133,8 +133,8 @@ def score_rollout(
             column=item.column,
             answer=parse_answer(trajectory.replies) if trajectory else None,
             verdict=mark.verdict if mark else verdicts.get(answer_of(trajectory) or "") if trajectory else None,
-            tokens=len(trajectory.episode.response_ids) if trajectory else None,
-            turn_count=trajectory.episode.turns if trajectory else None,
+            tokens=len(trajectory.token_buffer.response_ids) if trajectory else None,
+            turn_count=trajectory.token_buffer.turns if trajectory else None,
             **fields,
         )
         for index, (trajectory, mark) in enumerate(zip(trajectories, given, strict=True))

@@ -31,18 +31,18 @@ class Orientation(StrEnum):
     TRANSVERSE = "transverse"
 
 
-class Frame(StrEnum):
+class CoordinateSystem(StrEnum):
     """The coordinates in which a model writes; its code gets every image at full resolution all the same."""
 
     SEEN = "seen"
-    """Pixels of the image as the model saw it, after it was fitted to the model's patches (Qwen2.5-VL)."""
+    """Pixels of the image as the model saw it, after it was resized to the model's patches (Qwen2.5-VL)."""
     RELATIVE = "relative"
     """From 0 to 1000 along each side (Qwen3-VL)."""
     ORIGINAL = "original"
     """Pixels of the image that the code gets."""
 
 
-BOX_FRAMES: Final = ("input", "canonical", str(Frame.RELATIVE))
+BOX_FRAMES: Final = ("input", "canonical", str(CoordinateSystem.RELATIVE))
 """What a row's box may be told in; what a model sees of an image no row can know."""
 
 
@@ -127,7 +127,7 @@ class Outcome:
     format: float
     """In [0, 1]."""
     valid: bool = True
-    """False: spoiled by us; left out of statistics and loss."""
+    """Validity; False: something of ours failed, and the rollout is left out of statistics and loss."""
     end_reason: EndReason = EndReason.ANSWER
     steps: tuple[Step, ...] = ()
 
@@ -187,4 +187,7 @@ class Breakdown:
     terms: dict[str, TermScore] = field(default_factory=dict)
     """The same names in every rollout of a run."""
     valid: bool = True
-    """False: spoiled by us; leave it out of statistics and loss, and count it. Raw values and contributions are NaN."""
+    """False: something of ours failed. The rollout is left out of statistics and loss, and counted as invalid.
+
+    Its raw values and contributions are NaN.
+    """

@@ -37,23 +37,23 @@ def trajectory(
     turns: int = 9,
 ) -> Trajectory:
     """Without `calls` each step had code of its own."""
-    episode = TokenBuffer(prompt_ids=[1], limits=RolloutLimits(response_tokens=99, assistant_turns=turns))
+    token_buffer = TokenBuffer(prompt_ids=[1], limits=RolloutLimits(response_tokens=99, assistant_turns=turns))
     asked = tuple(ToolCall(code=str(at)) for at in range(len(steps))) if calls is None else calls
     messages = []
     for at, reply in enumerate(replies):
-        episode.add_sampled([2, 3], [-1.0, -1.0])
+        token_buffer.add_sampled([2, 3], [-1.0, -1.0])
         messages.append(ConversationMessage(role="assistant", text=reply))
         if at < len(steps):
-            episode.add_context([4])
+            token_buffer.add_context([4])
             messages.append(ConversationMessage(role="tool", text="Picture 1: 4x8.", images=(1,)))
     images = (Image.new("RGB", (8, 4)), *[Image.new("RGB", (4, 8), "red") for step in steps if step.node is not None])
     return Trajectory(
-        episode=episode,
+        token_buffer=token_buffer,
         end_reason=end,
         messages=tuple(messages),
         steps=steps,
         images=images,
-        fitted=images,
+        resized=images,
         malformed=asked.count(None),
         calls=asked,
     )

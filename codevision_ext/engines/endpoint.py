@@ -41,7 +41,7 @@ class Dialogue:
         self._sampled = self._context = 0
         self._last_turn = ""
 
-    def fit(self, image: Image.Image) -> Image.Image:
+    def resize(self, image: Image.Image) -> Image.Image:
         """Return the image itself, which the server resizes; encode it here, on a thread."""
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "PNG", compress_level=1)
@@ -49,10 +49,10 @@ class Dialogue:
         return image
 
     def prompt(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], resized: Sequence[Image.Image]
     ) -> list[int]:
         """Begin the conversation; the list of ids is filled when the first reply tells its length."""
-        self.messages = prompt_messages(messages, tools, [self._urls[id(image)] for image in fitted])
+        self.messages = prompt_messages(messages, tools, [self._urls[id(image)] for image in resized])
         return self._prompt
 
     async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG002
@@ -74,9 +74,9 @@ class Dialogue:
         self.messages.append({"role": "assistant", "content": reply.text})
         return Completion(ids=[self.end_id] * sampled, log_probs=[0.0] * sampled, finished=reply.finished)
 
-    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:  # noqa: ARG002
+    def observation(self, role: str, text: str, resized: Sequence[Image.Image], *, closed: bool) -> list[int]:  # noqa: ARG002
         """Append an observation to the conversation; it has no ids."""
-        urls = [self._urls[id(image)] for image in fitted]
+        urls = [self._urls[id(image)] for image in resized]
         self.messages.append(tool_message(text, urls) if role == "tool" else {"role": role, "content": text})
         return []
 

@@ -64,7 +64,7 @@ class Score:
 
 
 def by_column(records: Iterable[Record]) -> dict[Column, Score]:
-    """One score a column, in the order of `COLUMNS`; rollouts spoiled by us are left out, also from `n`.
+    """One score a column, in the order of `COLUMNS`; invalid rollouts are left out, also from `n`.
 
     Raises:
         InputError: a record has no known column, or a column has no valid record.

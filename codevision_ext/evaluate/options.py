@@ -16,7 +16,7 @@ from codevision_ext.evaluate.summary import ModelUsed, Setup
 from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.task.image_ops import CORE_OPS
-from codevision_ext.types import Frame
+from codevision_ext.types import CoordinateSystem
 
 TURNS: Final = 12
 TOKENS: Final = 16_384
@@ -145,7 +145,7 @@ def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: s
         raise InputError(f"--request is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError("--request must be a JSON object")
-    if settings.coordinates is Frame.SEEN:
+    if settings.coordinates is CoordinateSystem.SEEN:
         raise InputError("coordinates=seen wants a checkpoint's folder: an endpoint doesn't say how an image is seen")
     endpoint = Endpoint(url=url, model=model or "", api_key_env=api_key_env, request=fields)
     return endpoint if model else replace(endpoint, model=endpoint.first_model())

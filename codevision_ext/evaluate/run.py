@@ -161,7 +161,7 @@ async def evaluate(
             renderer=renderer or own,  # type: ignore[arg-type]  # a policy without a renderer beside it is one
             tool=tool,
             limits=limits if case.turns is None else _fewer_turns(limits, case.turns),
-            frame=settings.coordinates,
+            coordinates=settings.coordinates,
         )
 
     async def once(case: EvalItem, number: int) -> tuple[Trajectory | None, float]:
@@ -229,7 +229,7 @@ def _fewer_turns(limits: RolloutLimits, turns: int) -> RolloutLimits:
 
 
 def finished(path: Path, rollouts: int) -> dict[str, list[Record]]:
-    """The groups in a file of records that are complete and that nothing of ours spoiled; the later of two counts.
+    """The groups in a file of records that are complete and valid; the later of two counts.
 
     A line that a killed process left unfinished counts as not there.
     """
@@ -249,10 +249,10 @@ def finished(path: Path, rollouts: int) -> dict[str, list[Record]]:
 
 def _numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
     """What is measured of a rollout beside its score: as training logs it, and what the engine had to do."""
-    episode = trajectory.episode if trajectory else None
+    token_buffer = trajectory.token_buffer if trajectory else None
     return {
         name: value for name, value in rollout_numbers(record, trajectory, settings).items() if name[:5] != "term_"
     } | {
-        "prompt_tokens": float(len(episode.prompt_ids)) if episode else 0.0,
-        "sampled_tokens": float(sum(episode.response_mask)) if episode else 0.0,
+        "prompt_tokens": float(len(token_buffer.prompt_ids)) if token_buffer else 0.0,
+        "sampled_tokens": float(sum(token_buffer.response_mask)) if token_buffer else 0.0,
     }

@@ -164,13 +164,13 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def item_scores(suite: Suite, records: Iterable[Record], points: "Points | None" = None) -> dict[str, list[float]]:
-    """Scores of the rollouts of each item, by the name of its group; one spoiled by us is left out, or wrong."""
+    """Scores of the rollouts of each item, by the name of its group; an invalid one is left out, or wrong."""
     measured = points or (lambda record: record.numbers["score"])
     found: defaultdict[str, list[float]] = defaultdict(list)
     for record in records:
         if record.observed.valid:
             found[record.group].append(measured(record))
-        elif suite.spoiled_are_wrong:
+        elif suite.invalid_are_wrong:
             found[record.group].append(0.0)
     return dict(found)
 

@@ -20,9 +20,9 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from codevision_ext.errors import InputError
 from codevision_ext.task.rows import split_content
-from codevision_ext.types import Frame
+from codevision_ext.types import CoordinateSystem
 
-FAMILIES = {"Qwen2_5_VL": ("Qwen2.5-VL", Frame.SEEN), "Qwen3VL": ("Qwen3-VL", Frame.RELATIVE)}
+FAMILIES = {"Qwen2_5_VL": ("Qwen2.5-VL", CoordinateSystem.SEEN), "Qwen3VL": ("Qwen3-VL", CoordinateSystem.RELATIVE)}
 """By how the names of their processors begin: what they are called, and the coordinates that they learned to write."""
 NEVER = -1e4
 """Logit bias of an id that must not be sampled."""
@@ -58,7 +58,7 @@ class QwenRenderer:
         known = next((known for prefix, known in FAMILIES.items() if name.startswith(prefix)), None)
         if known is None:
             raise InputError(f"{name}: only Qwen2.5-VL and Qwen3-VL processors are supported")
-        self.family, self.frame = known
+        self.family, self.coordinates = known
         if not processor.chat_template:
             raise InputError(f"{name}: the checkpoint has no chat template")
         self.processor = processor
@@ -74,29 +74,29 @@ class QwenRenderer:
         marks = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
         self.banned_ids = (*map(token_id, marks), *range(len(self.tokenizer), vocab_size))
         """Ids that must never be sampled: a stray mark breaks the count of image tokens, the others mean nothing."""
-        self._fitted: dict[int, tuple[ref[Image.Image], ref[Image.Image]]] = {}
+        self._resized: dict[int, tuple[ref[Image.Image], ref[Image.Image]]] = {}
         self._locks = [Lock() for _ in range(64)]
 
     # -- images ------------------------------------------------------------------------------------------------
 
-    def fit(self, image: Image.Image) -> Image.Image:
+    def resize(self, image: Image.Image) -> Image.Image:
         """The image as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds.
 
         As long as it is in use, whoever asks for the same image gets the same one: the rollouts of a prompt share it.
         """
-        size = self.fitted_size(*image.size)
+        size = self.resized_size(*image.size)
         if image.mode == "RGB" and image.size == size:
             return image
         key = id(image)
         with self._locks[key // 64 % len(self._locks)]:
-            of, known = self._fitted.get(key, (None, None))
-            fitted = known() if of and known and of() is image else None
-            if fitted is None:
-                fitted = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-                self._fitted[key] = ref(image, lambda _: self._fitted.pop(key, None)), ref(fitted)
-            return fitted
+            of, known = self._resized.get(key, (None, None))
+            resized = known() if of and known and of() is image else None
+            if resized is None:
+                resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+                self._resized[key] = ref(image, lambda _: self._resized.pop(key, None)), ref(resized)
+            return resized
 
-    def fitted_size(self, width: int, height: int) -> tuple[int, int]:
+    def resized_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height that the processor leaves as they are.
 
         It doesn't always leave what it makes: a narrow image, one patch high, comes out with more pixels than it
@@ -116,37 +116,37 @@ class QwenRenderer:
             f"an image of {width}x{height} has no size between {self._min_pixels} and {self._max_pixels} pixels"
         )
 
-    def image_tokens(self, fitted: Image.Image) -> int:
-        """How many `<|image_pad|>` a fitted image takes."""
+    def image_tokens(self, resized: Image.Image) -> int:
+        """How many `<|image_pad|>` a resized image takes."""
         side = self._patch * self._merge
-        return (fitted.width // side) * (fitted.height // side)
+        return (resized.width // side) * (resized.height // side)
 
-    def features(self, fitted: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    def features(self, resized: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """`pixel_values` (patches, channels x t x patch x patch) and `image_grid_thw` (images, 3); {} without any."""
-        if not fitted:
+        if not resized:
             return {}
-        return dict(self.processor.image_processor(images=list(fitted), return_tensors="pt"))
+        return dict(self.processor.image_processor(images=list(resized), return_tensors="pt"))
 
     # -- tokens --------------------------------------------------------------------------------------------------
 
     def prompt(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], resized: Sequence[Image.Image]
     ) -> list[int]:
         """The ids up to where the first assistant turn begins."""
-        return self._ids(self._render(messages, tools, generate=True), fitted)
+        return self._ids(self._render(messages, tools, generate=True), resized)
 
-    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:
+    def observation(self, role: str, text: str, resized: Sequence[Image.Image], *, closed: bool) -> list[int]:
         """What stands between two assistant turns: the end of the last one, a message, the start of the next.
 
         Args:
             role: `tool` for an executed call, `user` for anything else.
             text: The words; images follow them.
-            fitted: Images of the message.
+            resized: Images of the message.
             closed: Whether the last turn already ends with `<|im_end|>`.
         """
-        content = [{"type": "text", "text": text}] + [{"type": "image"} for _ in fitted]
+        content = [{"type": "text", "text": text}] + [{"type": "image"} for _ in resized]
         said = self._later([{"role": role, "content": content}], generate=True)
-        return ([] if closed else [self.end_id]) + self._ids("\n" + said, fitted)
+        return ([] if closed else [self.end_id]) + self._ids("\n" + said, resized)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an assistant turn without its closing token."""
@@ -177,16 +177,16 @@ class QwenRenderer:
             InputError: the number of `<image>` isn't the number of images, or an assistant's turn has one or is the
                 first.
         """
-        fitted = tuple(self.fit(image) for image in images)
+        resized = tuple(self.resize(image) for image in images)
         wanted = sum(message["content"].count("<image>") for message in messages)
-        if wanted != len(fitted):
-            raise InputError(f"the conversation has {wanted} <image> but {len(fitted)} images")
+        if wanted != len(resized):
+            raise InputError(f"the conversation has {wanted} <image> but {len(resized)} images")
         if any("<image>" in message["content"] for message in messages if message["role"] == "assistant"):
             raise InputError("an assistant's turn has an <image>")
         if messages[0]["role"] == "assistant":
             raise InputError("the conversation begins with an assistant's turn")
         turns = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
-        shown = iter(fitted)
+        shown = iter(resized)
         ids: list[int] = []
         mask: list[int] = []
         for at, stop in zip([-1, *turns], [*turns, len(messages)], strict=True):
@@ -199,7 +199,7 @@ class QwenRenderer:
             context = self._ids(text, list(islice(shown, count)))
             ids += own + context
             mask += [1] * len(own) + [0] * len(context)
-        return Encoded(ids=ids, mask=mask, images=fitted)
+        return Encoded(ids=ids, mask=mask, images=resized)
 
     def narrowed(self, ids: Sequence[int]) -> list[int]:
         """One mark an image, as engines want it that widen the marks themselves."""
@@ -246,12 +246,14 @@ class QwenRenderer:
         """What the template opens an assistant's turn with, behind its role."""
         return self._later((), generate=True).rpartition("<|im_start|>assistant\n")[2]
 
-    def _ids(self, text: str, fitted: Sequence[Image.Image]) -> list[int]:
+    def _ids(self, text: str, resized: Sequence[Image.Image]) -> list[int]:
         """Tokenizes and widens the i-th `<|image_pad|>` to the i-th image's number of tokens."""
         collapsed = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if collapsed.count(self.image_id) != len(fitted):
-            raise InputError(f"{collapsed.count(self.image_id)} image marks for {len(fitted)} images in: {text[:80]!r}")
-        counts = iter([self.image_tokens(image) for image in fitted])
+        if collapsed.count(self.image_id) != len(resized):
+            raise InputError(
+                f"{collapsed.count(self.image_id)} image marks for {len(resized)} images in: {text[:80]!r}"
+            )
+        counts = iter([self.image_tokens(image) for image in resized])
         ids: list[int] = []
         for token in collapsed:
             ids += [token] * (next(counts) if token == self.image_id else 1)

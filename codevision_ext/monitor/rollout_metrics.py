@@ -118,7 +118,7 @@ def _repeated(calls: Sequence[ToolCall | None]) -> int:
 
 def _recoveries(trajectory: Trajectory | None) -> dict[str, float]:
     """Errors (calls that failed or couldn't be read) where a turn is left to call again, and those made good later."""
-    if trajectory is None or trajectory.episode.limits.assistant_turns < 3:  # the last turn's calls aren't run
+    if trajectory is None or trajectory.token_buffer.limits.assistant_turns < 3:  # the last turn's calls aren't run
         return {"recoverable_calls": 0.0, "recovered_calls": 0.0}
     steps = iter(trajectory.steps)
     went_well = [call is not None and next(steps).ok for call in trajectory.calls]

@@ -20,7 +20,7 @@ from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.preflight.result import CheckResult, failure, ok, warning
 from codevision_ext.preflight.tokens import REPLIES, Conversation
 from codevision_ext.rollout.code_tool import tool_schema
-from codevision_ext.rollout.image_history import frame_size
+from codevision_ext.rollout.image_history import size_in
 from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import check_columns, read_prompt, split_content, split_prompt
 from codevision_ext.verl_adapter import sft_dataset
@@ -147,7 +147,7 @@ class _Prompt:
     messages: list[dict[str, Any]]
     sizes: list[tuple[int, int]]
     """Of the images at full resolution."""
-    fitted: list[Image.Image]
+    resized: list[Image.Image]
     row: Mapping[str, Any]
 
 
@@ -155,7 +155,7 @@ class _RL:
     """Rows of the CodeVision-RL schema."""
 
     def __init__(self, renderer: QwenRenderer, rows: Rows, settings: Settings) -> None:
-        self.renderer, self.rows, self.frame = renderer, rows, settings.coordinates
+        self.renderer, self.rows, self.coordinates = renderer, rows, settings.coordinates
         self.tools = [tool_schema(settings.coordinates)]
         self.system = system_prompt(settings, tools=True)
 
@@ -163,13 +163,13 @@ class _RL:
         messages, images = split_prompt(read_prompt(row, where), self.system)
         read_item(row, images[0].size if images else (0, 0))
         sizes = [image.size for image in images]
-        return _Prompt(messages=messages, sizes=sizes, fitted=[self.renderer.fit(p) for p in images], row=row)
+        return _Prompt(messages=messages, sizes=sizes, resized=[self.renderer.resize(p) for p in images], row=row)
 
     def add(self, prompt: _Prompt) -> int:
         """Counts the row; tokens of its prompt."""
         rows = self.rows
-        tokens = len(self.renderer.prompt(prompt.messages, self.tools, prompt.fitted))
-        shown = [self.renderer.image_tokens(image) for image in prompt.fitted]
+        tokens = len(self.renderer.prompt(prompt.messages, self.tools, prompt.resized))
+        shown = [self.renderer.image_tokens(image) for image in prompt.resized]
         rows.rl += 1
         rows.longest = max(rows.longest, tokens)
         rows.tokens += tokens
@@ -178,8 +178,8 @@ class _RL:
         rows.images += len(shown)
         rows.pixels += sum(width * height for width, height in prompt.sizes)
         rows.misplaced += any(
-            frame_size(self.frame, size, f.size) != frame_size(self.renderer.frame, size, f.size)
-            for f, size in zip(prompt.fitted, prompt.sizes, strict=True)
+            size_in(self.coordinates, size, f.size) != size_in(self.renderer.coordinates, size, f.size)
+            for f, size in zip(prompt.resized, prompt.sizes, strict=True)
         )
         first = prompt.messages[0]
         rows.wanted["".join(part["text"] for part in first["content"]) if first["role"] == "system" else ""] += 1
@@ -244,8 +244,9 @@ def row_results(
         said = f"all {rows.read:,} rows can be used; the longest prompt has {rows.longest:,} tokens"
         yield ok("rows", f"{said} of {max_prompt_length:,}")
     if rows.misplaced:
-        said = f"codevision.coordinates is {settings.coordinates}, {renderer.family} learned to write {renderer.frame}"
-        remedy = f"set codevision.coordinates: {renderer.frame}, with SFT rows that say so too"
+        learned = renderer.coordinates
+        said = f"codevision.coordinates is {settings.coordinates}, {renderer.family} learned to write {learned}"
+        remedy = f"set codevision.coordinates: {learned}, with SFT rows that say so too"
         yield warning("coordinate frame", f"{said}; they differ in {rows.misplaced:,} of {rows.rl:,} rows", remedy)
     yield from _agreement(rows, settings)
 

@@ -39,7 +39,7 @@ from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Trajectory
 from codevision_ext.sandbox.ray_pool import open_sandbox
 from codevision_ext.sandbox.settings import ToolSettings
-from codevision_ext.types import Frame
+from codevision_ext.types import CoordinateSystem
 from codevision_ext.verl_adapter.trainer import prepare
 from codevision_ext.verl_config import file_beside, read_tool_config
 
@@ -165,7 +165,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _renderings(
-    rows: Rows, settings: ToolSettings, rollout: QwenRenderer, checkpoint: QwenRenderer, frame: Frame
+    rows: Rows, settings: ToolSettings, rollout: QwenRenderer, checkpoint: QwenRenderer, coordinates: CoordinateSystem
 ) -> tuple[list[CheckResult], list[Trajectory]]:
     """Starts the sandbox and plays a conversation of each file."""
     found: list[CheckResult] = []
@@ -178,7 +178,7 @@ def _renderings(
             tool = CodeTool(sandbox, settings.max_text_chars, settings.keep_variables)
             for talk in rows.talks:
                 said, trajectory = check_tokens.renderings(
-                    talk, tool, rollout=rollout, checkpoint=checkpoint, frame=frame
+                    talk, tool, rollout=rollout, checkpoint=checkpoint, coordinates=coordinates
                 )
                 found += said
                 played += [trajectory] if trajectory else []
@@ -218,7 +218,7 @@ def _budgets(
         return
     if not played:
         return
-    turns = min(len(t.episode.response_ids) - sum(map(renderer.image_tokens, _made(t))) for t in played)
+    turns = min(len(t.token_buffer.response_ids) - sum(map(renderer.image_tokens, _made(t))) for t in played)
     room = response - turns
     turned = f"a call, its image and an answer must fit into {response:,} tokens"
     if rows.largest_image > room:
@@ -236,7 +236,7 @@ def _budgets(
 
 def _made(played: Trajectory) -> tuple[Any, ...]:
     """The images that the calls made, as the model saw them."""
-    return played.fitted[len(played.fitted) - len(played.new_images) :]
+    return played.resized[len(played.resized) - len(played.new_images) :]
 
 
 def _judge(settings: JudgeSettings | None) -> CheckResult:

@@ -20,7 +20,7 @@ from codevision_ext.preflight.result import CheckResult, failure, ok, warning
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool, tool_schema
 from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
 from codevision_ext.rollout.token_buffer import RolloutLimits
-from codevision_ext.types import Frame
+from codevision_ext.types import CoordinateSystem
 
 MARKS = (
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
@@ -133,7 +133,7 @@ def renderings(
     *,
     rollout: QwenRenderer,
     checkpoint: QwenRenderer,
-    frame: Frame = Frame.ORIGINAL,
+    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> tuple[list[CheckResult], Trajectory | None]:
     """One conversation by the loop of training and of evaluation, by the SFT data set, and by the template as a whole.
 
@@ -142,7 +142,7 @@ def renderings(
         tool: Runs the calls, in a sandbox that has started.
         rollout: The renderer of training, with the recipe's own template where it sets one.
         checkpoint: The renderer of SFT and of evaluation, with the checkpoint's own template.
-        frame: The coordinates that the policy writes.
+        coordinates: The coordinates that the policy writes.
 
     Returns:
         What was found, and what the loop of training gathered; None where it can't render the conversation.
@@ -151,7 +151,7 @@ def renderings(
         SandboxError: the sandbox broke.
     """
     try:
-        played = _play(talk, tool, rollout, frame)
+        played = _play(talk, tool, rollout, coordinates)
     except (InputError, TemplateError, ValueError) as error:
         return [failure("rendering", f"{talk.where}: a rollout can't be rendered: {error}", OWN_TEMPLATE)], None
     found: list[CheckResult] = []
@@ -167,25 +167,25 @@ def renderings(
         remedy = "make the SFT data with the tool and the tool config of this recipe"
         found.append(warning("rendering", said, remedy))
     ways = {
-        "an evaluation": lambda: _play(talk, tool, checkpoint, frame).episode.ids,
-        "SFT": lambda: _as_sft(talk, played, checkpoint, frame),
-        "the chat template as a whole": lambda: _as_whole(talk, played, checkpoint, frame),
+        "an evaluation": lambda: _play(talk, tool, checkpoint, coordinates).token_buffer.ids,
+        "SFT": lambda: _as_sft(talk, played, checkpoint, coordinates),
+        "the chat template as a whole": lambda: _as_whole(talk, played, checkpoint, coordinates),
     }
     for name, render in ways.items():
         try:
-            said = _difference(played.episode.ids, render(), name, rollout)
+            said = _difference(played.token_buffer.ids, render(), name, rollout)
         except (InputError, TemplateError, ValueError) as error:
             said = f"{name} can't render it: {error}"
         if said:
             level = warning if name.startswith("the chat") else failure
             found.append(level("rendering", f"{talk.where}: {said}", OWN_TEMPLATE))
     if not found:
-        count = len(played.episode.ids)
+        count = len(played.token_buffer.ids)
         found.append(ok("rendering", f"{talk.where}: {count} tokens alike in rollout, evaluation, SFT and as a whole"))
     return found, played
 
 
-def _play(talk: Conversation, tool: CodeTool, renderer: QwenRenderer, frame: Frame) -> Trajectory:
+def _play(talk: Conversation, tool: CodeTool, renderer: QwenRenderer, coordinates: CoordinateSystem) -> Trajectory:
     """The loop of training with a policy that says what it is told to say."""
     replies = iter(talk.replies)
 
@@ -196,7 +196,15 @@ def _play(talk: Conversation, tool: CodeTool, renderer: QwenRenderer, frame: Fra
     turns = len(talk.replies)
     limits = RolloutLimits(response_tokens=2**31, assistant_turns=turns, malformed_calls=turns)
     return asyncio.run(
-        run_rollout(talk.messages, talk.images, policy=policy, renderer=renderer, tool=tool, limits=limits, frame=frame)
+        run_rollout(
+            talk.messages,
+            talk.images,
+            policy=policy,
+            renderer=renderer,
+            tool=tool,
+            limits=limits,
+            coordinates=coordinates,
+        )
     )
 
 
@@ -211,17 +219,21 @@ def _turns(talk: Conversation, played: Trajectory) -> list[dict[str, Any]]:
     return turns
 
 
-def _as_sft(talk: Conversation, played: Trajectory, renderer: QwenRenderer, frame: Frame) -> list[int]:
+def _as_sft(talk: Conversation, played: Trajectory, renderer: QwenRenderer, coordinates: CoordinateSystem) -> list[int]:
     messages = [
         {"role": turn["role"], "content": "".join(part.get("text", "<image>") for part in turn["content"])}
         for turn in _turns(talk, played)
     ]
-    return renderer.conversation(messages, [tool_schema(frame)], played.images).ids
+    return renderer.conversation(messages, [tool_schema(coordinates)], played.images).ids
 
 
-def _as_whole(talk: Conversation, played: Trajectory, renderer: QwenRenderer, frame: Frame) -> list[int]:
-    text = renderer.processor.apply_chat_template(_turns(talk, played), tools=[tool_schema(frame)], tokenize=False)
-    inputs = renderer.processor(text=[text], images=list(played.fitted) or None)
+def _as_whole(
+    talk: Conversation, played: Trajectory, renderer: QwenRenderer, coordinates: CoordinateSystem
+) -> list[int]:
+    text = renderer.processor.apply_chat_template(
+        _turns(talk, played), tools=[tool_schema(coordinates)], tokenize=False
+    )
+    inputs = renderer.processor(text=[text], images=list(played.resized) or None)
     return [int(token) for token in inputs["input_ids"][0]]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, map_box, map_size
 from codevision_ext.io.records import Record
-from codevision_ext.task.image_ops import CROP, required
+from codevision_ext.task.image_ops import CROP, required_ops
 from codevision_ext.types import Box, Orientation
 
 KINDS = {
@@ -46,7 +46,7 @@ def _detour(record: Record) -> bool:
 def why_suspicious(record: Record) -> str | None:
     """What about this rollout smells of a reward earned the wrong way, as a sentence; None: nothing."""
     observed = record.observed
-    steps, needed = observed.steps, required(record.task.applied)
+    steps, needed = observed.steps, required_ops(record.task.applied)
     turns_needed = [op for op in needed if op != CROP]
     if observed.correct and turns_needed and steps and not _fixed(record):
         return "Right, although it never put the image upright: read as it was, or guessed."
@@ -240,7 +240,7 @@ def view(record: Record, directory: Path, image: Callable[[Path, str], int]) -> 
         "kinds": kinds(record),
         "why": why_suspicious(record) if observed.valid else None,
         "applied": record.task.applied,
-        "needed": required(record.task.applied),
+        "needed": required_ops(record.task.applied),
         "reward": record.reward,
         "tokens": record.tokens,
         "turns": record.turn_count or sum(turn.role == "assistant" for turn in record.turns),

@@ -31,7 +31,7 @@ class Participation:
 def participation(infos: Sequence[Mapping[str, float] | None], overturn: TruncationPolicy) -> Participation:
     """Who takes part, by what is logged of each rollout (`scoring.numbers`); None is a row of padding.
 
-    A rollout that we spoiled takes part in nothing. One that ran into a limit is treated as `overturn` says; leaving it
+    An invalid rollout takes part in nothing. One that ran into a limit is treated as `overturn` says; leaving it
     out of the loss is Mini-o3's over-turn masking (arXiv 2509.07969).
     """
     valid = np.array([bool(info and info["valid"]) for info in infos], dtype=bool)

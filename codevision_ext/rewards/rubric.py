@@ -178,7 +178,7 @@ class Rubric:
     def score(self, group: Sequence[Rollout]) -> list[Breakdown]:
         """The reward of every rollout of one prompt, in input order.
 
-        Rollouts that we spoiled are left out of the group's statistics; their breakdown has `valid=False` and NaN.
+        Invalid rollouts are left out of the group's statistics; their breakdown has `valid=False` and NaN.
 
         Args:
             group: All rollouts of the prompt, before anything filters them.
@@ -189,8 +189,8 @@ class Rubric:
         """
         raws = self.measure(group)
         scored = (self._breakdown(values) for values in zip(*raws.values(), strict=True))
-        spoiled = self._breakdown([nan] * len(self.weights), valid=False)
-        return [next(scored) if rollout.observed.valid else spoiled for rollout in group]
+        invalid = self._breakdown([nan] * len(self.weights), valid=False)
+        return [next(scored) if rollout.observed.valid else invalid for rollout in group]
 
     def measure(self, group: Sequence[Rollout]) -> dict[str, list[float]]:
         """The raw values of every term, for the valid rollouts of one prompt, in input order.

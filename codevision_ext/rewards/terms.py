@@ -16,7 +16,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, iou, map_box, map_size
 from codevision_ext.rewards.settings import CuriositySettings
 from codevision_ext.rewards.similarity import box_area, containment
-from codevision_ext.task.image_ops import CORE_OPS, CROP, required
+from codevision_ext.task.image_ops import CORE_OPS, CROP, required_ops
 from codevision_ext.types import Box, Orientation, Rollout, Step, Task
 
 Predicate = Callable[[Rollout], bool]
@@ -69,7 +69,7 @@ def tool_benefit(group: Sequence[Rollout], used: Predicate) -> float:
 def upstream_must(rollout: Rollout) -> float:
     """The share of the required ops that were named, in [0, 1]; a crop counts by its best overlap with the box."""
     task, names = rollout.task, _named(rollout)
-    wanted = set(required(task.applied))
+    wanted = set(required_ops(task.applied))
     if not wanted:
         return 0.0
     credit = float(len((wanted - {CROP}) & names))
@@ -91,7 +91,7 @@ def upstream_necessity(group: Sequence[Rollout]) -> list[float]:
 
 def upstream_exact(rollout: Rollout) -> float:
     """1 where the core ops named are those required, as sets, and there are any."""
-    wanted = CORE_OPS.intersection(required(rollout.task.applied))
+    wanted = CORE_OPS.intersection(required_ops(rollout.task.applied))
     return float(bool(wanted) and wanted == CORE_OPS & _named(rollout))
 
 
@@ -102,12 +102,12 @@ def upstream_emergent(rollout: Rollout) -> float:
 
 def upstream_usage(rollout: Rollout) -> float:
     """Calls beyond the larger of 2 and the number of required ops."""
-    return float(max(0, len(rollout.observed.steps) - max(2, len(set(required(rollout.task.applied))))))
+    return float(max(0, len(rollout.observed.steps) - max(2, len(set(required_ops(rollout.task.applied))))))
 
 
 def upstream_spurious(rollout: Rollout) -> float:
     """Different orientation ops named where none was required."""
-    if ORIENTATION_OPS.keys() & set(required(rollout.task.applied)):
+    if ORIENTATION_OPS.keys() & set(required_ops(rollout.task.applied)):
         return 0.0
     return float(len(ORIENTATION_OPS.keys() & _named(rollout)))
 
@@ -117,7 +117,7 @@ def _named(rollout: Rollout) -> set[str]:
 
 
 def _upstream_gated(rollout: Rollout) -> bool:
-    return CROP in required(rollout.task.applied) and upstream_must(rollout) < POOR_CROP
+    return CROP in required_ops(rollout.task.applied) and upstream_must(rollout) < POOR_CROP
 
 
 # paper: successful calls, in order
@@ -129,7 +129,7 @@ def paper_must_by_step(rollout: Rollout) -> list[float]:
     An op counts the first time, a crop by how much it improves on the best overlap so far; failed calls add nothing.
     """
     task = rollout.task
-    wanted = required(task.applied)
+    wanted = required_ops(task.applied)
     seen, best, gains = {CROP}, 0.0, []
     for step in rollout.observed.steps:
         gain = 0.0
@@ -150,7 +150,7 @@ def paper_must(rollout: Rollout) -> float:
 
 def paper_full(rollout: Rollout) -> float:
     """1 where exactly the required ops were done, in order, in no more calls than ops and without a failure."""
-    wanted, steps = required(rollout.task.applied), rollout.observed.steps
+    wanted, steps = required_ops(rollout.task.applied), rollout.observed.steps
     done = tuple(op for step in steps for op in step.ops if op in CORE_OPS)
     return float(bool(wanted) and done == wanted and all(step.ok for step in steps) and len(steps) <= len(wanted))
 
@@ -176,7 +176,7 @@ def emergent(rollout: Rollout) -> float:
 
 def turns(rollout: Rollout) -> float:
     """1 where there were more calls than one above the number of required ops."""
-    return float(len(rollout.observed.steps) > len(required(rollout.task.applied)) + 1)
+    return float(len(rollout.observed.steps) > len(required_ops(rollout.task.applied)) + 1)
 
 
 def paper_poor_crop(rollout: Rollout) -> float:
@@ -188,12 +188,12 @@ def paper_poor_crop(rollout: Rollout) -> float:
 def paper_inappropriate(rollout: Rollout) -> float:
     """1 where nothing was required and the image was turned."""
     turned = any(op in ORIENTATION_OPS for step in _done(rollout) for op in step.ops)
-    return float(turned and not required(rollout.task.applied))
+    return float(turned and not required_ops(rollout.task.applied))
 
 
 def _best_crop(task: Task, step: Step) -> float:
     """The best overlap of the call's crops with the box, numbers as they stand; 0 where no crop is required."""
-    if task.box is None or CROP not in required(task.applied) or CROP not in step.ops:
+    if task.box is None or CROP not in required_ops(task.applied) or CROP not in step.ops:
         return 0.0
     return max((iou(crop, task.box) for crop in step.crops), default=0.0)
 
@@ -208,7 +208,7 @@ def verified_must_by_step(rollout: Rollout, sim: Similarity = iou) -> list[float
     visible region improves on the best overlap so far.
     """
     steps, task = rollout.observed.steps, rollout.task
-    wanted = required(task.applied)
+    wanted = required_ops(task.applied)
     if not wanted or not steps:
         return [0.0] * len(steps)
     count, net, box = _orientation_count(task), _required_orientation(task), _wanted_box(task)
@@ -229,7 +229,7 @@ def verified_must(rollout: Rollout, sim: Similarity = iou) -> float:
 def verified_full(rollout: Rollout, sim: Similarity = iou) -> float:
     """1 where everything required reached an image, in no more calls than ops, none of them failed or idle."""
     task, steps = rollout.task, rollout.observed.steps
-    wanted = required(task.applied)
+    wanted = required_ops(task.applied)
     if not steps or len(steps) > len(wanted) or not all(step.ok and not step.noop for step in steps):
         return 0.0
     net = _required_orientation(task)
@@ -348,11 +348,11 @@ def curiosity(settings: CuriositySettings) -> Callable[[Sequence[Rollout]], list
 
 
 def _orientation_count(task: Task) -> int:
-    return sum(op in ORIENTATION_OPS for op in required(task.applied))
+    return sum(op in ORIENTATION_OPS for op in required_ops(task.applied))
 
 
 def _required_orientation(task: Task) -> Orientation:
-    return _undo(required(task.applied))
+    return _undo(required_ops(task.applied))
 
 
 @lru_cache(maxsize=1024)
@@ -380,7 +380,7 @@ def _wanted_box(task: Task) -> Box | None:
     Raises:
         InputError: the task doesn't say enough to map it.
     """
-    return _input_box(task) if CROP in required(task.applied) else None
+    return _input_box(task) if CROP in required_ops(task.applied) else None
 
 
 def _input_box(task: Task) -> Box | None:
@@ -406,7 +406,7 @@ def _done(rollout: Rollout) -> list[Step]:
 
 
 def _poor_crop(rollout: Rollout, best: float) -> float:
-    return float(rollout.observed.correct and CROP in required(rollout.task.applied) and best < POOR_CROP)
+    return float(rollout.observed.correct and CROP in required_ops(rollout.task.applied) and best < POOR_CROP)
 
 
 def _split(group: Sequence[Rollout], used: Predicate) -> tuple[list[Rollout], list[Rollout]]:

@@ -1,7 +1,7 @@
-"""How a tool call becomes an image: run its code, trace what it did, tell the model what it got.
+"""The code tool: runs a call's code, traces what the code did to the image, and words the observation for the model.
 
-The words for the model are in `prompts/tool.json` and `prompts/observations.json`. Images of one trajectory lie on a
-`ImageHistory`; a call that made a new image adds it there, anything else leaves the desk as it was.
+The words are in `prompts/tool.json` and `prompts/observations.json`. A call that makes a new image adds it to the
+`ImageHistory` of its rollout. Any other call leaves the history as it was.
 """
 
 import asyncio
@@ -18,47 +18,54 @@ from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult
 from codevision_ext.sandbox.provenance import Provenance, trace_by_probes, trace_exact
-from codevision_ext.types import ExecStatus, Frame, Step, ToolCall
+from codevision_ext.types import CoordinateSystem, ExecStatus, Step, ToolCall
 
 _PROMPTS = files("codevision_ext") / "prompts"
 TOOL_SCHEMA: dict[str, Any] = json.loads((_PROMPTS / "tool.json").read_text(encoding="utf-8"))
-"""The tool as chat templates want it (OpenAI function schema), in the frame `original`."""
+"""Schema of the tool for chat templates (an OpenAI function), with coordinates in pixels of the original image."""
 OBSERVATIONS: dict[str, str] = json.loads((_PROMPTS / "observations.json").read_text(encoding="utf-8"))
-"""One text for each ExecStatus, and `noop`; filled once, so braces in what the code printed stay what they are."""
+"""Text for each ExecStatus, and for `noop`: the code returned its input image, pixel for pixel.
+
+A text is formatted once, before the printed output is added, so braces in that output stay as they are.
+"""
 
 _SPECIAL = re.compile(r"<(?=\||/?(?:image|video|tool_call|tool_response)>)")
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 @cache
-def tool_schema(frame: Frame) -> dict[str, Any]:
-    """The tool as a model that writes in this frame is told of it; not to be changed."""
+def tool_schema(coordinates: CoordinateSystem) -> dict[str, Any]:
+    """Returns the schema of the tool for a model that writes in these coordinates; callers must not change it."""
     words: dict[str, str] = json.loads((_PROMPTS / "coordinates.json").read_text(encoding="utf-8"))
     function = TOOL_SCHEMA["function"]
-    return TOOL_SCHEMA | {"function": function | {"description": function["description"] + words[frame]}}
+    return TOOL_SCHEMA | {"function": function | {"description": function["description"] + words[coordinates]}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """What the model gets to see of a call, and what the record keeps of it."""
+class ToolResult:
+    """The result of a call: the observation for the model, and the step for the record."""
 
     text: str
+    """Text of the observation."""
     image: Image.Image | None = None
-    """The new image; None where there is none (a failed call, or an image equal to its parent)."""
+    """New image; None after a failed call, and where the image equals the one that the code got."""
     step: Step
     result: ExecResult
-    """How the execution ended, in full."""
+    """Result of the execution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedCall:
-    """What the model gets to see of a call, while it is still being traced what the call did."""
+    """The result of a call whose image is still being traced; the model can already go on."""
 
     text: str
+    """Text of the observation."""
     image: Image.Image | None
+    """New image, or None as in `ToolResult`."""
     step: "asyncio.Task[Step]"
-    """What the record keeps; await it before the rollout ends. Raises SandboxError."""
+    """Task of the step for the record; must be awaited before the rollout ends. Raises SandboxError."""
     result: ExecResult
+    """Result of the execution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +74,11 @@ class _Run:
 
     request: ExecRequest
     result: ExecResult
-    made: Provenance | None
-    """None: only probes can tell."""
+    provenance: Provenance | None
+    """Provenance of the image; None: it takes probes to find it."""
     text: str
     node: int | None = None
-    """Index of the image that was added."""
+    """Index of the image that was added; None: none was."""
 
     @property
     def image(self) -> Image.Image | None:
@@ -79,100 +86,110 @@ class _Run:
 
 
 class CodeTool:
-    """Runs the calls of `code_image_tool`; one tool serves any number of trajectories, each with a desk of its own."""
+    """Runs the calls of `code_image_tool`; one tool serves many rollouts, each with its own `ImageHistory`."""
 
     def __init__(self, sandbox: Backend, max_text_chars: int = 512, keep_variables: bool = False) -> None:
-        """`max_text_chars` bounds what the code may say to the model (output, error), in characters."""
+        """Keeps the settings; the sandbox starts at the first call.
+
+        Args:
+            sandbox: Runs the code.
+            max_text_chars: Maximum length of the printed output in an observation, and of its error message.
+            keep_variables: Whether a call finds the variables of earlier calls. Those calls are run again first.
+        """
         self._sandbox = sandbox
         self._max_text_chars = max_text_chars
         self._keep_variables = keep_variables
 
-    def call(self, desk: ImageHistory, call: ToolCall) -> Observation:
-        """Execute one call and trace what it did; a new image is added to the desk.
+    def call(self, history: ImageHistory, call: ToolCall) -> ToolResult:
+        """Runs one call and traces its image; a new image is added to the history.
 
         Raises:
-            InputError: `image_index` isn't on the desk (`parse_call` checks it first).
+            InputError: the history has no image `image_index` (`parse_call` checks it first).
             SandboxError: the sandbox is broken; the rollout is invalid, not wrong.
         """
-        run = self._run(desk, call)
-        step = self._settle(desk, run, self._trace(run))
-        return Observation(text=run.text, image=run.image, step=step, result=run.result)
+        run = self._run(history, call)
+        step = self._record_step(history, run, self._trace(run))
+        return ToolResult(text=run.text, image=run.image, step=step, result=run.result)
 
-    async def acall(self, desk: ImageHistory, call: ToolCall) -> Observation:
-        """`call` without blocking the event loop; calls on one desk must follow one another."""
-        begun = await self.begin(desk, call)
-        return Observation(text=begun.text, image=begun.image, step=await begun.step, result=begun.result)
+    async def acall(self, history: ImageHistory, call: ToolCall) -> ToolResult:
+        """Does what `call` does, without blocking the event loop. Calls on one history must follow one another."""
+        started = await self.begin(history, call)
+        return ToolResult(text=started.text, image=started.image, step=await started.step, result=started.result)
 
-    async def begin(self, desk: ImageHistory, call: ToolCall) -> StartedCall:
-        """Execute one call and return as soon as the model can go on; what it did is traced in the meantime.
+    async def begin(self, history: ImageHistory, call: ToolCall) -> StartedCall:
+        """Runs one call and returns as soon as the model can go on; its image is traced in the meantime.
 
-        The next call on the desk may begin before the step of this one is there. Raises what `call` raises.
+        The next call on the history may begin before the step of this one is there. Raises what `call` raises.
         """
-        run = await self._sandbox.in_thread(lambda: self._run(desk, call))
-        desk.settling = asyncio.create_task(self._settle_after(desk.settling, desk, run))
-        return StartedCall(text=run.text, image=run.image, step=desk.settling, result=run.result)
+        run = await self._sandbox.in_thread(lambda: self._run(history, call))
+        step = asyncio.create_task(self._record_after(history.pending_provenance, history, run))
+        history.pending_provenance = step
+        return StartedCall(text=run.text, image=run.image, step=step, result=run.result)
 
-    async def _settle_after(self, before: "asyncio.Task[Step] | None", desk: ImageHistory, run: _Run) -> Step:
-        made = await self._sandbox.in_thread(lambda: self._trace(run))
-        if before is not None:
-            await before
-        return self._settle(desk, run, made)
+    async def _record_after(self, previous: "asyncio.Task[Step] | None", history: ImageHistory, run: _Run) -> Step:
+        """Traces a call, and records its step once the previous call's step is recorded."""
+        provenance = await self._sandbox.in_thread(lambda: self._trace(run))
+        if previous is not None:
+            await previous
+        return self._record_step(history, run, provenance)
 
-    def _run(self, desk: ImageHistory, call: ToolCall) -> _Run:
-        """Execute, lay the image on the desk, and tell the model."""
+    def _run(self, history: ImageHistory, call: ToolCall) -> _Run:
+        """Runs the code, adds a new image to the history, and words the observation."""
         request = ExecRequest(
             code=call.code,
-            images=tuple(desk.images),
+            images=tuple(history.images),
             image_index=call.image_index,
-            earlier=tuple(desk.calls) if self._keep_variables else (),
-            frames=tuple(desk.sizes),
+            earlier=tuple(history.calls) if self._keep_variables else (),
+            coordinate_sizes=tuple(history.sizes),
         )
         result = self._sandbox.run(request)
         if result.status is ExecStatus.OK:
             images = len(request.images)
-            desk.calls.append(EarlierCall(code=call.code, image_index=call.image_index, images=images))
-        made = trace_exact(request, result)
+            history.calls.append(EarlierCall(code=call.code, image_index=call.image_index, images=images))
+        provenance = trace_exact(request, result)
+        node = None
         if result.status is not ExecStatus.OK:
-            return _Run(request=request, result=result, made=made, text=self._text(result.status, result))
-        if made is not None and made.noop:
-            return _Run(request=request, result=result, made=made, text=self._text("noop", result))
-        node = desk.add(result.images[0])
-        width, height = desk.sizes[node]
-        text = self._text("ok", result, node=node, width=width, height=height)
-        return _Run(request=request, result=result, made=made, text=text, node=node)
+            text = self._text(result.status, result)
+        elif provenance is not None and provenance.noop:
+            text = self._text("noop", result)
+        else:
+            node = history.add(result.images[0])
+            width, height = history.sizes[node]
+            text = self._text("ok", result, node=node, width=width, height=height)
+        return _Run(request=request, result=result, provenance=provenance, text=text, node=node)
 
     def _trace(self, run: _Run) -> Provenance:
-        return run.made or trace_by_probes(self._sandbox, run.request, run.result)
+        return run.provenance or trace_by_probes(self._sandbox, run.request, run.result)
 
-    def _settle(self, desk: ImageHistory, run: _Run, made: Provenance) -> Step:
-        """What the record keeps; in the order of the calls."""
+    def _record_step(self, history: ImageHistory, run: _Run, provenance: Provenance) -> Step:
+        """Records the provenance of a new image and returns the step; must be called in the order of the calls."""
         status, isolation = run.result.status, run.result.isolation
         if run.node is None:
-            done = status is ExecStatus.OK
-            return Step(ok=done, parent=made.parent, noop=made.noop, status=status, isolation=isolation)
-        node = desk.settle(made)
+            ok = status is ExecStatus.OK
+            return Step(ok=ok, parent=provenance.parent, noop=provenance.noop, status=status, isolation=isolation)
+        origin = history.record_provenance(provenance)
         return Step(
             ok=True,
-            ops=made.ops,
-            crops=made.crops,
+            ops=provenance.ops,
+            crops=provenance.crops,
             node=run.node,
-            parent=made.parent,
-            net=node.net,
-            region=node.region,
+            parent=provenance.parent,
+            net=origin.net,
+            region=origin.region,
             status=status,
             isolation=isolation,
         )
 
     def _text(self, key: str, result: ExecResult, **values: int) -> str:
-        """The observation for `key`, then what the code printed."""
+        """Returns the observation text for `key`, followed by what the code printed."""
         limits = self._sandbox.limits
-        said = OBSERVATIONS[key].format(
+        text = OBSERVATIONS[key].format(
             detail=self._harmless(result.detail), wall_s=f"{limits.wall_s:g}", code_chars=limits.code_chars, **values
         )
         printed = self._harmless(result.stdout).strip()
-        return f"{said}\n{printed}" if printed else said
+        return f"{text}\n{printed}" if printed else text
 
     def _harmless(self, text: str) -> str:
-        """At most `max_text_chars`, without control characters and without anything a tokenizer takes for its own."""
+        """Removes control characters, breaks up special tokens, and cuts the text to `max_text_chars`."""
         text = _SPECIAL.sub("< ", _INVISIBLE.sub("", text))
         return text if len(text) <= self._max_text_chars else text[: self._max_text_chars] + "..."

@@ -1,4 +1,4 @@
-"""The images of one rollout and where each comes from."""
+"""The images of one rollout, and the provenance of each."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,75 +10,94 @@ from codevision_ext.geometry import compose
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE
 from codevision_ext.sandbox.protocol import EarlierCall
 from codevision_ext.sandbox.provenance import Provenance, into_input
-from codevision_ext.types import Box, Frame, Orientation, Step
+from codevision_ext.types import Box, CoordinateSystem, Orientation, Step
 
 
-def frame_size(frame: Frame, image: tuple[int, int], seen: tuple[int, int]) -> tuple[int, int]:
-    """The size in a frame of an image that has these pixels for the code and those for the model."""
-    return {Frame.SEEN: seen, Frame.RELATIVE: RELATIVE_SIZE, Frame.ORIGINAL: image}[frame]
+def size_in(coordinates: CoordinateSystem, image: tuple[int, int], resized: tuple[int, int]) -> tuple[int, int]:
+    """Returns the size of an image in a coordinate system.
+
+    Args:
+        coordinates: The coordinate system.
+        image: Width and height of the image at full resolution, pixels.
+        resized: Width and height of the image as the model sees it, pixels.
+    """
+    match coordinates:
+        case CoordinateSystem.SEEN:
+            return resized
+        case CoordinateSystem.RELATIVE:
+            return RELATIVE_SIZE
+        case CoordinateSystem.ORIGINAL:
+            return image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOrigin:
-    """Where an image on the desk comes from."""
+    """The provenance of one image, relative to an image of the task."""
 
     root: int
-    """Index of the task's image it was made from."""
+    """Index of the task's image that this image was made from."""
     net: Orientation | None
-    """Orientation relative to that image; None: unknown."""
+    """Orientation relative to the image `root`; None: unknown."""
     region: Box | None
-    """Visible part in pixels of that image; None: unknown."""
+    """Visible part in pixels of the image `root`; None: unknown."""
 
 
 class ImageHistory:
-    """The images of one trajectory as `image_index` counts them: the task's own first, then the new ones."""
+    """The images of one rollout in the order of `image_index`: the task's images first, then those that calls made."""
 
     def __init__(
         self,
         images: Sequence[Image.Image],
-        fit: Callable[[Image.Image], Image.Image] = lambda image: image,
-        frame: Frame = Frame.ORIGINAL,
+        resize: Callable[[Image.Image], Image.Image] = lambda image: image,
+        coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
     ) -> None:
-        """`fit` makes of an image what the model sees, which takes a while; `frame`: what the model writes in."""
+        """Adds the images of the task.
+
+        Args:
+            images: The task's images at full resolution.
+            resize: Returns an image as the model sees it. It takes milliseconds for each image.
+            coordinates: The coordinate system in which the model writes.
+        """
         self.images: list[Image.Image] = []
-        """At full resolution, as the code gets them."""
-        self.seen: list[Image.Image] = []
-        """As the model sees them."""
+        """Images at full resolution, as the code gets them."""
+        self.resized: list[Image.Image] = []
+        """Images as the model sees them; one for each of `images`."""
         self.sizes: list[tuple[int, int]] = []
-        """In the model's coordinates."""
-        self._fit, self._frame = fit, frame
+        """Width and height of each image in the coordinates that the model writes."""
+        self._resize, self._coordinates = resize, coordinates
         for image in images:
             self.add(image)
         self.nodes: list[ImageOrigin] = [
             ImageOrigin(root=index, net=Orientation.ID, region=Box(0, 0, *image.size))
             for index, image in enumerate(self.images)
         ]
+        """Provenance of the images, in the order of `images`; shorter while calls are still being traced."""
         self.calls: list[EarlierCall] = []
-        """The calls that succeeded, as later ones may need them (`keep_variables`)."""
-
-        self.settling: asyncio.Task[Step] | None = None
-        """The step of the last call that was begun; `nodes` has what was settled, in the order of `images`."""
+        """Successful calls, in order; they run again before a later call where `keep_variables` is set."""
+        self.pending_provenance: asyncio.Task[Step] | None = None
+        """Task that records the provenance of the last started call; None before the first."""
 
     def add(self, image: Image.Image) -> int:
-        """Lay a new image on the desk and return its index."""
-        seen = self._fit(image)
+        """Adds an image and returns its index."""
+        resized = self._resize(image)
         self.images.append(image)
-        self.seen.append(seen)
-        self.sizes.append(frame_size(self._frame, image.size, seen.size))
+        self.resized.append(resized)
+        self.sizes.append(size_in(self._coordinates, image.size, resized.size))
         return len(self.images) - 1
 
     def undo(self, images: int, calls: int) -> None:
-        """Leave the first `images`, with what is known of them, and the first `calls`."""
-        for kept in (self.images, self.seen, self.sizes, self.nodes):
-            del kept[images:]
+        """Keeps only the first `images` images, with their provenance, and the first `calls` calls."""
+        for items in (self.images, self.resized, self.sizes, self.nodes):
+            del items[images:]
         del self.calls[calls:]
 
-    def settle(self, made: Provenance) -> ImageOrigin:
-        """Keep where the first image without a node comes from."""
-        origin = self.nodes[made.parent]
-        net = None if origin.net is None or made.net is None else compose(origin.net, made.net)
+    def record_provenance(self, provenance: Provenance) -> ImageOrigin:
+        """Appends the provenance of the oldest image that has none; must be called in the order of the calls."""
+        origin = self.nodes[provenance.parent]
+        net = None if origin.net is None or provenance.net is None else compose(origin.net, provenance.net)
         region = None
-        if origin.net is not None and origin.region is not None and made.box is not None:
-            region = into_input(made.box, origin.net, origin.region, self.images[made.parent].size)
+        if origin.net is not None and origin.region is not None and provenance.box is not None:
+            parent_size = self.images[provenance.parent].size
+            region = into_input(provenance.box, origin.net, origin.region, parent_size)
         self.nodes.append(ImageOrigin(root=origin.root, net=net, region=region))
         return self.nodes[-1]

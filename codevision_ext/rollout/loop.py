@@ -1,8 +1,9 @@
-"""Plays one rollout, turn by turn: the policy writes, its tool call is run, the result is shown, until it ends.
+"""Runs one rollout, turn by turn, until it ends.
 
-The same loop serves training and evaluation. It knows neither verl nor an engine: a `Policy` samples tokens, a
-`Renderer` turns messages and images into tokens, a `CodeTool` runs code. The tool gets images at full resolution, the
-model gets them resized.
+In each turn the policy writes, its tool calls are run, and the results are appended for the next turn. The same loop
+serves training and evaluation. It knows neither verl nor an engine: a `Policy` samples tokens, a `Renderer` turns
+messages and images into tokens, and a `CodeTool` runs code. The tool gets images at full resolution; the model gets
+them resized.
 """
 
 import asyncio
@@ -17,22 +18,22 @@ from codevision_ext.rollout.code_tool import CodeTool, tool_schema
 from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.rollout.parsing import has_call, parse_call, turn_message
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
-from codevision_ext.types import EndReason, Frame, Step, ToolCall
+from codevision_ext.types import CoordinateSystem, EndReason, Step, ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What an engine sampled in one turn."""
+    """The tokens that an engine sampled in one turn."""
 
     ids: list[int]
     log_probs: list[float]
-    """One a token, natural logarithm."""
+    """Log-prob of each token, natural logarithm."""
     finished: bool
-    """The policy ended its turn; False: it ran into the token limit."""
+    """True where the policy ended its turn, False where it ran into the token limit."""
 
 
 def turn_ended(ids: Sequence[int], end_ids: Collection[int], *, stopped: bool) -> bool:
-    """Return whether the policy ended its turn, rather than ran into the token limit.
+    """Returns whether the policy ended its turn, rather than ran into the token limit.
 
     The last token decides. SGLang, and verl's client of an asynchronous trainer, compare the length first: they report
     `length` for a turn whose end token is the last one allowed.
@@ -46,10 +47,15 @@ def turn_ended(ids: Sequence[int], end_ids: Collection[int], *, stopped: bool) -
 
 
 class Policy(Protocol):
-    """An engine, seen from one rollout."""
+    """The engine, as one rollout uses it."""
 
     async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:
-        """Continue `ids`, whose image marks belong to `images` in order, by at most `max_tokens`.
+        """Samples the next turn.
+
+        Args:
+            ids: All tokens so far; their image marks belong to `images`, in order.
+            images: The images as the model sees them.
+            max_tokens: Maximum tokens of the turn.
 
         Raises:
             EngineError: the engine broke, or its answer can't be trusted.
@@ -57,57 +63,68 @@ class Policy(Protocol):
 
 
 class Renderer(Protocol):
-    """Words and images to tokens; see `models.renderer.QwenRenderer`."""
+    """Turns messages and images into tokens; see `models.renderer.QwenRenderer`."""
 
     end_id: int
+    """Id of the token that ends a turn."""
 
-    def fit(self, image: Image.Image) -> Image.Image:
-        """The image as the model sees it; called on several threads."""
+    def resize(self, image: Image.Image) -> Image.Image:
+        """Returns the image as the model sees it; called on several threads."""
 
     def prompt(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
-    ) -> list[int]: ...
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], resized: Sequence[Image.Image]
+    ) -> list[int]:
+        """Returns the tokens of the prompt, up to the start of the first assistant turn."""
 
-    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]: ...
+    def observation(self, role: str, text: str, resized: Sequence[Image.Image], *, closed: bool) -> list[int]:
+        """Returns the tokens of a message, up to the start of the next assistant turn.
 
-    def decode(self, ids: Sequence[int]) -> str: ...
+        Args:
+            role: Role of the message.
+            text: Text of the message.
+            resized: Images of the message, as the model sees them.
+            closed: Whether the turn before ended with `end_id`; where it did not, the message begins with it.
+        """
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of sampled tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationMessage:
-    """One message after the prompt, as written or shown."""
+    """A message after the prompt: a turn of the assistant, or an observation of the tool."""
 
     role: Literal["assistant", "tool"]
     text: str
     images: tuple[int, ...] = ()
-    """Indices of the images shown in it."""
+    """Indices of the images in the message, as `image_index` counts them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
     """A finished rollout."""
 
-    episode: TokenBuffer
+    token_buffer: TokenBuffer
     end_reason: EndReason
     messages: tuple[ConversationMessage, ...]
     steps: tuple[Step, ...]
     images: tuple[Image.Image, ...]
-    """Every image at full resolution, as `image_index` counts them."""
-    fitted: tuple[Image.Image, ...]
-    """The images that the tokens refer to, as the model saw them."""
+    """All images at full resolution, as `image_index` counts them."""
+    resized: tuple[Image.Image, ...]
+    """Images as the model saw them, in the order of the image marks among the tokens."""
     malformed: int
-    """Calls that couldn't be read."""
+    """Number of tool calls that couldn't be read."""
     calls: tuple[ToolCall | None, ...]
-    """What was asked for, in order, one a step; None, and no step, where it couldn't be read."""
+    """Tool calls in order, one for each step; None for a call that couldn't be read and has no step."""
 
     @property
     def new_images(self) -> tuple[Image.Image, ...]:
-        """The images that calls made."""
+        """Images that calls made, in order."""
         return self.images[len(self.images) - sum(step.node is not None for step in self.steps) :]
 
     @property
     def replies(self) -> list[str]:
-        """The assistant's turns."""
+        """Texts of the assistant's turns, in order."""
         return [message.text for message in self.messages if message.role == "assistant"]
 
 
@@ -119,111 +136,113 @@ async def run_rollout(
     renderer: Renderer,
     tool: CodeTool | None,
     limits: RolloutLimits,
-    frame: Frame = Frame.ORIGINAL,
+    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> Trajectory:
-    """Plays one rollout to its end.
+    """Runs one rollout to its end.
 
-    Images are fitted on other threads, so that many rollouts can share an event loop.
+    Images are resized on other threads, so that many rollouts can share an event loop.
 
     Args:
-        messages: The prompt; contents are parts as chat templates take them, one image part an image.
+        messages: The prompt. Contents are lists of parts, as chat templates take them, with one image part per image.
         images: The task's images at full resolution, in the order of the image parts.
         policy: The engine.
         renderer: The model family's tokens.
         tool: Runs the calls; None: the policy has no tool.
-        limits: What the rollout may use up.
-        frame: The coordinates that the policy writes.
+        limits: Limits of the rollout.
+        coordinates: The coordinate system in which the policy writes.
 
     Raises:
         InfraError: the engine or the sandbox broke; the rollout is invalid.
-        InputError: the prompt and the images don't belong together.
+        InputError: the prompt has more or fewer image parts than there are images.
     """
-    desk = await asyncio.to_thread(ImageHistory, images, renderer.fit, frame)
-    calls = _Calls(desk, limits)
-    fitted = list(desk.seen)
-    tools = [tool_schema(frame)] if tool else []
-    episode = TokenBuffer(prompt_ids=renderer.prompt(messages, tools, fitted), limits=limits)
-    told: list[ConversationMessage] = []
+    history = await asyncio.to_thread(ImageHistory, images, renderer.resize, coordinates)
+    calls = _Calls(history, limits)
+    resized = list(history.resized)
+    tools = [tool_schema(coordinates)] if tool else []
+    token_buffer = TokenBuffer(prompt_ids=renderer.prompt(messages, tools, resized), limits=limits)
+    conversation: list[ConversationMessage] = []
 
     async def turns() -> EndReason:
         while True:
-            sample = await policy(episode.ids, fitted, episode.room)
-            if not sample.ids:
+            completion = await policy(token_buffer.ids, resized, token_buffer.room)
+            if not completion.ids:
                 raise EngineError("the engine sampled nothing")
-            episode.add_sampled(sample.ids, sample.log_probs)
-            reply = renderer.decode(sample.ids)
-            told.append(ConversationMessage(role="assistant", text=reply))
-            if not sample.finished:
+            token_buffer.add_sampled(completion.ids, completion.log_probs)
+            reply = renderer.decode(completion.ids)
+            conversation.append(ConversationMessage(role="assistant", text=reply))
+            if not completion.finished:
                 return EndReason.LENGTH
             if tool is None or not has_call(reply):
                 return EndReason.ANSWER
-            if episode.turns >= limits.assistant_turns:
+            if token_buffer.turns >= limits.assistant_turns:
                 return EndReason.TURN_CAP
-            known = len(desk.images)
+            first_new = len(history.images)
             text = await calls.run(tool, reply)
             if calls.malformed >= limits.malformed_calls:
                 return EndReason.MALFORMED
-            if limits.force_answer and episode.turns == limits.assistant_turns - 1:
+            if limits.force_answer and token_buffer.turns == limits.assistant_turns - 1:
                 text += "\n" + turn_message("last_turn")
-            new = range(known, len(desk.images))
-            shown = desk.seen[known:]
-            closed = sample.ids[-1] == renderer.end_id
-            if not episode.add_context(renderer.observation("tool", text, shown, closed=closed)):
+            new_indices = tuple(range(first_new, len(history.images)))
+            new_images = history.resized[first_new:]
+            closed = completion.ids[-1] == renderer.end_id
+            if not token_buffer.add_context(renderer.observation("tool", text, new_images, closed=closed)):
                 return EndReason.LENGTH
-            fitted.extend(shown)
-            told.append(ConversationMessage(role="tool", text=text, images=tuple(new)))
+            resized.extend(new_images)
+            conversation.append(ConversationMessage(role="tool", text=text, images=new_indices))
 
     try:
         reason = await turns()
-    finally:
-        traced = await asyncio.gather(*calls.steps, return_exceptions=True)
-    for step in traced:
+    finally:  # the tasks must end with the rollout, also where the engine broke
+        steps = await asyncio.gather(*calls.steps, return_exceptions=True)
+    for step in steps:
         if isinstance(step, BaseException):
             raise step
     return Trajectory(
-        episode=episode,
+        token_buffer=token_buffer,
         end_reason=reason,
-        messages=tuple(told),
-        steps=tuple(step for step in traced if isinstance(step, Step)),
-        images=tuple(desk.images),
-        fitted=tuple(fitted),
+        messages=tuple(conversation),
+        steps=tuple(step for step in steps if isinstance(step, Step)),
+        images=tuple(history.images),
+        resized=tuple(resized),
         malformed=calls.malformed,
-        calls=tuple(calls.asked),
+        calls=tuple(calls.parsed),
     )
 
 
 class _Calls:
-    """The calls of one rollout."""
+    """The tool calls of one rollout."""
 
-    def __init__(self, desk: ImageHistory, limits: RolloutLimits) -> None:
-        self.desk = desk
-        self.steps: list[asyncio.Task[Step]] = []  # what a call did is traced while the policy goes on
+    def __init__(self, history: ImageHistory, limits: RolloutLimits) -> None:
+        self.history = history
+        self.steps: list[asyncio.Task[Step]] = []
+        """Steps of the calls that were run; images are traced while the policy goes on."""
         self.malformed = 0
-        self.asked: list[ToolCall | None] = []
+        self.parsed: list[ToolCall | None] = []
+        """Calls in order; None where a call couldn't be read."""
         self._limits = limits
 
     async def run(self, tool: CodeTool, reply: str) -> str:
-        """Runs the calls of a turn in order, and gives what the policy is told of all of them.
+        """Runs the calls of one turn in order, and returns the text of the observation on all of them.
 
-        Raises SandboxError. Ends early when too many calls of the rollout couldn't be read.
+        Stops at the call that makes `malformed` reach its limit. Raises SandboxError.
         """
-        results: list[str] = []
-        at = 0
-        while has_call(reply, at) and len(results) < self._limits.calls_per_turn:
-            parsed = parse_call(reply, len(self.desk.images), at)
-            at = parsed.end
-            self.asked.append(parsed.call)
+        texts: list[str] = []
+        position = 0
+        while has_call(reply, position) and len(texts) < self._limits.calls_per_turn:
+            parsed = parse_call(reply, len(self.history.images), position)
+            position = parsed.end
+            self.parsed.append(parsed.call)
             if parsed.call is not None:
-                begun = await tool.begin(self.desk, parsed.call)
-                self.steps.append(begun.step)
-                results.append(begun.text)
+                started = await tool.begin(self.history, parsed.call)
+                self.steps.append(started.step)
+                texts.append(started.text)
                 continue
-            results.append(parsed.message)
+            texts.append(parsed.message)
             self.malformed += 1
             if self.malformed >= self._limits.malformed_calls:
                 break
-        if len(results) > 1:
-            results = [turn_message("one_of_several", number=i, text=text) for i, text in enumerate(results, 1)]
-        if has_call(reply, at):
-            results.append(turn_message("extra_calls", limit=self._limits.calls_per_turn))
-        return "\n".join(results)
+        if len(texts) > 1:
+            texts = [turn_message("one_of_several", number=i, text=text) for i, text in enumerate(texts, 1)]
+        if has_call(reply, position):
+            texts.append(turn_message("extra_calls", limit=self._limits.calls_per_turn))
+        return "\n".join(texts)

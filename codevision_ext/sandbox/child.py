@@ -62,7 +62,7 @@ class Request:
 
     programs: list[Program]
     images: list[Any]
-    frames: list[Size]
+    coordinate_sizes: list[Size]
     """Of each image, in the coordinates that the code's author writes."""
     stdout_chars: int
     max_pixels: int
@@ -181,7 +181,7 @@ def set_stage(
     def place(index: int) -> tuple[Size, Size]:
         if not 0 <= index < len(sizes):
             raise ValueError(f"index must be from 0 to {len(sizes) - 1}, it is {index}")
-        return request.frames[index], sizes[index]
+        return request.coordinate_sizes[index], sizes[index]
 
     def box(x1: float, y1: float, x2: float, y2: float, index: int = program.image_index) -> tuple[int, int, int, int]:
         return box_in_pixels((x1, y1, x2, y2), *place(index))

@@ -105,7 +105,7 @@ class ExecRequest:
     """Code and the images it gets; `image` is the one at `image_index`, and unbound where there are none.
 
     Raises:
-        InputError: an index isn't among the images, or `frames` don't belong to them.
+        InputError: an index isn't among the images, or `coordinate_sizes` don't belong to them.
     """
 
     code: str
@@ -113,13 +113,14 @@ class ExecRequest:
     image_index: int = 0
     earlier: tuple[EarlierCall, ...] = ()
     """Run first in the same child, in this order; their time and memory count. Empty: variables aren't kept."""
-    frames: tuple[tuple[int, int], ...] = ()
+    coordinate_sizes: tuple[tuple[int, int], ...] = ()
     """Width and height of each image in the coordinates that the code's author writes, which `box` and `point` turn
     into pixels; empty: they are pixels."""
 
     def __post_init__(self) -> None:
-        if self.frames and (len(self.frames) != len(self.images) or min(map(min, self.frames)) < 1):
-            raise InputError(f"the frames {self.frames} aren't sizes of {len(self.images)} images")
+        sizes = self.coordinate_sizes
+        if sizes and (len(sizes) != len(self.images) or min(map(min, sizes)) < 1):
+            raise InputError(f"coordinate_sizes is {sizes}; these aren't sizes of {len(self.images)} images")
         if not 0 <= self.image_index < max(1, len(self.images)):
             raise InputError(f"image_index is {self.image_index}, but there are {len(self.images)} images")
         for call in self.earlier:
@@ -148,11 +149,11 @@ def pack_request(request: ExecRequest, limits: Limits) -> int:
     programs.append((request.code, request.image_index, len(request.images)))
     texts = [code.encode("utf-8", "replace") for code, _, _ in programs]
     images = [image if image.mode == "RGB" else image.convert("RGB") for image in request.images]
-    frames = request.frames or [image.size for image in images]
+    coordinate_sizes = request.coordinate_sizes or [image.size for image in images]
     head = [
         wire.REQUEST.pack(len(programs), len(images), limits.stdout_chars, limits.max_pixels),
         *(wire.PROGRAM.pack(len(text), *rest) for text, (_, *rest) in zip(texts, programs, strict=True)),
-        *(wire.IMAGE.pack(*image.size, *frame) for image, frame in zip(images, frames, strict=True)),
+        *(wire.IMAGE.pack(*image.size, *space) for image, space in zip(images, coordinate_sizes, strict=True)),
         *texts,
     ]
     fd = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -68,7 +68,7 @@ def _read_json(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
-def required(applied: tuple[str, ...]) -> tuple[str, ...]:
+def required_ops(applied: tuple[str, ...]) -> tuple[str, ...]:
     """The ops that undo `applied`, in the order in which a solver performs them: reversed and inverted, crop last.
 
     `rotate_0` and a rotate_ without a whole number ask for nothing; a name that isn't known is its own inverse.

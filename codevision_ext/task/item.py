@@ -7,7 +7,7 @@ from typing import Any
 from codevision_ext.errors import InputError
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
 from codevision_ext.task.image_ops import read_applied
-from codevision_ext.types import BOX_FRAMES, Box, Frame, Task
+from codevision_ext.types import BOX_FRAMES, Box, CoordinateSystem, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def read_item(row: Mapping[str, Any], size: tuple[int, int]) -> Item:
     frame = extra.get("box_frame") or "input"
     if frame not in BOX_FRAMES:
         raise InputError(f"row {ident}: extra_info.box_frame is {frame!r}, none of {', '.join(BOX_FRAMES)}")
-    if frame == Frame.RELATIVE:
+    if frame == CoordinateSystem.RELATIVE:
         box, frame = box and Box(*scaled(box, RELATIVE_SIZE, size)), "input"
     task = Task(applied=read_applied(extra.get("transform")), box=box, box_frame=frame, size=size)
     return Item(

@@ -116,20 +116,20 @@ class CodeVisionAgentLoop(AgentLoopBase):
                 renderer=renderer,
                 tool=self.tool,
                 limits=self.limits,
-                frame=self.settings.coordinates,
+                coordinates=self.settings.coordinates,
             )
         except InfraError as error:
             logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
             played = None
-        episode, fitted = (played.episode, played.fitted) if played else _without_loss(renderer)
+        token_buffer, resized = (played.token_buffer, played.resized) if played else _without_loss(renderer)
         versions = policy.versions or [kwargs["global_steps"]]
         return AgentLoopOutput(
-            prompt_ids=episode.prompt_ids,
-            response_ids=episode.response_ids,
-            response_mask=episode.response_mask,
-            response_logprobs=episode.log_probs,
-            multi_modal_data={"images": list(fitted)},
-            num_turns=episode.turns * 2,
+            prompt_ids=token_buffer.prompt_ids,
+            response_ids=token_buffer.response_ids,
+            response_mask=token_buffer.response_mask,
+            response_logprobs=token_buffer.log_probs,
+            multi_modal_data={"images": list(resized)},
+            num_turns=token_buffer.turns * 2,
             metrics=AgentLoopMetrics(
                 generate_sequences=policy.seconds, tool_calls=time.monotonic() - start - policy.seconds
             ),
@@ -143,11 +143,11 @@ class CodeVisionAgentLoop(AgentLoopBase):
 
 def _without_loss(renderer: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Image, ...]]:
     """What verl gets of a rollout that broke: the tokens of a prompt and one more, and the prompt's image."""
-    image = renderer.fit(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without an image
+    image = renderer.resize(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without an image
     prompt = renderer.prompt([{"role": "user", "content": [{"type": "image"}]}], (), (image,))
-    episode = TokenBuffer(prompt_ids=prompt, limits=RolloutLimits(response_tokens=2, assistant_turns=1))
-    episode.add_context([renderer.end_id])
-    return episode, (image,)
+    token_buffer = TokenBuffer(prompt_ids=prompt, limits=RolloutLimits(response_tokens=2, assistant_turns=1))
+    token_buffer.add_context([renderer.end_id])
+    return token_buffer, (image,)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from codevision_ext.io.atomic_files import whole_folder
 from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.types import Frame
+from codevision_ext.types import CoordinateSystem
 from data_prep.cli.common import Force, Images, Inputs, MaxRejected, Workers, print_summary, progress_bar, total_of
 from data_prep.convert.convert import Options, Target, jobs, plan_conversion, settled
 from data_prep.convert.transform import Transform
@@ -53,7 +53,7 @@ Model = Annotated[str | None, typer.Option(help="Id that the endpoint knows the 
 KeyEnv = Annotated[str | None, typer.Option(help="Environment variable with the endpoint's key.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Dialogues under way at the same time.")]
 Coordinates = Annotated[
-    Frame, typer.Option(help="What the model writes: original (pixels), or relative (0 to 1000, Qwen3-VL).")
+    CoordinateSystem, typer.Option(help="What the model writes: original (pixels), or relative (0 to 1000, Qwen3-VL).")
 ]
 CacheFolder = Annotated[Path | None, typer.Option(help="Folder of replies; a run that was stopped goes on from them.")]
 Request = Annotated[str, typer.Option(help="More fields of each request, a JSON object.")]
@@ -79,7 +79,7 @@ def synth_command(
     request: Request = "{}",
     cache: CacheFolder = None,
     concurrency: Concurrency = 8,
-    coordinates: Coordinates = Frame.ORIGINAL,
+    coordinates: Coordinates = CoordinateSystem.ORIGINAL,
     workers: Workers = None,
     force: Force = False,
 ) -> None:
@@ -118,7 +118,7 @@ def synth_command(
                 if tool is not None and part.startswith("sft"):
                     made: Iterable[Demonstration]
                     if chat is None:
-                        made = teach(drawn, tool, seed=seed, wrong_first=wrong_first, frame=coordinates)
+                        made = teach(drawn, tool, seed=seed, wrong_first=wrong_first, coordinates=coordinates)
                     else:
                         made = give_all(drawn, chat, tool, seed=seed, concurrency=concurrency, counts=turns)
                     kinds_seen: Counter[str] = Counter()
@@ -154,7 +154,7 @@ def filter_command(
     request: Request = '{"temperature": 1.0, "max_tokens": 2048}',
     cache: CacheFolder = None,
     concurrency: Concurrency = 32,
-    coordinates: Coordinates = Frame.ORIGINAL,
+    coordinates: Coordinates = CoordinateSystem.ORIGINAL,
     images: Images = None,
     max_rejected: MaxRejected = "1%",
     force: Force = False,
@@ -254,15 +254,15 @@ def _chat(
     api_key_env: str | None,
     request: str,
     cache: Path | None,
-    frame: Frame,
+    coordinates: CoordinateSystem,
     option: str,
 ) -> ModelClient | None:
     """The endpoint, closed with the stack; None without a URL.
 
     Raises:
-        InputError: The frame is `seen`, the model isn't named, the URL is none, or the request is no JSON object.
+        InputError: The coordinates are `seen`, the model isn't named, the URL is none, or the request is no JSON object.
     """
-    if frame is Frame.SEEN:
+    if coordinates is CoordinateSystem.SEEN:
         raise InputError("--coordinates seen can't be made here: it takes the model's own sizes; original or relative")
     if url is None:
         return None
@@ -275,7 +275,7 @@ def _chat(
     if not isinstance(fields, dict):
         raise InputError("--request must be a JSON object")
     endpoint = Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields)
-    return stack.enter_context(open_model_client(endpoint, cache, frame))
+    return stack.enter_context(open_model_client(endpoint, cache, coordinates))
 
 
 def _names(text: str) -> tuple[str, ...]:

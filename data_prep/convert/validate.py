@@ -8,7 +8,7 @@ from typing import Final
 
 from codevision_ext import geometry
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
-from codevision_ext.types import Box, Frame, Orientation
+from codevision_ext.types import Box, CoordinateSystem, Orientation
 from data_prep.formats import image_files
 from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row
@@ -44,7 +44,7 @@ def settle_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
         faults.append(RowError(Reason.BAD_TURNS, "prompt", f"{tags} {IMAGE_TAG} tags, but {len(row.images)} images"))
     changes = [*row.changes, *(change for image in found for change in image.changes)]
     size = found[0].size if found and len(found) == len(row.images) else (0, 0)
-    if row.box_frame == Frame.RELATIVE and size != (0, 0):
+    if row.box_frame == CoordinateSystem.RELATIVE and size != (0, 0):
         row = replace(row, box=row.box and Box(*scaled(row.box, RELATIVE_SIZE, size)), box_frame="input")
         changes.append("box_relative")
     box = row.box

@@ -20,11 +20,11 @@ from typing import Any, Final
 import numpy as np
 
 from codevision_ext import geometry
-from codevision_ext.rollout.code_tool import CodeTool, Observation
-from codevision_ext.rollout.image_history import ImageHistory, frame_size
+from codevision_ext.rollout.code_tool import CodeTool, ToolResult
+from codevision_ext.rollout.image_history import ImageHistory, size_in
 from codevision_ext.rollout.parsing import has_call, parse_answer, parse_call
 from codevision_ext.task.answers import is_correct
-from codevision_ext.types import Box, Frame, Orientation, ToolCall
+from codevision_ext.types import Box, CoordinateSystem, Orientation, ToolCall
 from data_prep.convert.validate import required_orientation
 from data_prep.demonstrations.model_client import (
     ModelClient,
@@ -81,11 +81,11 @@ class DemonstrationState:
     """A demonstration as far as it got."""
 
     row: Row
-    desk: ImageHistory
-    frame: Frame
+    history: ImageHistory
+    coordinates: CoordinateSystem
     """What coordinates are written in."""
     moves: list[PlannedCall] = field(default_factory=list)
-    seen: list[Observation] = field(default_factory=list)
+    seen: list[ToolResult] = field(default_factory=list)
 
     @property
     def looks(self) -> Orientation:
@@ -103,7 +103,7 @@ class DemonstrationState:
         The ops are a turn, where it isn't upright, and a crop, where one is required. Larger than any other where it
         isn't known, or no longer shows the box.
         """
-        made = self.desk.nodes[node]
+        made = self.history.nodes[node]
         if made.net is None or made.region is None or not self._shows_box(made.region):
             return 9, 0.0
         area = (made.region.x2 - made.region.x1) * (made.region.y2 - made.region.y1)
@@ -120,12 +120,12 @@ class DemonstrationState:
 
     def best(self) -> int:
         """The image to go on from: the newest of those with the least left to do."""
-        return min(range(len(self.desk.nodes)), key=lambda node: (*self.left(node), -node))
+        return min(range(len(self.history.nodes)), key=lambda node: (*self.left(node), -node))
 
     def helping(self, rng: Rng) -> tuple[str, ToolCall]:
         """The thought and the call that bring it nearer."""
         at = self.best()
-        node = self.desk.nodes[at]
+        node = self.history.nodes[at]
         assert node.net is not None
         assert node.region is not None
         now = geometry.compose(self.looks, node.net)
@@ -140,12 +140,12 @@ class DemonstrationState:
         region = geometry.map_box(node.region, node.net, self.row.size)
         box = geometry.map_box(self.row.box, node.net, self.row.size)
         local = Box(*(a - b for a, b in zip(box, (*region[:2], *region[:2]), strict=True)))
-        written, _ = corners(local, self.desk.images[at].size, self.frame)
-        style = (RELATIVE_CROPS if self.frame is Frame.RELATIVE else STYLES["crop"])[0]
+        written, _ = corners(local, self.history.images[at].size, self.coordinates)
+        style = (RELATIVE_CROPS if self.coordinates is CoordinateSystem.RELATIVE else STYLES["crop"])[0]
         call = ToolCall(code=style.format(**written), description=DESCRIPTIONS["crop"], image_index=at)
         return pick(rng, SAY[TOO_SMALL]), call
 
-    def take(self, thought: str, call: ToolCall, observation: Observation) -> None:
+    def take(self, thought: str, call: ToolCall, observation: ToolResult) -> None:
         """Add a turn and its result."""
         self.moves.append(
             PlannedCall(thought=thought, call=call, net=observation.step.net, region=observation.step.region)
@@ -173,8 +173,10 @@ def give(row: Row, chat: ModelClient, tool: CodeTool, seed: int) -> tuple[Demons
         SandboxError: The sandbox is broken.
     """
     rng = np.random.default_rng([seed, row.index, 2])
-    lesson = DemonstrationState(row=row, desk=ImageHistory(images_of(row), frame=chat.frame), frame=chat.frame)
-    messages, counts = briefing(row, chat.frame), Counter[TurnKind]()
+    lesson = DemonstrationState(
+        row=row, history=ImageHistory(images_of(row), coordinates=chat.coordinates), coordinates=chat.coordinates
+    )
+    messages, counts = briefing(row, chat.coordinates), Counter[TurnKind]()
     for _ in range(TURNS):
         said = chat.reply(messages, seed)
         thought = _thought(said)
@@ -194,24 +196,24 @@ def give(row: Row, chat: ModelClient, tool: CodeTool, seed: int) -> tuple[Demons
                 ending = pick(rng, WITH_TOOL if lesson.moves else AT_FIRST_SIGHT)
                 return _finished(lesson, ending.format(answer=row.answers[0])), counts
             thought, call = lesson.helping(rng)
-            lesson.take(thought, call, tool.call(lesson.desk, call))
+            lesson.take(thought, call, tool.call(lesson.history, call))
         move, observation = lesson.moves[-1], lesson.seen[-1]
         messages.append({"role": "assistant", "content": call_text(move.thought, move.call)})
         messages.append(observation_message(observation.text, observation.image))
     return Discarded.TOO_LONG, counts
 
 
-def briefing(row: Row, frame: Frame) -> list[dict[str, Any]]:
+def briefing(row: Row, coordinates: CoordinateSystem) -> list[dict[str, Any]]:
     """What the model is told: how to write, the metadata, then the image as the pupil gets it, and the question."""
-    system, user = row_messages(row, frame, with_tool=True)
+    system, user = row_messages(row, coordinates, with_tool=True)
     system["content"] += (
         "\n\n" + (files("data_prep.demonstrations") / "phrasing.txt").read_text(encoding="utf-8").strip()
     )
     metadata = {
         "answer": row.answers[0],
         "applied_to_the_picture": list(row.applied),
-        "box_of_the_answer": row.box and list(corners(row.box, row.size, frame)[0].values()),
-        "picture_size": list(frame_size(frame, row.size, row.size)),
+        "box_of_the_answer": row.box and list(corners(row.box, row.size, coordinates)[0].values()),
+        "picture_size": list(size_in(coordinates, row.size, row.size)),
     }
     text = {"type": "text", "text": "For the teacher only:\n" + json.dumps(metadata)}
     images = [part for part in user["content"] if part["type"] != "text"]
@@ -250,12 +252,12 @@ def give_all(
 
 def _try(lesson: DemonstrationState, said: str, thought: str, tool: CodeTool) -> TurnKind:
     """Run the call of a turn; it is taken if it helped, or is the first that failed, and else undone."""
-    parsed = parse_call(said, len(lesson.desk.images))
+    parsed = parse_call(said, len(lesson.history.images))
     if parsed.call is None or not thought:
         return TurnKind.MALFORMED
     before = lesson.left(lesson.best())
-    images, calls = len(lesson.desk.images), len(lesson.desk.calls)
-    observation = tool.call(lesson.desk, parsed.call)
+    images, calls = len(lesson.history.images), len(lesson.history.calls)
+    observation = tool.call(lesson.history, parsed.call)
     if observation.image is None:
         if before[0] == 0:
             return TurnKind.OFF_TRACK
@@ -263,10 +265,10 @@ def _try(lesson: DemonstrationState, said: str, thought: str, tool: CodeTool) ->
             return TurnKind.FAILED_AGAIN
         lesson.take(thought, parsed.call, observation)
         return TurnKind.KEPT_ERROR
-    if lesson.left(len(lesson.desk.nodes) - 1) < before:
+    if lesson.left(len(lesson.history.nodes) - 1) < before:
         lesson.take(thought, parsed.call, observation)
         return TurnKind.KEPT
-    lesson.desk.undo(images, calls)
+    lesson.history.undo(images, calls)
     return TurnKind.OFF_TRACK
 
 
@@ -275,7 +277,7 @@ def _finished(lesson: DemonstrationState, thought: str) -> Demonstration:
         {"status": (step := observation.step).status, "net": step.net, "ops": list(step.ops)}
         for observation in lesson.seen
     ]
-    return trajectory(lesson.row, lesson.sample_type, lesson.moves, lesson.seen, calls, thought, lesson.frame)
+    return trajectory(lesson.row, lesson.sample_type, lesson.moves, lesson.seen, calls, thought, lesson.coordinates)
 
 
 def _thought(said: str) -> str:

@@ -18,7 +18,7 @@ from codevision_ext.rollout.code_tool import CodeTool, tool_schema
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.scoring import answer_of
 from codevision_ext.task.rows import read_prompt, split_prompt
-from codevision_ext.types import Frame
+from codevision_ext.types import CoordinateSystem
 from data_prep.formats.image_files import extension, png
 from data_prep.formats.schema import IMAGE_TAG, Row, rl_record
 
@@ -35,7 +35,7 @@ class ModelClient:
 
     client: ChatClient
     portal: BlockingPortal
-    frame: Frame
+    coordinates: CoordinateSystem
     """Coordinate system that the model writes in, `original` or `relative`."""
 
     @property
@@ -54,21 +54,21 @@ class ModelClient:
 
 @contextmanager
 def open_model_client(
-    endpoint: Endpoint, cache: Path | None = None, frame: Frame = Frame.ORIGINAL
+    endpoint: Endpoint, cache: Path | None = None, coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
 ) -> Iterator[ModelClient]:
     """Yield a client of the endpoint; leaving the block ends its requests.
 
     Args:
         endpoint: The model.
         cache: Folder of replies; None: every request is sent.
-        frame: Coordinate system that the model writes in, `original` or `relative`.
+        coordinates: Coordinate system that the model writes in, `original` or `relative`.
 
     Raises:
         InputError: The key's variable isn't set, or the cache's folder can't be made.
     """
     client = ChatClient(endpoint, cache)
     with client.in_thread() as portal:
-        yield ModelClient(client=client, portal=portal, frame=frame)
+        yield ModelClient(client=client, portal=portal, coordinates=coordinates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,19 +96,19 @@ def attempt_row(model: ModelClient, row: Row, tool: CodeTool | None, seed: int, 
         EngineError: The endpoint gave no reply.
         SandboxError: The sandbox is broken.
     """
-    messages, images = _prompt_of(row, model.frame, with_tool=tool is not None)
+    messages, images = _prompt_of(row, model.coordinates, with_tool=tool is not None)
     dialogue = chat.Dialogue(model.client, {"seed": seed})
     limits = RolloutLimits(response_tokens=TOKENS, assistant_turns=turns, malformed_calls=turns)
     run = partial(rollout.run_rollout, messages, images, policy=dialogue, renderer=dialogue)
-    trajectory = model.portal.call(partial(run, tool=tool, limits=limits, frame=model.frame))
+    trajectory = model.portal.call(partial(run, tool=tool, limits=limits, coordinates=model.coordinates))
     calls = len(trajectory.calls)
     return Attempt(answer=answer_of(trajectory), calls=calls, failed=calls - len(trajectory.new_images))
 
 
-def row_messages(row: Row, frame: Frame, *, with_tool: bool) -> list[dict[str, Any]]:
+def row_messages(row: Row, coordinates: CoordinateSystem, *, with_tool: bool) -> list[dict[str, Any]]:
     """Return the system message and the user message of a task, in the words of training."""
-    messages, _ = _prompt_of(row, frame, with_tool=with_tool)
-    return chat.prompt_messages(messages, [tool_schema(frame)] if with_tool else [], list(map(_url, row.images)))
+    messages, _ = _prompt_of(row, coordinates, with_tool=with_tool)
+    return chat.prompt_messages(messages, [tool_schema(coordinates)] if with_tool else [], list(map(_url, row.images)))
 
 
 def question_text(row: Row) -> str:
@@ -123,12 +123,14 @@ def observation_message(text: str, image: Image.Image | None) -> dict[str, Any]:
 
 def images_of(row: Row) -> list[Image.Image]:
     """Return the images of a task, as the tool gets them."""
-    return _prompt_of(row, Frame.ORIGINAL, with_tool=True)[1]
+    return _prompt_of(row, CoordinateSystem.ORIGINAL, with_tool=True)[1]
 
 
-def _prompt_of(row: Row, frame: Frame, *, with_tool: bool) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+def _prompt_of(
+    row: Row, coordinates: CoordinateSystem, *, with_tool: bool
+) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     prompt = read_prompt(rl_record(row), f"{row.source}, row {row.index}")
-    return split_prompt(prompt, system_prompt(Settings(coordinates=frame), tools=with_tool))
+    return split_prompt(prompt, system_prompt(Settings(coordinates=coordinates), tools=with_tool))
 
 
 def _url(data: bytes) -> str:

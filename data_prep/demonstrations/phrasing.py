@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.types import Box, Frame
+from codevision_ext.types import Box, CoordinateSystem
 from data_prep.demonstrations.scripted import TOO_SMALL, CallPlan, PlannedCall, demonstrate, draw_plan
 from data_prep.formats.schema import Demonstration, Row, SampleType
 from data_prep.tasks.synth.scene import Rng, pick
@@ -70,9 +70,11 @@ WINDOW: Final = (2.5, 5.0)
 """How many times as wide and as high as its box the first of two crops is."""
 
 
-def plan_thoughts(rng: Rng, row: Row, wrong_first: float, frame: Frame = Frame.ORIGINAL) -> CallPlan:
+def plan_thoughts(
+    rng: Rng, row: Row, wrong_first: float, coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
+) -> CallPlan:
     """What to do with a row, in sentences; see `trajectories.draw_plan`."""
-    drawn = draw_plan(rng, row if "crop" in row.applied else replace(row, box=None), wrong_first, window, frame)
+    drawn = draw_plan(rng, row if "crop" in row.applied else replace(row, box=None), wrong_first, window, coordinates)
     moves: list[PlannedCall] = []
     for move in drawn.moves:
         thought = pick(rng, SAY[move.thought])
@@ -97,7 +99,12 @@ def window(rng: np.random.Generator, box: Box, page: tuple[int, int]) -> Box:
 
 
 def teach(
-    rows: Iterable[Row], tool: CodeTool, *, seed: int, wrong_first: float, frame: Frame = Frame.ORIGINAL
+    rows: Iterable[Row],
+    tool: CodeTool,
+    *,
+    seed: int,
+    wrong_first: float,
+    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> Iterator[Demonstration]:
     """A demonstration of each row, in their order; calls run beside each other.
 
@@ -107,7 +114,7 @@ def teach(
 
     def make(row: Row) -> Demonstration:
         rng = np.random.default_rng([seed, row.index, 1])
-        return demonstrate(plan_thoughts(rng, row, wrong_first, frame), row, tool, frame)
+        return demonstrate(plan_thoughts(rng, row, wrong_first, coordinates), row, tool, coordinates)
 
     stream, at_a_time = iter(rows), 2 * (os.cpu_count() or 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

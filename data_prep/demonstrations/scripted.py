@@ -18,10 +18,10 @@ from PIL import Image
 
 from codevision_ext import geometry
 from codevision_ext.errors import InfraError
-from codevision_ext.rollout.code_tool import CodeTool, Observation, tool_schema
+from codevision_ext.rollout.code_tool import CodeTool, ToolResult, tool_schema
 from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, box_in_pixels, scaled
-from codevision_ext.types import Box, ExecStatus, Frame, Orientation, ToolCall
+from codevision_ext.types import Box, CoordinateSystem, ExecStatus, Orientation, ToolCall
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, Row, SampleType, user_text
 from data_prep.formats.turn_text import answer_text, call_text
 from data_prep.tasks.reading.drawing import to_png
@@ -72,7 +72,7 @@ RELATIVE_CROPS = (
     "image = image.crop(box({x1}, {y1}, {x2}, {y2}))",
     "x1, y1, x2, y2 = box({x1}, {y1}, {x2}, {y2})\nimage = Image.fromarray(np.array(image)[y1:y2, x1:x2])",
 )
-"""The same of a model that writes in the frame `relative`."""
+"""The same of a model that writes in the coordinates `relative`."""
 BREAKAGES = (("image = ", "image = photo."), (")", ""))
 """What goes wrong when a call is meant to fail: text and what it is mistyped as."""
 DESCRIPTIONS = {
@@ -138,7 +138,7 @@ def draw_plan(
     row: Row,
     wrong_first: float,
     coarse: Coarse | None = None,
-    frame: Frame = Frame.ORIGINAL,
+    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> CallPlan:
     """What to do with a row.
 
@@ -149,7 +149,7 @@ def draw_plan(
             the thought says fits the wrong op. The recovery is one op on the newest image where one op will do,
             else the right op on the first image.
         coarse: How the first of two crops is chosen; by default as the pages of the reading task are divided.
-        frame: What coordinates are written in, `original` or `relative`.
+        coordinates: What coordinates are written in, `original` or `relative`.
     """
     looks = _applied_orientation(row)
     moves: list[PlannedCall] = []
@@ -163,7 +163,7 @@ def draw_plan(
         if not moves and rng.random() < 0.5:
             page = geometry.map_size(geometry.inverse(looks), row.size)
             windows.insert(0, (coarse or _coarse_window)(rng, windows[0], page))
-        crops = _zoom(rng, row, windows, len(moves), frame)
+        crops = _zoom(rng, row, windows, len(moves), coordinates)
         sample_type = (
             SampleType.MULTI_CROP
             if len(crops) > 1
@@ -179,32 +179,34 @@ def draw_plan(
     return CallPlan(sample_type=sample_type, moves=tuple(moves))
 
 
-def demonstrate(plan: CallPlan, row: Row, tool: CodeTool, frame: Frame = Frame.ORIGINAL) -> Demonstration:
+def demonstrate(
+    plan: CallPlan, row: Row, tool: CodeTool, coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
+) -> Demonstration:
     """Execute the plan: every image of the trajectory after the first is one that its code made.
 
     Raises:
         InfraError: A call didn't do what was planned: the plan, the sandbox or the provenance is broken.
     """
-    desk = ImageHistory([Image.open(io.BytesIO(png)).convert("RGB") for png in row.images], frame=frame)
-    seen: list[Observation] = []
+    history = ImageHistory([Image.open(io.BytesIO(png)).convert("RGB") for png in row.images], coordinates=coordinates)
+    seen: list[ToolResult] = []
     for move in plan.moves:
-        observation = tool.call(desk, move.call)
+        observation = tool.call(history, move.call)
         _check(move, observation, row)
         seen.append(observation)
     calls = [
         {"status": (step := observation.step).status, "net": step.net, "ops": list(step.ops)} for observation in seen
     ]
-    return trajectory(row, plan.sample_type, list(plan.moves), seen, calls, plan.conclusion, frame)
+    return trajectory(row, plan.sample_type, list(plan.moves), seen, calls, plan.conclusion, coordinates)
 
 
 def trajectory(
     row: Row,
     sample_type: SampleType,
     moves: list[PlannedCall],
-    seen: list[Observation],
+    seen: list[ToolResult],
     calls: list[dict[str, Any]],
     conclusion: str | None = None,
-    frame: Frame = Frame.ORIGINAL,
+    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> Demonstration:
     """The turns of executed moves, then the answer behind a `conclusion`; `calls` is what the metadata says of them."""
     messages = [Message(role="user", content=user_text(row))]
@@ -222,7 +224,7 @@ def trajectory(
         messages=tuple(messages),
         images=tuple(images),
         sample_type=sample_type,
-        tools="" if sample_type is SampleType.READ else json.dumps([tool_schema(frame)]),
+        tools="" if sample_type is SampleType.READ else json.dumps([tool_schema(coordinates)]),
         metadata={
             "sample_type": sample_type,
             "answer": row.answers[0],
@@ -268,24 +270,28 @@ def _coarse_window(rng: np.random.Generator, cell: Box, _page: tuple[int, int]) 
     return Box(left, top, left + 2 * CELL[0], top + 2 * CELL[1])
 
 
-def _zoom(rng: np.random.Generator, row: Row, windows: list[Box], first_index: int, frame: Frame) -> list[PlannedCall]:
+def _zoom(
+    rng: np.random.Generator, row: Row, windows: list[Box], first_index: int, coordinates: CoordinateSystem
+) -> list[PlannedCall]:
     """Crop one window after the other; windows are in pixels of the upright page, each inside the one before."""
     looks = _applied_orientation(row)
     page = geometry.map_size(geometry.inverse(looks), row.size)
     moves, now = [], Box(0, 0, *page)
     for index, window in enumerate(windows, start=first_index):
-        written, cut = corners(_shifted(window, -now.x1, -now.y1), (int(now.x2 - now.x1), int(now.y2 - now.y1)), frame)
+        written, cut = corners(
+            _shifted(window, -now.x1, -now.y1), (int(now.x2 - now.x1), int(now.y2 - now.y1)), coordinates
+        )
         now = _shifted(cut, now.x1, now.y1)
-        styles = RELATIVE_CROPS if frame is Frame.RELATIVE else STYLES["crop"]
+        styles = RELATIVE_CROPS if coordinates is CoordinateSystem.RELATIVE else STYLES["crop"]
         region = geometry.map_box(now, looks, page)
         moves.append(_move(rng, TOO_SMALL, "crop", index, geometry.inverse(looks), styles, region, written))
     return moves
 
 
-def corners(window: Box, size: tuple[int, int], frame: Frame) -> tuple[dict[str, int], Box]:
-    """A window of an image of `size` as it is written in a frame, and what that cuts out: it, or a little more."""
+def corners(window: Box, size: tuple[int, int], coordinates: CoordinateSystem) -> tuple[dict[str, int], Box]:
+    """Returns the corners of a window as the model writes them, and the box that they cut out: it or a little more."""
     x1, y1, x2, y2 = map(int, window)
-    if frame is Frame.RELATIVE:
+    if coordinates is CoordinateSystem.RELATIVE:
         left, top, right, bottom = scaled((x1, y1, x2, y2), size, RELATIVE_SIZE)
         x1, y1, x2, y2 = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
         window = Box(*box_in_pixels((x1, y1, x2, y2), RELATIVE_SIZE, size))
@@ -323,7 +329,7 @@ def _break(rng: np.random.Generator, move: PlannedCall) -> PlannedCall:
     return PlannedCall(thought=move.thought, call=call, net=None)
 
 
-def _check(move: PlannedCall, observation: Observation, row: Row) -> None:
+def _check(move: PlannedCall, observation: ToolResult, row: Row) -> None:
     step = observation.step
     region = move.region or Box(0, 0, *row.size)
     done = step.ok and step.net is move.net and step.region == region

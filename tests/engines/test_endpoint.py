@@ -17,7 +17,7 @@ from codevision_ext.rollout.code_tool import CodeTool, tool_schema
 from codevision_ext.rollout.loop import Trajectory, run_rollout
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.types import EndReason, Frame
+from codevision_ext.types import CoordinateSystem, EndReason
 
 IMAGE = Image.frombytes("RGB", (4, 2), bytes(range(24)))
 CALL = '<think>a</think><tool_call>{"name": "code_image_tool", "arguments": {"code": "%s"}}</tool_call>'
@@ -65,7 +65,7 @@ def test_an_endpoint_reads_the_very_words_that_a_rollout_in_training_has() -> No
     assert made.end_reason is EndReason.ANSWER
     assert [step.ok for step in made.steps] == [True, False]
     last = server.requests[-1]["messages"]
-    assert rendered(last, []) == rendered(spoken, [tool_schema(Frame.ORIGINAL)])
+    assert rendered(last, []) == rendered(spoken, [tool_schema(CoordinateSystem.ORIGINAL)])
     shown = [part for message in last if isinstance(message["content"], list) for part in message["content"]]
     assert sum(part["type"] == "image_url" for part in shown) == 2
 
@@ -82,8 +82,8 @@ def test_without_a_tool_nothing_speaks_of_it() -> None:
 def test_tokens_are_those_that_the_endpoint_counts_and_the_tool_s_leave_less_room() -> None:
     with serve(says(TURN, tokens=(30, 20)), says(ANSWER, tokens=(100, 9))) as server, Sandbox() as sandbox:
         made, _ = played(server, CodeTool(sandbox))
-    assert len(made.episode.prompt_ids) == 30
-    assert made.episode.response_mask == [1] * 29
+    assert len(made.token_buffer.prompt_ids) == 30
+    assert made.token_buffer.response_mask == [1] * 29
     assert [request["max_tokens"] for request in server.requests] == [400, 380]
     replies = [says(TURN, tokens=(30 + 100 * at, 20)) for at in range(3)]
     with serve(*replies, says(ANSWER)) as server, Sandbox() as sandbox:

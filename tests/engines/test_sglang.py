@@ -222,15 +222,15 @@ def test_generate_of_transformers_says_the_same_with_the_same_log_probs(bench: B
 
     asyncio.run(bench.engine.load(bench.first))
     renderer = bench.engine.renderer
-    fitted = [renderer.fit(each) for each in IMAGES]
+    resized = [renderer.resize(each) for each in IMAGES]
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Why?"}]}]
-    ids = renderer.prompt(asked, (), fitted)
+    ids = renderer.prompt(asked, (), resized)
     with TransformersEngine(bench.first, context=1024) as reference:
         asyncio.run(reference.load(bench.first))
         likeliest = [
-            asyncio.run(each.policy(0, temperature=0)(ids, fitted, TURN)) for each in (reference, bench.engine)
+            asyncio.run(each.policy(0, temperature=0)(ids, resized, TURN)) for each in (reference, bench.engine)
         ]
-        drawn = [asyncio.run(reference.policy(seed)(ids, fitted, TURN)) for seed in (1, 1, 2)]
+        drawn = [asyncio.run(reference.policy(seed)(ids, resized, TURN)) for seed in (1, 1, 2)]
         at, before = asyncio.run(cut_at_and_before_the_end(reference.policy, renderer))
         with pytest.raises(EngineError, match="leave no room"):
             asyncio.run(reference.policy(0)([5] * 1024, (), 4))
@@ -241,7 +241,7 @@ def test_generate_of_transformers_says_the_same_with_the_same_log_probs(bench: B
     assert mine.finished == engines.finished
     assert drawn[0].ids == drawn[1].ids != drawn[2].ids
     own = [
-        Played(ids=ids + each.ids, sampled=dict(enumerate(each.log_probs, len(ids))), fitted=fitted) for each in drawn
+        Played(ids=ids + each.ids, sampled=dict(enumerate(each.log_probs, len(ids))), resized=resized) for each in drawn
     ]
     assert worst(bench, bench.first, own) < TOLERANCE
 

@@ -30,17 +30,17 @@ class Letters:
 
     end_id = 0
 
-    def fit(self, image: Image.Image) -> Image.Image:
+    def resize(self, image: Image.Image) -> Image.Image:
         return image
 
     def prompt(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], resized: Sequence[Image.Image]
     ) -> list[int]:
         words = "\n".join(part.get("text", "") for message in messages for part in message["content"])
-        return [ord(letter) for letter in f"{len(tools)} tools, {len(fitted)} images\n{words}"]
+        return [ord(letter) for letter in f"{len(tools)} tools, {len(resized)} images\n{words}"]
 
-    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:
-        return [ord(letter) for letter in f"{role} {text} {len(fitted)} {closed}"]
+    def observation(self, role: str, text: str, resized: Sequence[Image.Image], *, closed: bool) -> list[int]:
+        return [ord(letter) for letter in f"{role} {text} {len(resized)} {closed}"]
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids[:-1]))

@@ -159,6 +159,6 @@ def test_results_that_are_not_there_are_said_in_one_sentence(tmp_path: Path) -> 
         read_results(tmp_path / "results.json")
 
 
-def test_a_spoiled_rollout_is_not_a_wrong_one() -> None:
+def test_an_invalid_rollout_is_not_a_wrong_one() -> None:
     bad = [answered(column, True) for column in COLUMNS] + [answered("source", False, valid=False)]
     assert by_column(bad)["source"].accuracy == 1.0

@@ -64,15 +64,15 @@ def answered(answer: str) -> Any:
     from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer  # noqa: PLC0415
     from codevision_ext.types import EndReason  # noqa: PLC0415
 
-    episode = TokenBuffer(prompt_ids=[], limits=RolloutLimits(response_tokens=9, assistant_turns=1))
+    token_buffer = TokenBuffer(prompt_ids=[], limits=RolloutLimits(response_tokens=9, assistant_turns=1))
     said = ConversationMessage(role="assistant", text=f"{THINK}<answer>{answer}</answer>")
     return Trajectory(
-        episode=episode,
+        token_buffer=token_buffer,
         end_reason=EndReason.ANSWER,
         messages=(said,),
         steps=(),
         images=(),
-        fitted=(),
+        resized=(),
         malformed=0,
         calls=(),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_run import crop, detour, hack, right, spoiled, terms, wrong
+from made_up_run import crop, detour, hack, invalid, right, terms, wrong
 from PIL import Image
 
 from codevision_ext.errors import InputError
@@ -127,18 +127,18 @@ def test_a_record_scores_the_same_after_it_was_written_and_read(tmp_path: Path) 
     assert [scored(r, b) for r, b in zip(again, score_group(again), strict=True)] == before
 
 
-def test_a_spoiled_rollout_gets_no_reward_rather_than_a_bad_one() -> None:
+def test_an_invalid_rollout_gets_no_reward_rather_than_a_bad_one() -> None:
     breakdown = Breakdown(
         reward=math.nan, terms={"accuracy": TermScore(raw=math.nan, weight=1, contribution=math.nan)}, valid=False
     )
-    kept = decode_record(encode_record(scored(spoiled("t1"), breakdown)), "here")
+    kept = decode_record(encode_record(scored(invalid("t1"), breakdown)), "here")
     assert kept.reward is None
     assert not kept.terms
 
 
 def test_a_reward_that_is_not_finite_is_our_bug_and_is_not_written() -> None:
     with pytest.raises(ValueError, match="t1"):
-        scored(spoiled("t1"), Breakdown(reward=math.inf))
+        scored(invalid("t1"), Breakdown(reward=math.inf))
 
 
 @pytest.mark.parametrize(
@@ -173,15 +173,15 @@ def test_a_line_that_is_not_json_and_a_file_that_is_not_there_are_named(tmp_path
 
 
 def test_one_line_cannot_smuggle_in_two_records() -> None:
-    line = encode_record(spoiled("a")).strip()
+    line = encode_record(invalid("a")).strip()
     with pytest.raises(InputError):
         decode_record(line + b"," + line, "here")
 
 
 def test_the_last_records_are_read_without_the_first(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
-    writer.write(*(spoiled(f"t{i}") for i in range(10)))
-    size = len(encode_record(spoiled("t0")))
+    writer.write(*(invalid(f"t{i}") for i in range(10)))
+    size = len(encode_record(invalid("t0")))
     assert [r.id for r in read_last(writer.path, 3 * size)] == ["t7", "t8", "t9"]
     assert [r.id for r in read_last(writer.path, 3 * size - 1)] == ["t8", "t9"]
     assert len(read_last(writer.path, 10**6)) == 10
@@ -189,7 +189,7 @@ def test_the_last_records_are_read_without_the_first(tmp_path: Path) -> None:
 
 def test_a_bad_last_line_is_counted_from_the_end(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
-    writer.write(spoiled("a"))
+    writer.write(invalid("a"))
     with writer.path.open("a") as file:
         file.write('{"group": "g"}\n')
     with pytest.raises(InputError, match="line 1 from the end: field id: is missing"):
@@ -198,18 +198,18 @@ def test_a_bad_last_line_is_counted_from_the_end(tmp_path: Path) -> None:
 
 def test_a_line_that_a_killed_writer_left_is_cut_off_by_the_next_one(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
-    writer.write(spoiled("a"))
+    writer.write(invalid("a"))
     with writer.path.open("ab") as file:
-        file.write(encode_record(spoiled("torn"))[:-20])
+        file.write(encode_record(invalid("torn"))[:-20])
     assert [r.id for r in read_last(writer.path, 10**6)] == ["a"]
-    RecordWriter(tmp_path).write(spoiled("b"))
+    RecordWriter(tmp_path).write(invalid("b"))
     assert [r.id for r in read_records(writer.path)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9, 1.0, 2.0])
 def test_records_are_read_from_places_spread_over_a_file_and_none_twice(tmp_path: Path, share: float) -> None:
     writer = RecordWriter(tmp_path)
-    writer.write(*(spoiled(f"t{i}" + "x" * (i % 7)) for i in range(400)))
+    writer.write(*(invalid(f"t{i}" + "x" * (i % 7)) for i in range(400)))
     size = writer.path.stat().st_size
     numbers = [int(r.id.strip("tx")) for r in read_spread(writer.path, round(size * share), places=8)]
     assert numbers == sorted(set(numbers))
@@ -219,7 +219,7 @@ def test_records_are_read_from_places_spread_over_a_file_and_none_twice(tmp_path
 
 def test_a_bad_line_is_named_by_its_number_or_in_a_large_file_by_its_first_byte(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
-    writer.write(*(spoiled(f"t{i}") for i in range(10)))
+    writer.write(*(invalid(f"t{i}") for i in range(10)))
     first = writer.path.stat().st_size
     with writer.path.open("a") as file:
         file.write('{"group": "g"}\n')
@@ -235,14 +235,14 @@ def test_a_bad_line_is_named_by_its_number_or_in_a_large_file_by_its_first_byte(
 def test_a_torn_first_line_longer_than_one_look_back_leaves_an_empty_file(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
     writer.path.write_bytes(b"x" * 200_000)
-    writer.write(spoiled("a"))
+    writer.write(invalid("a"))
     assert [r.id for r in read_records(writer.path)] == ["a"]
 
 
 def _write_many(folder: Path, who: int) -> None:
     writer = RecordWriter(folder)
     for i in range(20):
-        writer.write(spoiled(f"{who}-{i}-a"), spoiled(f"{who}-{i}-b"))
+        writer.write(invalid(f"{who}-{i}-a"), invalid(f"{who}-{i}-b"))
 
 
 def test_processes_that_write_to_one_file_do_not_mix_their_lines(tmp_path: Path) -> None:
@@ -259,13 +259,13 @@ def test_processes_that_write_to_one_file_do_not_mix_their_lines(tmp_path: Path)
 
 def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path)
-    thread = threading.Thread(target=writer.write, args=(spoiled("b"),))
+    thread = threading.Thread(target=writer.write, args=(invalid("b"),))
     with writer.path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         thread.start()
         thread.join(0.2)
         assert writer.path.stat().st_size == 0
-        file.write(encode_record(spoiled("a")))
+        file.write(encode_record(invalid("a")))
     thread.join()
     assert [r.id for r in read_records(writer.path)] == ["a", "b"]
 

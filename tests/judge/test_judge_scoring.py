@@ -70,18 +70,18 @@ def test_a_judge_without_a_verdict_makes_the_rollout_invalid_and_moves_nobody_el
         settings = with_judge(server)
         with caplog.at_level(logging.ERROR):
             records = score_rollout(ITEM, "g", GROUP, settings)
-        spoiled = records[4:6]
+        invalid = records[4:6]
         rest = score_rollout(ITEM, "g", GROUP[:4] + GROUP[6:], settings)
     assert [record.observed.valid for record in records] == [True] * 4 + [False] * 2 + [True] * 2 + [False]
-    for record in spoiled:
+    for record in invalid:
         assert (record.reward, record.terms, record.answer) == (None, {}, "many")
         assert (record.observed.end_reason, record.observed.format) == (EndReason.ANSWER, 1.0)
     assert [record.reward for record in records[:4] + records[6:]] == [record.reward for record in rest]
     if fault.status == 500:
-        assert all(record.verdict is None for record in spoiled)
+        assert all(record.verdict is None for record in invalid)
         assert "rollouts of glyphs-3 are invalid: the judge m at http" in caplog.text
     else:
-        assert all(record.verdict is not None and record.verdict.score is None for record in spoiled)
+        assert all(record.verdict is not None and record.verdict.score is None for record in invalid)
     logged = [rollout_numbers(r, t, settings) for r, t in zip(records, GROUP, strict=True)]
     assert all(values.keys() == logged[0].keys() for values in logged)
     assert [values["valid"] for values in logged[3:6]] == [1, 0, 0]

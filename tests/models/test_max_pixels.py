@@ -48,10 +48,10 @@ def test_the_renderer_of_a_bounded_checkpoint_shrinks_to_the_bound_and_has_the_s
     large = Image.new("RGB", (600, 300))
     for pixels in (128 * 128, 256 * 256):
         limit_images(given, tmp_path / "bounded", pixels)
-        fitted = renderer_of(tmp_path / "bounded").fit(large)
-        assert pixels / 2 < fitted.width * fitted.height <= pixels
+        resized = renderer_of(tmp_path / "bounded").resize(large)
+        assert pixels / 2 < resized.width * resized.height <= pixels
         check_alike(given, tmp_path / "bounded")
-    assert renderer_of(given).fit(large).width == renderer_of(checkpoint).fit(large).width, (
+    assert renderer_of(given).resize(large).width == renderer_of(checkpoint).resize(large).width, (
         "the checkpoint itself is as it was"
     )
 

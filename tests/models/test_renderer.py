@@ -54,13 +54,13 @@ def test_a_rollout_is_tokenized_as_its_demonstration_and_as_the_template_would_a
     renderer: Any, tools: list[Any]
 ) -> None:
     encoded = renderer.conversation(TALK, tools, IMAGES)
-    fitted = [renderer.fit(image) for image in IMAGES]
+    resized = [renderer.resize(image) for image in IMAGES]
     user = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\nWhat is written?"}]}]
     said = [renderer.tokenizer(TALK[at]["content"] + "<|im_end|>")["input_ids"] for at in (1, 3)]
-    ids = renderer.prompt(user, tools, fitted[:1])
+    ids = renderer.prompt(user, tools, resized[:1])
     mask = [0] * len(ids) + [1] * len(said[0])
     ids += said[0]
-    shown = renderer.observation("tool", "Picture 1: 40x100.", fitted[1:], closed=True)
+    shown = renderer.observation("tool", "Picture 1: 40x100.", resized[1:], closed=True)
     ids += shown + said[1]
     mask += [0] * len(shown) + [1] * len(said[1])
     assert encoded.ids[: len(ids)] == ids
@@ -69,7 +69,7 @@ def test_a_rollout_is_tokenized_as_its_demonstration_and_as_the_template_would_a
     messages = [{"role": turn["role"], "content": parts(turn["content"])} for turn in TALK]
     messages[2]["content"].reverse()
     text = renderer.processor.apply_chat_template(messages, tools=tools or None, tokenize=False)
-    assert renderer._ids(text, fitted) == encoded.ids
+    assert renderer._ids(text, resized) == encoded.ids
 
 
 def test_every_image_has_as_many_tokens_as_the_processor_makes_features(renderer: Any) -> None:
@@ -82,28 +82,30 @@ def test_every_image_has_as_many_tokens_as_the_processor_makes_features(renderer
 
 @given(width=st.integers(1, 6000), height=st.integers(1, 6000))
 @example(width=2000, height=28)
-def test_a_fitted_image_stays_as_it_is_in_an_engine_that_fits_it_again(renderer: Any, width: int, height: int) -> None:
+def test_a_resized_image_keeps_its_size_in_an_engine_that_resizes_it_again(
+    renderer: Any, width: int, height: int
+) -> None:
     assume(max(width, height) <= 200 * min(width, height))
-    wide, high = renderer.fitted_size(width, height)
+    wide, high = renderer.resized_size(width, height)
     again = renderer.processor._get_num_multimodal_tokens(image_sizes=[(high, wide)]).num_image_tokens
     assert again == [renderer.image_tokens(Image.new("1", (wide, high)))]
 
 
 def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_image_and_nothing_of_it_stays(renderer: Any) -> None:
-    image, whole = Image.effect_noise((300, 200), 90).convert("RGB"), renderer.fit(IMAGES[0])
-    assert renderer.fit(whole) is whole
+    image, whole = Image.effect_noise((300, 200), 90).convert("RGB"), renderer.resize(IMAGES[0])
+    assert renderer.resize(whole) is whole
     with ThreadPoolExecutor(8) as threads:
-        seen = list(threads.map(renderer.fit, [image] * 8))
+        seen = list(threads.map(renderer.resize, [image] * 8))
     assert all(one is seen[0] for one in seen)
-    assert renderer.fit(image.copy()) is not seen[0]
-    other = renderer.fit(image.convert("L"))
+    assert renderer.resize(image.copy()) is not seen[0]
+    other = renderer.resize(image.convert("L"))
     assert (other.mode, other.size) == ("RGB", seen[0].size)
     del seen
-    assert renderer.fit(image).tobytes() == renderer.fit(image.copy()).tobytes()
+    assert renderer.resize(image).tobytes() == renderer.resize(image.copy()).tobytes()
     key = id(image)
-    assert key in renderer._fitted
+    assert key in renderer._resized
     del image
-    assert key not in renderer._fitted
+    assert key not in renderer._resized
 
 
 def test_a_turn_cut_off_before_its_end_is_closed_by_the_observation(renderer: Any) -> None:

@@ -164,11 +164,11 @@ def test_a_rollout_that_broke_is_a_row_with_a_image_and_without_loss(checkpoint:
     from codevision_ext.verl_adapter.agent_loop import _without_loss  # noqa: PLC0415
 
     renderer = renderer_of(checkpoint)
-    episode, fitted = _without_loss(renderer)
-    grids = renderer.features(fitted)["image_grid_thw"]
-    assert episode.ids.count(renderer.image_id) == int(grids.prod()) // 4 > 0
-    assert len(episode.response_ids) > 0
-    assert sum(episode.response_mask) == 0
+    token_buffer, resized = _without_loss(renderer)
+    grids = renderer.features(resized)["image_grid_thw"]
+    assert token_buffer.ids.count(renderer.image_id) == int(grids.prod()) // 4 > 0
+    assert len(token_buffer.response_ids) > 0
+    assert sum(token_buffer.response_mask) == 0
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

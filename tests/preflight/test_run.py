@@ -26,7 +26,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool, tool_schema
 from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox import Limits, Sandbox
-from codevision_ext.types import Frame, ToolCall
+from codevision_ext.types import CoordinateSystem, ToolCall
 from data_prep.formats.schema import RL_SCHEMA, SFT_SCHEMA, Demonstration, Message, rl_record, sft_record
 from data_prep.formats.turn_text import TOOLS, answer_text, call_text
 
@@ -159,10 +159,12 @@ def test_nothing_is_wrong_with_a_sound_training_and_all_renderings_are_alike(
     family: tuple[Path, int], rl: Path, tmp_path: Path
 ) -> None:
     renderer = renderer_of(family[0])
-    width, height = ImageHistory([Image.new("RGB", (20, 40))], renderer.fit, renderer.frame).sizes[0]
-    shown, tools = f"Picture 1: {width}x{height}.<image>", json.dumps([tool_schema(renderer.frame)])
+    width, height = ImageHistory([Image.new("RGB", (20, 40))], renderer.resize, renderer.coordinates).sizes[0]
+    shown, tools = f"Picture 1: {width}x{height}.<image>", json.dumps([tool_schema(renderer.coordinates)])
     sft = write(tmp_path / "own.parquet", [sft_record(demonstration(shown=shown, tools=tools))], SFT_SCHEMA)
-    found = preflight.inspect(family[0], [rl, sft], DEMO / "grpo.yaml", [f"codevision.coordinates={renderer.frame}"])
+    found = preflight.inspect(
+        family[0], [rl, sft], DEMO / "grpo.yaml", [f"codevision.coordinates={renderer.coordinates}"]
+    )
     assert {one.level for one in found.findings} == {"ok"}, found.findings
     assert found.ok
     checks = [one.check for one in found.findings]
@@ -369,27 +371,27 @@ def test_a_system_message_or_a_tool_schema_that_sft_never_saw_is_found(
     assert of_rows(rows, family[0], bare)[1].startswith("warning: not compared: there are no SFT rows")
 
 
-@pytest.mark.parametrize("frame", list(Frame))
+@pytest.mark.parametrize("coordinates", list(CoordinateSystem))
 def test_coordinates_that_aren_t_the_family_s_own_are_told_with_the_rows_where_they_differ(
-    family: tuple[Path, int], rl: Path, frame: Frame
+    family: tuple[Path, int], rl: Path, coordinates: CoordinateSystem
 ) -> None:
-    renderer, settings = renderer_of(family[0]), Settings(coordinates=frame)
+    renderer, settings = renderer_of(family[0]), Settings(coordinates=coordinates)
     renderer._max_pixels = 40 * 40
     rows = check_rows.read_rows([rl], renderer, settings, LIMIT)
     found = [one for one in check_rows.row_results(rows, renderer, settings, LIMIT) if one.check == "coordinate frame"]
-    if frame is renderer.frame:
+    if coordinates is renderer.coordinates:
         assert found == []
     else:
-        learned = f"codevision.coordinates is {frame}, {renderer.family} learned to write {renderer.frame}"
+        learned = f"codevision.coordinates is {coordinates}, {renderer.family} learned to write {renderer.coordinates}"
         assert [one.said for one in found] == [f"{learned}; they differ in 6 of 6 rows"]
-        assert found[0].remedy.startswith(f"set codevision.coordinates: {renderer.frame}")
+        assert found[0].remedy.startswith(f"set codevision.coordinates: {renderer.coordinates}")
 
 
 def test_pixels_of_the_image_itself_are_what_qwen2_5_vl_writes_where_it_sees_every_image_as_it_is(
     model: Path, rl: Path
 ) -> None:
     rows = check_rows.read_rows([rl], renderer_of(model), Settings(), LIMIT)
-    assert rows.misplaced == (0 if renderer_of(model).frame is Frame.SEEN else 6)
+    assert rows.misplaced == (0 if renderer_of(model).coordinates is CoordinateSystem.SEEN else 6)
 
 
 # -- budgets, sandbox, judge, memory -------------------------------------------------------------------------------

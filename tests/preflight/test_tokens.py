@@ -172,25 +172,25 @@ def test_what_is_trained_is_what_was_sampled_and_what_stands_between_is_whole_an
     said = [text.replace("\n</think>\n\n", "  \n\n\n</think>") for text in replies(made)]  # not as templates write it
     engine = Engine([letter_by_letter(renderer, text.removeprefix(opening(renderer))) for text in said])
     played = rolled(renderer, tool, engine, shown)
-    episode = played.episode
+    token_buffer = played.token_buffer
 
-    sampled = [at for at, kept in enumerate(episode.response_mask) if kept]
-    assert [episode.response_ids[at] for at in sampled] == list(chain(*engine.lines))
-    assert [episode.log_probs[at] for at in sampled] == list(chain(*engine.log_probs))
-    assert all(episode.log_probs[at] == 0 for at, kept in enumerate(episode.response_mask) if not kept)
+    sampled = [at for at, kept in enumerate(token_buffer.response_mask) if kept]
+    assert [token_buffer.response_ids[at] for at in sampled] == list(chain(*engine.lines))
+    assert [token_buffer.log_probs[at] for at in sampled] == list(chain(*engine.log_probs))
+    assert all(token_buffer.log_probs[at] == 0 for at, kept in enumerate(token_buffer.response_mask) if not kept)
     assert played.replies == [text.removeprefix(opening(renderer)) for text in said]
     assert played.malformed == (1 if made == 3 else 0)
 
     ends = [len(asked) + len(line) for asked, line in zip(engine.asked, engine.lines, strict=True)]
-    assert episode.ids == engine.asked[-1] + engine.lines[-1]
-    assert ends[-1] == len(episode.ids)
+    assert token_buffer.ids == engine.asked[-1] + engine.lines[-1]
+    assert ends[-1] == len(token_buffer.ids)
     for at, asked in enumerate(engine.asked[1:], start=1):
         assert asked[: ends[at - 1]] == engine.asked[at - 1] + engine.lines[at - 1]
         between = collapsed(renderer, asked[ends[at - 1] :])
         assert between.startswith("\n<|im_start|>user\n<tool_response>\n")
         assert between.endswith(f"\n</tool_response><|im_end|>\n<|im_start|>assistant\n{opening(renderer)}")
         assert between.count("<|im_start|>") == 2
-    assert engine.images[-1] == len(played.fitted) == images
+    assert engine.images[-1] == len(played.resized) == images
 
 
 @pytest.mark.parametrize("images", IMAGES)
@@ -208,16 +208,16 @@ def test_marks_grids_and_pixels_agree_and_positions_are_those_of_the_whole_conve
         parts: list[dict[str, str]] = [{"type": "text", "text": text or message.text}]
         turns.append({"role": message.role, "content": parts + [{"type": "image"} for _ in message.images]})
     text = renderer.processor.apply_chat_template(turns, tools=[TOOL_SCHEMA], tokenize=False)
-    whole = renderer.processor(text=[text.removesuffix("\n")], images=list(played.fitted), return_tensors="pt")
+    whole = renderer.processor(text=[text.removesuffix("\n")], images=list(played.resized), return_tensors="pt")
 
-    ids = torch.tensor(played.episode.ids)
-    features = renderer.features(played.fitted)
+    ids = torch.tensor(played.token_buffer.ids)
+    features = renderer.features(played.resized)
     assert torch.equal(ids, whole["input_ids"][0])
     assert torch.equal(features["image_grid_thw"], whole["image_grid_thw"])
     assert torch.equal(features["pixel_values"], whole["pixel_values"])
-    marks = [len(list(run)) for token, run in groupby(played.episode.ids) if token == renderer.image_id]
+    marks = [len(list(run)) for token, run in groupby(played.token_buffer.ids) if token == renderer.image_id]
     assert marks == (features["image_grid_thw"].prod(-1) // 4).tolist()
-    assert marks == [renderer.image_tokens(image) for image in played.fitted]
+    assert marks == [renderer.image_tokens(image) for image in played.resized]
     assert len(marks) == images
     true, _ = model.get_rope_index(
         whole["input_ids"],
@@ -246,11 +246,11 @@ def test_fine_tuning_on_a_rollout_sees_its_tokens_and_the_same_ones_have_loss(
         content = text or message.text + "<image>" * len(message.images)
         messages.append({"role": message.role, "content": content})
     encoded = renderer.conversation(messages, [TOOL_SCHEMA], played.images)
-    episode = played.episode
-    assert encoded.ids[: len(episode.ids)] == episode.ids
-    assert encoded.mask[: len(episode.ids)] == [0] * len(episode.prompt_ids) + episode.response_mask
-    assert renderer.tokenizer.decode(encoded.ids[len(episode.ids) :]) == "\n"
-    assert not any(encoded.mask[len(episode.ids) :])
+    token_buffer = played.token_buffer
+    assert encoded.ids[: len(token_buffer.ids)] == token_buffer.ids
+    assert encoded.mask[: len(token_buffer.ids)] == [0] * len(token_buffer.prompt_ids) + token_buffer.response_mask
+    assert renderer.tokenizer.decode(encoded.ids[len(token_buffer.ids) :]) == "\n"
+    assert not any(encoded.mask[len(token_buffer.ids) :])
 
 
 def test_what_was_thought_before_a_later_question_is_neither_left_out_nor_written_anew(renderer: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up_run import EVIL, crop, detour, hack, make_run, right, spoiled, wrong
+from made_up_run import EVIL, crop, detour, hack, invalid, make_run, right, wrong
 from PIL import Image
 
 from codevision_ext.errors import InputError
@@ -461,7 +461,7 @@ def test_every_rollout_is_of_one_kind_and_perhaps_of_others(tmp_path: Path) -> N
     assert kinds(crop(writer, "c")) == ["right_tool", "detour"]
     assert kinds(wrong(writer, "w")) == ["wrong_plain"]
     assert kinds(hack(writer, "h")) == ["right_tool", "suspicious"]
-    assert kinds(spoiled("s")) == ["invalid"]
+    assert kinds(invalid("s")) == ["invalid"]
     assert {"right_plain", "wrong_tool"} < KINDS.keys()
 
 

@@ -90,7 +90,7 @@ def test_the_order_of_rollouts_changes_no_reward(group: list[Rollout], preset: s
 
 
 @given(groups(), presets)
-def test_a_rollout_that_we_spoiled_changes_nobody_and_is_never_a_score(group: list[Rollout], preset: str) -> None:
+def test_an_invalid_rollout_changes_no_other_score_and_gets_none(group: list[Rollout], preset: str) -> None:
     breakdowns = score_group(group, preset)
     assert [b for b in breakdowns if b.valid] == score_group(valid(group), preset)
     for scored, breakdown in zip(group, breakdowns, strict=True):

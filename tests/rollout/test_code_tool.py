@@ -1,4 +1,4 @@
-"""What a call does to the desk, what the model is told, and what the record keeps."""
+"""What a call does to the history, what the model is told, and what the record keeps."""
 
 import asyncio
 
@@ -6,14 +6,14 @@ import pytest
 from scenes import noise, scene
 
 from codevision_ext.errors import InputError
-from codevision_ext.rollout.code_tool import OBSERVATIONS, TOOL_SCHEMA, CodeTool, Observation
+from codevision_ext.rollout.code_tool import OBSERVATIONS, TOOL_SCHEMA, CodeTool, ToolResult
 from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.types import Box, ExecStatus, Frame, Orientation, Step, ToolCall
+from codevision_ext.types import Box, CoordinateSystem, ExecStatus, Orientation, Step, ToolCall
 
 
 @pytest.fixture
-def desk() -> ImageHistory:
+def history() -> ImageHistory:
     return ImageHistory([noise(100, 80)])
 
 
@@ -34,10 +34,10 @@ def test_the_schema_names_what_a_call_has() -> None:
     assert ToolCall(code="").image_index == 0
 
 
-def test_a_new_image_gets_the_next_index(tool: CodeTool, desk: ImageHistory) -> None:
-    seen = tool.call(desk, ToolCall(code="print('hi')\nimage = image.rotate(90, expand=True)"))
+def test_a_new_image_gets_the_next_index(tool: CodeTool, history: ImageHistory) -> None:
+    seen = tool.call(history, ToolCall(code="print('hi')\nimage = image.rotate(90, expand=True)"))
     assert seen.text == "Picture 1: 80x100.\nhi"
-    assert seen.image is desk.images[1]
+    assert seen.image is history.images[1]
     assert seen.step == Step(
         ok=True,
         ops=("rotate_90",),
@@ -51,34 +51,34 @@ def test_a_new_image_gets_the_next_index(tool: CodeTool, desk: ImageHistory) -> 
 
 
 def test_orientation_and_region_are_told_of_the_input(tool: CodeTool) -> None:
-    desk = ImageHistory([scene(1000, 800)])
-    tool.call(desk, ToolCall(code="image = image.crop((600, 50, 800, 350))"))
-    tool.call(desk, ToolCall(code="image = image.rotate(270, expand=True)", image_index=1))
-    step = tool.call(desk, ToolCall(code="image = image.crop((50, 100, 250, 120))", image_index=2)).step
+    history = ImageHistory([scene(1000, 800)])
+    tool.call(history, ToolCall(code="image = image.crop((600, 50, 800, 350))"))
+    tool.call(history, ToolCall(code="image = image.rotate(270, expand=True)", image_index=1))
+    step = tool.call(history, ToolCall(code="image = image.crop((50, 100, 250, 120))", image_index=2)).step
     assert (step.node, step.parent, step.net) == (3, 2, Orientation.R270)
     assert step.region == Box(700, 100, 720, 300)
     assert step.crops == (Box(50, 100, 250, 120),)
 
 
 def test_a_crop_of_a_zoomed_crop_is_told_of_the_input(tool: CodeTool) -> None:
-    desk = ImageHistory([scene(400, 320)])
-    tool.call(desk, ToolCall(code="image = image.crop((100, 80, 300, 240)).resize((400, 320))"))
-    step = tool.call(desk, ToolCall(code="image = image.crop((0, 0, 100, 80))", image_index=1)).step
+    history = ImageHistory([scene(400, 320)])
+    tool.call(history, ToolCall(code="image = image.crop((100, 80, 300, 240)).resize((400, 320))"))
+    step = tool.call(history, ToolCall(code="image = image.crop((0, 0, 100, 80))", image_index=1)).step
     assert step.region == pytest.approx(Box(100, 80, 150, 120), abs=1)
 
 
-def test_doing_nothing_is_said_and_adds_no_image(tool: CodeTool, desk: ImageHistory) -> None:
-    seen = tool.call(desk, ToolCall(code="image.rotate(90)"))
+def test_doing_nothing_is_said_and_adds_no_image(tool: CodeTool, history: ImageHistory) -> None:
+    seen = tool.call(history, ToolCall(code="image.rotate(90)"))
     assert (seen.text, seen.image) == (OBSERVATIONS["noop"], None)
     assert (seen.step.ok, seen.step.noop, seen.step.node) == (True, True, None)
-    assert len(desk.images) == len(desk.nodes) == 1
+    assert len(history.images) == len(history.nodes) == 1
 
 
-def test_a_failed_call_is_explained_and_adds_no_image(tool: CodeTool, desk: ImageHistory) -> None:
-    seen = tool.call(desk, ToolCall(code="image = imag"))
+def test_a_failed_call_is_explained_and_adds_no_image(tool: CodeTool, history: ImageHistory) -> None:
+    seen = tool.call(history, ToolCall(code="image = imag"))
     assert seen.text == "Error: NameError: name 'imag' is not defined (line 1: image = imag)"
     assert seen.step == Step(ok=False, parent=0, status=ExecStatus.ERROR, isolation=seen.step.isolation)
-    assert len(desk.images) == 1
+    assert len(history.images) == 1
 
 
 @pytest.mark.parametrize(
@@ -90,73 +90,75 @@ def test_a_failed_call_is_explained_and_adds_no_image(tool: CodeTool, desk: Imag
     ],
 )
 def test_coordinates_that_are_none_are_explained_in_the_model_s_own_line(
-    tool: CodeTool, desk: ImageHistory, code: str, said: str
+    tool: CodeTool, history: ImageHistory, code: str, said: str
 ) -> None:
-    assert tool.call(desk, ToolCall(code=code)).text == f"Error: ValueError: {said} (line 1: {code})"
+    assert tool.call(history, ToolCall(code=code)).text == f"Error: ValueError: {said} (line 1: {code})"
 
 
 def test_each_call_writes_in_the_frame_of_its_own_image_the_earlier_ones_that_run_again_too(sandbox: Sandbox) -> None:
     tool = CodeTool(sandbox, keep_variables=True)
-    desk = ImageHistory([scene(400, 320)], lambda image: image.resize((100, 100)), Frame.SEEN)
-    tool.call(desk, ToolCall(code="first = box(0, 0, 50, 50)\nimage = image.crop(first)"))
-    seen = tool.call(desk, ToolCall(code="print(first, box(0, 0, 50, 50), point(99, 50, 0))", image_index=1))
-    assert desk.images[1].size == (200, 160)
+    history = ImageHistory([scene(400, 320)], lambda image: image.resize((100, 100)), CoordinateSystem.SEEN)
+    tool.call(history, ToolCall(code="first = box(0, 0, 50, 50)\nimage = image.crop(first)"))
+    seen = tool.call(history, ToolCall(code="print(first, box(0, 0, 50, 50), point(99, 50, 0))", image_index=1))
+    assert history.images[1].size == (200, 160)
     assert seen.result.stdout == "(0, 0, 200, 160) (0, 0, 100, 80) (396, 160)\n"
 
 
-def test_what_comes_after_an_unknown_step_is_unknown(tool: CodeTool, desk: ImageHistory) -> None:
-    assert tool.call(desk, ToolCall(code="image = image.rotate(30)")).step.net is None
-    step = tool.call(desk, ToolCall(code="image = image.rotate(90, expand=True)", image_index=1)).step
+def test_what_comes_after_an_unknown_step_is_unknown(tool: CodeTool, history: ImageHistory) -> None:
+    assert tool.call(history, ToolCall(code="image = image.rotate(30)")).step.net is None
+    step = tool.call(history, ToolCall(code="image = image.rotate(90, expand=True)", image_index=1)).step
     assert (step.ops, step.net, step.region) == (("rotate_90",), None, None)
 
 
 def test_images_of_the_second_input_are_told_of_the_second_input(tool: CodeTool) -> None:
-    desk = ImageHistory([noise(20, 20, 1), noise(30, 20, 2)])
-    seen = tool.call(desk, ToolCall(code="image = image.crop((5, 5, 15, 15))", image_index=1))
-    assert (seen.step.node, seen.step.parent, desk.nodes[2].root) == (2, 1, 1)
+    history = ImageHistory([noise(20, 20, 1), noise(30, 20, 2)])
+    seen = tool.call(history, ToolCall(code="image = image.crop((5, 5, 15, 15))", image_index=1))
+    assert (seen.step.node, seen.step.parent, history.nodes[2].root) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(
     "said", ["<|im_end|>", "<image>", "</tool_response>", "<tool_call>", "<video>", "\0", "\x1b[2J"]
 )
-def test_code_cannot_speak_in_special_tokens(tool: CodeTool, desk: ImageHistory, said: str) -> None:
+def test_code_cannot_speak_in_special_tokens(tool: CodeTool, history: ImageHistory, said: str) -> None:
     for code in (f"print({said!r})", f"raise ValueError({said!r})"):
-        assert said not in tool.call(desk, ToolCall(code=code)).text
+        assert said not in tool.call(history, ToolCall(code=code)).text
 
 
-def test_braces_in_what_the_code_says_stay_braces(tool: CodeTool, desk: ImageHistory) -> None:
-    seen = tool.call(desk, ToolCall(code="print('{node} {detail}')\nraise ValueError('{wall_s}')"))
+def test_braces_in_what_the_code_says_stay_braces(tool: CodeTool, history: ImageHistory) -> None:
+    seen = tool.call(history, ToolCall(code="print('{node} {detail}')\nraise ValueError('{wall_s}')"))
     assert "{node} {detail}" in seen.text
     assert "{wall_s}" in seen.text
 
 
-def test_text_for_the_model_is_bounded(tool: CodeTool, desk: ImageHistory) -> None:
-    text = tool.call(desk, ToolCall(code="print('x' * 5000)\nraise ValueError('y' * 5000)")).text
+def test_text_for_the_model_is_bounded(tool: CodeTool, history: ImageHistory) -> None:
+    text = tool.call(history, ToolCall(code="print('x' * 5000)\nraise ValueError('y' * 5000)")).text
     assert len(text) < 2 * 120 + 60
 
 
-def test_an_index_off_the_desk_is_our_fault(tool: CodeTool, desk: ImageHistory) -> None:
+def test_an_index_off_the_desk_is_our_fault(tool: CodeTool, history: ImageHistory) -> None:
     with pytest.raises(InputError, match="image_index is 1"):
-        tool.call(desk, ToolCall(code="pass", image_index=1))
+        tool.call(history, ToolCall(code="pass", image_index=1))
 
 
-def test_a_image_made_from_another_one_has_that_parent(tool: CodeTool, desk: ImageHistory) -> None:
-    tool.call(desk, ToolCall(code="image = image.crop((10, 10, 60, 50))"))
-    step = tool.call(desk, ToolCall(code="image = images[0].rotate(180)", image_index=1)).step
+def test_a_image_made_from_another_one_has_that_parent(tool: CodeTool, history: ImageHistory) -> None:
+    tool.call(history, ToolCall(code="image = image.crop((10, 10, 60, 50))"))
+    step = tool.call(history, ToolCall(code="image = images[0].rotate(180)", image_index=1)).step
     assert (step.parent, step.net, step.region) == (0, Orientation.R180, Box(0, 0, 100, 80))
-    step = tool.call(desk, ToolCall(code="image = images[0].copy()", image_index=2)).step
+    step = tool.call(history, ToolCall(code="image = images[0].copy()", image_index=2)).step
     assert (step.parent, step.noop, step.node) == (0, True, None)
 
 
 async def test_the_model_goes_on_while_a_call_is_traced(tool: CodeTool) -> None:
-    desk = ImageHistory([scene(400, 320)])
+    history = ImageHistory([scene(400, 320)])
     codes = [
         "image = ImageEnhance.Contrast(image.rotate(90, expand=True)).enhance(1.3)",
         "image = image.crop((20, 40, 220, 240))",
         "image = imag",
         "image = image.resize((400, 400))",
     ]
-    begun = [await tool.begin(desk, ToolCall(code=code, image_index=min(place, 2))) for place, code in enumerate(codes)]
+    begun = [
+        await tool.begin(history, ToolCall(code=code, image_index=min(place, 2))) for place, code in enumerate(codes)
+    ]
     assert not begun[0].step.done()
     steps = [await call.step for call in begun]
     assert [step.node for step in steps] == [1, 2, None, 3]
@@ -170,7 +172,7 @@ async def test_the_model_goes_on_while_a_call_is_traced(tool: CodeTool) -> None:
 
 
 async def test_calls_of_several_desks_run_side_by_side(tool: CodeTool) -> None:
-    async def one(seed: int) -> Observation:
+    async def one(seed: int) -> ToolResult:
         return await tool.acall(
             ImageHistory([noise(20, 10, seed)]), ToolCall(code=f"print({seed})\nimage = ImageOps.flip(image)")
         )

@@ -19,7 +19,7 @@ from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout, tur
 from codevision_ext.rollout.parsing import malformed_messages, turn_message
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.types import EndReason, ExecStatus, Frame, Step, ToolCall
+from codevision_ext.types import CoordinateSystem, EndReason, ExecStatus, Step, ToolCall
 
 IMAGE = Image.frombytes("RGB", (4, 2), bytes(range(24)))
 TURN = "image = image.rotate(90, expand=True)"
@@ -32,16 +32,16 @@ class Letters:
 
     end_id = 0
 
-    def fit(self, image: Image.Image) -> Image.Image:
+    def resize(self, image: Image.Image) -> Image.Image:
         return image.resize((8, 8))
 
     def prompt(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], fitted: Sequence[Image.Image]
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], resized: Sequence[Image.Image]
     ) -> list[int]:
-        return [MARK] * len(fitted) + [ord(letter) for letter in f"{len(tools)} tools, {len(messages)} messages"]
+        return [MARK] * len(resized) + [ord(letter) for letter in f"{len(tools)} tools, {len(messages)} messages"]
 
-    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:
-        return ([] if closed else [self.end_id]) + [*map(ord, f"[{role}: {text}]")] + [MARK] * len(fitted)
+    def observation(self, role: str, text: str, resized: Sequence[Image.Image], *, closed: bool) -> list[int]:
+        return ([] if closed else [self.end_id]) + [*map(ord, f"[{role}: {text}]")] + [MARK] * len(resized)
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(chr(token) for token in ids if token != self.end_id)
@@ -78,11 +78,15 @@ ANSWER = "<think>t</think><answer>7</answer>"
 BROKEN = "<think>t</think><tool_call>{</tool_call>"
 
 
-def played(policy: Any, tool: Any, frame: Frame = Frame.ORIGINAL, **limits: int) -> Trajectory:
+def played(
+    policy: Any, tool: Any, coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL, **limits: int
+) -> Trajectory:
     given = RolloutLimits(**{"response_tokens": 2000, "assistant_turns": 5, "malformed_calls": 2} | limits)
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}]
     trajectory = asyncio.run(
-        run_rollout(prompt, [IMAGE], policy=policy, renderer=Letters(), tool=tool, limits=given, frame=frame)
+        run_rollout(
+            prompt, [IMAGE], policy=policy, renderer=Letters(), tool=tool, limits=given, coordinates=coordinates
+        )
     )
     check_tokens(trajectory, policy)
     return trajectory
@@ -90,16 +94,16 @@ def played(policy: Any, tool: Any, frame: Frame = Frame.ORIGINAL, **limits: int)
 
 def check_tokens(trajectory: Trajectory, policy: Script) -> None:
     """Loss is on what was sampled, the policy was asked with all tokens so far, and every image has its mark."""
-    episode = trajectory.episode
+    token_buffer = trajectory.token_buffer
     for asked, _, _ in policy.asked:
-        assert episode.ids[: len(asked)] == asked
-    assert len(episode.response_ids) == len(episode.response_mask) == len(episode.log_probs)
-    assert len(episode.response_ids) <= episode.limits.response_tokens
-    assert episode.log_probs == [-0.5 * kept for kept in episode.response_mask]
-    sampled = [token for token, kept in zip(episode.response_ids, episode.response_mask, strict=True) if kept]
+        assert token_buffer.ids[: len(asked)] == asked
+    assert len(token_buffer.response_ids) == len(token_buffer.response_mask) == len(token_buffer.log_probs)
+    assert len(token_buffer.response_ids) <= token_buffer.limits.response_tokens
+    assert token_buffer.log_probs == [-0.5 * kept for kept in token_buffer.response_mask]
+    sampled = [token for token, kept in zip(token_buffer.response_ids, token_buffer.response_mask, strict=True) if kept]
     assert Letters().decode(sampled) == "".join(trajectory.replies)
-    assert episode.ids.count(MARK) == len(trajectory.fitted)
-    assert episode.turns == len(trajectory.replies) == len(policy.asked)
+    assert token_buffer.ids.count(MARK) == len(trajectory.resized)
+    assert token_buffer.turns == len(trajectory.replies) == len(policy.asked)
 
 
 def test_an_answer_ends_the_rollout() -> None:
@@ -122,19 +126,19 @@ def test_a_call_is_run_and_its_image_is_shown_at_the_model_s_size_and_kept_at_it
 
 
 @pytest.mark.parametrize(
-    ("frame", "half", "told"),
+    ("coordinates", "half", "told"),
     [
-        (Frame.SEEN, "box(0, 0, 4, 8)", "Picture 1: 8x8."),
-        (Frame.RELATIVE, "box(0, 0, 500, 1000)", "Picture 1: 1000x1000."),
-        (Frame.ORIGINAL, "box(0, 0, 2, 2)", "Picture 1: 2x2."),
+        (CoordinateSystem.SEEN, "box(0, 0, 4, 8)", "Picture 1: 8x8."),
+        (CoordinateSystem.RELATIVE, "box(0, 0, 500, 1000)", "Picture 1: 1000x1000."),
+        (CoordinateSystem.ORIGINAL, "box(0, 0, 2, 2)", "Picture 1: 2x2."),
     ],
 )
 def test_coordinates_in_the_model_s_frame_cut_the_image_at_full_resolution(
-    tool: CodeTool, frame: Frame, half: str, told: str
+    tool: CodeTool, coordinates: CoordinateSystem, half: str, told: str
 ) -> None:
     again = calls(f"image = images[0].crop({half[:-1]}, index=0))", image_index=1)
     policy = Script(calls(f"image = image.crop({half})"), again, ANSWER)
-    trajectory = played(policy, tool, frame)
+    trajectory = played(policy, tool, coordinates)
     assert trajectory.messages[1].text == told
     assert [image.tobytes() for image in trajectory.new_images] == [IMAGE.crop((0, 0, 2, 2)).tobytes()]
     assert [step.crops for step in trajectory.steps] == [((0, 0, 2, 2),), ()]
@@ -146,13 +150,13 @@ def test_code_that_fails_is_a_result_that_the_model_reads(tool: CodeTool) -> Non
     assert trajectory.end_reason is EndReason.ANSWER
     assert [step.status for step in trajectory.steps] == [ExecStatus.ERROR]
     assert "ZeroDivisionError" in trajectory.messages[1].text
-    assert len(trajectory.fitted) == 1
+    assert len(trajectory.resized) == 1
 
 
 def test_a_image_that_did_not_change_isn_t_shown_again(tool: CodeTool) -> None:
     trajectory = played(Script(calls("image = image.copy()"), ANSWER), tool)
     assert [step.noop for step in trajectory.steps] == [True]
-    assert len(trajectory.images) == len(trajectory.fitted) == 1
+    assert len(trajectory.images) == len(trajectory.resized) == 1
 
 
 def test_a_call_that_can_t_be_read_is_answered_and_the_second_one_ends_the_rollout(tool: CodeTool) -> None:
@@ -176,7 +180,7 @@ def test_several_calls_of_a_turn_are_run_in_order_and_each_is_answered(tool: Cod
     trajectory = played(Script(turn, ANSWER), tool, calls_per_turn=4)
     told = trajectory.messages[1]
     assert [step.parent for step in trajectory.steps] == [0, 1, 0]
-    assert (told.images, len(trajectory.fitted), trajectory.malformed) == ((1, 2), 3, 1)
+    assert (told.images, len(trajectory.resized), trajectory.malformed) == ((1, 2), 3, 1)
     assert trajectory.images[2].tobytes() == IMAGE.rotate(180).tobytes()
     asked = [call and (call.code, call.image_index) for call in trajectory.calls]
     assert asked == [(TURN, 0), None, (TURN, 1), ("1 / 0", 0)]
@@ -224,8 +228,8 @@ def test_a_result_that_doesn_t_fit_is_left_out_as_a_whole(tool: CodeTool) -> Non
     for room in range(len(said) + 1, fits):
         trajectory = played(Script(said), tool, response_tokens=room)
         assert trajectory.end_reason is EndReason.LENGTH
-        assert len(trajectory.episode.response_ids) == len(said) + 1
-        assert len(trajectory.fitted) == 1
+        assert len(trajectory.token_buffer.response_ids) == len(said) + 1
+        assert len(trajectory.resized) == 1
         assert [message.role for message in trajectory.messages] == ["assistant"]
     script = Script(said, "x", closed=True)
     script.lines[1] = ""
@@ -236,8 +240,8 @@ def test_a_result_that_doesn_t_fit_is_left_out_as_a_whole(tool: CodeTool) -> Non
 def test_a_turn_that_ended_without_its_closing_token_gets_one_without_loss(tool: CodeTool) -> None:
     trajectory = played(Script(BROKEN, ANSWER, closed=False), tool)
     at = len(BROKEN)
-    assert trajectory.episode.response_ids[at] == Letters.end_id
-    assert trajectory.episode.response_mask[at] == 0
+    assert trajectory.token_buffer.response_ids[at] == Letters.end_id
+    assert trajectory.token_buffer.response_mask[at] == 0
 
 
 def test_a_turn_has_the_room_that_is_left_and_no_more_than_a_turn_s_own(tool: CodeTool) -> None:
@@ -254,9 +258,9 @@ class NotedLetters(Letters):
     def __init__(self) -> None:
         self.threads: list[int] = []
 
-    def fit(self, image: Image.Image) -> Image.Image:
+    def resize(self, image: Image.Image) -> Image.Image:
         self.threads.append(get_ident())
-        return super().fit(image)
+        return super().resize(image)
 
 
 def test_images_are_fitted_once_each_and_never_on_the_thread_of_the_event_loop(tool: CodeTool) -> None:
@@ -267,7 +271,7 @@ def test_images_are_fitted_once_each_and_never_on_the_thread_of_the_event_loop(t
     trajectory = asyncio.run(
         run_rollout(prompt, [IMAGE] * 2, policy=policy, renderer=renderer, tool=tool, limits=limits)
     )
-    assert len(renderer.threads) == len(trajectory.fitted) == 4
+    assert len(renderer.threads) == len(trajectory.resized) == 4
     assert get_ident() not in renderer.threads
 
 
@@ -278,8 +282,8 @@ class LateTool:
         self.tool, self.fault = tool, fault
         self.went_on = asyncio.Event()
 
-    async def begin(self, desk: ImageHistory, call: ToolCall) -> StartedCall:
-        begun = await self.tool.begin(desk, call)
+    async def begin(self, history: ImageHistory, call: ToolCall) -> StartedCall:
+        begun = await self.tool.begin(history, call)
 
         async def late() -> Step:
             await asyncio.wait_for(self.went_on.wait(), 10)
@@ -345,10 +349,10 @@ def test_a_fault_of_ours_is_never_told_to_the_model(tool: CodeTool) -> None:
 def test_an_engine_that_says_more_than_was_asked_or_no_log_probs_is_not_trusted() -> None:
     with pytest.raises(EngineError, match="returned 35 tokens where 10 were asked for"):
         played(Script(ANSWER), None, turn_tokens=10)
-    episode = TokenBuffer(prompt_ids=[5], limits=RolloutLimits(response_tokens=9, assistant_turns=1))
+    token_buffer = TokenBuffer(prompt_ids=[5], limits=RolloutLimits(response_tokens=9, assistant_turns=1))
     with pytest.raises(EngineError, match="2 tokens but 1 log-probs"):
-        episode.add_sampled([1, 2], [-1.0])
-    assert episode.response_ids == []
+        token_buffer.add_sampled([1, 2], [-1.0])
+    assert token_buffer.response_ids == []
 
 
 @pytest.mark.parametrize(
@@ -379,15 +383,15 @@ MOVES = st.lists(st.tuples(st.booleans(), st.lists(st.integers(2, 99), min_size=
 
 @given(moves=MOVES, room=st.integers(1, 40))
 def test_whatever_happens_an_episode_is_within_its_limit_and_nothing_is_half_there(moves: Any, room: int) -> None:
-    episode = TokenBuffer(prompt_ids=[1], limits=RolloutLimits(response_tokens=room, assistant_turns=99))
+    token_buffer = TokenBuffer(prompt_ids=[1], limits=RolloutLimits(response_tokens=room, assistant_turns=99))
     expected: list[tuple[int, int]] = []
     for sampled, ids in moves:
-        if sampled and len(ids) <= episode.room:
-            episode.add_sampled(ids, [-1.0] * len(ids))
+        if sampled and len(ids) <= token_buffer.room:
+            token_buffer.add_sampled(ids, [-1.0] * len(ids))
             expected += [(token, 1) for token in ids]
-        elif not sampled and episode.add_context(ids):
+        elif not sampled and token_buffer.add_context(ids):
             expected += [(token, 0) for token in ids]
-            assert episode.room >= 1
-        assert list(zip(episode.response_ids, episode.response_mask, strict=True)) == expected
+            assert token_buffer.room >= 1
+        assert list(zip(token_buffer.response_ids, token_buffer.response_mask, strict=True)) == expected
         assert len(expected) <= room
-    assert episode.ids == [1, *episode.response_ids]
+    assert token_buffer.ids == [1, *token_buffer.response_ids]

@@ -12,11 +12,11 @@ from PIL import Image
 from codevision_ext.config import read_settings
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, tool_schema
-from codevision_ext.rollout.image_history import ImageHistory, frame_size
+from codevision_ext.rollout.image_history import ImageHistory, size_in
 from codevision_ext.sandbox import ExecRequest
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, Size, box_in_pixels, point_in_pixels, scaled
 from codevision_ext.task.item import read_item
-from codevision_ext.types import Box, Frame
+from codevision_ext.types import Box, CoordinateSystem
 
 SIDES = st.integers(1, 4096)
 SIZES = st.tuples(SIDES, SIDES)
@@ -130,41 +130,41 @@ def test_a_point_that_is_none_is_refused() -> None:
 
 
 def test_each_frame_gives_a_image_its_size() -> None:
-    assert {frame: frame_size(frame, UHD, SEEN_UHD) for frame in Frame} == {
-        Frame.SEEN: SEEN_UHD,
-        Frame.RELATIVE: (1000, 1000),
-        Frame.ORIGINAL: UHD,
+    assert {frame: size_in(frame, UHD, SEEN_UHD) for frame in CoordinateSystem} == {
+        CoordinateSystem.SEEN: SEEN_UHD,
+        CoordinateSystem.RELATIVE: (1000, 1000),
+        CoordinateSystem.ORIGINAL: UHD,
     }
-    desk = ImageHistory([Image.new("RGB", (40, 20))], lambda image: image.resize((28, 28)), Frame.SEEN)
-    desk.add(Image.new("RGB", (10, 30)))
-    assert desk.sizes == [(28, 28), (28, 28)]
-    assert [image.size for image in desk.images] == [(40, 20), (10, 30)]
+    history = ImageHistory([Image.new("RGB", (40, 20))], lambda image: image.resize((28, 28)), CoordinateSystem.SEEN)
+    history.add(Image.new("RGB", (10, 30)))
+    assert history.sizes == [(28, 28), (28, 28)]
+    assert [image.size for image in history.images] == [(40, 20), (10, 30)]
     assert ImageHistory([Image.new("RGB", (40, 20))]).sizes == [(40, 20)]
 
 
 def test_the_tool_s_description_says_how_coordinates_are_written_and_nothing_else_of_the_tool_changes() -> None:
     words = json.loads((files("codevision_ext") / "prompts" / "coordinates.json").read_text(encoding="utf-8"))
-    assert set(words) == set(Frame)
-    assert tool_schema(Frame.ORIGINAL) == TOOL_SCHEMA
-    for frame in (Frame.SEEN, Frame.RELATIVE):
+    assert set(words) == set(CoordinateSystem)
+    assert tool_schema(CoordinateSystem.ORIGINAL) == TOOL_SCHEMA
+    for frame in (CoordinateSystem.SEEN, CoordinateSystem.RELATIVE):
         told = tool_schema(frame)["function"]
         assert "`box(x1, y1, x2, y2)` and `point(x, y)`" in told["description"]
         assert told | {"description": TOOL_SCHEMA["function"]["description"]} == TOOL_SCHEMA["function"]
 
 
 def test_an_unknown_frame_is_refused_before_anything_starts() -> None:
-    assert read_settings({}).coordinates is Frame.ORIGINAL
-    assert read_settings({"coordinates": "relative"}).coordinates is Frame.RELATIVE
+    assert read_settings({}).coordinates is CoordinateSystem.ORIGINAL
+    assert read_settings({"coordinates": "relative"}).coordinates is CoordinateSystem.RELATIVE
     with pytest.raises(
         InputError, match=r"^codevision\.coordinates: input should be 'seen', 'relative' or 'original'$"
     ):
         read_settings({"coordinates": "absolute"})
 
 
-@pytest.mark.parametrize("frames", [((4, 2), (4, 2)), ((0, 2),)])
-def test_a_request_whose_frames_aren_t_its_images_sizes_is_refused(frames: Any) -> None:
+@pytest.mark.parametrize("sizes", [((4, 2), (4, 2)), ((0, 2),)])
+def test_a_request_with_coordinate_sizes_that_do_not_belong_to_its_images_is_refused(sizes: Any) -> None:
     with pytest.raises(InputError, match="aren't sizes of 1 images"):
-        ExecRequest(code="", images=(Image.new("RGB", (4, 2)),), frames=frames)
+        ExecRequest(code="", images=(Image.new("RGB", (4, 2)),), coordinate_sizes=sizes)
 
 
 def test_a_row_s_box_may_be_told_in_relative_coordinates_but_not_in_ones_that_no_row_can_know() -> None:

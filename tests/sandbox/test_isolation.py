@@ -158,30 +158,30 @@ def test_isolation_and_variables_are_settings_of_the_tool() -> None:
 
 
 def test_variables_of_earlier_calls_are_there_when_they_are_kept(sandbox: Sandbox) -> None:
-    tool, desk = CodeTool(sandbox, keep_variables=True), ImageHistory([noise(40, 30)])
+    tool, history = CodeTool(sandbox, keep_variables=True), ImageHistory([noise(40, 30)])
     first = tool.call(
-        desk, ToolCall(code="k = 1\ndef turn(p): return p.rotate(90 * k, expand=True)\nprint('said once')")
+        history, ToolCall(code="k = 1\ndef turn(p): return p.rotate(90 * k, expand=True)\nprint('said once')")
     )
     assert first.text.endswith("said once")
-    tool.call(desk, ToolCall(code="result = turn(image)"))
-    assert desk.images[1].tobytes() == desk.images[0].rotate(90, expand=True).tobytes()
-    third = tool.call(desk, ToolCall(code="print(k, image.size, len(images))", image_index=1))
+    tool.call(history, ToolCall(code="result = turn(image)"))
+    assert history.images[1].tobytes() == history.images[0].rotate(90, expand=True).tobytes()
+    third = tool.call(history, ToolCall(code="print(k, image.size, len(images))", image_index=1))
     assert third.text.endswith("1 (30, 40) 2")
     assert third.step.noop  # the earlier `result` isn't taken for this call's
 
 
 def test_a_failed_call_leaves_no_variables(sandbox: Sandbox) -> None:
-    tool, desk = CodeTool(sandbox, keep_variables=True), ImageHistory([noise(40, 30)])
-    tool.call(desk, ToolCall(code="k = 1\nfoo"))
-    assert "NameError: name 'k'" in tool.call(desk, ToolCall(code="print(k)")).text
+    tool, history = CodeTool(sandbox, keep_variables=True), ImageHistory([noise(40, 30)])
+    tool.call(history, ToolCall(code="k = 1\nfoo"))
+    assert "NameError: name 'k'" in tool.call(history, ToolCall(code="print(k)")).text
 
 
 def test_variables_are_gone_when_they_are_not_kept_and_never_reach_another_trajectory(sandbox: Sandbox) -> None:
     for keep, same_desk in ((False, True), (True, False)):
-        tool, desk = CodeTool(sandbox, keep_variables=keep), ImageHistory([noise(40, 30)])
-        tool.call(desk, ToolCall(code="k = 1"))
-        desk = desk if same_desk else ImageHistory([noise(40, 30)])
-        assert "NameError: name 'k'" in tool.call(desk, ToolCall(code="print(k)")).text
+        tool, history = CodeTool(sandbox, keep_variables=keep), ImageHistory([noise(40, 30)])
+        tool.call(history, ToolCall(code="k = 1"))
+        history = history if same_desk else ImageHistory([noise(40, 30)])
+        assert "NameError: name 'k'" in tool.call(history, ToolCall(code="print(k)")).text
 
 
 def test_an_earlier_call_saw_the_images_of_its_time_and_changes_none_of_now(sandbox: Sandbox) -> None:

@@ -31,26 +31,26 @@ class Played:
     ids: list[int]
     sampled: dict[int, float]
     """Log-prob of each sampled token, by its place in `ids`."""
-    fitted: list[Image.Image]
+    resized: list[Image.Image]
 
 
 async def two_turns(policy: Policy, renderer: Any, images: Sequence[Image.Image]) -> Played:
-    fitted = [renderer.fit(each) for each in images]
+    resized = [renderer.resize(each) for each in images]
     messages = [
         {"role": "system", "content": [{"type": "text", "text": "Look closely."}]},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is written?"}]},
     ]
-    ids = renderer.prompt(messages, [TOOL_SCHEMA], fitted[:1])
+    ids = renderer.prompt(messages, [TOOL_SCHEMA], resized[:1])
     sampled: dict[int, float] = {}
     for shown in (1, 2):
-        sample = await policy(ids, fitted[:shown], TURN)
+        sample = await policy(ids, resized[:shown], TURN)
         sampled |= {len(ids) + at: value for at, value in enumerate(sample.log_probs)}
         ids = ids + sample.ids
         if shown == 1:
             ids += renderer.observation(
-                "tool", "Picture 1: 56x56.", fitted[1:], closed=sample.ids[-1] == renderer.end_id
+                "tool", "Picture 1: 56x56.", resized[1:], closed=sample.ids[-1] == renderer.end_id
             )
-    return Played(ids=ids, sampled=sampled, fitted=fitted)
+    return Played(ids=ids, sampled=sampled, resized=resized)
 
 
 async def cut_at_and_before_the_end(policy_of: Callable[[int], Policy], renderer: Any) -> tuple[Completion, Completion]:
@@ -76,7 +76,7 @@ def teacher_forced(renderer: Any, checkpoint: Path, played: Played) -> dict[int,
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             mm_token_type_ids=(ids == renderer.image_id).long(),
-            **renderer.features(played.fitted),
+            **renderer.features(played.resized),
         ).logits[0]
     banned = list(renderer.banned_ids)
     share = logits.softmax(-1)[:, banned].sum(-1)

@@ -29,7 +29,7 @@ def make_run(folder: Path, *, steps: int = 60, items: int = 120, seed: int = 0) 
     evaluated = RecordWriter(folder / "eval", "rl_tool_on")
     evaluated.write(right(evaluated, "e0"), crop(evaluated, "e1"), detour(evaluated, "e2"), wrong(evaluated, "e3"))
     trained = RecordWriter(folder / "rollouts", "train")
-    trained.write(hack(trained, "t0"), spoiled("t1"))
+    trained.write(hack(trained, "t0"), invalid("t1"))
     return folder
 
 
@@ -218,7 +218,7 @@ def hack(writer: RecordWriter, name: str) -> Record:
     )  # fmt: skip
 
 
-def spoiled(name: str) -> Record:
+def invalid(name: str) -> Record:
     """A rollout that ended because something of ours broke."""
     return Record(group="g-s", id=name, task=Task(), split="train", step=60,
                   observed=Outcome(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA))  # fmt: skip

@@ -78,7 +78,7 @@ class _Spy(_Worker):
         """Requests with the parts of their answers, in order; the last request is asked behind a nap of the engine."""
         server = ray.get_actor(f"{self.config.actor_rollout_ref.rollout.name}_server_0_0")
         renderer = shared_renderer(self.processor)
-        image = renderer.fit(Image.linear_gradient("L").resize((84, 56)))
+        image = renderer.resize(Image.linear_gradient("L").resize((84, 56)))
         said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is written?"}]}]
         asked = renderer.prompt(said, (), [image])
 

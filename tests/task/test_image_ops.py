@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all
-from codevision_ext.task.image_ops import CROP, read_applied, required
+from codevision_ext.task.image_ops import CROP, read_applied, required_ops
 from codevision_ext.types import Orientation
 
 
@@ -30,12 +30,12 @@ from codevision_ext.types import Orientation
     ],
 )
 def test_ops_are_undone_in_reverse_with_the_crop_last(applied: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    assert required(applied) == expected
+    assert required_ops(applied) == expected
 
 
 @given(st.lists(st.sampled_from([*ORIENTATION_OPS, CROP]), max_size=5))
 def test_the_required_ops_bring_the_image_back(applied: list[str]) -> None:
-    ops = [*applied, *required(tuple(applied))]
+    ops = [*applied, *required_ops(tuple(applied))]
     assert compose_all(ORIENTATION_OPS[op] for op in ops if op != CROP) is Orientation.ID
 
 

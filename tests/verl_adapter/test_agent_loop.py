@@ -175,9 +175,9 @@ def test_a_rollout_s_features_are_made_once_off_the_event_loop_and_stored(
 
     make, threads, stored = QwenRenderer.features, [], []
 
-    def noted(renderer: Any, fitted: Any) -> Any:
+    def noted(renderer: Any, resized: Any) -> Any:
         threads.append(get_ident())
-        return make(renderer, fitted)
+        return make(renderer, resized)
 
     async def put(fields: Any, **_: Any) -> None:
         stored.append(fields)

@@ -9,7 +9,7 @@ from codevision_ext.evaluate.run import EvalItem, Scorer
 from codevision_ext.io.records import Record
 from codevision_ext.rollout.loop import Trajectory
 from codevision_ext.scoring import SuiteScore, answer_of
-from codevision_ext.task.image_ops import required
+from codevision_ext.task.image_ops import required_ops
 from codevision_ext.task.item import Item, read_item
 from codevision_ext.task.rows import read_prompt
 
@@ -52,7 +52,7 @@ class Suite:
     """It can't do without a judge."""
     turns: Callable[[str], int | None] = lambda _: None
     """Assistant turns that the benchmark allows in a column."""
-    spoiled_are_wrong: bool = False
+    invalid_are_wrong: bool = False
     """Rollouts that broke under us count as wrong: the benchmark divides by all items."""
     success: Callable[[Record], bool] | None = None
     """What has to hold beside a right answer."""
@@ -130,6 +130,6 @@ def held_out(suite: Suite, op: str) -> Suite:
         suite,
         name=f"{suite.name}-holdout-{op}",
         columns=(),
-        keep=lambda item: op in required(item.task.applied),
+        keep=lambda item: op in required_ops(item.task.applied),
         success=success,
     )

@@ -73,5 +73,5 @@ SUITE = Suite(
     mark_of=_mark_of,
     judged=True,
     turns=lambda column: REASONING_TURNS if column == "reasoning" else None,
-    spoiled_are_wrong=True,
+    invalid_are_wrong=True,
 )

@@ -15,7 +15,7 @@ from codevision_ext.rewards.settings import RewardSettings
 def rescore(source: Path, out: Path, settings: RewardSettings, window: int = WINDOW) -> int:
     """Writes the records of `source` to `out`, in order, with `reward` and `terms` of these settings; gives how many.
 
-    A rollout that we spoiled has `reward: null` and no terms.
+    An invalid rollout has `reward: null` and no terms.
 
     Args:
         source: One JSON object a line (`records.Record`, or as little of it as the preset reads).
@@ -55,7 +55,7 @@ class _Writer:
         self._known: list[dict[float, tuple[float, bytes]]] = [{} for _ in self._weights]
 
     def __call__(self, content: bytes, raws: Sequence[float] | None) -> bytes:
-        """The line with what a rollout of these raw values is worth; None: we spoiled it."""
+        """The line with what a rollout of these raw values is worth; None: it is invalid."""
         reward, terms = b"null", []
         if raws is not None:
             scored = [self._term(index, raw) for index, raw in enumerate(raws)]

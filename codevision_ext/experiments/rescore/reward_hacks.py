@@ -191,13 +191,13 @@ class _Letters:
 
     end_id = 0
 
-    def fit(self, image: Image.Image) -> Image.Image:
+    def resize(self, image: Image.Image) -> Image.Image:
         return image
 
     def prompt(self, *_: object) -> list[int]:
         return [0]
 
-    def observation(self, role: str, text: str, fitted: Sequence[Image.Image], *, closed: bool) -> list[int]:  # noqa: ARG002
+    def observation(self, role: str, text: str, resized: Sequence[Image.Image], *, closed: bool) -> list[int]:  # noqa: ARG002
         return [*map(ord, text)]
 
     def decode(self, ids: Sequence[int]) -> str:

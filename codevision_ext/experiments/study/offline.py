@@ -14,8 +14,8 @@ from codevision_ext.rewards.similarity import SIMILARITIES
 from codevision_ext.rewards.terms import benefit as measured_benefit
 from codevision_ext.rewards.terms import used_any
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, Size, box_in_pixels, scaled
-from codevision_ext.task.image_ops import CORE_OPS, CROP, required
-from codevision_ext.types import Box, Frame
+from codevision_ext.task.image_ops import CORE_OPS, CROP, required_ops
+from codevision_ext.types import Box, CoordinateSystem
 
 WINDOWS = 4
 """Parts of a training in which operations are counted."""
@@ -67,7 +67,7 @@ def tool_benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
             groups[record.group].append(record)
     kinds: dict[str, list[list[Record]]] = defaultdict(list)
     for group in groups.values():
-        wanted = required(group[0].task.applied)
+        wanted = required_ops(group[0].task.applied)
         turn, crop = any(op in ORIENTATION_OPS for op in wanted), CROP in wanted
         kinds[" and ".join([*["turn"] * turn, *["crop"] * crop]) or "nothing"].append(group)
     rows = []
@@ -97,10 +97,10 @@ def crop() -> tuple[Row, list[Row]]:
     SLIP of the image. On an image of PAGE pixels, of which the model sees SEEN_PIXELS.
     """
     shrunk = math.sqrt(SEEN_PIXELS / (PAGE[0] * PAGE[1]))
-    frames: Mapping[Frame, Size] = {
-        Frame.ORIGINAL: PAGE,
-        Frame.RELATIVE: RELATIVE_SIZE,
-        Frame.SEEN: (round(PAGE[0] * shrunk / 28) * 28, round(PAGE[1] * shrunk / 28) * 28),
+    frames: Mapping[CoordinateSystem, Size] = {
+        CoordinateSystem.ORIGINAL: PAGE,
+        CoordinateSystem.RELATIVE: RELATIVE_SIZE,
+        CoordinateSystem.SEEN: (round(PAGE[0] * shrunk / 28) * 28, round(PAGE[1] * shrunk / 28) * 28),
     }
     rng = np.random.default_rng(0)
     rows = []

@@ -64,14 +64,14 @@ def test_executing_the_calls_again_shows_the_same_texts_and_images(
 ) -> None:
     for trajectory in trajectories[:40]:
         shown = images(trajectory)
-        desk = ImageHistory(shown[:1])
+        history = ImageHistory(shown[:1])
         for asked, told in zip(trajectory.messages[1:-1:2], trajectory.messages[2:-1:2], strict=True):
-            parsed = parse_call(asked.content, len(desk.images))
+            parsed = parse_call(asked.content, len(history.images))
             assert parsed.status is CallStatus.OK
             assert parsed.call is not None
-            observation = tool.call(desk, parsed.call)
+            observation = tool.call(history, parsed.call)
             assert told.content == observation.text + (IMAGE_TAG if observation.image else "")
-        assert [image.tobytes() for image in desk.images] == [image.tobytes() for image in shown]
+        assert [image.tobytes() for image in history.images] == [image.tobytes() for image in shown]
 
 
 def test_the_last_image_is_upright_and_is_the_cell_where_there_is_a_box(
@@ -97,8 +97,8 @@ def test_a_demonstration_without_errors_earns_full_marks_for_its_tools(tool: Cod
         plan = draw_plan(np.random.default_rng([0, row.index]), row, 0.0)
         if plan.sample_type not in (SampleType.SINGLE_TOOL, SampleType.MULTI_TOOL):
             continue
-        desk = ImageHistory(images(read_aloud(row)))
-        steps = tuple(tool.call(desk, move.call).step for move in plan.moves)
+        history = ImageHistory(images(read_aloud(row)))
+        steps = tuple(tool.call(history, move.call).step for move in plan.moves)
         assert reward(row, steps) == pytest.approx(2.2)
 
 

@@ -15,7 +15,7 @@ from sets import data_prep
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema
-from codevision_ext.types import Frame
+from codevision_ext.types import CoordinateSystem
 from data_prep.convert.transform import Transform
 from data_prep.convert.validate import ImageLimits, required_orientation, settle_row, settle_trajectory
 from data_prep.demonstrations.phrasing import plan_thoughts, teach, window
@@ -113,7 +113,7 @@ def test_demonstrations_are_executed_and_of_all_five_types(tool: CodeTool, rows:
 def test_a_model_that_writes_thousandths_is_shown_them_and_told_so(tool: CodeTool) -> None:
     tables = Recipe(seed=3, kinds=("table",), max_pixels=300_000)
     drawn = [draw_row(tables, "train", index) for index in range(6)]
-    made = list(teach(drawn, tool, seed=1, wrong_first=0.0, frame=Frame.RELATIVE))
+    made = list(teach(drawn, tool, seed=1, wrong_first=0.0, coordinates=CoordinateSystem.RELATIVE))
     said = [message.content for trajectory in made for message in trajectory.messages]
     crops = [text for text in said if "crop" in text and "<tool_call>" in text]
     assert crops
@@ -121,7 +121,7 @@ def test_a_model_that_writes_thousandths_is_shown_them_and_told_so(tool: CodeToo
     numbers = [int(number) for text in crops for number in re.search(r"box\((.*?)\)", text)[1].split(",")]  # type: ignore[index]
     assert all(0 <= number <= 1000 for number in numbers)
     assert any("1000x1000" in text for text in said)
-    assert {trajectory.tools for trajectory in made} == {json.dumps([tool_schema(Frame.RELATIVE)])}
+    assert {trajectory.tools for trajectory in made} == {json.dumps([tool_schema(CoordinateSystem.RELATIVE)])}
     for row, trajectory in zip(drawn, made, strict=True):
         if "crop" in row.applied and row.box is not None:
             shown = sorted(Image.open(io.BytesIO(trajectory.images[-1])).size)
