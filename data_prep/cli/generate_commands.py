@@ -260,7 +260,7 @@ def _chat(
     """The endpoint, closed with the stack; None without a URL.
 
     Raises:
-        InputError: The coordinates are `seen`, the model isn't named, the URL is none, or the request is no JSON object.
+        InputError: The coordinates are `seen`, the model isn't named, the URL is none, or the request isn't JSON.
     """
     if coordinates is CoordinateSystem.SEEN:
         raise InputError("--coordinates seen can't be made here: it takes the model's own sizes; original or relative")
