@@ -75,4 +75,9 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: isn't YAML: {first_line(error)}") from error
     if not isinstance(config, DictConfig):
         raise InputError(f"{path}: isn't a mapping of settings")
+    return plain_dict(config)
+
+
+def plain_dict(config: DictConfig) -> dict[str, Any]:
+    """Returns the settings of `config` as plain values; interpolated values stay text."""
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))

@@ -43,7 +43,8 @@ class EngineConfig:
 class Engine(Protocol):
     """Plays the weights that were loaded last; the first load comes before the first rollout."""
 
-    renderer: Renderer
+    @property
+    def renderer(self) -> Renderer: ...
 
     async def load(self, checkpoint: Path) -> None: ...
 

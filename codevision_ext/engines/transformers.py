@@ -53,7 +53,7 @@ class TransformersEngine:
             )
         except (OSError, ValueError) as error:
             raise InputError(f"{checkpoint}: not a checkpoint: {first_line(error)}") from error
-        self._model = model.to(self._device).eval()
+        self._model = model.to(self._device).eval()  # type: ignore[arg-type]  # transformers' `to` is annotated wrongly
 
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The model as one rollout sees it; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""

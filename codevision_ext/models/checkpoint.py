@@ -23,7 +23,10 @@ def renderer_of(checkpoint: Path) -> QwenRenderer:
     config = _config(checkpoint)
     size = (config.get("text_config") or config).get("vocab_size", 0)
     try:
-        return QwenRenderer(AutoProcessor.from_pretrained(checkpoint, local_files_only=True), size)
+        processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]  # transformers doesn't annotate it
+            checkpoint, local_files_only=True
+        )
+        return QwenRenderer(processor, size)
     except (OSError, ValueError, InputError) as error:
         raise InputError(f"{checkpoint}: its processor can't be used: {first_line(error)}") from error
 
@@ -60,11 +63,12 @@ def weight_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
 def _config(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "config.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{checkpoint}: not a checkpoint: config.json can't be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path}: isn't JSON: {error}") from error
+    return config
 
 
 def check_alike(checkpoint: Path, other: Path) -> None:

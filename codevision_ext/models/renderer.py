@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 from weakref import ref
 
 import torch
@@ -64,8 +64,10 @@ class QwenRenderer:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         images = processor.image_processor
-        self._patch, self._merge = images.patch_size, images.merge_size
-        self._min_pixels, self._max_pixels = images.size["shortest_edge"], images.size["longest_edge"]
+        self._patch: int = images.patch_size
+        self._merge: int = images.merge_size
+        self._min_pixels: int = images.size["shortest_edge"]
+        self._max_pixels: int = images.size["longest_edge"]
         token_id = self.tokenizer.convert_tokens_to_ids
         self.image_id = token_id("<|image_pad|>")
         self.end_id = token_id("<|im_end|>")
@@ -209,7 +211,7 @@ class QwenRenderer:
         """Positions (mrope) of an unpadded sequence: row 0 counts tokens, rows 1-3 are (t, h, w); shape (4, tokens)."""
         text = torch.arange(len(ids), dtype=torch.long).unsqueeze(0)
         token_types = (ids == self.image_id).long().unsqueeze(0)
-        vision, _ = self.processor.get_rope_index(
+        vision, _ = self.processor.get_rope_index(  # type: ignore[attr-defined]  # verl's `hf_processor` adds it
             input_ids=ids.unsqueeze(0),
             attention_mask=torch.ones_like(ids).unsqueeze(0),
             image_grid_thw=grids,
@@ -223,7 +225,10 @@ class QwenRenderer:
     ) -> str:
         try:
             rendered = self.processor.apply_chat_template(
-                list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=generate
+                cast("list[dict[str, str]]", messages),
+                tools=list(tools) or None,
+                tokenize=False,
+                add_generation_prompt=generate,
             )
         except TemplateError as error:
             raise InputError(f"the chat template can't be rendered: {error}") from error

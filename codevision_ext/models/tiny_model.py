@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -19,13 +20,13 @@ from transformers import (
     Qwen2_5_VLProcessor,
     Qwen2Tokenizer,
     Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from codevision_ext.errors import InputError
 
@@ -65,7 +66,11 @@ def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
     learned = json.loads(bpe.to_str())["model"]
     merges = [tuple(pair) for pair in learned["merges"]]
     tokenizer = Qwen2Tokenizer(
-        vocab=learned["vocab"], merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=32768
+        vocab=learned["vocab"],
+        merges=merges,  # type: ignore[arg-type]  # its annotation names strings, which its BPE refuses
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=32768,
     )
     tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL_TOKENS})
     tokenizer.add_tokens(MARKUP_TOKENS)
@@ -110,7 +115,7 @@ def build(
         raise InputError(f"widths {hidden} and {vision_hidden} must be multiples of 32")
     tokenizer = _train_tokenizer(texts, vocab_size)
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
-    text_config = {
+    text_config: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
@@ -126,13 +131,13 @@ def build(
         "eos_token_id": ids["<|im_end|>"],
         "pad_token_id": ids["<|endoftext|>"],
     }
-    tokens = {
+    tokens: dict[str, Any] = {
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
         "vision_start_token_id": ids["<|vision_start|>"],
         "vision_end_token_id": ids["<|vision_end|>"],
     }
-    vision_config = {
+    vision_config: dict[str, Any] = {
         "depth": vision_layers,
         "hidden_size": vision_hidden,
         "intermediate_size": 2 * vision_hidden,
@@ -145,7 +150,7 @@ def build(
     if family == "qwen2_5_vl":
         text_config |= {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}}
         vision_config |= {"window_size": 112, "fullatt_block_indexes": list(range(vision_layers))}
-        model = Qwen2_5_VLForConditionalGeneration(
+        model = Qwen2_5_VLForConditionalGeneration(  # type: ignore[no-untyped-call]  # transformers annotates no model
             Qwen2_5_VLConfig(text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **tokens)
         )
         patch = 14
@@ -159,7 +164,7 @@ def build(
             }
         }
         vision_config |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
-        model = Qwen3VLForConditionalGeneration(
+        model = Qwen3VLForConditionalGeneration(  # type: ignore[no-untyped-call]  # transformers annotates no model
             Qwen3VLConfig(text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **tokens)
         )
         patch = 16
@@ -178,7 +183,7 @@ def build(
         chat_template=template,
     )
     tokenizer.chat_template = template
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers doesn't annotate it
         eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]], pad_token_id=ids["<|endoftext|>"]
     )
     out.mkdir(parents=True, exist_ok=True)

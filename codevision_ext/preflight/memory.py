@@ -20,6 +20,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForImageTextToText, PretrainedConfig
 from verl.utils.torch_dtypes import PrecisionType
 
+from codevision_ext.verl_config import plain_dict
+
 GIB = 2**30
 ACTIVATION = 17
 """Values that backward needs, for each token, layer and hidden unit: 34 bytes of 16 bit."""
@@ -78,7 +80,9 @@ def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = N
         lora: Arguments of `peft.LoraConfig`; None: all parameters are trained.
     """
     with torch.device("meta"):
-        built = AutoModelForImageTextToText.from_config(model, attn_implementation="sdpa")
+        built = AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]  # transformers doesn't annotate it
+            model, attn_implementation="sdpa"
+        )
         sizes = {name: parameter.numel() for name, parameter in built.named_parameters()}
         total = sum(sizes.values())
         blocks: dict[str, int] = {}
@@ -142,15 +146,15 @@ def estimate_memory(config: DictConfig, model: PretrainedConfig, images: Images,
 
 
 def _lora(config: DictConfig) -> dict[str, Any] | None:
-    model = OmegaConf.to_container(config.actor_rollout_ref.model)
+    model = plain_dict(config.actor_rollout_ref.model)
     names = ("target_modules", "exclude_modules")
     return {"r": model["lora_rank"]} | {name: model[name] for name in names} if model["lora_rank"] > 0 else None
 
 
 def _shards(config: DictConfig) -> int:
-    world = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    wanted = config.actor_rollout_ref.actor.fsdp_config.fsdp_size
-    return min(wanted, world) if wanted > 0 else world
+    world: int = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    size: int = config.actor_rollout_ref.actor.fsdp_config.fsdp_size
+    return min(size, world) if size > 0 else world
 
 
 def _states(config: DictConfig, size: Parameters) -> dict[str, float]:
@@ -194,9 +198,10 @@ def _work(config: DictConfig, model: PretrainedConfig, size: Parameters, images:
 def _kv_token(config: DictConfig, model: PretrainedConfig) -> float:
     """Keys and values of all layers for one token, on one of the engine's devices."""
     rollout, text = config.actor_rollout_ref.rollout, model.text_config
-    heads = max(1, text.num_key_value_heads / rollout.tensor_model_parallel_size)
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 2 * text.num_hidden_layers * heads * head * _width(rollout.dtype)
+    heads: float = max(1, text.num_key_value_heads / rollout.tensor_model_parallel_size)
+    head: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    layers: int = text.num_hidden_layers
+    return 2 * layers * heads * head * _width(rollout.dtype)
 
 
 def _images(config: DictConfig, model: PretrainedConfig, images: Images) -> dict[str, float]:
@@ -216,4 +221,4 @@ def _images(config: DictConfig, model: PretrainedConfig, images: Images) -> dict
 
 def _width(dtype: str) -> int:
     """Bytes of one value."""
-    return int(PrecisionType.to_dtype(dtype).itemsize)
+    return int(PrecisionType.to_dtype(dtype).itemsize)  # type: ignore[no-untyped-call]  # verl annotates nothing

@@ -12,11 +12,11 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from codevision_ext.config import read_settings
 from codevision_ext.errors import CodeVisionError, InputError
-from codevision_ext.verl_config import BASES, composed, verl_configs
+from codevision_ext.verl_config import BASES, composed, plain_dict, read_tool_config, verl_configs
 
 OPEN = ("codevision", "ray_kwargs.ray_init")
 """Sections whose names verl hands on; an empty mapping or a null in verl's own config is open too."""
@@ -34,8 +34,8 @@ def load_recipe(folder: Path, name: str, settings: Sequence[str] = ()) -> DictCo
     config = composed(folder, name, settings)
     with initialize_config_dir(str(verl_configs()), version_base=None):
         stock = compose(BASES[name])
-    ours, known = OmegaConf.to_container(config), OmegaConf.to_container(stock)
-    read_settings(OmegaConf.to_container(config.get("codevision", OmegaConf.create({})), resolve=False))
+    ours, known = plain_dict(config), plain_dict(stock)
+    read_settings(ours.get("codevision"))
     for setting in unknown(ours, known):
         raise InputError(f"{folder / name}.yaml: {setting}: verl's {BASES[name]} has no such setting")
     for said in mistyped(ours, known):
@@ -80,8 +80,6 @@ def _kind(value: Any) -> str:
 
 def main() -> None:
     """Checks every config of the recipe and its tool; what is wrong is one sentence on stderr and exit code 2."""
-    from codevision_ext.verl_config import read_tool_config  # noqa: PLC0415  it composes with this module
-
     folder = Path(sys.argv[1])
     try:
         for name in BASES:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,7 +71,7 @@ class Rows:
     """System messages of the RL rows."""
     schemas: Counter[str] = field(default_factory=Counter)
     """Tool schemas of the SFT rows that have a tool."""
-    talks: list[Conversation] = field(default_factory=list)
+    conversations: list[Conversation] = field(default_factory=list)
     """One conversation a file, to be rendered."""
 
 
@@ -101,30 +101,56 @@ def read_rows(
     rows = Rows()
     with ThreadPoolExecutor() as pool:
         for path, file in zip(paths, files, strict=True):
-            read = _SFT(renderer, rows) if "messages" in file.schema_arrow.names else _RL(renderer, rows, settings)
-            number = 0
-            wants_talk = True
-            for batch in file.iter_batches(AT_A_TIME):
-                wheres = [f"{path}, row {at}" for at in range(number, number + len(batch))]
-                prepared = [pool.submit(read.prepare, *each) for each in zip(batch.to_pylist(), wheres, strict=True)]
-                for where, future in zip(wheres, prepared, strict=True):
-                    try:
-                        tokens = read.add(future.result())
-                        if isinstance(read, _RL) and tokens > max_prompt_length:
-                            raise InputError(f"{tokens} tokens, data.max_prompt_length is {max_prompt_length}")
-                        if wants_talk and (talk := read.talk(future.result(), where)):
-                            rows.talks.append(talk)
-                            wants_talk = False
-                    except InputError as error:
-                        said = str(error).removeprefix(where).removeprefix(": ")
-                        rows.faults.append(RowProblem(file=str(path), row=number, said=said))
-                    except UNLIKE_THE_SCHEMA as error:
-                        said = f"not as the schema has it: {type(error).__name__}: {error}"
-                        rows.faults.append(RowProblem(file=str(path), row=number, said=said))
-                    number += 1
-                rows.read += len(batch)
+            if "messages" in file.schema_arrow.names:
+                batches = _read_file(path, file, _SFT(renderer, rows), rows, pool)
+            else:
+                batches = _read_file(path, file, _RL(renderer, rows, settings, max_prompt_length), rows, pool)
+            for _ in batches:
                 progress(rows.read, total)
     return rows
+
+
+T = TypeVar("T")
+
+
+class _Reader(Protocol[T]):
+    """Reads the rows of one schema."""
+
+    def prepare(self, row: dict[str, Any], where: str) -> T:
+        """Decodes and resizes the row's images; called on several threads."""
+
+    def add(self, prepared: T) -> None:
+        """Counts the row."""
+
+    def conversation(self, prepared: T, where: str) -> Conversation | None:
+        """Returns the row as a conversation to render; None where it has no image or no tool call."""
+
+
+def _read_file(
+    path: Path, file: pq.ParquetFile, reader: _Reader[T], rows: Rows, pool: ThreadPoolExecutor
+) -> Iterator[None]:
+    """Reads a file into `rows`, and yields after each batch."""
+    number = 0
+    compared = False
+    for batch in file.iter_batches(AT_A_TIME):
+        wheres = [f"{path}, row {at}" for at in range(number, number + len(batch))]
+        pending = [pool.submit(reader.prepare, *each) for each in zip(batch.to_pylist(), wheres, strict=True)]
+        for where, future in zip(wheres, pending, strict=True):
+            try:
+                prepared = future.result()
+                reader.add(prepared)
+                if not compared and (conversation := reader.conversation(prepared, where)):
+                    rows.conversations.append(conversation)
+                    compared = True
+            except InputError as error:
+                problem = str(error).removeprefix(where).removeprefix(": ")
+                rows.faults.append(RowProblem(file=str(path), row=number, said=problem))
+            except UNLIKE_THE_SCHEMA as error:
+                problem = f"not as the schema has it: {type(error).__name__}: {error}"
+                rows.faults.append(RowProblem(file=str(path), row=number, said=problem))
+            number += 1
+        rows.read += len(batch)
+        yield
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -154,8 +180,9 @@ class _Prompt:
 class _RL:
     """Rows of the CodeVision-RL schema."""
 
-    def __init__(self, renderer: QwenRenderer, rows: Rows, settings: Settings) -> None:
+    def __init__(self, renderer: QwenRenderer, rows: Rows, settings: Settings, max_prompt_length: int) -> None:
         self.renderer, self.rows, self.coordinates = renderer, rows, settings.coordinates
+        self.max_prompt_length = max_prompt_length
         self.tools = [tool_schema(settings.coordinates)]
         self.system = system_prompt(settings, tools=True)
 
@@ -165,8 +192,12 @@ class _RL:
         sizes = [image.size for image in images]
         return _Prompt(messages=messages, sizes=sizes, resized=[self.renderer.resize(p) for p in images], row=row)
 
-    def add(self, prompt: _Prompt) -> int:
-        """Counts the row; tokens of its prompt."""
+    def add(self, prompt: _Prompt) -> None:
+        """Counts the row.
+
+        Raises:
+            InputError: its prompt has too many tokens.
+        """
         rows = self.rows
         tokens = len(self.renderer.prompt(prompt.messages, self.tools, prompt.resized))
         shown = [self.renderer.image_tokens(image) for image in prompt.resized]
@@ -183,9 +214,10 @@ class _RL:
         )
         first = prompt.messages[0]
         rows.wanted["".join(part["text"] for part in first["content"]) if first["role"] == "system" else ""] += 1
-        return tokens
+        if tokens > self.max_prompt_length:
+            raise InputError(f"{tokens} tokens, data.max_prompt_length is {self.max_prompt_length}")
 
-    def talk(self, prompt: _Prompt, where: str) -> Conversation | None:
+    def conversation(self, prompt: _Prompt, where: str) -> Conversation | None:
         if not prompt.sizes:
             return None
         messages, images = split_prompt(read_prompt(prompt.row, where), self.system)
@@ -201,19 +233,18 @@ class _SFT:
     def prepare(self, row: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Image.Image]]:  # noqa: ARG002
         return row, [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
 
-    def add(self, prepared: tuple[dict[str, Any], list[Image.Image]]) -> int:
-        """Counts the row; tokens of its conversation."""
+    def add(self, prepared: tuple[dict[str, Any], list[Image.Image]]) -> None:
+        """Counts the row."""
         row, images = prepared
         messages = row["messages"]
         tools = json.loads(row["tools"] or "[]")
-        encoded = self.renderer.conversation(messages, tools, images)
+        self.renderer.conversation(messages, tools, images)
         if tools:
             first = messages[0]
             self.rows.systems[first["content"].strip() if first["role"] == "system" else ""] += 1
             self.rows.schemas[json.dumps(tools, sort_keys=True)] += 1
-        return len(encoded.ids)
 
-    def talk(self, prepared: tuple[dict[str, Any], list[Image.Image]], where: str) -> Conversation | None:
+    def conversation(self, prepared: tuple[dict[str, Any], list[Image.Image]], where: str) -> Conversation | None:
         row, images = prepared
         turns = row["messages"]
         told = [turn["content"].replace("<image>", "") for turn in turns if turn["role"] == "tool"]

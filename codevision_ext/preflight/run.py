@@ -41,7 +41,7 @@ from codevision_ext.sandbox.ray_pool import open_sandbox
 from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.types import CoordinateSystem
 from codevision_ext.verl_adapter.trainer import prepare
-from codevision_ext.verl_config import file_beside, read_tool_config
+from codevision_ext.verl_config import file_beside, plain_dict, read_tool_config
 
 QUESTION = Query(question="How many legs does a spider have?", references=("8",), answer="eight")
 """What the judge is asked; the answer is right."""
@@ -151,7 +151,7 @@ def _settings(config: DictConfig, plugin: Settings) -> list[CheckResult]:
 
 
 def _plugin_settings(config: DictConfig) -> Settings:
-    section = OmegaConf.to_container(config.codevision, resolve=False)
+    section = plain_dict(config.codevision)
     section.pop("records", None)  # hangs on the folder of a run, which there is none of
     return read_settings(section)
 
@@ -170,13 +170,13 @@ def _renderings(
     """Starts the sandbox and plays a conversation of each file."""
     found: list[CheckResult] = []
     played: list[Trajectory] = []
-    if not rows.talks:
+    if not rows.conversations:
         found.append(warning("rendering", "not compared: no usable row has an image", "mend the rows"))
     try:
         with open_sandbox(settings) as sandbox:
             found.append(ok("sandbox", f"code runs behind: {sandbox.start()}"))
             tool = CodeTool(sandbox, settings.max_text_chars, settings.keep_variables)
-            for talk in rows.talks:
+            for talk in rows.conversations:
                 said, trajectory = check_tokens.renderings(
                     talk, tool, rollout=rollout, checkpoint=checkpoint, coordinates=coordinates
                 )

@@ -6,7 +6,7 @@ and what it gathered is compared with what SFT would make of the same conversati
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,7 +166,7 @@ def renderings(
         said = f"{talk.where}: the tool said {differing[0][0]!r} in the data, it now says {differing[0][1]!r}"
         remedy = "make the SFT data with the tool and the tool config of this recipe"
         found.append(warning("rendering", said, remedy))
-    ways = {
+    ways: dict[str, Callable[[], list[int]]] = {
         "an evaluation": lambda: _play(talk, tool, checkpoint, coordinates).token_buffer.ids,
         "SFT": lambda: _as_sft(talk, played, checkpoint, coordinates),
         "the chat template as a whole": lambda: _as_whole(talk, played, checkpoint, coordinates),

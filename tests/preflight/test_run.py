@@ -148,7 +148,9 @@ def rendered(model: Path, tool: CodeTool, *paths: Path, recipe_template: str | N
     rollout.processor.chat_template = recipe_template or rollout.processor.chat_template
     rows = check_rows.read_rows(paths, rollout, Settings(system_prompt=""), LIMIT)
     assert rows.faults == []
-    found = [check_tokens.renderings(talk, tool, rollout=rollout, checkpoint=checkpoint)[0] for talk in rows.talks]
+    found = [
+        check_tokens.renderings(talk, tool, rollout=rollout, checkpoint=checkpoint)[0] for talk in rows.conversations
+    ]
     return [line for one in found for line in said(iter(one))]
 
 
@@ -324,7 +326,7 @@ def test_every_row_that_can_not_be_used_is_named_and_the_others_are_read(
         f"row {records[4]['data_source']}-4",
         "images",
     ]
-    assert (rows.read, rows.rl, len(rows.talks)) == (8, 2, 2)
+    assert (rows.read, rows.rl, len(rows.conversations)) == (8, 2, 2)
     (line, *_) = of_rows(rows, family[0], Settings())
     assert line.startswith(
         f"failure: {path}: 5 rows can't be used: row 1: images: not an image that can be read; row 2"
