@@ -1,4 +1,4 @@
-"""The plugin's own settings, the `codevision` section of a verl config; a setting that nobody reads is an error."""
+"""Reads the plugin's own settings, the `codevision` section of a verl config; an unknown setting is an error."""
 
 import json
 import os
@@ -36,112 +36,115 @@ def _variable(name: str) -> str:
     return name
 
 
-def _request(given: Any) -> Any:
-    fields = json.loads(given) if isinstance(given, str) else given
+def _request(value: Any) -> Any:
+    fields = json.loads(value) if isinstance(value, str) else value
     if not isinstance(fields, Mapping):
         return fields
-    ours = sorted(fields.keys() & {"messages", "model", "n", "stream"})
-    if ours:
-        raise ValueError(f"{ours[0]} isn't yours to set")
+    reserved = sorted(fields.keys() & {"messages", "model", "n", "stream"})
+    if reserved:
+        raise ValueError(f"{reserved[0]} is set by the judge itself; leave it out")
     plain = json.dumps(dict(fields), allow_nan=False, default=lambda v: dict(v) if isinstance(v, Mapping) else list(v))
     return json.loads(plain)  # verl's config has mappings and lists of its own
 
 
 class JudgeSettings(_Section):
-    """Which model reads the answers that no rule decides, behind an OpenAI-compatible endpoint; see `judge`."""
+    """The judge: a model behind an OpenAI-compatible endpoint that decides on answers that no rule decides."""
 
     base_url: Annotated[str, AfterValidator(_url)]
-    """`http://host:8000/v1`: what `/chat/completions` is appended to."""
+    """URL of the endpoint without `/chat/completions`, for example `http://host:8000/v1`."""
     model: str = Field(min_length=1)
-    """The id that the endpoint knows the model by."""
+    """Id of the model at the endpoint."""
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
-    """Name of the environment variable with the key; None: the endpoint wants none."""
+    """Name of the environment variable that holds the key; None: the endpoint needs no key."""
     concurrency: int = Field(32, ge=1)
-    """Requests under way at the same time, in each process."""
+    """Maximum concurrent requests of each process."""
     timeout_s: float = Field(60.0, gt=0)
-    """Of one attempt, from the connection to the last byte, seconds."""
+    """Time limit of one attempt in seconds, from the connection to the last byte."""
     retries: int = Field(6, ge=0)
-    """Attempts after the first; waits grow from 0.5 s to 8 s, or are what `Retry-After` asks for, up to 60 s."""
+    """Number of attempts after the first. Waits grow from 0.5 s to 8 s; a `Retry-After` of at most 60 s is obeyed."""
     cache: Path | None = None
-    """Folder of what was decided before, made where it is missing; None: nothing is kept."""
+    """Folder that keeps the verdicts for later runs; it is created where it is missing. None: no cache."""
     prompts: DirectoryPath | None = None
-    """Folder of prompts in place of the package's own; see `docs/judge.md`."""
+    """Folder of prompts that replace the package's own; see docs/judge.md. None: the package's own."""
     request: Annotated[dict[str, Any], BeforeValidator(_request)] = {"temperature": 0, "max_tokens": 1024}
-    """More fields of each request, as the endpoint knows them; also as JSON."""
+    """Further fields of each request, as a mapping or as JSON."""
 
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class WatchSettings(_Section):
-    """From where on a step's numbers mean that training goes wrong; None switches a bound off. See `health`."""
+    """Bounds on the numbers of a training step beyond which training goes wrong; None switches a bound off.
+
+    See `monitor.signals`.
+    """
 
     steps: Annotated[int, Field(ge=1)] = 3
-    """Steps in a row past a bound before it is said, once."""
+    """Number of consecutive steps past a bound before a warning is logged, once."""
     stop: bool = False
-    """The run ends behind the step at which something was said."""
+    """True: the run ends after the step with the first warning."""
     min_tool_rate: _Share | None = 0.05
-    """Share of rollouts that call the tool; None where there is no tool."""
+    """Minimum share of rollouts that call the tool, in [0, 1]; set None where there is no tool."""
     max_invalid_call_rate: _Share | None = 0.5
-    """Share of calls that failed or couldn't be read."""
+    """Maximum share of calls that fail or can't be read, in [0, 1]."""
     min_recovery_rate: _Share | None = 0.05
-    """Share of those that a successful call follows."""
+    """Minimum share of invalid calls that a successful call follows, in [0, 1]."""
     max_repeated_call_rate: _Share | None = 0.3
-    """Share of calls that run the code of an earlier one on the same image."""
+    """Maximum share of calls that repeat an earlier call: the same code on the same image, in [0, 1]."""
     max_truncation_rate: _Share | None = 0.5
-    """Share of rollouts that ran into the length or turn limit."""
+    """Maximum share of rollouts that run into the length limit or the turn limit, in [0, 1]."""
     min_entropy: Annotated[float, Field(ge=0)] | None = 0.01
-    """verl's `actor/entropy`, nats a token."""
+    """Minimum of verl's `actor/entropy`, nats per token."""
     min_group_std: Annotated[float, Field(ge=0)] | None = 0.05
-    """Mean over groups of the standard deviation of rewards."""
+    """Minimum standard deviation of the rewards within a group, as a mean over groups."""
     max_all_wrong_rate: _Share | None = 0.8
-    """Share of groups without a right answer."""
+    """Maximum share of groups without a right answer, in [0, 1]."""
     max_all_right_rate: _Share | None = 0.8
-    """Share of groups without a wrong answer."""
+    """Maximum share of groups without a wrong answer, in [0, 1]."""
 
 
 class Settings(_Section):
-    """Everything that verl's own config has no place for."""
+    """The `codevision` section: the settings that verl's own config doesn't have."""
 
     reward: RewardSettings = RewardSettings()
     judge: JudgeSettings | None = None
-    """Reads the answers that no rule decides; None: they are wrong."""
+    """Judge of the answers that no rule decides; None: these answers are wrong."""
     system_prompt: str | None = None
-    """Path of a text file; empty: no system message, only the tool's schema; None: the package's own words.
+    """Path of a text file with the system message; empty: no message, only the tool's schema; None: the package's own.
 
-    It must be what SFT had: a checkpoint that never saw the message forgets how to call the tool.
+    It must be the message of the SFT data: a checkpoint that never saw the message forgets how to call the tool.
     """
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
-    """What the model writes coordinates in: `seen`, `relative` or `original`; see docs/coordinates.md."""
+    """Coordinate system of the model: `seen`, `relative` or `original`; see docs/coordinates.md."""
     turn_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Tokens of one assistant turn; None: whatever the response length leaves."""
+    """Maximum tokens of one assistant turn; None: only the response length limits a turn."""
     malformed_calls: Annotated[int, Field(ge=1)] = 2
-    """Calls that can't be read before a rollout ends as `malformed`."""
+    """Number of unreadable tool calls that ends a rollout as `malformed`."""
     calls_per_turn: Annotated[int, Field(ge=1)] = 1
-    """Calls of one turn that are run, in order; the model is told of the others."""
+    """Maximum tool calls that are run in one turn, in order; the model is told that the others were not run."""
     force_answer: bool = False
-    """Whether the model is told, before its last turn, that it must answer in it."""
+    """True: before its last turn the model is told that it must answer now."""
     think_prefix: str = ""
-    """What the chat template writes before each assistant turn (`<think>` on thinking models).
+    """Text that the chat template writes before each assistant turn (`<think>` on thinking models).
 
-    The format is judged with it.
+    It counts as the beginning of the turn when the format is checked.
     """
     records: str | None = None
-    """Folder for one JSON line a rollout, images beside it; None: none are kept."""
+    """Folder of the records: one JSON line per rollout, and the images; None: no records are written."""
     log_trajectories: Annotated[int, Field(ge=0)] = 0
-    """Rollouts of each training step that go, with their images, to `wandb` and `tensorboard` of `trainer.logger`.
+    """Number of rollouts per training step that are logged with their images, to `wandb` and `tensorboard`.
 
-    They are read from `records`, on a file system that the trainer sees.
+    They are read from the folder `records`, which must lie on a file system that the trainer sees.
     """
     invalid_limit: _Share = 0.25
-    """Share of invalid rollouts in one step above which the run stops, in [0, 1]."""
+    """Maximum share of invalid rollouts in one step, in [0, 1]; above it the run stops."""
     watch: WatchSettings = WatchSettings()
 
     def limits(self, *, response_tokens: int, assistant_turns: int) -> RolloutLimits:
-        """Of a rollout, with those that are verl's own settings."""
+        """Returns the limits of a rollout: the two arguments are verl's own settings, the rest is in this section."""
         names = [field.name for field in fields(RolloutLimits) if field.name in type(self).model_fields]
-        ours = {name: getattr(self, name) for name in names}
-        return RolloutLimits(response_tokens=response_tokens, assistant_turns=assistant_turns, **ours)
+        own = {name: getattr(self, name) for name in names}
+        return RolloutLimits(response_tokens=response_tokens, assistant_turns=assistant_turns, **own)
 
 
 _SECTIONS: Final[dict[Any, type[BaseModel]]] = {
@@ -153,10 +156,11 @@ _SECTIONS: Final[dict[Any, type[BaseModel]]] = {
 
 
 def read_settings(section: Mapping[str, Any] | None) -> Settings:
-    """Checks a `codevision` section.
+    """Reads a `codevision` section.
 
     Raises:
-        InputError: a setting is unknown (the known ones are listed) or has the wrong type; or a reward term is unknown.
+        InputError: a setting is unknown (the message lists the known ones), a setting has the wrong type, or a reward
+            term is unknown.
     """
     settings = _read(Settings, section or {}, "codevision")
     Rubric(settings.reward)
@@ -166,10 +170,10 @@ def read_settings(section: Mapping[str, Any] | None) -> Settings:
 
 
 def read_reward_settings(section: Mapping[str, Any]) -> RewardSettings:
-    """Checks a `codevision.reward` section by itself, for records that are scored again.
+    """Reads a `codevision.reward` section by itself, for records that are scored again.
 
     Raises:
-        InputError: as `read_settings`.
+        InputError: as in `read_settings`.
     """
     reward = _read(RewardSettings, section, "codevision.reward")
     Rubric(reward)
@@ -177,10 +181,10 @@ def read_reward_settings(section: Mapping[str, Any]) -> RewardSettings:
 
 
 def read_judge_settings(**section: Any) -> JudgeSettings:
-    """Checks a `codevision.judge` section by itself.
+    """Reads a `codevision.judge` section by itself.
 
     Raises:
-        InputError: as `read_settings`.
+        InputError: as in `read_settings`.
     """
     return _read(JudgeSettings, section, "codevision.judge")
 
@@ -194,12 +198,12 @@ def _read(kind: type[_AnySection], section: Mapping[str, Any], where: str) -> _A
         if first["type"] == "extra_forbidden":
             owner = next((_SECTIONS[part] for part in reversed(first["loc"][:-1]) if part in _SECTIONS), kind)
             raise InputError(f"{name}: unknown setting; known are {', '.join(owner.model_fields)}") from None
-        said = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{name}: {said[:1].lower()}{said[1:]}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{name}: {message[:1].lower()}{message[1:]}") from None
 
 
 def system_prompt(settings: Settings, *, tools: bool) -> str:
-    """The words of the system message; none where there is to be no message.
+    """Returns the text of the system message; empty where there is to be no message.
 
     Raises:
         InputError: the file can't be read.

@@ -1,27 +1,28 @@
-"""Every error this package raises, and the rule behind them.
+"""Defines the errors that this package raises, and says when they are raised.
 
-A bad rollout is data, not a crash: model code that fails, times out or returns no image is an
-`ExecStatus`, a malformed call is an observation, a wrong answer is a score. What is raised is a fault
-of ours or of the user's input: a dead sandbox, a missing file, an unknown setting. Such an error is
-never turned into a score. A fault during one rollout makes that rollout invalid; a fault of the input
-ends the command with one sentence.
+A bad rollout is data, not a crash. Model code that fails, times out or returns no image is an `ExecStatus`. A
+malformed call is an observation. A wrong answer is a score.
+
+Errors are for faults of ours and of the user's input: a dead sandbox, a missing file, an unknown setting. An error is
+never turned into a score. A fault during one rollout makes that rollout invalid. A fault of the input ends the command
+with one sentence.
 """
 
 
 class CodeVisionError(Exception):
-    """The root of the tree: catch this to catch everything that this package raises on purpose."""
+    """The base class of every error that this package raises on purpose."""
 
 
 class InputError(CodeVisionError):
-    """The user's file, row, field or setting is wrong; the message names it and says what to change."""
+    """A file, row, field or setting of the user is wrong; the message names it and says what to change."""
 
 
 class InfraError(CodeVisionError):
-    """Something of ours broke while a rollout ran; the rollout is invalid, never wrong."""
+    """Something of ours broke while a rollout ran. The rollout is invalid, not wrong."""
 
 
 class SandboxError(InfraError):
-    """The sandbox can't start, or died and could not be restarted."""
+    """The sandbox can't start, or died and couldn't be restarted."""
 
 
 class JudgeError(InfraError):
@@ -33,20 +34,20 @@ class EngineError(InfraError):
 
 
 class CollapseError(CodeVisionError):
-    """The policy collapsed, and `codevision.watch.stop` ends the run there; the message says what was seen."""
+    """The policy collapsed, and the setting `codevision.watch.stop` ends the run; the message names the numbers."""
 
 
 class CompatError(CodeVisionError):
-    """The installed verl isn't the one a patch was written for; the message names the file and lines."""
+    """The installed library isn't the one that a patch was written for; the message names the file and lines."""
 
 
 def first_line(error: BaseException | str) -> str:
-    """Return the first line of a message that isn't blank; for an error without a message the name of its type."""
+    """Returns the first line of a message that isn't blank, or the error's type where the message is empty."""
     return _lines(error)[0]
 
 
 def last_line(error: BaseException | str) -> str:
-    """Return the last line of a message that isn't blank, which names the cause where a traceback comes first."""
+    """Returns the last line of a message that isn't blank; it names the cause where the message is a traceback."""
     return _lines(error)[-1]
 
 

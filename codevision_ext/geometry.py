@@ -1,9 +1,10 @@
-"""How the eight orientations of an image (D4) compose, and where they send a box.
+"""Computes with the eight orientations of an image (the group D4), and with boxes.
 
 Rotations are counter-clockwise, coordinates are pixels with y pointing down, sizes are (width, height).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Final
 
 from PIL import Image
@@ -18,7 +19,7 @@ ORIENTATION_OPS: Final[Mapping[str, Orientation]] = {
     "flip_horizontal": Orientation.FH,
     "flip_vertical": Orientation.FV,
 }
-"""The ops that have a name; transpose and transverse take two of them."""
+"""Orientation of each operation that has a name; transpose and transverse take two operations."""
 
 _Matrix = tuple[tuple[int, int], tuple[int, int]]
 
@@ -32,7 +33,7 @@ _MATRIX: Final[Mapping[Orientation, _Matrix]] = {
     Orientation.TRANSPOSE: ((0, 1), (1, 0)),
     Orientation.TRANSVERSE: ((0, -1), (-1, 0)),
 }
-"""Where a point goes, measured from the centre of the image: rows give the new x and the new y."""
+"""Matrix of each orientation, about the centre of the image; its rows give the new x and the new y of a point."""
 _ORIENTATION: Final = {matrix: orientation for orientation, matrix in _MATRIX.items()}
 
 _TRANSPOSE: Final[Mapping[Orientation, Image.Transpose]] = {
@@ -47,10 +48,10 @@ _TRANSPOSE: Final[Mapping[Orientation, Image.Transpose]] = {
 
 
 def orientation_of(op: str) -> Orientation:
-    """What the op does to an image.
+    """Returns the orientation that an operation gives to an upright image.
 
     Raises:
-        InputError: `op` is no orientation op (crop, for one).
+        InputError: `op` is no orientation operation; a crop is none, for example.
     """
     if op not in ORIENTATION_OPS:
         raise InputError(f"{op!r} is not an orientation op; these are: {', '.join(ORIENTATION_OPS)}.")
@@ -58,7 +59,7 @@ def orientation_of(op: str) -> Orientation:
 
 
 def compose(a: Orientation, b: Orientation) -> Orientation:
-    """First `a`, then `b`."""
+    """Returns the orientation of an image after `a` and then `b`."""
     (a11, a12), (a21, a22) = _MATRIX[a]
     (b11, b12), (b21, b22) = _MATRIX[b]
     return _ORIENTATION[
@@ -68,27 +69,24 @@ def compose(a: Orientation, b: Orientation) -> Orientation:
 
 
 def compose_all(orientations: Iterable[Orientation]) -> Orientation:
-    """All of them, the first one first."""
-    net = Orientation.ID
-    for orientation in orientations:
-        net = compose(net, orientation)
-    return net
+    """Returns the orientation of an image after all of them, in their order."""
+    return reduce(compose, orientations, Orientation.ID)
 
 
 def inverse(o: Orientation) -> Orientation:
-    """The orientation that undoes `o`."""
+    """Returns the orientation that undoes `o`."""
     (m11, m12), (m21, m22) = _MATRIX[o]
     return _ORIENTATION[(m11, m21), (m12, m22)]
 
 
 def map_size(o: Orientation, size: tuple[int, int]) -> tuple[int, int]:
-    """The size of an image of `size` after `o`."""
+    """Returns the size that an image of `size` has after `o`."""
     width, height = size
     return (width, height) if _MATRIX[o][0][0] else (height, width)
 
 
 def map_box(box: Box, o: Orientation, size: tuple[int, int]) -> Box:
-    """Where `box`, drawn on an image of `size`, lies after `o` was applied to that image."""
+    """Returns a box on an image of `size` as it lies after `o` was applied to the image."""
     along = {
         (1, 0): (box.x1, box.x2),
         (-1, 0): (size[0] - box.x2, size[0] - box.x1),
@@ -101,7 +99,7 @@ def map_box(box: Box, o: Orientation, size: tuple[int, int]) -> Box:
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes, in [0, 1]; a box without four numbers, or without an area, gives 0."""
+    """Returns intersection over union of two boxes, in [0, 1]; 0 for a box without four numbers or without an area."""
     if len(a) != 4 or len(b) != 4:
         return 0.0
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
@@ -112,5 +110,5 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def apply(o: Orientation, image: Image.Image) -> Image.Image:
-    """A copy of the image after `o`, pixel for pixel."""
+    """Returns a copy of the image after `o`; no pixel is interpolated."""
     return image.copy() if o is Orientation.ID else image.transpose(_TRANSPOSE[o])

@@ -1,9 +1,9 @@
-"""From finished trajectories of one prompt to scored records: what was seen, whether it was right, what it is worth."""
+"""Scores finished rollouts."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codevision_ext.config import Settings
 from codevision_ext.errors import JudgeError
@@ -13,32 +13,30 @@ from codevision_ext.judge.shared import shared_judge
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rollout.loop import Trajectory
 from codevision_ext.rollout.parsing import format_score, parse_answer
-from codevision_ext.task.answers import check_answer
+from codevision_ext.task.answers import check_answer, is_correct
 from codevision_ext.task.item import Item
 from codevision_ext.types import EndReason, Outcome, Verdict
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteScore:
-    """What a benchmark's own rule gives an answer."""
+    """The score of an answer by a benchmark's own rule."""
 
     score: float | None
-    """In [0, 1], right from 0.5 on; None: it couldn't be told, and the rollout is invalid."""
+    """Score in [0, 1]; 0.5 and more is a right answer. None: the rule can't decide, and the rollout is invalid."""
     verdict: Verdict | None = None
-    """The judge's, where the rule asked one."""
+    """Verdict of the judge, where the rule asked one."""
 
 
 def judge_answers(
     item: Item, trajectories: Iterable[Trajectory | None], settings: Settings
 ) -> dict[str, Verdict | None]:
-    """Verdicts on the answers that no rule decides, each asked for once; None: the judge failed, which is logged.
+    """Asks the judge about the answers that no rule decides, and returns its verdicts by answer.
 
-    Blocks until the judge has read them. Without a judge there are none.
+    Equal answers are judged once. Blocks until the judge has decided. Returns nothing where no judge is set. A verdict
+    is None where the judge failed; the failure is logged.
     """
     if settings.judge is None:
         return {}
@@ -50,14 +48,16 @@ def judge_answers(
         for answer in sorted(answers)
     ]
     verdicts = shared_judge(settings.judge)(queries) if queries else []
-    for failed in [verdict for verdict in verdicts if isinstance(verdict, JudgeError)]:
-        logger.error("rollouts of %s are invalid: %s", item.id, failed)
-    given = zip(queries, verdicts, strict=True)
-    return {query.answer: verdict if isinstance(verdict, Verdict) else None for query, verdict in given}
+    for error in [verdict for verdict in verdicts if isinstance(verdict, JudgeError)]:
+        logger.error("rollouts of %s are invalid: %s", item.id, error)
+    return {
+        query.answer: verdict if isinstance(verdict, Verdict) else None
+        for query, verdict in zip(queries, verdicts, strict=True)
+    }
 
 
 def answer_of(trajectory: Trajectory) -> str | None:
-    """What the rollout ended with; None where it ended otherwise."""
+    """Returns the answer of a rollout; None where it has none, or ended for another reason than its answer."""
     return parse_answer(trajectory.replies) if trajectory.end_reason is EndReason.ANSWER else None
 
 
@@ -66,85 +66,85 @@ def observe(
     references: Sequence[str],
     think_prefix: str = "",
     verdicts: Mapping[str, Verdict | None] | None = None,
-    mark: SuiteScore | None = None,
+    suite_score: SuiteScore | None = None,
 ) -> Outcome:
-    """What the reward sees of a trajectory.
+    """Returns the part of a finished rollout that the reward reads.
 
     Args:
-        trajectory: None: it broke under us.
-        references: Any of them is right.
-        think_prefix: What the chat template wrote before each turn.
-        verdicts: The judge's, by answer, on what no rule decides. Where it abstained or failed the rollout is invalid.
-        mark: A benchmark's own, which counts in place of rules and judge.
+        trajectory: The finished rollout; None: something of ours failed, and the rollout is invalid.
+        references: The right answers.
+        think_prefix: Text that the chat template wrote before each turn.
+        verdicts: Verdicts of the judge by answer. A rollout is invalid where the judge abstained or failed.
+        suite_score: Score by a benchmark's own rule. It replaces the rules and the judge.
     """
     if trajectory is None:
         return Outcome(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA)
-    if mark is not None:
-        return Outcome(
-            correct=(mark.score or 0.0) >= 0.5,
-            format=format_score(trajectory.replies, think_prefix),
-            valid=mark.score is not None,
-            end_reason=trajectory.end_reason,
-            steps=trajectory.steps,
-        )
     answer = answer_of(trajectory)
-    asked = answer in (verdicts := verdicts or {})
-    verdict = verdicts.get(answer or "")
+    if suite_score is not None:
+        correct, valid = (suite_score.score or 0.0) >= 0.5, suite_score.score is not None
+    elif verdicts and answer is not None and answer in verdicts:
+        verdict = verdicts[answer]
+        score = verdict.score if verdict else None
+        correct, valid = score == 1, score is not None
+    else:
+        correct, valid = is_correct(answer, references), True
     return Outcome(
-        correct=verdict.score == 1 if verdict else check_answer(answer, references) is True,
+        correct=correct,
         format=format_score(trajectory.replies, think_prefix),
-        valid=not asked or (verdict is not None and verdict.score is not None),
+        valid=valid,
         end_reason=trajectory.end_reason,
         steps=trajectory.steps,
     )
 
 
-def score_rollout(
+def score_rollouts(
     item: Item,
     group: str,
     trajectories: Sequence[Trajectory | None],
     settings: Settings,
-    marks: Sequence[SuiteScore | None] | None = None,
+    suite_scores: Sequence[SuiteScore | None] | None = None,
     **fields: Any,
 ) -> list[Record]:
-    """Records of all rollouts of one prompt with their rewards, in input order; images are still nameless.
+    """Scores all rollouts of one prompt, and returns their records in input order, without turns and images.
 
-    Waits for the judge, where one is set: not to be called in an event loop then.
+    Waits for the judge where one is set; then it must not be called in an event loop.
 
     Args:
         item: The prompt's row.
         group: Id of the group.
-        trajectories: All rollouts of the prompt; None for one that broke under us.
+        trajectories: All rollouts of the prompt; None for an invalid one.
         settings: The plugin's settings.
-        marks: A benchmark's own, one a trajectory, None where that is; without them rules and judge decide.
-        fields: More fields of every record (`split`, `step`, ...).
+        suite_scores: Scores by a benchmark's own rule, one for each trajectory; None for an invalid trajectory.
+            Without them the rules and the judge decide.
+        fields: Further fields of every record (`split`, `step`, ...).
     """
-    verdicts = judge_answers(item, trajectories, settings) if marks is None else {}
-    given = marks or [None] * len(trajectories)
+    verdicts = judge_answers(item, trajectories, settings) if suite_scores is None else {}
     records = [
         Record(
             group=group,
             id=f"{group}-{index}",
             task=item.task,
-            observed=observe(trajectory, item.references, settings.think_prefix, verdicts, mark),
+            observed=observe(trajectory, item.references, settings.think_prefix, verdicts, score),
             question=item.question,
             references=item.references,
             source=item.source,
             column=item.column,
             answer=parse_answer(trajectory.replies) if trajectory else None,
-            verdict=mark.verdict if mark else verdicts.get(answer_of(trajectory) or "") if trajectory else None,
+            verdict=score.verdict if score else verdicts.get(answer_of(trajectory) or "") if trajectory else None,
             tokens=len(trajectory.token_buffer.response_ids) if trajectory else None,
             turn_count=trajectory.token_buffer.turns if trajectory else None,
             **fields,
         )
-        for index, (trajectory, mark) in enumerate(zip(trajectories, given, strict=True))
+        for index, (trajectory, score) in enumerate(
+            zip(trajectories, suite_scores or [None] * len(trajectories), strict=True)
+        )
     ]
     breakdowns = Rubric(settings.reward).score(records)
     return [scored(record, breakdown) for record, breakdown in zip(records, breakdowns, strict=True)]
 
 
 def with_images(record: Record, trajectory: Trajectory | None, store: Any) -> Record:
-    """The record with its turns, and the images that they show, in an image store (`records.RecordWriter`)."""
+    """Returns the record with its turns; saves their images in an image store (`records.RecordWriter`)."""
     if trajectory is None:
         return record
     names = tuple(store.image(image) for image in trajectory.images)

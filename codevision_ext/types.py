@@ -1,4 +1,4 @@
-"""The frozen values that everything else computes on; no I/O, no torch."""
+"""Defines the frozen values that everything else computes on; it does no I/O and needs no torch."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,10 +15,10 @@ class Box(NamedTuple):
 
 
 class Orientation(StrEnum):
-    """The eight elements of D4: what was done to the input image to get this one.
+    """How an image is turned or mirrored relative to its input image: one of the eight elements of the group D4.
 
-    `r90` is 90 degrees **counter-clockwise** (PIL `rotate(90, expand=True)`, `np.rot90(k=1)`), `fh` mirrors left-right,
-    `fv` top-bottom, `transpose` swaps rows and columns, `transverse` does so about the other diagonal.
+    `r90` is 90 degrees **counter-clockwise** (PIL `rotate(90, expand=True)`, `np.rot90(k=1)`). `fh` mirrors left-right,
+    `fv` mirrors top-bottom. `transpose` swaps rows and columns, `transverse` mirrors about the other diagonal.
     """
 
     ID = "id"
@@ -32,18 +32,18 @@ class Orientation(StrEnum):
 
 
 class CoordinateSystem(StrEnum):
-    """The coordinates in which a model writes; its code gets every image at full resolution all the same."""
+    """The coordinate system in which a model writes. Its code gets every image at full resolution in any case."""
 
     SEEN = "seen"
     """Pixels of the image as the model saw it, after it was resized to the model's patches (Qwen2.5-VL)."""
     RELATIVE = "relative"
-    """From 0 to 1000 along each side (Qwen3-VL)."""
+    """Numbers from 0 to 1000 along each side (Qwen3-VL)."""
     ORIGINAL = "original"
-    """Pixels of the image that the code gets."""
+    """Pixels of the image at full resolution, as the code gets it."""
 
 
 BOX_FRAMES: Final = ("input", "canonical", str(CoordinateSystem.RELATIVE))
-"""What a row's box may be told in; what a model sees of an image no row can know."""
+"""Values of a row's `box_frame`. `seen` is not among them: a row doesn't know the model's resized image."""
 
 
 class ExecStatus(StrEnum):
@@ -61,7 +61,7 @@ class ExecStatus(StrEnum):
 
 
 class CallStatus(StrEnum):
-    """What was found when the text of an assistant turn was read for a tool call."""
+    """Result of reading an assistant turn for a tool call."""
 
     NONE = "none"
     OK = "ok"
@@ -72,7 +72,7 @@ class CallStatus(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why a rollout ended."""
+    """The reason why a rollout ended."""
 
     ANSWER = "answer"
     TURN_CAP = "turn_cap"
@@ -83,81 +83,85 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One tool call as it was executed; the provenance part is None where it is unknown."""
+    """One tool call as it was executed. Fields of its provenance are None where the provenance is unknown."""
 
     ok: bool
+    """True where the execution ended as `ok`."""
     ops: tuple[str, ...] = ()
-    """Canonical names of what was done, in order (`rotate_270`, `crop`, `contrast_up`, ...)."""
+    """Names of the operations that were done to the image, in order (`rotate_270`, `crop`, `contrast_up`, ...)."""
     crops: tuple[Box, ...] = ()
-    """Boxes cut out, in pixels of the image that the code got."""
+    """Boxes that were cut out, in pixels of the image that the code got."""
     node: int | None = None
-    """Index of the image this step added: 0..k-1 are the task's own; None where none was added."""
+    """Index of the image that this step added; the task's images come first, from 0. None: no image was added."""
     parent: int | None = None
+    """Index of the image that this step's image was made from."""
     net: Orientation | None = None
-    """Orientation of the node relative to its input image."""
+    """Orientation of the image `node` relative to the input image."""
     region: Box | None = None
-    """Visible part in pixels of the **input** image."""
+    """Visible part of the image `node`, in pixels of the **input** image."""
     noop: bool = False
-    """The output equals its parent, pixel for pixel."""
+    """True where the output equals the image `parent`, pixel for pixel."""
     status: ExecStatus | None = None
     isolation: str | None = None
-    """What the code ran behind (`sandbox.protocol.Isolation`); None: it isn't known."""
+    """Isolation of the code, one of `sandbox.protocol.Isolation`; None: unknown."""
     faithful: float | None = None
-    """What a step judge gave: is the call what the text says, and is its result used? In [0, 1]; None: unknown."""
+    """Score of a step judge in [0, 1]: the call does what the text says, and its result is used. None: not judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What the reward knows of a data row."""
+    """The part of a data row that the reward reads."""
 
     applied: tuple[str, ...] = ()
-    """Ops that were applied to the image; a solver must perform their inverses."""
+    """Operations that were applied to the image; a solver must perform their inverses."""
     box: Box | None = None
+    """Part of the image that answers the question, in the coordinates `box_frame`; None: not given."""
     box_frame: str = "input"
-    """`input`: pixels of the image as given to the model; `canonical`: before `applied`."""
+    """Coordinates of `box`: `input` is pixels of the input image, `canonical` pixels of the image before `applied`."""
     size: tuple[int, int] | None = None
     """Width and height of the input image, pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What happened in a rollout, as far as the reward reads it."""
+    """The part of a finished rollout that the reward reads."""
 
     correct: bool
     format: float
-    """In [0, 1]."""
+    """Format score in [0, 1]; 1: every turn keeps the format."""
     valid: bool = True
-    """Validity; False: something of ours failed, and the rollout is left out of statistics and loss."""
+    """False: something of ours failed, and the rollout is left out of statistics and loss."""
     end_reason: EndReason = EndReason.ANSWER
     steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a judge said of one answer, and which judge it was."""
+    """The verdict of a judge on one answer, and which judge gave it."""
 
     score: float | None
-    """1: says the same as a reference; 0: doesn't; None: the judge abstained, or what it wrote is no verdict."""
+    """1: the answer says the same as a reference; 0: it doesn't; None: the judge abstained or wrote no verdict."""
     model: str
-    """The model id that the judge was asked under."""
+    """Id of the judge's model."""
     prompt: str
     """Name of the prompt: `general`, `ocr`, `math`, `chart`, ..."""
     prompt_sha256: str
-    """Of everything in the prompt's files, hexadecimal; changes when a word of them does."""
+    """SHA-256 of the prompt's files, hexadecimal."""
     reply: str = ""
-    """The end of what the judge wrote."""
+    """End of the judge's reply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """One trajectory of a prompt; all rollouts with the same `group` answer the same prompt."""
+    """A finished rollout, as the reward reads it."""
 
     group: str
+    """Id of the group; all rollouts of a group answer the same prompt."""
     id: str
     task: Task
     observed: Outcome
     step: int | None = None
-    """Training step, from 1; None for an evaluation."""
+    """Training step, from 1; None in an evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,11 +171,12 @@ class ToolCall:
     code: str
     description: str = ""
     image_index: int = 0
+    """Index of the image that the code finds as `image`: the task's images first, then those that calls made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TermScore:
-    """One term of the reward: `contribution` is `raw * weight`."""
+    """The score of one term of the reward; `contribution` is `raw * weight`."""
 
     raw: float
     weight: float
@@ -180,12 +185,12 @@ class TermScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
-    """The reward of one rollout and where it came from; contributions sum to `reward`."""
+    """The reward of one rollout, by term; the contributions sum to `reward`."""
 
     reward: float
-    """NaN where `valid` is False, so that an unguarded sum shows it."""
+    """Reward of the rollout; NaN where `valid` is False, so that no sum includes it unnoticed."""
     terms: dict[str, TermScore] = field(default_factory=dict)
-    """The same names in every rollout of a run."""
+    """Scores by name of the term; all rollouts of a run have the same names."""
     valid: bool = True
     """False: something of ours failed. The rollout is left out of statistics and loss, and counted as invalid.
 

@@ -1,4 +1,4 @@
-"""Reads configs in the way verl composes them: a recipe's, and a tool config."""
+"""Reads recipe configs as verl composes them, and tool configs."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -15,18 +15,22 @@ from codevision_ext.errors import InputError, first_line
 from codevision_ext.sandbox.settings import ToolSettings, read_tool_settings
 
 BASES = {"grpo": "ppo_trainer", "sft": "sft_trainer_engine"}
-"""Our configs and the ones of verl that they build on."""
-
+"""Name of a recipe's config, and of verl's config that it builds on."""
 
 SHARED = ("base", "demo")
-"""Folders beside a recipe's, from whose configs it may take parts."""
+"""Folders beside the folder of a recipe; a recipe may include their configs."""
 
 
 def composed(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
-    """A recipe's config as verl will see it; `settings` as on verl's command line. Imports nothing of verl.
+    """Composes a recipe's config as verl does, without importing verl.
+
+    Args:
+        folder: Folder of the recipe.
+        name: `grpo` or `sft`.
+        settings: Overrides, as on verl's command line.
 
     Raises:
-        InputError: it can't be composed.
+        InputError: the config is missing or can't be composed.
     """
     path = folder / f"{name}.yaml"
     if not path.is_file():
@@ -43,22 +47,22 @@ def composed(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfi
 
 
 def verl_configs() -> Path:
-    """The folder of verl's own configs."""
+    """Returns the folder of verl's own configs."""
     spec = find_spec("verl")
     assert spec and spec.submodule_search_locations, "verl is installed"  # noqa: PT018
     return Path(spec.submodule_search_locations[0]) / "trainer" / "config"
 
 
 def file_beside(path: Path, name: str) -> Path:
-    """A file that `path` names: from the working directory, as verl reads it, or else in the folder of `path`."""
+    """Returns the file `name` in the working directory, where verl looks, or else beside the config `path`."""
     return Path(name) if Path(name).is_file() else path.parent / Path(name).name
 
 
 def read_tool_config(path: Path) -> ToolSettings:
-    """The settings of the code tool in a tool config of verl.
+    """Returns the settings of the code tool in a tool config of verl.
 
     Raises:
-        InputError: the file can't be read, has no code tool, or a setting is unknown or wrong; names it.
+        InputError: the file can't be read, has no code tool, or has a setting that is unknown or wrong.
     """
     for tool in read_yaml(path).get("tools") or ():
         if str(tool.get("class_name", "")).endswith(".CodeImageTool"):
@@ -67,6 +71,11 @@ def read_tool_config(path: Path) -> ToolSettings:
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:
+    """Reads a YAML file of settings; interpolations stay unresolved.
+
+    Raises:
+        InputError: the file can't be read, isn't YAML, or isn't a mapping.
+    """
     try:
         config = OmegaConf.load(path)
     except OSError as error:

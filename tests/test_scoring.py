@@ -12,7 +12,7 @@ from codevision_ext.monitor.rollout_metrics import group_numbers, rollout_number
 from codevision_ext.rewards.rubric import PRESETS, score_group
 from codevision_ext.rollout.loop import ConversationMessage, Trajectory
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
-from codevision_ext.scoring import observe, score_rollout, with_images
+from codevision_ext.scoring import observe, score_rollouts, with_images
 from codevision_ext.task.item import Item, read_item
 from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Step, Task, ToolCall
 
@@ -96,8 +96,8 @@ def test_the_format_is_judged_with_what_the_template_wrote_before_the_turn() -> 
 
 def test_a_rollout_that_broke_has_no_reward_and_moves_nobody_else_s() -> None:
     good, bad = trajectory("<think>t</think>", RIGHT, steps=(TURNED_BACK,)), trajectory(WRONG)
-    alone = score_rollout(ITEM, "g", [good, bad], Settings())
-    beside = score_rollout(ITEM, "g", [good, None, bad, None], Settings())
+    alone = score_rollouts(ITEM, "g", [good, bad], Settings())
+    beside = score_rollouts(ITEM, "g", [good, None, bad, None], Settings())
     assert [record.observed.valid for record in beside] == [True, False, True, False]
     assert [beside[0].reward, beside[2].reward] == [record.reward for record in alone]
     assert [beside[0].terms, beside[2].terms] == [record.terms for record in alone]
@@ -107,22 +107,22 @@ def test_a_rollout_that_broke_has_no_reward_and_moves_nobody_else_s() -> None:
     assert alone[0].reward is not None
     assert alone[1].reward is not None
     assert alone[0].reward > alone[1].reward
-    assert [record.reward for record in score_rollout(ITEM, "g", [None, None], Settings())] == [None, None]
+    assert [record.reward for record in score_rollouts(ITEM, "g", [None, None], Settings())] == [None, None]
 
 
 def test_the_group_s_terms_see_all_rollouts_of_the_prompt() -> None:
     brighter = Step(ok=True, ops=("contrast_up",), node=1, parent=0, net=Orientation.ID, status=ExecStatus.OK)
     helped = trajectory("<think>t</think>", RIGHT, steps=(brighter,))
     item = read_item(ROW | {"extra_info": {"index": 3}}, (8, 4))
-    (single,) = score_rollout(item, "g", [helped], Settings())
-    first, _ = score_rollout(item, "g", [helped, trajectory(WRONG)], Settings())
+    (single,) = score_rollouts(item, "g", [helped], Settings())
+    first, _ = score_rollouts(item, "g", [helped, trajectory(WRONG)], Settings())
     assert single.terms["necessity"].contribution == 0
     assert first.terms["necessity"].contribution > 0
 
 
 def test_a_record_names_its_group_and_says_what_was_answered(tmp_path: Any) -> None:
     played = trajectory("<think>t</think>", RIGHT, steps=(TURNED_BACK,))
-    (record,) = score_rollout(ITEM, "g", [played], Settings(), split="train", step=5)
+    (record,) = score_rollouts(ITEM, "g", [played], Settings(), split="train", step=5)
     assert (record.group, record.id, record.split, record.step) == ("g", "g-0", "train", 5)
     assert (record.answer, record.references, record.column, record.source) == ("7", ("7", "seven"), "rot90", "glyphs")
     assert (record.tokens, record.turn_count) == (5, 2)
@@ -141,7 +141,7 @@ def test_a_record_names_its_group_and_says_what_was_answered(tmp_path: Any) -> N
 def test_what_is_logged_has_the_same_names_for_every_rollout() -> None:
     played = trajectory("<think>t</think>", RIGHT, steps=(TURNED_BACK, Step(ok=False), Step(ok=True, noop=True)))
     trajectories = [played, trajectory(WRONG, end=EndReason.LENGTH), None]
-    records = score_rollout(ITEM, "g", trajectories, Settings())
+    records = score_rollouts(ITEM, "g", trajectories, Settings())
     first, second, broken = (rollout_numbers(r, t, Settings()) for r, t in zip(records, trajectories, strict=True))
     assert list(first) == list(second) == list(broken)
     assert {f"term_{name}" for name in PRESETS["verified"]} <= first.keys()
@@ -176,7 +176,7 @@ def test_calls_that_are_repeated_and_errors_that_are_made_good_are_counted(
         None if letter == "?" else ToolCall(code=letter.lower(), image_index=int(letter.isupper())) for letter in calls
     )
     played = trajectory(RIGHT, steps=steps, calls=asked, turns=turns)
-    (record,) = score_rollout(ITEM, "g", [played], Settings())
+    (record,) = score_rollouts(ITEM, "g", [played], Settings())
     logged = rollout_numbers(record, played, Settings())
     assert (logged["repeated_calls"], logged["malformed_calls"]) == (repeated, calls.count("?"))
     assert (logged["recoverable_calls"], logged["recovered_calls"]) == (recoverable, recovered)
@@ -184,7 +184,7 @@ def test_calls_that_are_repeated_and_errors_that_are_made_good_are_counted(
 
 def test_the_accuracy_that_groups_are_filtered_by_differs_only_where_there_is_a_signal() -> None:
     def filtered(*trajectories: Trajectory | None) -> list[float]:
-        records = score_rollout(ITEM, "g", trajectories, Settings())
+        records = score_rollouts(ITEM, "g", trajectories, Settings())
         return [values["filter_acc"] for values in group_numbers(records, trajectories, Settings())]
 
     right, wrong = trajectory(RIGHT), trajectory(WRONG)

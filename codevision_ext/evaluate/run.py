@@ -23,7 +23,7 @@ from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Policy, Renderer, Trajectory, run_rollout
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox.settings import ToolSettings
-from codevision_ext.scoring import SuiteScore, score_rollout, with_images
+from codevision_ext.scoring import SuiteScore, score_rollouts, with_images
 from codevision_ext.task.item import Item, read_item
 from codevision_ext.task.rows import check_columns, read_prompt, split_prompt
 
@@ -186,7 +186,7 @@ async def evaluate(
         mark = mark_of(case)
         marks = [mark(case, each, settings) if each else None for each in trajectories] if mark else None
         fields = {"split": "test", "seed": seed, "picture_id": case.picture_id}
-        records = score_rollout(case.item, case.name, trajectories, settings, marks, **fields)
+        records = score_rollouts(case.item, case.name, trajectories, settings, marks, **fields)
         records = [with_images(record, each, out) for record, each in zip(records, trajectories, strict=True)]
         if not resume:
             return records

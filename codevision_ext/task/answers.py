@@ -1,8 +1,9 @@
-"""Whether an answer says the same as a reference, by rules alone.
+"""Decides by rules whether an answer says the same as a reference.
 
 An answer must *be* the reference, not contain it: a sentence around it, a second candidate ("3 or 4") or a negation
-("not 7") is no match. The rules accept, refuse or stay silent; what they are silent on counts as wrong unless a judge
-reads it. They refuse only what nobody may accept: no answer, a hedge, another whole number, another choice letter.
+("not 7") is no match. The rules accept an answer, refuse it, or leave it undecided. An undecided answer is wrong unless
+a judge accepts it. The rules refuse only what no judge may accept: no answer, a hedge, another whole number, or another
+choice letter.
 """
 
 import logging
@@ -16,13 +17,14 @@ from typing import Final
 from codevision_ext.errors import InputError
 
 RELATIVE_TOLERANCE: Final = Fraction(1, 10**5)
-"""Two numbers closer than this, relative to the reference, are the same; two whole numbers must be equal."""
+"""Maximum difference of two equal numbers, relative to the reference; two whole numbers must be equal."""
 
 NEAR: Final = Fraction(1, 20)
-"""Two numbers further apart than this, relative to the reference, are different whatever was rounded; no rule decides
-between the two limits."""
+"""Maximum difference of two numbers that may be roundings of one another, relative to the reference.
+
+Between RELATIVE_TOLERANCE and NEAR no rule decides."""
 ANSWER_CHARS: Final = 2000
-"""Something longer that no rule accepts is no answer: no judge is asked to read it."""
+"""Maximum length in characters of an answer that a judge is asked about; the rules refuse longer ones."""
 
 _QUOTES: Final = " \t\r\n\"'`“”‘’"
 _NUMBER: Final = re.compile(
@@ -35,9 +37,9 @@ _CHOICE: Final = re.compile(
     r"(?:option |choice )?\(?(?P<letter>[A-Za-z])(?P<mark>[).:]{0,2})(?:\s+(?P<text>.+))?", re.DOTALL
 )
 _HEDGE: Final = re.compile(
-    r"\b(?:or|not|either|neither|maybe|perhaps|possibly|unsure)\b"  # says so
-    r"|\b[a-z][).:]|(?<!['’])\b(?:[b-hj-z]\b|a\s*(?:[,;/&]|and\b)|[a-z]\W*$)"  # names another letter
-    r"|\b(?:both|all|none|any) of\b"  # names several
+    r"\b(?:or|not|either|neither|maybe|perhaps|possibly|unsure)\b"  # a word of doubt
+    r"|\b[a-z][).:]|(?<!['’])\b(?:[b-hj-z]\b|a\s*(?:[,;/&]|and\b)|[a-z]\W*$)"  # another letter
+    r"|\b(?:both|all|none|any) of\b"  # several choices
 )
 _UNDECIDED: Final = re.compile(r"\b(?:or|nor|either|neither|maybe|perhaps|possibly|probably|unsure|not sure)\b")
 _NEGATION: Final = re.compile(r"(?:it'?s |it is )?not (?:an? |the )?")
@@ -52,18 +54,20 @@ _MATHS_LOCK: Final = Lock()  # the parser below math-verify keeps its tables in 
 
 
 def is_correct(answer: str | None, references: Sequence[str]) -> bool:
-    """Whether the rules accept the answer; see `check_answer`."""
+    """Returns whether the rules accept the answer; see `check_answer`."""
     return check_answer(answer, references) is True
 
 
 def check_answer(answer: str | None, references: Sequence[str]) -> bool | None:
-    """True: the answer equals one of the references. False: it can't mean any of them. None: the rules are silent.
+    """Returns True where the answer equals a reference, False where it can't mean any reference, else None.
 
-    Text is compared without regard to case, white space, quotes around it and a full stop after it; numbers by value;
-    maths by math-verify; a choice letter may stand alone, in brackets, or before the text of its option.
+    Texts are compared without regard to case, white space, quotes around them and a full stop after them. Numbers are
+    compared by value, and formulas by math-verify. A choice letter may stand alone, in brackets, or before the text of
+    its option.
 
     Raises:
-        InputError: there is no reference to compare with.
+        InputError: there is no reference.
+        TypeError: `references` is a string instead of a list.
     """
     if isinstance(references, str):
         raise TypeError(f"references must be a list of strings, not the string {references!r}")
@@ -89,35 +93,43 @@ def _accepts(answer: str, references: Sequence[str]) -> bool:
 
 
 def _is_hedge(answer: str, references: Sequence[str]) -> bool:
-    """A word of doubt that no reference has, the reference denied, or a list of numbers or letters for a single one."""
-    said, expected = _fold(answer), [_fold(reference) for reference in references]
-    if _UNDECIDED.search(said) and not any(map(_UNDECIDED.search, expected)):
+    """Returns whether the answer avoids a decision.
+
+    It does so by a word of doubt that no reference has, by denying a reference, or by listing several numbers or
+    letters where the reference is a single one.
+    """
+    folded, expected = _fold(answer), [_fold(reference) for reference in references]
+    if _UNDECIDED.search(folded) and not any(map(_UNDECIDED.search, expected)):
         return True
-    denied = _NEGATION.match(said)
-    if denied and _accepts(said[denied.end() :], references):
+    negation = _NEGATION.match(folded)
+    if negation and _accepts(folded[negation.end() :], references):
         return True
-    candidates = {part for part in _LIST.split(said) if part}
+    candidates = {part for part in _LIST.split(folded) if part}
     bare = all(_NUMBER.fullmatch(part) or len(part) == 1 for part in candidates)
     return len(candidates) > 1 and bare and not any(map(_LIST.search, expected))
 
 
 def _other_choice(answer: str, references: Sequence[str]) -> bool:
-    """A choice letter, where the references name others."""
-    given = _CHOICE.fullmatch(_fold(answer))
+    """Returns whether the answer is a choice letter that no reference names."""
+    choice = _CHOICE.fullmatch(_fold(answer))
     letters = {match["letter"] for match in _choices(references)}
-    return given is not None and _is_choice(given) and bool(letters) and given["letter"] not in letters
+    return choice is not None and _is_choice(choice) and bool(letters) and choice["letter"] not in letters
 
 
 def _other_number(answer: str, reference: str) -> bool:
-    """Two currencies, two whole numbers, or two values too far apart to be roundings; a percent sign may be missing."""
+    """Returns whether both are numbers that can't mean the same.
+
+    They have different currencies, are different whole numbers, or are further apart than roundings. One of the two may
+    lack a percent sign.
+    """
     numbers = _two_numbers(answer, reference)
     if numbers is None:
         return False
-    given, expected = numbers
-    if len({given["money"], expected["money"]} - {""}) > 1:
+    number, expected = numbers
+    if len({number["money"], expected["money"]} - {""}) > 1:
         return True
-    a, b = _value(given), _value(expected)
-    scales = (1,) if given["percent"] == expected["percent"] else (1, 100, Fraction(1, 100))
+    a, b = _value(number), _value(expected)
+    scales = (1,) if number["percent"] == expected["percent"] else (1, 100, Fraction(1, 100))
     return all(_far(a * scale, b) for scale in scales)
 
 
@@ -127,7 +139,7 @@ def _far(a: Fraction, b: Fraction) -> bool:
 
 
 def _fold(text: str) -> str:
-    """The text without what doesn't matter: case, runs of white space, quotes around it, a full stop after it."""
+    """Returns the text in lower case, without extra white space, quotes around it, and a full stop after it."""
     bare = " ".join(text.replace("\u2212", "-").split()).strip(_QUOTES)
     return (bare.removesuffix(".") if not bare.endswith("..") else bare).strip(_QUOTES).casefold()
 
@@ -137,24 +149,24 @@ def _same_text(answer: str, reference: str) -> bool:
 
 
 def _same_number(answer: str, reference: str) -> bool:
-    """Equal values, of one currency."""
+    """Returns whether both are numbers of equal value and of one currency."""
     numbers = _two_numbers(answer, reference)
     if numbers is None:
         return False
-    given, expected = numbers
-    if len({given["money"], expected["money"]} - {""}) > 1:
+    number, expected = numbers
+    if len({number["money"], expected["money"]} - {""}) > 1:
         return False
-    a, b = _value(given), _value(expected)
+    a, b = _value(number), _value(expected)
     whole = a.denominator == b.denominator == 1
     return a == b if whole else abs(a - b) <= RELATIVE_TOLERANCE * abs(b)
 
 
 def _two_numbers(answer: str, reference: str) -> tuple[re.Match[str], re.Match[str]] | None:
-    """Both as numbers, or None. A reference with a superfluous leading 0 ("007") is a code: text, not a number."""
-    given, expected = _NUMBER.fullmatch(_fold(answer)), _NUMBER.fullmatch(_fold(reference))
-    if given is None or expected is None or _CODE.fullmatch(_fold(reference)):
+    """Returns both as numbers; None where one isn't a number. "007" is a code, so it is text and not a number."""
+    number, expected = _NUMBER.fullmatch(_fold(answer)), _NUMBER.fullmatch(_fold(reference))
+    if number is None or expected is None or _CODE.fullmatch(_fold(reference)):
         return None
-    return given, expected
+    return number, expected
 
 
 def _value(number: re.Match[str]) -> Fraction:
@@ -163,21 +175,22 @@ def _value(number: re.Match[str]) -> Fraction:
 
 
 def _same_choice(answer: str, references: Sequence[str]) -> bool:
-    """The reference's letter, alone or marked and followed by its option's text, where that is known.
+    """Returns whether the answer is the reference's letter, alone or followed by the text of its option.
 
-    The option's text is known when a reference reads "B. text", or when another reference is longer than a letter.
+    The text of the option is known where a reference reads "B. text", or where another reference is longer than a
+    letter. Where it isn't known, any text is accepted that doesn't hedge.
     """
-    given = _CHOICE.fullmatch(_fold(answer))
-    if given is None:
+    choice = _CHOICE.fullmatch(_fold(answer))
+    if choice is None:
         return False
     expected = _choices(references)
-    if given["letter"] not in {match["letter"] for match in expected} or not _is_choice(given):
+    if choice["letter"] not in {match["letter"] for match in expected} or not _is_choice(choice):
         return False
-    if not given["text"]:
+    if not choice["text"]:
         return True
     texts = {_fold(match["text"]) for match in expected if match["text"]}
     texts |= {_fold(reference) for reference in references if not _CHOICE.fullmatch(_fold(reference))}
-    return _fold(given["text"]) in texts if texts else _HEDGE.search(given["text"]) is None
+    return _fold(choice["text"]) in texts if texts else _HEDGE.search(choice["text"]) is None
 
 
 def _choices(references: Sequence[str]) -> list[re.Match[str]]:
@@ -185,29 +198,29 @@ def _choices(references: Sequence[str]) -> list[re.Match[str]]:
 
 
 def _is_choice(match: re.Match[str]) -> bool:
-    """A letter alone, or one with a mark before the text: "a park" is no choice."""
+    """Returns whether a letter stands alone, or has a mark between it and the text; "a park" is no choice."""
     return not match["text"] or bool(match["mark"])
 
 
 def _same_maths(answer: str, reference: str) -> bool:
-    """Equal by math-verify, asked only where the reference or the answer is maths and both are nothing else."""
-    given, expected = _maths(answer), _maths(reference)
-    if given is None or expected is None or not (_MATHS.search(given) or _MATHS.search(expected)):
+    """Returns whether both are formulas that math-verify calls equal; at least one must have a mathematical sign."""
+    formula, expected = _maths(answer), _maths(reference)
+    if formula is None or expected is None or not (_MATHS.search(formula) or _MATHS.search(expected)):
         return False
-    from math_verify import parse, verify  # noqa: PLC0415 - it costs a second, and most answers are no maths
+    from math_verify import parse, verify  # noqa: PLC0415 - the import takes a second, and most answers are no formulas
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it runs without a timer
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns on every call without a timer
     with _MATHS_LOCK:
-        # Its timer is a signal, which only a main thread may set; `_maths` lets nothing through that could take long.
-        parsed = [parse(f"${text}$", parsing_timeout=None, fallback_mode="no_fallback") for text in (expected, given)]
+        # The timer of math-verify needs the main thread. `_maths` only lets formulas through that are evaluated fast.
+        parsed = [parse(f"${text}$", parsing_timeout=None, fallback_mode="no_fallback") for text in (expected, formula)]
         return all(parsed) and bool(verify(*parsed, timeout_seconds=None))
 
 
 def _maths(text: str) -> str | None:
-    """The formula where the text is one that can be evaluated in no time, else None.
+    """Returns the text as a formula where it is one that is evaluated fast, else None.
 
-    No words, one-letter variables, short, few commands, small whole exponents that don't nest: a model can't stall the
-    reward with a tower of powers or a factorial.
+    Such a formula is short and has no words, at most two one-letter variables, few commands, and small whole exponents
+    that aren't nested. So a model can't stall the reward with a tower of powers or a factorial.
     """
     formula = text.strip().removeprefix("$").removesuffix("$").strip().removesuffix(".").replace("\u2212", "-")
     if (

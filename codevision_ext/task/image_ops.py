@@ -1,4 +1,4 @@
-"""Which operations have a name, and which of them a solver must perform."""
+"""Names the image operations, and derives which of them a task requires."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from codevision_ext.geometry import ORIENTATION_OPS, inverse
 
 CROP: Final = "crop"
 CORE_OPS: Final = frozenset({*ORIENTATION_OPS, CROP})
-"""What a task may require. Every other op is optional: using one that helps is the behaviour that a bonus looks for."""
+"""Operations that a task can require. All others are optional; the reward can pay a bonus for those that help."""
 
 OPTIONAL_OPS: Final = frozenset(
     {
@@ -30,20 +30,20 @@ OPTIONAL_OPS: Final = frozenset(
         "draw",
     }
 )
-"""Every other op that has a name."""
+"""Named operations that no task requires."""
 
 _NAME_OF: Final = {orientation: op for op, orientation in ORIENTATION_OPS.items()}
 _NOTHING: Final = frozenset({"", "none", "null"})
 
 
 def read_applied(value: object) -> tuple[str, ...]:
-    """The `transform` of a data row, in whichever of its published shapes, as op names in the order of application.
+    """Reads the `transform` of a data row and returns the names of its operations, in the order of application.
 
-    Nothing is None, an empty value or the word; else a name, names in a row, a JSON list of names, or a mapping whose
-    keys are names.
+    Published rows write no operation as None, as an empty value, or as the word "none" or "null". They write operations
+    as one name, a list of names, a JSON list of names, or a mapping whose keys are names.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value has another form.
     """
     if value is None:
         return ()
@@ -56,7 +56,9 @@ def read_applied(value: object) -> tuple[str, ...]:
         names = list(value)
         if all(isinstance(name, str) or name is None for name in names):
             return tuple(name.strip() for name in names if name is not None and name.strip().lower() not in _NOTHING)
-    raise InputError(f"transform must be null, an op's name, a list of names or a mapping by name, not {value!r}.")
+    raise InputError(
+        f"transform must be null, a name of an operation, a list of names or a mapping by name, not {value!r}."
+    )
 
 
 def _read_json(text: str) -> tuple[str, ...]:
@@ -69,16 +71,16 @@ def _read_json(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def required_ops(applied: tuple[str, ...]) -> tuple[str, ...]:
-    """The ops that undo `applied`, in the order in which a solver performs them: reversed and inverted, crop last.
+    """Returns the operations that undo `applied`, in the order of a solver: reversed and inverted, the crop last.
 
-    `rotate_0` and a rotate_ without a whole number ask for nothing; a name that isn't known is its own inverse.
+    `rotate_0`, and a `rotate_` without a whole number, require nothing. An unknown name is its own inverse.
     """
     undo = [op for name in reversed(applied) if (op := _inverse_op(name)) is not None]
     return tuple(sorted(undo, key=lambda op: op == CROP))
 
 
 def _inverse_op(op: str) -> str | None:
-    """The op that undoes this one, None where there is nothing to undo."""
+    """Returns the operation that undoes this one; None where there is nothing to undo."""
     if op in ORIENTATION_OPS:
         return _NAME_OF[inverse(ORIENTATION_OPS[op])]
     if not op.startswith("rotate_"):

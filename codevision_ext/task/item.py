@@ -1,4 +1,4 @@
-"""What one data row asks for."""
+"""Reads the task of one data row: question, right answers, and the operations that a solver needs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,21 +12,28 @@ from codevision_ext.types import BOX_FRAMES, Box, CoordinateSystem, Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One data row, as far as anything after the rollout asks for it."""
+    """The part of a data row that scoring and records read."""
 
     id: str
     question: str
     references: tuple[str, ...]
+    """Right answers, at least one."""
     task: Task
     source: str = ""
+    """Name of the data set."""
     column: str | None = None
+    """Condition that the row belongs to in an evaluation, such as `rot90`; None: no condition."""
 
 
 def read_item(row: Mapping[str, Any], size: tuple[int, int]) -> Item:
-    """Reads a row of the CodeVision-RL schema; `size` is the first image's width and height.
+    """Reads a row of the CodeVision-RL schema.
+
+    Args:
+        row: The row.
+        size: Width and height of the first image, pixels.
 
     Raises:
-        InputError: names the field that is missing or wrong.
+        InputError: a field is missing or wrong; the message names it.
     """
     extra = row.get("extra_info") or {}
     ident = f"{row.get('data_source', '')}-{extra.get('index', 0)}"

@@ -1,4 +1,4 @@
-"""What does a row of the CodeVision-RL schema ask? Its messages and images, as chat templates want them."""
+"""Reads the prompt of a CodeVision-RL row: messages in the form of chat templates, and images."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from PIL import Image
 from codevision_ext.errors import InputError
 
 COLUMNS = ("prompt", "images", "reward_model", "extra_info")
-"""What a file of rows must have."""
+"""Columns that a file of rows must have."""
 
 
 def split_content(content: str) -> list[dict[str, Any]]:
-    """`"a<image>b"` -> text, image and text parts, as chat templates want them."""
+    """Splits `"a<image>b"` into text and image parts, as chat templates take them."""
     parts: list[dict[str, Any]] = []
     for index, text in enumerate(content.split("<image>")):
         if index:
@@ -24,10 +24,10 @@ def split_content(content: str) -> list[dict[str, Any]]:
 
 
 def check_columns(names: Sequence[str], where: str) -> None:
-    """Whether a file has what a row needs; `where` names it.
+    """Checks that a file has the columns of rows; `where` names the file in the message.
 
     Raises:
-        InputError: names the column that is missing.
+        InputError: a column is missing.
     """
     missing = [column for column in COLUMNS if column not in names]
     if missing:
@@ -35,10 +35,10 @@ def check_columns(names: Sequence[str], where: str) -> None:
 
 
 def read_prompt(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """The messages of a row; each image part holds its image, at full resolution.
+    """Returns the messages of a row; each image part holds its image, at full resolution.
 
     Raises:
-        InputError: an image can't be read, or images and `<image>` aren't equally many; `where` names the row.
+        InputError: an image can't be read, or there are more or fewer `<image>` than images; `where` names the row.
     """
     try:
         images = [Image.open(io.BytesIO(file["bytes"])).convert("RGB") for file in row["images"] or []]
@@ -56,7 +56,10 @@ def read_prompt(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 def split_prompt(
     raw_prompt: Sequence[Mapping[str, Any]], system: str
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """Messages with bare image parts, led by `system` (unless empty, or the row has its own), and the images."""
+    """Takes the images out of a prompt; returns the messages with empty image parts, and the images.
+
+    The system message `system` comes first, unless it is empty or the row has its own.
+    """
     images: list[Image.Image] = []
     messages: list[dict[str, Any]] = []
     if system and raw_prompt[0]["role"] != "system":

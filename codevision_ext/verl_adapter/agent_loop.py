@@ -37,7 +37,7 @@ from codevision_ext.monitor.rollout_metrics import group_numbers
 from codevision_ext.rewards.advantages import neutral_rewards
 from codevision_ext.rollout.loop import Completion, run_rollout, turn_ended
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
-from codevision_ext.scoring import score_rollout, with_images
+from codevision_ext.scoring import score_rollouts, with_images
 from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import split_prompt
 from codevision_ext.verl_adapter.tool import CodeImageTool
@@ -214,7 +214,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         _, images = split_prompt(row["raw_prompt"], "")
         item = read_item(row, images[0].size if images else (0, 0))
         fields = {"split": "val" if validate else "train", "step": row["global_steps"]}
-        records = score_rollout(item, f"{row['uid']}", trajectories, self.settings, **fields)
+        records = score_rollouts(item, f"{row['uid']}", trajectories, self.settings, **fields)
         if self.settings.records:
             writer = RecordWriter(Path(self.settings.records), fields["split"])
             writer.write(*[with_images(r, t, writer) for r, t in zip(records, trajectories, strict=True)])

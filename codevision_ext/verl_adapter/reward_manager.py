@@ -16,7 +16,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from codevision_ext.config import read_settings
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.monitor.rollout_metrics import rollout_numbers
-from codevision_ext.scoring import score_rollout
+from codevision_ext.scoring import score_rollouts
 from codevision_ext.task.item import read_item
 
 
@@ -43,7 +43,7 @@ class CodeVisionRewardManager(RewardManagerBase):
         trajectory = extra["trajectory"]
         size = trajectory.images[0].size if trajectory and trajectory.images else (0, 0)
         item = read_item(row, size)
-        (record,) = await asyncio.to_thread(score_rollout, item, str(row["uid"]), [trajectory], self.settings)
+        (record,) = await asyncio.to_thread(score_rollouts, item, str(row["uid"]), [trajectory], self.settings)
         if record.reward is None:
             raise InfraError(
                 f"rollout {record.id} is invalid, which verl's stock worker can't leave out; the log says why; set "

@@ -16,7 +16,7 @@ from codevision_ext.io.records import RecordWriter, read_records
 from codevision_ext.judge.shared import close_judges
 from codevision_ext.monitor.rollout_metrics import rollout_numbers
 from codevision_ext.rollout.loop import Trajectory
-from codevision_ext.scoring import score_rollout
+from codevision_ext.scoring import score_rollouts
 from codevision_ext.types import EndReason
 
 
@@ -50,14 +50,14 @@ def with_judge(server: JudgeServer, **settings: Any) -> Settings:
 
 def test_the_judge_reads_only_what_no_rule_decides_and_equal_answers_once() -> None:
     with serve(honest) as server:
-        records = score_rollout(ITEM, "g", GROUP, with_judge(server))
+        records = score_rollouts(ITEM, "g", GROUP, with_judge(server))
         assert sorted(data_of(request)[2] for request in server.requests) == ["many", "the seven of them"]
         assert {data_of(request)[0] for request in server.requests} == {ITEM.question}
         assert [record.observed.correct for record in records] == [True, False, False, True, *[False] * 5]
         assert [record.observed.valid for record in records] == [True] * 8 + [False]
         scores = [record.verdict.score if record.verdict else None for record in records]
         assert scores == [None, None, None, 1.0, 0.0, 0.0, None, None, None]
-        by_rules = score_rollout(ITEM, "g", GROUP, Settings())
+        by_rules = score_rollouts(ITEM, "g", GROUP, Settings())
         assert [record.observed.correct for record in by_rules] == [True, *[False] * 8]
         assert all(record.verdict is None for record in by_rules)
 
@@ -69,9 +69,9 @@ def test_a_judge_without_a_verdict_makes_the_rollout_invalid_and_moves_nobody_el
     with serve(lambda request: fault if data_of(request)[2] == "many" else honest(request)) as server:
         settings = with_judge(server)
         with caplog.at_level(logging.ERROR):
-            records = score_rollout(ITEM, "g", GROUP, settings)
+            records = score_rollouts(ITEM, "g", GROUP, settings)
         invalid = records[4:6]
-        rest = score_rollout(ITEM, "g", GROUP[:4] + GROUP[6:], settings)
+        rest = score_rollouts(ITEM, "g", GROUP[:4] + GROUP[6:], settings)
     assert [record.observed.valid for record in records] == [True] * 4 + [False] * 2 + [True] * 2 + [False]
     for record in invalid:
         assert (record.reward, record.terms, record.answer) == (None, {}, "many")
@@ -90,13 +90,13 @@ def test_a_judge_without_a_verdict_makes_the_rollout_invalid_and_moves_nobody_el
 
 def test_an_answer_that_fills_the_judge_s_context_is_wrong_and_never_sent() -> None:
     with serve(honest) as server:
-        (record,) = score_rollout(ITEM, "g", [answered("seven " * 2000)], with_judge(server))
+        (record,) = score_rollouts(ITEM, "g", [answered("seven " * 2000)], with_judge(server))
     assert (record.observed.correct, record.observed.valid, server.requests) == (False, True, [])
 
 
 def test_model_and_prompt_stand_in_the_record_and_come_back_from_it(tmp_path: Path) -> None:
     with serve(lambda request: says("Same.\n" + verdict(request))) as server:
-        (record,) = score_rollout(ITEM, "g", [answered("many")], with_judge(server))
+        (record,) = score_rollouts(ITEM, "g", [answered("many")], with_judge(server))
     assert record.verdict is not None
     assert (record.verdict.model, record.verdict.prompt, len(record.verdict.prompt_sha256)) == ("m", "general", 64)
     writer = RecordWriter(tmp_path, "train")
@@ -107,9 +107,9 @@ def test_model_and_prompt_stand_in_the_record_and_come_back_from_it(tmp_path: Pa
 
 def test_the_cache_serves_the_next_run(tmp_path: Path) -> None:
     with serve(honest) as server:
-        first = score_rollout(ITEM, "g", GROUP, with_judge(server, cache=str(tmp_path / "cache")))
+        first = score_rollouts(ITEM, "g", GROUP, with_judge(server, cache=str(tmp_path / "cache")))
         close_judges()
-        again = score_rollout(ITEM, "g", GROUP, with_judge(server, cache=str(tmp_path / "cache")))
+        again = score_rollouts(ITEM, "g", GROUP, with_judge(server, cache=str(tmp_path / "cache")))
     assert len(server.requests) == 2
     assert again == first
 
@@ -118,7 +118,7 @@ def test_the_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MY_JUDGE_KEY", "s3cret")
     with serve(honest) as server:
         settings = with_judge(server, api_key_env="MY_JUDGE_KEY")
-        score_rollout(ITEM, "g", [answered("many")], settings)
+        score_rollouts(ITEM, "g", [answered("many")], settings)
     assert server.headers[0]["Authorization"] == "Bearer s3cret"
     assert "s3cret" not in settings.model_dump_json()
 
@@ -133,7 +133,7 @@ def test_the_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ({"retries": -1}, "codevision.judge.retries: "),
         ({"api_key_env": "NO_SUCH"}, "codevision.judge.api_key_env: the environment has no variable NO_SUCH"),
         ({"prompts": "/nowhere"}, "codevision.judge.prompts: path does not point to a directory"),
-        ({"request": {"messages": []}}, "codevision.judge.request: messages isn't yours to set"),
+        ({"request": {"messages": []}}, "codevision.judge.request: messages is set by the judge itself"),
         ({"request": [1]}, "codevision.judge.request: input should be a valid dictionary"),
     ],
     ids=str,

@@ -26,7 +26,7 @@ from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
 from codevision_ext.rollout.parsing import TOOL_NAME
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.scoring import score_rollout
+from codevision_ext.scoring import score_rollouts
 from codevision_ext.task.item import Item
 from codevision_ext.types import Box, Rollout, Task
 
@@ -183,7 +183,7 @@ class _Stage:
         box = None if puzzle.box is None else Box(*puzzle.box)
         task = Task(applied=puzzle.applied, box=box, size=SIZE)
         item = Item(id="hack", question="?", references=(puzzle.truth,), task=task)
-        return score_rollout(item, "g", [played], Settings())[0]
+        return score_rollouts(item, "g", [played], Settings())[0]
 
 
 class _Letters:
