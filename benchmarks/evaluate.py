@@ -44,32 +44,32 @@ TARGET = 0.85
 CONCURRENCY = 128
 
 
-async def bare(engine: SGLangEngine, cases: Sequence[EvalItem], tokens: int, *, tools: bool) -> float:
-    """Seconds that the engine alone takes for one turn of every case."""
+async def bare(engine: SGLangEngine, items: Sequence[EvalItem], tokens: int, *, tools: bool) -> float:
+    """Seconds that the engine alone takes for one turn of every item."""
     system = system_prompt(Settings(), tools=tools)
     ready = []
-    for case in cases:
-        messages, images = split_prompt(read_prompt(case.row, case.name), system)
+    for each in items:
+        messages, images = split_prompt(read_prompt(each.row, each.name), system)
         resized = [engine.renderer.resize(image) for image in images]
         schema = [tool_schema(CoordinateSystem.ORIGINAL)] if tools else []
-        ready.append((case, engine.renderer.prompt(messages, schema, resized), resized))
+        ready.append((each, engine.renderer.prompt(messages, schema, resized), resized))
     slots = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(case: EvalItem, ids: list[int], resized: list[Any]) -> None:
+    async def one(each: EvalItem, ids: list[int], resized: list[Any]) -> None:
         async with slots:
-            await engine.policy(rollout_seed(0, case.name, 0))(ids, resized, tokens)
+            await engine.policy(rollout_seed(0, each.name, 0))(ids, resized, tokens)
 
     start = time.perf_counter()
-    await asyncio.gather(*[one(*each) for each in ready])
+    await asyncio.gather(*[one(*prompt) for prompt in ready])
     return time.perf_counter() - start
 
 
-async def whole(engine: SGLangEngine, cases: Sequence[EvalItem], tokens: int, tool: CodeTool | None) -> float:
-    """Seconds that an evaluation takes for every case."""
+async def whole(engine: SGLangEngine, items: Sequence[EvalItem], tokens: int, tool: CodeTool | None) -> float:
+    """Seconds that an evaluation takes for every item."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         await evaluate(
-            cases,
+            items,
             policy=engine.policy,
             renderer=engine.renderer,
             tool=tool,
@@ -77,7 +77,6 @@ async def whole(engine: SGLangEngine, cases: Sequence[EvalItem], tokens: int, to
             settings=Settings(),
             out=RecordWriter(Path(folder), "rows"),
             concurrency=CONCURRENCY,
-            resume=True,
         )
         return time.perf_counter() - start
 
@@ -90,7 +89,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--tokens", type=int, default=64)
     given = options.parse_args()
-    cases = read_suite(SUITES["glyphs"], eval_items.draw_items("glyphs", given.items, 0))
+    items = read_suite(SUITES["glyphs"], eval_items.draw_items("glyphs", given.items, 0))
     with tempfile.TemporaryDirectory() as folder:
         model = given.model or Path(folder) / "tiny"
         if given.model is None:
@@ -99,10 +98,10 @@ def main() -> None:
             asyncio.run(engine.load(model))
             tool = CodeTool(sandbox)
             ways: dict[str, Callable[[], Any]] = {
-                "engine, prompts without the tool": lambda: bare(engine, cases, given.tokens, tools=False),
-                "evaluation without the tool": lambda: whole(engine, cases, given.tokens, None),
-                "engine, prompts with the tool": lambda: bare(engine, cases, given.tokens, tools=True),
-                "evaluation with the tool": lambda: whole(engine, cases, given.tokens, tool),
+                "engine, prompts without the tool": lambda: bare(engine, items, given.tokens, tools=False),
+                "evaluation without the tool": lambda: whole(engine, items, given.tokens, None),
+                "engine, prompts with the tool": lambda: bare(engine, items, given.tokens, tools=True),
+                "evaluation with the tool": lambda: whole(engine, items, given.tokens, tool),
             }
             seconds: dict[str, list[float]] = {name: [] for name in ways}
             for at in range(given.rounds + 1):
@@ -111,11 +110,11 @@ def main() -> None:
                     if at:  # the first round warms up
                         seconds[name].append(took)
     names = list(ways)
-    print(f"{len(cases)} items, {given.tokens} tokens each, {given.rounds} rounds\n")  # noqa: T201
+    print(f"{len(items)} items, {given.tokens} tokens each, {given.rounds} rounds\n")  # noqa: T201
     print("| | items/s | of the engine's |\n|---|---|---|")  # noqa: T201
     missed = False
     for engine_name, name in ((names[0], names[0]), (names[0], names[1]), (names[2], names[2]), (names[2], names[3])):
-        rate = len(cases) / statistics.median(seconds[name])
+        rate = len(items) / statistics.median(seconds[name])
         pairs = zip(seconds[engine_name], seconds[name], strict=True)
         share = statistics.median(alone / evaluated for alone, evaluated in pairs)
         missed |= share < TARGET

@@ -8,6 +8,10 @@ from typing import Protocol
 from codevision_ext.rollout.loop import Policy, Renderer
 
 
+async def _load_nothing(_: Path) -> None:
+    pass
+
+
 async def _close_nothing() -> None:
     pass
 
@@ -20,6 +24,8 @@ class LoadedModel:
     """The engine, given the seed of a rollout."""
     renderer: Renderer | None
     """None: each policy is its own."""
+    load: Callable[[Path], Awaitable[None]] = _load_nothing
+    """Loads the weights of a checkpoint; called before the first rollout. A model behind an endpoint is loaded."""
     close: Callable[[], Awaitable[None]] = _close_nothing
     """Called in the event loop that played, behind the last rollout."""
 

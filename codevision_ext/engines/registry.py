@@ -1,6 +1,5 @@
 """Which engines play a checkpoint token for token, without a trainer? One entry each."""
 
-import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -88,10 +87,10 @@ ENGINES: Final[dict[str, Callable[[EngineConfig], AbstractContextManager[Engine]
 
 @contextmanager
 def open_model(engine: str, wanted: EngineConfig) -> Iterator[LoadedModel]:
-    """The checkpoint on one of ENGINES, ready to play."""
+    """Opens one of ENGINES for checkpoints of one architecture; `LoadedModel.load` loads their weights."""
     with ENGINES[engine](wanted) as opened:
-        asyncio.run(opened.load(wanted.checkpoint))
-        yield LoadedModel(policy=partial(opened.policy, temperature=wanted.temperature), renderer=opened.renderer)
+        policy = partial(opened.policy, temperature=wanted.temperature)
+        yield LoadedModel(policy=policy, renderer=opened.renderer, load=opened.load)
 
 
 def check_config(engine: str, wanted: EngineConfig) -> None:

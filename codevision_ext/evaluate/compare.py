@@ -1,4 +1,4 @@
-"""Which of several evaluations is better, column by column, and is it more than chance? A table and a drawing."""
+"""Compares evaluations column by column, item by item, in tables and in a drawing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,36 +10,38 @@ from rich.text import Text
 
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import Score, ToolMode
+from codevision_ext.evaluate.results import MODEL, ModelResult, ModeResult, SuiteResult, read_evaluation
 from codevision_ext.evaluate.statistics import Difference, holm
 from codevision_ext.evaluate.suites import SUITES
 from codevision_ext.evaluate.suites.base import Suite, held_out
-from codevision_ext.evaluate.summary import Evaluation, ModeResult, differences, read_evaluation
+from codevision_ext.evaluate.summary import differences
 from codevision_ext.evaluate.tables import markdown_table
 from codevision_ext.io.records import Record, read_records
 
 SIGNIFICANT: Final = 0.05
+"""Level below which an adjusted p-value counts as significant."""
 OVERALL: Final = "overall"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One run's score in one column, and what it is more than the first run's."""
+    """Score of one run in one column, and its difference from the first run."""
 
     score: Score
     difference: Difference | None
-    """None: it is the first run."""
+    """Difference from the first run; None for the first run itself."""
     p: float | None
-    """Of the difference, adjusted for the number of columns (Holm)."""
+    """p-value of the difference, adjusted for the number of columns (Holm)."""
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is more than chance, at the level of 5 %."""
+        """Whether the difference is significant at the level of 5 %."""
         return self.p is not None and self.p < SIGNIFICANT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One suite in one mode: a row a run, a column a column, the last one `overall`."""
+    """One suite in one mode: a row per run, a column per column of the suite, and `overall` as the last column."""
 
     suite: str
     mode: ToolMode
@@ -53,52 +55,87 @@ class Comparison:
         return f"{self.suite}, {'with' if self.mode == 'tool_on' else 'without'} the tool"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One evaluated model."""
+
+    name: str
+    folder: Path
+    """Folder that paths of record files are relative to."""
+    result: ModelResult
+
+
 def compare_evaluations(folders: Sequence[Path]) -> list[Comparison]:
-    """What the first evaluation has in common with all others; each is compared with the first, item by item.
+    """Compares every model in the folders with the first one, on the suites and modes that all of them have.
 
     Raises:
-        InputError: a folder holds no evaluation, they have no suite and mode in common, or one played other items.
+        InputError: a folder holds no evaluation, the models have no suite and mode in common, or were evaluated on
+            different items.
     """
-    runs = [(folder, read_evaluation(folder)) for folder in folders]
-    names = tuple(_names(folders))
-    found = []
-    for suite, result in runs[0][1].suites.items():
-        for mode in result.modes:
-            if not all(suite in each.suites and mode in each.suites[suite].modes for _, each in runs):
+    runs = _read_runs(folders)
+    comparisons = []
+    for name, first in runs[0].result.suites.items():
+        for mode in first.modes:
+            suites = [run.result.suites.get(name) for run in runs]
+            results = [suite.modes.get(mode) if suite else None for suite in suites]
+            if None in results:
                 continue
-            for folder, each in runs:
-                if each.suites[suite].sha256 != result.sha256:
-                    raise InputError(f"{folder}: suite {suite} was measured on other items than in {folders[0]}")
-            found.append(_compare(suite, mode, names, runs))
-    if not found:
-        raise InputError(f"{', '.join(map(str, folders))}: no suite was measured in all of them, with or without tool")
-    return found
+            for run, suite in zip(runs, suites, strict=True):
+                assert suite is not None
+                if not _same_items(first, runs[0], suite, run, mode):
+                    raise InputError(f"{run.name}: suite {name} was measured on other items than in {runs[0].name}")
+            comparisons.append(_compare(name, mode, runs, [result for result in results if result is not None]))
+    if not comparisons:
+        raise InputError(
+            f"{', '.join(run.name for run in runs)}: no suite was measured in all of them, with or without tool"
+        )
+    return comparisons
 
 
-def _compare(name: str, mode: ToolMode, names: tuple[str, ...], runs: Sequence[tuple[Path, Evaluation]]) -> Comparison:
+def _read_runs(folders: Sequence[Path]) -> list[_Run]:
+    runs = []
+    for folder, name in zip(folders, _names(folders), strict=True):
+        for model, result in read_evaluation(folder).models.items():
+            own = name if model == MODEL else f"{name} {model}"
+            runs.append(_Run(name=own, folder=folder if folder.is_dir() else folder.parent, result=result))
+    return runs
+
+
+def _same_items(first: SuiteResult, first_run: _Run, suite: SuiteResult, run: _Run, mode: ToolMode) -> bool:
+    """Whether two results are of the same items: by their hashes, or by the records if a hash isn't known."""
+    if first.sha256 and suite.sha256:
+        return first.sha256 == suite.sha256
+    questions = [
+        {record.group: (record.question, record.references) for record in _records(each, result.modes[mode])}
+        for each, result in ((first_run, first), (run, suite))
+    ]
+    return questions[0] == questions[1]
+
+
+def _compare(name: str, mode: ToolMode, runs: Sequence[_Run], results: Sequence[ModeResult]) -> Comparison:
     suite = suite_as_run(name)
-    results = [each.suites[name].modes[mode] for _, each in runs]
-    records = [_records(folder, result) for (folder, _), result in zip(runs, results, strict=True)]
+    records = [_records(run, result) for run, result in zip(runs, results, strict=True)]
     columns = tuple(results[0].columns)
     rows = [tuple(Cell(score=score, difference=None, p=None) for score in _scores(results[0], columns))]
     for result, own in zip(results[1:], records[1:], strict=True):
-        told = differences(suite, records[0], own, runs[0][1].setup.seed)
-        given = [told.get(column) for column in (*columns, OVERALL)]
-        adjusted = iter(holm([each.p for each in given if each is not None]))
+        by_column = differences(suite, records[0], own, runs[0].result.setup.seed)
+        ordered = [by_column.get(column) for column in (*columns, OVERALL)]
+        adjusted = iter(holm([difference.p for difference in ordered if difference is not None]))
         rows.append(
             tuple(
-                Cell(score=score, difference=each, p=next(adjusted) if each is not None else None)
-                for score, each in zip(_scores(result, columns), given, strict=True)
+                Cell(score=score, difference=difference, p=next(adjusted) if difference is not None else None)
+                for score, difference in zip(_scores(result, columns), ordered, strict=True)
             )
         )
+    names = tuple(run.name for run in runs)
     return Comparison(suite=name, mode=mode, runs=names, columns=(*columns, OVERALL), cells=tuple(rows))
 
 
 def suite_as_run(name: str) -> Suite:
-    """The suite under the name that results.json has it by.
+    """Returns the suite under its name in results.json.
 
     Raises:
-        InputError: there is none.
+        InputError: no suite has this name.
     """
     base, _, op = name.partition("-holdout-")
     if base not in SUITES:
@@ -110,12 +147,12 @@ def _scores(result: ModeResult, columns: Sequence[str]) -> list[Score]:
     return [result.columns[column].score for column in columns] + [result.overall.score]
 
 
-def _records(folder: Path, result: ModeResult) -> list[Record]:
-    return list(read_records((folder if folder.is_dir() else folder.parent) / result.rows))
+def _records(run: _Run, result: ModeResult) -> list[Record]:
+    return list(read_records(run.folder / result.rows))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as many as it takes to tell them apart."""
+    """Returns the last parts of the paths, as many as it takes to tell them apart."""
     parts = [folder.resolve().parts for folder in folders]
     for depth in range(1, max(map(len, parts))):
         names = ["/".join(part[-depth:]) for part in parts]
@@ -125,14 +162,14 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """For a terminal: accuracy in percent, its interval, and the difference from the first run below it."""
-    shown = Table(title=comparison.title, caption=CAPTION, caption_justify="left")
-    shown.add_column("run")
+    """Makes a table for a terminal: accuracy in percent, its interval, and the difference from the first run."""
+    table = Table(title=comparison.title, caption=CAPTION, caption_justify="left")
+    table.add_column("run")
     for column in comparison.columns:
-        shown.add_column(column, justify="right")
+        table.add_column(column, justify="right")
     for name, cells in zip(comparison.runs, comparison.cells, strict=True):
-        shown.add_row(Text(name), *[_rich(cell) for cell in cells])
-    return shown
+        table.add_row(Text(name), *[_rich(cell) for cell in cells])
+    return table
 
 
 CAPTION: Final = (
@@ -151,14 +188,14 @@ def _rich(cell: Cell) -> Text:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """A table for a README."""
+    """Writes a table in Markdown."""
     named = zip(comparison.runs, comparison.cells, strict=True)
     rows = [(name, *map(_plain, cells)) for name, cells in named]
     return f"**{comparison.title}**\n\n{markdown_table(('run', *comparison.columns), rows)}\n\n{CAPTION}"
 
 
 def comparison_latex(comparison: Comparison) -> str:
-    """A table for a paper, with booktabs."""
+    """Writes a table in LaTeX, with booktabs."""
     header = " & ".join(["run", *comparison.columns])
     rows = [
         " & ".join([name, *[_plain(cell) for cell in cells]])
@@ -180,7 +217,7 @@ def comparison_latex(comparison: Comparison) -> str:
 
 
 def _escaped(row: str) -> str:
-    """A row of LaTeX whose words may have an underscore or another special character; `&` is ours."""
+    """Escapes the special characters in a row of LaTeX, but not the `&` between cells."""
     for character in "%#$_":
         row = row.replace(character, f"\\{character}")
     return row
@@ -188,8 +225,8 @@ def _escaped(row: str) -> str:
 
 def _plain(cell: Cell) -> str:
     score = cell.score
-    words = [_percent(score.accuracy), f"({_percent(score.low)} to {_percent(score.high)})"]
-    return " ".join([*words, _change(cell)] if cell.difference is not None else words)
+    text = f"{_percent(score.accuracy)} ({_percent(score.low)} to {_percent(score.high)})"
+    return f"{text} {_change(cell)}" if cell.difference is not None else text
 
 
 def _change(cell: Cell) -> str:
@@ -202,7 +239,7 @@ def _percent(share: float) -> str:
 
 
 def draw_comparison(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Draws accuracies with their intervals, a panel a comparison; `path` ends in .png, .svg or .pdf.
+    """Draws accuracies with their intervals, one panel per comparison; `path` ends in .png, .svg or .pdf.
 
     Raises:
         InputError: matplotlib isn't installed, or the file can't be written in that format.
@@ -210,7 +247,7 @@ def draw_comparison(comparisons: Sequence[Comparison], path: Path) -> None:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  optional, and slow to import
     except ImportError as error:
-        raise InputError(f"--plot wants matplotlib: pip install matplotlib ({error})") from error
+        raise InputError(f"--plot needs matplotlib: pip install matplotlib ({error})") from error
     widest = max(len(each.columns) for each in comparisons)
     figure = Figure(figsize=(max(6.0, 1.2 * widest), 3.2 * len(comparisons)), layout="constrained")
     panels = figure.subplots(len(comparisons), squeeze=False)[:, 0]

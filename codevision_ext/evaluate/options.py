@@ -1,34 +1,33 @@
-"""What was asked for on the command line? Suites with their items, rules and setup, checked before an engine starts."""
+"""Reads the command line of an evaluation: suites with their items, settings, limits and the endpoint."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from codevision_ext.config import Settings, read_settings
+from codevision_ext.config import read_settings
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.command import SuiteRun, judge_used, versions
+from codevision_ext.evaluate.command import SuiteRun
+from codevision_ext.evaluate.metrics import CHECKPOINTS, Checkpoint
 from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.evaluate.suites import SUITES, suite_named, suite_of
 from codevision_ext.evaluate.suites.base import Suite, held_out, read_suite
-from codevision_ext.evaluate.summary import ModelUsed, Setup
 from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.task.image_ops import CORE_OPS
 from codevision_ext.types import CoordinateSystem
 
 TURNS: Final = 12
+"""Maximum assistant turns without a recipe or an option, as in the published runs."""
 TOKENS: Final = 16_384
-"""Assistant turns, and tokens of a response, where neither a recipe nor an option says: those of the published runs."""
-
-
+"""Maximum tokens of a response without a recipe or an option, as in the published runs."""
 CONVERTED: Final = "codevision-rl"
-"""The schema that every set can be converted into."""
+"""Schema that every data set can be converted into."""
 
 
 class DataReader(Protocol):
-    """`data_prep.eval_items`, which the package doesn't import."""
+    """Reader of data files: `data_prep.eval_items`, which the package itself doesn't import."""
 
     def read(self, path: Path, schema: str | None = None, images: Path | None = None) -> Iterator[dict[str, Any]]: ...
 
@@ -39,7 +38,7 @@ class DataReader(Protocol):
     def draw_items(self, name: str, items: int | None, seed: int) -> Iterator[dict[str, Any]]: ...
 
 
-def read_work(
+def read_suites(
     words: Sequence[str],
     reader: DataReader,
     *,
@@ -48,17 +47,17 @@ def read_work(
     holdout: str | None = None,
     seed: int = 0,
 ) -> list[SuiteRun]:
-    """The suites of `NAME=PATH`, of a `PATH` whose columns tell, or of the `NAME` of a set that is drawn here.
+    """Reads the suites given as `NAME=PATH`, as a `PATH` whose columns name its suite, or as the `NAME` of a drawn set.
 
     Raises:
-        InputError: a suite isn't known or asked for twice, or its data can't be used.
+        InputError: a suite is unknown or given twice, or its data can't be used.
     """
     if holdout is not None and holdout not in CORE_OPS:
         raise InputError(f"--holdout knows {', '.join(sorted(CORE_OPS))}; not {holdout!r}")
-    work: list[SuiteRun] = []
+    runs: list[SuiteRun] = []
     for word in words:
-        name, mark, path = word.partition("=")
-        if mark and name in SUITES:
+        name, equals, path = word.partition("=")
+        if equals and name in SUITES:
             suite = suite_named(name)
         elif word in SUITES and not Path(word).exists():
             suite, path = suite_named(word), ""
@@ -67,46 +66,64 @@ def read_work(
         if path and suite.drawn:
             raise InputError(f"--suite {word}: {suite.name} is drawn here; it takes no file")
         if not path and not suite.drawn:
-            raise InputError(f"--suite {word}: {suite.name} wants a file or a folder: {suite.name}=PATH")
-        found = _items(suite, path, reader, images, limit, seed)
+            raise InputError(f"--suite {word}: {suite.name} needs a file or a folder: {suite.name}=PATH")
+        entries = _entries(suite, path, reader, images, limit, seed)
         suite = held_out(suite, holdout) if holdout else suite
-        if suite.name in {each.suite.name for each in work}:
+        if suite.name in {run.suite.name for run in runs}:
             raise InputError(f"--suite {word}: {suite.name} is given twice")
-        work.append(SuiteRun(suite=suite, data=path, cases=read_suite(suite, found, limit)))
-    return work
+        runs.append(SuiteRun(suite=suite, data=path, items=read_suite(suite, entries, limit)))
+    return runs
 
 
-def _items(
+def _entries(
     suite: Suite, path: str, reader: DataReader, images: Path | None, limit: int | None, seed: int
 ) -> Iterator[Mapping[str, Any]]:
     if suite.drawn:
         return reader.draw_items(suite.name, limit, seed)
     schema = reader.reader_name(Path(path))
     if suite.schemas and schema not in (*suite.schemas, CONVERTED):
-        schema = suite.schemas[0]  # what it lacks of that is said by its reader
+        schema = suite.schemas[0]  # its reader then names the field that the file lacks
     return reader.read(Path(path), schema, images)
+
+
+def read_checkpoints(arguments: Sequence[str]) -> dict[Checkpoint, Path]:
+    """Reads arguments `NAME=FOLDER` as the folder of each checkpoint, in their order.
+
+    Raises:
+        InputError: an argument has another form, or a name is unknown or given twice.
+    """
+    folders: dict[Checkpoint, Path] = {}
+    for argument in arguments:
+        word, _, folder = argument.partition("=")
+        name = next((checkpoint for checkpoint in CHECKPOINTS if checkpoint == word), None)
+        if name is None or not folder:
+            raise InputError(f"--checkpoint {argument}: must be NAME=FOLDER, NAME one of {', '.join(CHECKPOINTS)}")
+        if name in folders:
+            raise InputError(f"--checkpoint {argument}: {name} is given twice")
+        folders[name] = Path(folder)
+    return folders
 
 
 def read_rollout_config(
     recipe: RolloutConfig | None, changes: Sequence[str], *, turns: int | None, tokens: int | None, context: int | None
 ) -> RolloutConfig:
-    """The rules of a recipe, or the published ones, with what the options change.
+    """Returns the settings and limits of a recipe, or the published ones, with the changes of the options.
 
     Args:
-        recipe: None: the published limits and the package's settings.
-        changes: `NAME=VALUE` of the `codevision` section, dots inside: `judge.model=ID`.
-        turns: Assistant turns; None: the recipe's.
-        tokens: Of a response, the tool's included; None: the recipe's.
-        context: Tokens of a prompt and its response; None: the recipe's, or what fits around the response.
+        recipe: Settings and limits of a training config; None: the published limits and the package's settings.
+        changes: Entries `NAME=VALUE` of the `codevision` section, with dots for nested ones: `judge.model=ID`.
+        turns: Maximum assistant turns; None: the recipe's.
+        tokens: Maximum tokens of a response, tool results included; None: the recipe's.
+        context: Maximum tokens of a prompt and its response; None: the recipe's, or twice the response.
 
     Raises:
         InputError: a setting is unknown or wrong.
     """
     section = recipe.settings.model_dump(exclude_unset=True) if recipe else {}
     for change in changes:
-        name, mark, value = change.partition("=")
-        if not mark or not name:
-            raise InputError(f"--set {change}: wants NAME=VALUE of the codevision section, such as coordinates=seen")
+        name, equals, value = change.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set {change}: must be NAME=VALUE of the codevision section, such as coordinates=seen")
         *path, last = name.split(".")
         place = section
         for part in path:
@@ -126,18 +143,18 @@ def read_rollout_config(
 
 
 def _value(text: str) -> Any:
-    """A JSON value where it is one (`3`, `true`, `null`), else the text."""
+    """Returns the JSON value in a text (`3`, `true`, `null`), or the text itself if it isn't JSON."""
     try:
         return json.loads(text)
     except ValueError:
         return text
 
 
-def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: str, settings: Settings) -> Endpoint:
-    """The endpoint that a URL names; without `model` the first that it serves.
+def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: str, config: RolloutConfig) -> Endpoint:
+    """Returns the endpoint at a URL; without `model`, of the first model that it serves.
 
     Raises:
-        InputError: it can't be asked what it serves, `request` is no JSON object, or the rules can't hold there.
+        InputError: the endpoint doesn't answer, `request` isn't a JSON object, or a setting can't hold there.
     """
     try:
         fields = json.loads(request)
@@ -145,38 +162,7 @@ def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: s
         raise InputError(f"--request is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError("--request must be a JSON object")
-    if settings.coordinates is CoordinateSystem.SEEN:
-        raise InputError("coordinates=seen wants a checkpoint's folder: an endpoint doesn't say how an image is seen")
+    if config.settings.coordinates is CoordinateSystem.SEEN:
+        raise InputError("coordinates=seen needs a checkpoint's folder: an endpoint doesn't tell how it resizes images")
     endpoint = Endpoint(url=url, model=model or "", api_key_env=api_key_env, request=fields)
     return endpoint if model else replace(endpoint, model=endpoint.first_model())
-
-
-def setup_of(
-    model: ModelUsed,
-    engine: str,
-    rules: RolloutConfig,
-    request: Mapping[str, Any],
-    *,
-    k: int,
-    seed: int,
-    temperature: float,
-) -> Setup:
-    """Everything that decides what is measured."""
-    hidden = {"judge", "records", "watch", "invalid_limit"}
-    return Setup(
-        model=model,
-        engine=engine,
-        settings=rules.settings.model_dump(mode="json", exclude=hidden),
-        tool=_plain(asdict(rules.tool)),
-        limits=asdict(rules.limits) | {"context": rules.context},
-        k=k,
-        seed=seed,
-        temperature=temperature,
-        request=dict(request),
-        judge=judge_used(rules.settings),
-        versions=versions(),
-    )
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))

@@ -1,57 +1,63 @@
-"""What a person sees at the end of an evaluation: accuracies by column, and how the rollouts went."""
+"""Shows the results of an evaluation in a terminal: accuracies by column, and the behaviour of the rollouts."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 
 from rich.console import Console
 from rich.table import Table
 
 from codevision_ext.evaluate.metrics import Score
-from codevision_ext.evaluate.summary import ColumnResult, Evaluation
+from codevision_ext.evaluate.results import MODEL, ColumnResult, Evaluation, Health, SuiteResult
 
 _SHARES = ("invalid_share", "tool_rate", "call_success", "recovery", "faithful_crop", "truncated", "format")
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown, its first column to the left and the others to the right; no line break at its end."""
+    """Writes a Markdown table, its first column aligned to the left, the others to the right; no last line break."""
     lines = (header, ("---", *["---:"] * (len(header) - 1)), *rows)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def show_results(evaluation: Evaluation, console: Console) -> None:
-    """Prints two tables a suite."""
-    for name, result in evaluation.suites.items():
-        scores = Table(title=f"{name}, {result.items} items x {evaluation.setup.k}", caption="% right (95 % interval)")
-        health = Table(title=f"{name}, how the rollouts went")
-        scores.add_column("column")
-        health.add_column("")
-        for mode in result.modes:
-            scores.add_column(mode.replace("_", " "), justify="right")
-            health.add_column(mode.replace("_", " "), justify="right")
+    """Prints two tables per suite: accuracies by column, and the behaviour of the rollouts."""
+    for name, model in evaluation.models.items():
+        for suite, result in model.suites.items():
+            _show_suite(suite if name == MODEL else f"{name}: {suite}", result, model.setup.k, console)
+
+
+def _show_suite(title: str, result: SuiteResult, k: int, console: Console) -> None:
+    scores = Table(title=f"{title}, {result.items} items x {k}", caption="% right (95 % interval)")
+    health = Table(title=f"{title}, behaviour of the rollouts")
+    scores.add_column("column")
+    health.add_column("")
+    for mode in result.modes:
+        scores.add_column(mode.replace("_", " "), justify="right")
+        health.add_column(mode.replace("_", " "), justify="right")
+    if result.benefit:
+        scores.add_column("benefit of the tool", justify="right")
+    modes = list(result.modes.values())
+    columns = list(modes[0].columns)
+    for column in (*columns, "overall"):
+        cells = [mode.overall if column == "overall" else mode.columns.get(column) for mode in modes]
+        texts = [_cell(cell) if cell else "" for cell in cells]
         if result.benefit:
-            scores.add_column("benefit of the tool", justify="right")
-        first = next(iter(result.modes.values()))
-        for column in (*first.columns, "overall"):
-            cells = []
-            for each in result.modes.values():
-                found = each.overall if column == "overall" else each.columns.get(column)
-                cells.append(_cell(found) if found else "")
-            if result.benefit:
-                told = result.benefit.get(column)
-                cells.append(f"{100 * told.value:+.1f} (p {told.p:.2g})" if told else "")
-            scores.add_row(column, *cells, end_section=column == list(first.columns)[-1])
-        if first.success:
-            scores.add_row("success", *[_score(each.success) for each in result.modes.values()])
-        for number in asdict(first.health):
-            values = [getattr(each.health, number) for each in result.modes.values()]
-            health.add_row(number.replace("_", " "), *[_number(number, value) for value in values])
-        console.print(scores)
+            gain = result.benefit.get(column)
+            texts.append(f"{100 * gain.value:+.1f} (p {gain.p:.2g})" if gain else "")
+        scores.add_row(column, *texts, end_section=column == columns[-1])
+    if modes[0].success:
+        scores.add_row("success", *[_score(mode.success) for mode in modes])
+    console.print(scores)
+    known = [mode.health for mode in modes if mode.health]
+    if len(known) == len(modes):
+        for field in fields(Health):
+            values = [_number(field.name, getattr(each, field.name)) for each in known]
+            health.add_row(field.name.replace("_", " "), *values)
         console.print(health)
 
 
 def _cell(result: ColumnResult) -> str:
-    said = _score(result.score)
-    return f"{said}; pass@k {100 * result.pass_k.accuracy:.1f}" if result.pass_k else said
+    text = _score(result.score)
+    return f"{text}; pass@k {100 * result.pass_k.accuracy:.1f}" if result.pass_k else text
 
 
 def _score(score: Score | None) -> str:

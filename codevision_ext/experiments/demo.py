@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from codevision_ext.errors import InfraError, InputError
-from codevision_ext.evaluate.metrics import read_results, write_results
+from codevision_ext.evaluate.results import Costs, read_evaluation, write_evaluation
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.processes import Command, available_bytes, end_marked
@@ -91,7 +91,7 @@ STAGES = (
         metrics="metrics.jsonl",
         note=("rollout/accuracy", "accuracy {:.0%}"),
     ),
-    DemoStage(name="eval", makes=("eval", "results.json")),
+    DemoStage(name="eval", makes=("eval", "results.json", "setup.json")),
     DemoStage(name="report", makes=("report.html",)),
 )
 """In the order in which they run."""
@@ -150,7 +150,7 @@ def run_demo(
                     continue
                 shown.start(stage.name)
                 if stage.name == "report":
-                    _add_costs(out, seed)
+                    _add_costs(out)
                 _run(stage, out, recipe, seed, keys[stage.name], tmp, shown)
                 shown.done()
     return out
@@ -348,17 +348,15 @@ def median_step_s(path: Path) -> float:
     return float(statistics.median(times[1:]))
 
 
-def _add_costs(out: Path, seed: int) -> None:
-    """Puts what the run cost into results.json; the report itself, a second or two, isn't counted."""
+def _add_costs(out: Path) -> None:
+    """Writes the costs of the run into results.json; the report itself, a second or two, isn't counted."""
     notes = [note for stage in STAGES[:-1] if (note := _read_note(out, stage.name))]
-    results = replace(
-        read_results(out / "results.json"),
+    costs = Costs(
         minutes=sum(note.seconds for note in notes) / 60,
         peak_rss_gb=max(note.peak_gb for note in notes),
         step_s=median_step_s(out / "metrics.jsonl"),
-        seed=seed,
     )
-    write_results(out / "results.json", results)
+    write_evaluation(out / "results.json", replace(read_evaluation(out), costs=costs))
 
 
 def _finished(out: Path, stage: DemoStage, keys: dict[str, str]) -> bool:

@@ -37,8 +37,7 @@ from codevision_ext.preflight.result import CheckResult, Level, failure, ok, war
 from codevision_ext.preflight.rows import RowProblem, Rows
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Trajectory
-from codevision_ext.sandbox.ray_pool import open_sandbox
-from codevision_ext.sandbox.settings import ToolSettings
+from codevision_ext.sandbox.settings import ToolSettings, open_sandbox
 from codevision_ext.types import CoordinateSystem
 from codevision_ext.verl_adapter.trainer import prepare
 from codevision_ext.verl_config import file_beside, plain_dict, read_tool_config

@@ -17,24 +17,15 @@ import jinja2
 
 from codevision_ext.config import WatchSettings
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.metrics import (
-    CHECKPOINTS,
-    COLUMNS,
-    TOOL_MODES,
-    TRANSFORMED,
-    Checkpoint,
-    Results,
-    Score,
-    ToolMode,
-    read_results,
-)
+from codevision_ext.evaluate.metrics import COLUMNS
+from codevision_ext.evaluate.results import Evaluation, read_evaluation
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record
 from codevision_ext.monitor.signals import check_signals
 from codevision_ext.report import curves, sources
 from codevision_ext.report.images import Album, forget_others
+from codevision_ext.report.scores import checkpoint_rows, headlines, setup_of_checkpoints, suite_rows
 from codevision_ext.report.sources import MODES, NAMES, RunSource
-from codevision_ext.report.suites import SuiteRow, read_suites
 from codevision_ext.report.trajectories import KINDS, view
 
 LIMIT = 2000
@@ -77,38 +68,17 @@ def write_report(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a folder held."""
+    """Content of one folder."""
 
     name: str
-    results: Results | None
-    """Of checkpoints, with the tool and without."""
-    suites: list[SuiteRow]
-    """Of one model, on suites."""
+    evaluation: Evaluation | None
+    """Results of its models; None if the folder has no results.json."""
     metrics: dict[str, curves.Points]
 
     @property
     def steps(self) -> int:
         """The last training step that was logged; 0: none was."""
         return max((max(points) for points in self.metrics.values()), default=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableRow:
-    """One line of the table: a checkpoint with or without the tool."""
-
-    checkpoint: Checkpoint
-    mode: ToolMode
-    cells: tuple[Score, ...]
-    """One a column, and their mean; empty when it wasn't evaluated."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Headline:
-    """A difference that the run is about, in points of per cent."""
-
-    points: float
-    what: str
-    detail: str
 
 
 def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
@@ -122,11 +92,9 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
     runs, missing = [], []
     for index, (run_dir, name) in enumerate(zip(run_dirs, names, strict=True)):
         path = run_dir / "results.json"
-        suites = read_suites(path) if path.exists() else []
         run = Run(
             name=name,
-            results=read_results(path) if suites is None else None,
-            suites=suites or [],
+            evaluation=read_evaluation(path) if path.exists() else None,
             metrics=curves.read_metrics(run_dir / "metrics.jsonl") if (run_dir / "metrics.jsonl").exists() else {},
         )
         lacks = _lacks(run, [source.path.parent.name for source in read if source.run == index])
@@ -151,8 +119,10 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
         single=single,
         missing=missing,
         columns=(*COLUMNS, "avg"),
-        table=table_rows,
-        headlines=headlines(single.results) if single and single.results else [],
+        checkpoint_rows=checkpoint_rows,
+        suite_rows=suite_rows,
+        setup_of=setup_of_checkpoints,
+        headlines=headlines(single.evaluation) if single and single.evaluation else [],
         names=NAMES,
         modes=MODES,
         sections=curves.sections([run.metrics for run in runs]),
@@ -181,7 +151,7 @@ def _names(run_dirs: Sequence[Path]) -> list[str]:
 
 def _lacks(run: Run, folders: Sequence[str]) -> list[str]:
     missing = []
-    if run.results is None and not run.suites:
+    if run.evaluation is None:
         missing.append("results.json isn't there, so there is no table of results: the evaluation hasn't finished.")
     if not run.metrics:
         missing.append("metrics.jsonl holds no step, so there are no curves: the training hasn't begun.")
@@ -215,35 +185,3 @@ def _data(runs: Sequence[Run], read: Sequence[RunSource], chosen: Sequence[Seque
 def _json(value: object) -> str:
     """JSON that no HTML parser can take for the end of its element, whatever a model wrote."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def table_rows(results: Results) -> list[TableRow]:
-    """A row for every checkpoint with and without the tool, those that weren't evaluated included."""
-    rows = []
-    for checkpoint in CHECKPOINTS:
-        for mode in TOOL_MODES:
-            columns = results.checkpoints.get(checkpoint, {}).get(mode)
-            cells = [columns[column] for column in COLUMNS] if columns else []
-            rows.append(TableRow(checkpoint=checkpoint, mode=mode, cells=(*cells, Score.mean(cells)) if cells else ()))
-    return rows
-
-
-def headlines(results: Results) -> list[Headline]:
-    """What RL gave over SFT, and what the tool gives, on the transformed columns; only what was evaluated."""
-
-    def accuracy(checkpoint: Checkpoint, mode: ToolMode) -> float | None:
-        columns = results.checkpoints.get(checkpoint, {}).get(mode)
-        return Score.mean(columns[column] for column in TRANSFORMED).accuracy * 100 if columns else None
-
-    rl, bare = accuracy("rl", "tool_on"), accuracy("rl", "tool_off")
-    sft, base = accuracy("sft", "tool_on"), accuracy("base", "tool_on")
-    pairs = (
-        (sft, rl, "RL over SFT"),
-        (base, sft, "SFT over base"),
-        (bare, rl, "RL: with the tool over without"),
-    )
-    return [
-        Headline(points=after - before, what=what, detail=f"{before:.1f} → {after:.1f} %")
-        for before, after, what in pairs
-        if before is not None and after is not None
-    ]

@@ -13,7 +13,6 @@ from ray.exceptions import RayError, RayTaskError
 from codevision_ext.errors import SandboxError, first_line
 from codevision_ext.sandbox import ExecRequest, ExecResult, Isolation, Limits, Sandbox
 from codevision_ext.sandbox.backend import Backend
-from codevision_ext.sandbox.settings import BackendKind, ToolSettings, open_local_or_http
 
 
 class RaySandbox(Backend):
@@ -65,11 +64,3 @@ class RaySandbox(Backend):
         super().close()
         for host in self._hosts:
             ray.kill(host)
-
-
-def open_sandbox(settings: ToolSettings) -> Backend:
-    """The back end that a tool config names, not started yet."""
-    if settings.backend is BackendKind.RAY:
-        live = settings.live or 1
-        return RaySandbox(settings.limits, actors=settings.actors, live=live, isolation=settings.isolation)
-    return open_local_or_http(settings)

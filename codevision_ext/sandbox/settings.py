@@ -86,8 +86,14 @@ def read_tool_settings(config: Mapping[str, Any], where: str) -> ToolSettings:
     )
 
 
-def open_local_or_http(settings: ToolSettings) -> Backend:
-    """The back end of these settings, not started yet; `ray` is for the adapter to open."""
+def open_sandbox(settings: ToolSettings) -> Backend:
+    """Returns the back end that the settings name, not started yet."""
+    if settings.backend is BackendKind.RAY:
+        from codevision_ext.sandbox.ray_pool import RaySandbox  # noqa: PLC0415  Ray takes long to import
+
+        return RaySandbox(
+            settings.limits, actors=settings.actors, live=settings.live or 1, isolation=settings.isolation
+        )
     if settings.backend is BackendKind.HTTP:
         return HttpSandbox(settings.url, settings.limits, settings.live or 32, settings.isolation)
     return Sandbox(settings.limits, settings.live, settings.isolation)

@@ -8,8 +8,7 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool
 from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.rollout.parsing import TOOL_NAME, read_call
-from codevision_ext.sandbox.ray_pool import open_sandbox
-from codevision_ext.sandbox.settings import read_tool_settings
+from codevision_ext.sandbox.settings import open_sandbox, read_tool_settings
 
 
 class CodeImageTool(BaseTool):

@@ -53,7 +53,7 @@ case $stage in
     ;;
   eval) # six columns, with and without the tool, on one GPU; `--engine vllm --replicas 8` and others stand behind it
     with_pixels "${MODEL:?the checkpoint that SFT started from, a folder}" "$rl_pixels" base_model
-    codevision eval --data "$DATA/test.parquet" --out "$OUT" --recipe "$recipe/grpo.yaml" --temperature 0 \
+    codevision eval --force --data "$DATA/test.parquet" --out "$OUT" --recipe "$recipe/grpo.yaml" --temperature 0 \
       --checkpoint base="$OUT/base_model" --checkpoint sft="$OUT/sft_model" --checkpoint rl="$(last "$OUT/rl")" "$@"
     ;;
   report)

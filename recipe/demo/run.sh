@@ -64,7 +64,7 @@ case $stage in
     [ ! -s "$earlier" ] || { touch "$metrics" && cat "$metrics" >>"$earlier" && mv "$earlier" "$metrics"; }
     ;;
   eval)
-    exec codevision eval --data "$OUT/data/test.parquet" --tools on,off --seed "$seed" --out "$OUT" --recipe "$recipe/grpo.yaml" \
+    exec codevision eval --force --data "$OUT/data/test.parquet" --tools on,off --seed "$seed" --out "$OUT" --recipe "$recipe/grpo.yaml" \
       --checkpoint base="$(last "$OUT/read")" \
       --checkpoint sft="$(last "$OUT/sft")" \
       --checkpoint rl="$(last "$OUT/grpo")" "$@"

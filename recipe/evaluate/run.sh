@@ -14,7 +14,7 @@ case ${1:?which stage? val, columns or smoke} in
     cd "$recipe/../.."
     python -m codevision_ext.models.max_pixels "${MODEL:?the checkpoint, a folder}" \
       "${OUT:=runs/evaluate}/model" $((8192 * 28 * 28))
-    exec codevision eval --checkpoint rl="$OUT/model" --data "${TEST:?a parquet file}" --out "$OUT" \
+    exec codevision eval --checkpoint rl="$OUT/model" --data "${TEST:?a parquet file}" --out "$OUT" --force \
       --recipe "$recipe/grpo.yaml" --temperature 0 "${@:2}"
     ;;
 esac

@@ -1,18 +1,24 @@
-"""Do `codevision tiny-model` and `codevision eval` end in one sentence, with whole output or none?"""
+"""`codevision tiny-model` and `codevision eval` end in one sentence, with whole output or none."""
 
 import json
 import os
+import random
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_up_run import results
 from rows import reading_rows
 
+from codevision_ext.cli.eval_options import EvalOptions
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.metrics import COLUMNS, Score, merge_results, read_results
+from codevision_ext.evaluate.results import read_evaluation, write_evaluation
+from codevision_ext.io.records import read_records
 from data_prep.formats.schema import RL_SCHEMA, rl_record
 
 DEMO = Path(__file__).parents[2] / "recipe" / "demo"
@@ -65,47 +71,67 @@ def test_a_tiny_model_that_can_not_be_leaves_no_folder(tmp_path: Path) -> None:
 def test_what_is_wrong_with_an_evaluation_is_said_before_an_engine_starts(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
-    from codevision_ext.evaluate.checkpoints import evaluate_checkpoints  # noqa: PLC0415  # imports transformers
+    from codevision_ext.cli.eval import run_eval  # noqa: PLC0415  imports transformers
 
-    out, recipe = tmp_path / "run", DEMO / "grpo.yaml"
-    for checkpoints, tools, said in (
-        ([str(model)], "on", "must be NAME=FOLDER, NAME one of base, sft, rl"),
-        ([f"dpo={model}"], "on", "must be NAME=FOLDER, NAME one of base, sft, rl"),
-        ([f"base={model}", f"base={model}"], "on", "base is given twice"),
-        ([f"base={model}"], "on,never", "--tools on,never: 'never' is neither on nor off"),
-        ([f"base={tmp_path / 'nowhere'}"], "on", "nowhere: not a checkpoint"),
-        ([f"base={model}", f"rl={tmp_path / 'nowhere'}"], "on", "nowhere: not a checkpoint"),
+    out = tmp_path / "run"
+    options = EvalOptions(out=out, checkpoints=[f"base={model}"], data=data, recipe=DEMO / "grpo.yaml")
+    for change, message in (
+        ({"checkpoints": [str(model)]}, "must be NAME=FOLDER, NAME one of base, sft, rl"),
+        ({"checkpoints": [f"dpo={model}"]}, "must be NAME=FOLDER, NAME one of base, sft, rl"),
+        ({"checkpoints": [f"base={model}", f"base={model}"]}, "base is given twice"),
+        ({"tools": "on,never"}, "--tools on,never: 'never' is neither on nor off"),
+        ({"checkpoints": [f"base={tmp_path / 'nowhere'}"]}, "nowhere: not a checkpoint"),
+        ({"checkpoints": [f"base={model}", f"rl={tmp_path / 'nowhere'}"]}, "nowhere: not a checkpoint"),
+        ({"data": tmp_path / "nothing.parquet"}, "nothing.parquet: no such file"),
+        ({"data": None}, "--checkpoint needs --data, and excludes --model and --suite"),
+        ({"checkpoints": None}, "give --model and --suite, to evaluate one model, or --checkpoint and --data"),
     ):
-        with pytest.raises(InputError, match=said):
-            evaluate_checkpoints(checkpoints, data, out, recipe=recipe, tools=tools)
-    with pytest.raises(InputError, match=r"nothing\.parquet: can't be read as parquet"):
-        evaluate_checkpoints([f"base={model}"], tmp_path / "nothing.parquet", out, recipe=recipe)
+        with pytest.raises(InputError, match=re.escape(message)):
+            run_eval(replace(options, **change))
     assert not out.exists()
     out.mkdir()
     (out / "results.json").write_text("{}")
-    with pytest.raises(InputError, match=r"results\.json: field checkpoints: is missing"):
-        evaluate_checkpoints([f"base={model}"], data, out, recipe=recipe)
+    with pytest.raises(InputError, match=r"results\.json: field models: is missing"):
+        run_eval(options)
     assert not (out / "eval").exists()
 
 
-def test_an_evaluation_adds_its_scores_to_those_that_are_there(model: Path, data: Path, tmp_path: Path) -> None:
-    score = Score.of([True])
-    merge_results(tmp_path / "results.json", {"sft": {"tool_off": dict.fromkeys(COLUMNS, score)}}, 0, {"verl": "0"})
+def test_several_checkpoints_are_evaluated_in_one_engine_and_added_to_earlier_results(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    earlier = results(random.Random(0), 5)
+    write_evaluation(tmp_path / "results.json", replace(earlier, models={"sft": earlier.models["sft"]}))
     words = ["--checkpoint", f"base={model}", "--checkpoint", f"rl={model}", "--data", data, "--out", tmp_path]
-    done = codevision("eval", *words, "--recipe", DEMO / "grpo.yaml", "--seed", 3, "--limit", 1)
+    words += ["--recipe", DEMO / "grpo.yaml", "--limit", 1]
+    done = codevision("eval", *words, "--seed", 3, "--tools", "on")
     assert done.returncode == 0, done.stderr
-    results = read_results(tmp_path / "results.json")
-    assert {name: set(modes) for name, modes in results.checkpoints.items()} == {
-        "sft": {"tool_off"},
-        "base": {"tool_on", "tool_off"},
-        "rl": {"tool_on", "tool_off"},
-    }
-    assert results.seed == 3
-    assert results.versions["sglang"].startswith("0.5")
+    assert done.stdout == f"{tmp_path / 'results.json'}\n"
+    assert "base: transformed, 6 items x 1" in done.stderr
+    assert read_evaluation(tmp_path).models["base"].suites["transformed"].benefit == {}
+    done = codevision("eval", *words, "--seed", 3)
+    assert done.returncode == 0, done.stderr
+    evaluation = read_evaluation(tmp_path)
+    assert evaluation.costs == earlier.costs
+    assert evaluation.models["sft"] == earlier.models["sft"]
+    for name in ("base", "rl"):
+        assert (evaluation.models[name].setup.seed, evaluation.models[name].setup.engine) == (3, "sglang")
+        assert evaluation.models[name].setup.versions["sglang"].startswith("0.5")
+        assert set(evaluation.models[name].suites["transformed"].modes) == {"tool_on", "tool_off"}
+        assert "overall" in evaluation.models[name].suites["transformed"].benefit
     names = {path.name for path in (tmp_path / "eval").iterdir()}
     assert names >= {"base_tool_on.jsonl", "base_tool_off.jsonl", "rl_tool_on.jsonl", "rl_tool_off.jsonl"}
-    same = [(tmp_path / "eval" / f"{name}_tool_on.jsonl").read_bytes() for name in ("base", "rl")]
+    same = [
+        [replace(each, numbers={}) for each in read_records(tmp_path / "eval" / f"{name}_tool_on.jsonl")]
+        for name in ("base", "rl")
+    ]
     assert same[0] == same[1], "the same weights and seed"
+    before = (tmp_path / "eval" / "base_tool_on.jsonl").read_bytes()
+    done = codevision("eval", *words, "--seed", 4)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert last_line(done).startswith(
+        f"codevision: --out {tmp_path} holds an evaluation of base with another setup.seed"
+    )
+    assert (tmp_path / "eval" / "base_tool_on.jsonl").read_bytes() == before
 
 
 def test_a_wrong_setting_of_ours_ends_a_training_in_one_sentence_before_ray_starts(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ WITH_TRAINER = (
     "codevision_ext.engines.sglang.",
     "codevision_ext.engines.transformers",
     "codevision_ext.engines.vllm",
-    "codevision_ext.evaluate.checkpoints",
     "codevision_ext.models.",
     "codevision_ext.patches.sglang_",
     "codevision_ext.preflight.",

@@ -34,8 +34,7 @@ APPS = {
 
 STORED = {
     "record": "Record",
-    "results.json of suites": "Evaluation",
-    "results.json of checkpoints": "Results",
+    "results.json": "Evaluation",
     "codevision": "Settings",
     "tool config": "ToolSettings",
     "exec line": "Snippet",

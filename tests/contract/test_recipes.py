@@ -13,7 +13,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.recipe_rules import read_recipe_rules
+from codevision_ext.evaluate.recipe_config import read_recipe_config
 from codevision_ext.preflight import recipe as check_recipe
 from codevision_ext.verl_config import read_tool_config
 
@@ -160,7 +160,7 @@ def test_the_smoke_variant_is_two_steps_on_the_cpu_that_ask_no_judge(name: str) 
 
 
 def test_an_evaluation_plays_by_rules_that_stand_in_the_shared_part_of_a_recipe() -> None:
-    rules = read_recipe_rules(RECIPES / "qwen3_vl_8b" / "grpo.yaml")
+    rules = read_recipe_config(RECIPES / "qwen3_vl_8b" / "grpo.yaml")
     assert (rules.limits.assistant_turns, rules.limits.response_tokens, rules.context) == (12, 16384, 32768)
     assert (rules.settings.think_prefix, rules.tool.max_text_chars) == ("<think>", 10_240)
     assert rules.settings.judge is not None

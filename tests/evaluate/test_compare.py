@@ -14,17 +14,17 @@ from PIL import Image
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate import compare as comparing
 from codevision_ext.evaluate.metrics import COLUMNS
-from codevision_ext.evaluate.suites import SUITES
-from codevision_ext.evaluate.summary import (
-    FORMAT,
+from codevision_ext.evaluate.results import (
     Evaluation,
+    ModelResult,
     ModelUsed,
     Setup,
     SuiteResult,
     read_evaluation,
-    summarise_suite,
     write_evaluation,
 )
+from codevision_ext.evaluate.suites import SUITES
+from codevision_ext.evaluate.summary import summarise_suite
 from codevision_ext.io.records import Record, RecordWriter
 from codevision_ext.types import Outcome, Task
 
@@ -67,7 +67,8 @@ def run_of(folder: Path, shares: Mapping[str, float], sha256: str = "0" * 64, fr
     suite = SuiteResult(
         data="t", sha256=sha256, items=len(records), overall="columns", modes={"tool_on": mode}, benefit={}
     )
-    write_evaluation(folder / "results.json", Evaluation(format=FORMAT, setup=setup, suites={"transformed": suite}))
+    model_result = ModelResult(setup=setup, suites={"transformed": suite})
+    write_evaluation(folder / "results.json", Evaluation(models={"model": model_result}))
     return folder
 
 
@@ -126,13 +127,16 @@ def test_runs_that_can_not_be_compared_are_refused(runs: list[Path], tmp_path: P
     with pytest.raises(InputError, match="suite transformed was measured on other items than in"):
         comparing.compare_evaluations([runs[0], other])
     plain = json.loads((other / "results.json").read_text())
-    plain["suites"] = {"synth": plain["suites"]["transformed"]}
+    suites = plain["models"]["model"]["suites"]
+    suites["synth"] = suites.pop("transformed")
     (other / "results.json").write_text(json.dumps(plain))
     with pytest.raises(InputError, match="no suite was measured in all of them"):
         comparing.compare_evaluations([runs[0], other])
-    plain["suites"]["synth"]["modes"]["tool_on"]["overall"]["score"]["low"] = 2
+    suites["synth"]["modes"]["tool_on"]["overall"]["score"]["low"] = 2
     (other / "results.json").write_text(json.dumps(plain))
-    with pytest.raises(InputError, match=r"results\.json: field suites\.synth\.modes\.tool_on\.overall\.score"):
+    with pytest.raises(
+        InputError, match=r"results\.json: field models\.model\.suites\.synth\.modes\.tool_on\.overall\.score"
+    ):
         read_evaluation(other)
 
 

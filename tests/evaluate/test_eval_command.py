@@ -16,10 +16,11 @@ import pytest
 from judge_server import Reply, Request, fails, says, serve
 from sets import coded, rl_row, scene, write_parquet
 
-from codevision_ext.cli.eval import EvalOptions, evaluate_model
+from codevision_ext.cli.eval import run_eval
+from codevision_ext.cli.eval_options import EvalOptions
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
-from codevision_ext.evaluate.summary import Evaluation, read_evaluation
+from codevision_ext.evaluate.results import ModelResult, read_evaluation
 from codevision_ext.io.records import image_path, read_records
 from data_prep.tasks.reading.glyphs import COLUMNS as OPS
 
@@ -64,18 +65,18 @@ def pupil(request: Request) -> Reply:
 
 def measure(
     tmp_path: Path, reply: Callable[[Request], Reply] | Reply, **options: Any
-) -> tuple[Evaluation, list[Request]]:
+) -> tuple[ModelResult, list[Request]]:
     path = tmp_path / "test.parquet"
     if not path.exists():
         benchmark(path)
     given = {"suites": [str(path)], "out": tmp_path / "out", "engine": "openai", "concurrency": 4} | options
     with serve(reply) as server:
-        return evaluate_model(EvalOptions(model=server.url, **given)), server.requests
+        return run_eval(EvalOptions(model=server.url, **given)).models["model"], server.requests
 
 
 def test_a_model_behind_a_url_is_measured_with_and_without_the_tool(tmp_path: Path) -> None:
     found, requests = measure(tmp_path, pupil, tools="on,off")
-    assert read_evaluation(tmp_path / "out") == found
+    assert read_evaluation(tmp_path / "out").models == {"model": found}
     suite = found.suites["transformed"]
     on, off = suite.modes["tool_on"], suite.modes["tool_off"]
     assert tuple(on.columns) == COLUMNS
@@ -152,7 +153,7 @@ def test_what_a_stopped_run_finished_is_not_played_again(tmp_path: Path, how: si
         again = {asked_for(request) for request in server.requests[before:]}
         after = len(server.requests)
         asked = EvalOptions(model=server.url, engine="openai", suites=[str(path)], out=out, tools="on")
-        assert evaluate_model(asked).suites == read_evaluation(out).suites
+        assert run_eval(asked) == read_evaluation(out)
     assert len(server.requests) == after, "nothing was left to ask"
     records = list(read_records(rows))
     assert len(records) == len({record.id for record in records}) == 18
@@ -229,17 +230,17 @@ def test_items_that_want_a_tool_held_out_of_training_succeed_by_using_it(tmp_pat
             {"model": "runs/nowhere", "engine": "openai"},
             "is sglang, vllm, transformers; not 'openai'; serve the folder",
         ),
-        ({"replicas": 2}, "--replicas and --gpus want a checkpoint's folder"),
+        ({"replicas": 2}, "--replicas and --gpus need a checkpoint's folder"),
         ({"model": "runs/nowhere"}, "nowhere: not a checkpoint"),
         ({"tools": "maybe"}, "--tools maybe: 'maybe' is neither on nor off"),
-        ({"suites": ["vstar"]}, "vstar wants a file or a folder: vstar=PATH"),
+        ({"suites": ["vstar"]}, "vstar needs a file or a folder: vstar=PATH"),
         ({"suites": ["glyphs=x.parquet"]}, "glyphs is drawn here; it takes no file"),
         ({"suites": ["nosuch"]}, "nosuch: a file's name must end in .parquet"),
         ({"suites": ["glyphs", "glyphs"]}, "glyphs is given twice"),
         ({"holdout": "flip"}, "--holdout knows crop, flip_horizontal"),
-        ({"settings": ["seed"]}, "--set seed: wants NAME=VALUE"),
+        ({"settings": ["seed"]}, "--set seed: must be NAME=VALUE"),
         ({"settings": ["turn_limit=3"]}, "codevision.turn_limit: unknown setting; known are"),
-        ({"settings": ["coordinates=seen"]}, "coordinates=seen wants a checkpoint's folder"),
+        ({"settings": ["coordinates=seen"]}, "coordinates=seen needs a checkpoint's folder"),
         ({"request": "["}, "--request is no JSON"),
     ],
 )
@@ -247,7 +248,7 @@ def test_what_is_wrong_is_said_before_anything_is_played(tmp_path: Path, options
     given = {"model": "http://127.0.0.1:9/v1", "model_id": "m", "suites": ["glyphs"], "limit": 1} | options
     given |= {"engine": options.get("engine", "openai" if given["model"][:4] == "http" else "sglang")}
     with pytest.raises(InputError, match=re.escape(said)):
-        evaluate_model(EvalOptions(out=tmp_path / "out", **given))
+        run_eval(EvalOptions(out=tmp_path / "out", **given))
     assert not (tmp_path / "out").exists()
 
 
@@ -265,7 +266,7 @@ def test_what_this_machine_has_not_is_said_before_an_engine_starts(
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=re.escape(said)):
-        evaluate_model(EvalOptions(model=str(tmp_path), suites=["glyphs"], out=tmp_path / "out", **options))
+        run_eval(EvalOptions(model=str(tmp_path), suites=["glyphs"], out=tmp_path / "out", **options))
     assert not (tmp_path / "out").exists()
 
 

@@ -1,8 +1,9 @@
-"""Does an evaluation play every row once, keep what happened in order, and refuse what it can't measure?"""
+"""An evaluation plays every row once, keeps the records in order, and refuses rows that it can't evaluate."""
 
 import asyncio
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from PIL import Image
 
 from codevision_ext.config import Settings
 from codevision_ext.errors import EngineError, InfraError, InputError
-from codevision_ext.evaluate.metrics import COLUMNS, by_column
-from codevision_ext.evaluate.run import evaluate, read_cases, rollout_seed
+from codevision_ext.evaluate.metrics import COLUMNS
+from codevision_ext.evaluate.options import read_suites
+from codevision_ext.evaluate.run import EvalItem, evaluate, finished, rollout_seed
+from codevision_ext.evaluate.suites import SUITES
+from codevision_ext.evaluate.summary import summarise_suite
 from codevision_ext.io.records import Record, RecordWriter, image_path, read_records
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Completion, Policy
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox import Sandbox
+from data_prep import eval_items
 from data_prep.formats.schema import RL_SCHEMA, Row, rl_record
 
 LIMITS = RolloutLimits(response_tokens=4000, assistant_turns=4)
@@ -88,9 +93,20 @@ def write_rows(path: Path, items: int = 2) -> Path:
     return path
 
 
+def items_of(path: Path, limit: int | None = None) -> Sequence[EvalItem]:
+    """The items of the transformed benchmark in a file."""
+    return read_suites([f"transformed={path}"], eval_items, limit=limit)[0].items
+
+
+def columns_of(records: Sequence[Record]) -> dict[str, tuple[float, int]]:
+    """Accuracy and number of items of each column."""
+    columns = summarise_suite(SUITES["transformed"], records, 1, "").columns
+    return {column: (each.score.accuracy, each.score.n) for column, each in columns.items()}
+
+
 def run(path: Path, out: RecordWriter, policy: Any, **given: Any) -> list[Record]:
     options = {"tool": None, "limits": LIMITS, "settings": Settings()} | given
-    return asyncio.run(evaluate(read_cases(path), policy=policy, renderer=Letters(), out=out, **options))
+    return asyncio.run(evaluate(items_of(path), policy=policy, renderer=Letters(), out=out, **options))
 
 
 @pytest.fixture
@@ -109,14 +125,18 @@ def test_records_stand_in_the_order_of_the_rows_however_long_each_took(rows: Pat
     records = run(rows, out, lambda _: says(said, delay_s=next(delays)))
     assert [record.column for record in records] == [*COLUMNS, *COLUMNS]
     assert list(read_records(out.path)) == records
-    assert {column: score.accuracy for column, score in by_column(records).items()} == dict.fromkeys(COLUMNS, 0.5)
+    assert columns_of(records) == dict.fromkeys(COLUMNS, (0.5, 2))
     assert all(image_path(out.directory, name).is_file() for record in records for name in record.pictures)
     assert (records[0].split, records[0].seed, records[0].answer, records[0].references) == ("test", 0, "1", ("0",))
 
 
-def test_a_second_evaluation_replaces_the_records_of_the_first(rows: Path, out: RecordWriter) -> None:
-    run(rows, out, lambda _: says("<answer>0</answer>"))
+def test_a_second_evaluation_plays_only_what_is_missing(rows: Path, out: RecordWriter) -> None:
+    first = run(rows, out, lambda _: says("<answer>0</answer>"))
+    lines = out.path.read_bytes().splitlines(keepends=True)
+    out.path.write_bytes(b"".join(lines[:5]))
     second = run(rows, out, lambda _: says("<answer>1</answer>"))
+    assert second[:5] == first[:5]
+    assert {record.answer for record in second[5:]} == {"1"}
     assert list(read_records(out.path)) == second
 
 
@@ -151,22 +171,32 @@ def test_a_rollout_that_breaks_is_invalid_and_counts_neither_way(rows: Path, out
     policies = iter([breaks, *[says("<answer>0</answer>")] * 11])
     records = run(rows, out, lambda _: next(policies))
     assert [record.observed.valid for record in records] == [False] + [True] * 11
-    assert by_column(records)["source"].n == 1
+    assert columns_of(records)["source"] == (0.0, 1)
 
 
-def test_too_many_broken_rollouts_end_the_evaluation_and_nothing_is_written(rows: Path, out: RecordWriter) -> None:
+def test_a_column_without_a_valid_rollout_is_named_instead_of_left_out(rows: Path, out: RecordWriter) -> None:
+    records = run(rows, out, lambda _: says("<answer>0</answer>"))
+    records = [
+        replace(record, observed=replace(record.observed, valid=record.column != "source")) for record in records
+    ]
+    with pytest.raises(InputError, match="suite transformed: no valid rollout in column source"):
+        columns_of(records)
+
+
+def test_too_many_broken_rollouts_end_the_evaluation_and_none_counts_as_finished(rows: Path, out: RecordWriter) -> None:
     with pytest.raises(InfraError, match=r"4 rollouts broke.*the last: the engine aborted a request"):
         run(rows, out, lambda _: breaks)
-    assert not out.path.exists()
+    assert finished(out.path, 1) == {}
 
 
 def test_every_rollout_has_a_seed_of_its_own_that_depends_on_the_evaluation_s(rows: Path, out: RecordWriter) -> None:
     seeds: dict[int, list[int]] = {0: [], 1: []}
     for seed, given in seeds.items():
         run(rows, out, lambda own, given=given: given.append(own) or says("x"), rollouts=2, seed=seed)
+        out.path.unlink()
     assert len(set(seeds[0]) | set(seeds[1])) == 48
     assert all(0 <= seed < 2**63 for seed in seeds[0])
-    name = read_cases(rows)[0].name
+    name = items_of(rows)[0].name
     assert rollout_seed(0, name, 0) == seeds[0][0]
 
 
@@ -186,9 +216,9 @@ def test_no_more_rollouts_are_under_way_than_allowed(rows: Path, out: RecordWrit
 
 
 def test_a_limit_takes_the_first_rows_of_every_column(rows: Path) -> None:
-    cases = read_cases(rows, limit=1)
-    assert [case.item.column for case in cases] == list(COLUMNS)
-    assert {case.item.references for case in cases} == {("0",)}
+    items = items_of(rows, limit=1)
+    assert [each.item.column for each in items] == list(COLUMNS)
+    assert {each.item.references for each in items} == {("0",)}
 
 
 def damaged(path: Path, **change: Any) -> Path:
@@ -200,23 +230,23 @@ def damaged(path: Path, **change: Any) -> Path:
 
 def test_what_can_not_be_evaluated_is_said_with_its_file_and_row(tmp_path: Path) -> None:
     path = tmp_path / "test.parquet"
-    with pytest.raises(InputError, match=r"test\.parquet: can't be read as parquet"):
-        read_cases(path)
+    with pytest.raises(InputError, match=r"test\.parquet: no such file"):
+        items_of(path)
     path.write_bytes(b"no parquet")
-    with pytest.raises(InputError, match=r"test\.parquet: can't be read as parquet"):
-        read_cases(path)
+    with pytest.raises(InputError, match=r"test\.parquet: can't be read: Parquet magic bytes"):
+        items_of(path)
     pq.write_table(pq.read_table(write_rows(path)).drop_columns(["reward_model"]), path)
-    with pytest.raises(InputError, match=r"test\.parquet: column reward_model is missing"):
-        read_cases(path)
-    with pytest.raises(InputError, match=r"test\.parquet, row 3: 1 <image> in the prompt, 0 images in the row"):
-        read_cases(damaged(path, images=[]))
-    with pytest.raises(InputError, match=r"test\.parquet, row 3: images: not an image"):
-        read_cases(damaged(path, images=[{"bytes": b"x", "path": None}]))
-    with pytest.raises(InputError, match=r"test\.parquet, row 3: row glyphs-3: reward_model\.ground_truth"):
-        read_cases(damaged(path, reward_model={"style": "rule", "ground_truth": []}))
-    with pytest.raises(InputError, match=r"test\.parquet, row 3: extra_info\.column is None"):
-        read_cases(damaged(path, extra_info=None))
+    with pytest.raises(InputError, match=r"test\.parquet: no known schema has the columns data_source, prompt"):
+        items_of(path)
+    with pytest.raises(InputError, match=r"test\.parquet, row 3: images: the row has no image"):
+        items_of(damaged(path, images=[]))
+    with pytest.raises(InputError, match=r"test\.parquet, row 3: images\[0\]: no JPEG, PNG"):
+        items_of(damaged(path, images=[{"bytes": b"x", "path": None}]))
+    with pytest.raises(InputError, match=r"test\.parquet, row 3: reward_model\.ground_truth: no answer"):
+        items_of(damaged(path, reward_model={"style": "rule", "ground_truth": []}))
+    with pytest.raises(InputError, match=r"test\.parquet, row 3: column None is none of source, rot90"):
+        items_of(damaged(path, extra_info=None))
     table = pq.read_table(write_rows(path, items=1))
     pq.write_table(table.slice(0, 5), path)
-    with pytest.raises(InputError, match=r"test\.parquet: no row of column flip_v"):
-        read_cases(path)
+    with pytest.raises(InputError, match=r"suite transformed: no item of column flip_v"):
+        items_of(path)

@@ -10,9 +10,10 @@ from judge_server import Reply, Request, fails, says, serve, verdict
 from PIL import Image
 from sets import SETS, coded, rl_row, scene, write_parquet
 
-from codevision_ext.cli.eval import EvalOptions, evaluate_model
+from codevision_ext.cli.eval import run_eval
+from codevision_ext.cli.eval_options import EvalOptions
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.options import read_work
+from codevision_ext.evaluate.options import read_suites
 from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites import SUITES, chartqapro, docvqa
 from codevision_ext.evaluate.suites.base import read_suite
@@ -38,11 +39,11 @@ THINK = "<think>a</think>"
     ],
 )
 def test_a_published_file_tells_its_suite(tmp_path: Path, published: str, suite: str, columns: list[str]) -> None:
-    [work] = read_work([str(SETS[published](tmp_path))], eval_items)
-    assert (work.suite.name, len(work.cases)) == (suite, 2)
-    assert sorted({case.item.column for case in work.cases}) == columns
-    assert len({case.name for case in work.cases}) == 2
-    [named] = read_work([f"{suite}={SETS[published](tmp_path)}"], eval_items)
+    [work] = read_suites([str(SETS[published](tmp_path))], eval_items)
+    assert (work.suite.name, len(work.items)) == (suite, 2)
+    assert sorted({case.item.column for case in work.items}) == columns
+    assert len({case.name for case in work.items}) == 2
+    [named] = read_suites([f"{suite}={SETS[published](tmp_path)}"], eval_items)
     assert named.sha256() == work.sha256()
 
 
@@ -53,7 +54,7 @@ def points(name: str, answer: str, references: list[str], question: str = "?", *
     }
     row["extra_info"] |= {"size": [64, 48], "bbox": None}
     [case] = read_suite(SUITES[name], [{"row": row, "raw": raw, "where": "here"}])
-    mark = SUITES[name].mark_of(case)
+    mark = SUITES[name].scorer_of(case)
     assert mark is not None
     return mark(case, answered(answer), None).score  # type: ignore[arg-type]
 
@@ -184,19 +185,19 @@ def test_corruptions_count_by_severity_too() -> None:
 def test_rows_that_name_columns_tell_their_suite(tmp_path: Path, columns: list[str], suite: str) -> None:
     op = {"rot90": "rotate_90", "flip_v": "flip_vertical"}
     rows = [rl_row(at, [op[c]] if c in op else None, column=c) for at, c in enumerate(columns)]
-    [work] = read_work([str(write_parquet(tmp_path / "a.parquet", rows))], eval_items)
-    assert (work.suite.name, [case.item.column for case in work.cases]) == (suite, columns)
+    [work] = read_suites([str(write_parquet(tmp_path / "a.parquet", rows))], eval_items)
+    assert (work.suite.name, [case.item.column for case in work.items]) == (suite, columns)
 
 
 def test_a_column_that_nobody_fills_and_a_row_that_can_not_be_used_are_named(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", [rl_row(0, ["rotate_90"], column="rot90")])
     with pytest.raises(InputError, match="suite transformed: no item of column source"):
-        read_work([f"transformed={path}"], eval_items)
+        read_suites([f"transformed={path}"], eval_items)
     with pytest.raises(InputError, match=r"docvqa\.parquet: column answer is missing, hrbench has it"):
-        read_work([f"hrbench={SETS['DocVQA'](tmp_path)}"], eval_items)
+        read_suites([f"hrbench={SETS['DocVQA'](tmp_path)}"], eval_items)
     rows = [rl_row(0, None), rl_row(1, None) | {"images": [{"bytes": b"x", "path": None}]}]
     with pytest.raises(InputError, match=r"b\.parquet, row 1: images"):
-        read_work([str(write_parquet(tmp_path / "b.parquet", rows))], eval_items)
+        read_suites([str(write_parquet(tmp_path / "b.parquet", rows))], eval_items)
 
 
 def vtbench(path: Path) -> Path:
@@ -238,11 +239,11 @@ def test_vtbench_shows_the_judge_three_images_and_divides_by_all_items(tmp_path:
         asked = EvalOptions(
             model=model.url, engine="openai", suites=[str(path)], out=tmp_path / "out", tools="on", retries=0
         )
-        with pytest.raises(InputError, match="suite vtbench: wants a judge"):
-            evaluate_model(asked)
+        with pytest.raises(InputError, match="suite vtbench: needs a judge"):
+            run_eval(asked)
         from dataclasses import replace  # noqa: PLC0415
 
-        found = evaluate_model(replace(asked, settings=judged))
+        found = run_eval(replace(asked, settings=judged)).models["model"]
     mode = found.suites["vtbench"].modes["tool_on"]
     scores = {column: (each.score.accuracy, each.score.n) for column, each in mode.columns.items()}
     assert scores == {"perception": (0, 2), "instruction": (1, 2), "reasoning": (0.5, 2)}
@@ -253,12 +254,12 @@ def test_vtbench_shows_the_judge_three_images_and_divides_by_all_items(tmp_path:
 
 def test_a_reference_image_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"vtbench\.parquet, row 0: annotation_perception: neither bytes nor a path"):
-        read_work([str(SETS["VTBench"](tmp_path))], eval_items)
+        read_suites([str(SETS["VTBench"](tmp_path))], eval_items)
 
 
 def test_reasoning_has_five_turns_and_a_drawing_as_many_as_there_are(tmp_path: Path) -> None:
-    [work] = read_work([str(vtbench(tmp_path / "vtbench.parquet"))], eval_items)
-    turns: dict[str | None, int | None] = {case.item.column: case.turns for case in _cases(work.cases)}
+    [work] = read_suites([str(vtbench(tmp_path / "vtbench.parquet"))], eval_items)
+    turns: dict[str | None, int | None] = {case.item.column: case.turns for case in _cases(work.items)}
     assert turns == {"reasoning": 5, "perception": None, "instruction": None}
 
 

@@ -10,7 +10,7 @@ from scenes import noise
 from codevision_ext.errors import InputError, SandboxError
 from codevision_ext.sandbox import ExecRequest, Isolation, Limits, Sandbox, conformance
 from codevision_ext.sandbox.http import HttpSandbox
-from codevision_ext.sandbox.settings import open_local_or_http, read_tool_settings
+from codevision_ext.sandbox.settings import open_sandbox, read_tool_settings
 from codevision_ext.types import ExecStatus
 
 TURN = ExecRequest(code="image = image.rotate(90, expand=True)", images=(noise(12, 8),))
@@ -89,9 +89,9 @@ def test_a_result_that_does_not_add_up_is_a_crash(behind: fusion_server.Behind) 
 
 
 def test_a_tool_config_chooses_the_back_end() -> None:
-    assert isinstance(open_local_or_http(read_tool_settings({}, "tool.yaml")), Sandbox)
+    assert isinstance(open_sandbox(read_tool_settings({}, "tool.yaml")), Sandbox)
     settings = read_tool_settings({"backend": "http", "url": "http://h:1", "wall_s": 3, "live": 4}, "tool.yaml")
-    remote = open_local_or_http(settings)
+    remote = open_sandbox(settings)
     assert isinstance(remote, HttpSandbox)
     assert (remote.limits.wall_s, remote.live) == (3, 4)
     for config, said in (

@@ -11,8 +11,8 @@ from PIL import Image
 
 from codevision_ext.errors import SandboxError
 from codevision_ext.sandbox import ExecRequest, Limits, conformance
-from codevision_ext.sandbox.ray_pool import RaySandbox, open_sandbox
-from codevision_ext.sandbox.settings import read_tool_settings
+from codevision_ext.sandbox.ray_pool import RaySandbox
+from codevision_ext.sandbox.settings import open_sandbox, read_tool_settings
 from codevision_ext.types import ExecStatus
 
 IMAGE = Image.new("RGB", (8, 6))

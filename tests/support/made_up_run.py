@@ -9,7 +9,18 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from codevision_ext.evaluate.metrics import CHECKPOINTS, COLUMNS, TOOL_MODES, Results, Score, write_results
+from codevision_ext.evaluate.metrics import CHECKPOINTS, COLUMNS, TOOL_MODES, Score, ToolMode
+from codevision_ext.evaluate.results import (
+    ColumnResult,
+    Costs,
+    Evaluation,
+    ModelResult,
+    ModelUsed,
+    ModeResult,
+    Setup,
+    SuiteResult,
+    write_evaluation,
+)
 from codevision_ext.geometry import apply, compose_all, orientation_of
 from codevision_ext.io.records import Record, RecordWriter, Turn
 from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Outcome, Step, Task, TermScore
@@ -24,7 +35,7 @@ def make_run(folder: Path, *, steps: int = 60, items: int = 120, seed: int = 0) 
     """Writes everything that a report reads, and gives the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     chance = random.Random(seed)
-    write_results(folder / "results.json", results(chance, items))
+    write_evaluation(folder / "results.json", results(chance, items))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics(chance, steps)))
     evaluated = RecordWriter(folder / "eval", "rl_tool_on")
     evaluated.write(right(evaluated, "e0"), crop(evaluated, "e1"), detour(evaluated, "e2"), wrong(evaluated, "e3"))
@@ -33,7 +44,7 @@ def make_run(folder: Path, *, steps: int = 60, items: int = 120, seed: int = 0) 
     return folder
 
 
-def results(chance: random.Random, items: int) -> Results:
+def results(chance: random.Random, items: int) -> Evaluation:
     """Results that rise from base over SFT to RL, and fall without the tool."""
 
     def score(checkpoint: str, mode: str, column: str) -> Score:
@@ -41,14 +52,47 @@ def results(chance: random.Random, items: int) -> Results:
         share = upright if column == "source" else turned if mode == "tool_on" else 0.21
         return Score.of(chance.random() < share for _ in range(items))
 
-    return Results(
-        checkpoints={c: {m: {k: score(c, m, k) for k in COLUMNS} for m in TOOL_MODES} for c in CHECKPOINTS},
-        minutes=17.4,
-        peak_rss_gb=7.9,
-        step_s=4.8,
-        seed=1,
-        versions={"codevision_ext": "0.1.0", "verl": "0.9.1", "torch": "2.13.0", "sglang": "0.5.14"},
+    def mode_result(checkpoint: str, mode: ToolMode) -> ModeResult:
+        columns = {column: ColumnResult(score=score(checkpoint, mode, column), pass_k=None) for column in COLUMNS}
+        return ModeResult(
+            overall=ColumnResult(score=Score.mean(each.score for each in columns.values()), pass_k=None),
+            columns=columns,
+            success=None,
+            health=None,
+            rows=f"eval/{checkpoint}_{mode}.jsonl",
+        )
+
+    def model(checkpoint: str) -> ModelResult:
+        suite = SuiteResult(
+            data="test.parquet",
+            sha256="0" * 64,
+            items=items * len(COLUMNS),
+            overall="columns",
+            modes={mode: mode_result(checkpoint, mode) for mode in TOOL_MODES},
+            benefit={},
+        )
+        return ModelResult(setup=SETUP, suites={"transformed": suite})
+
+    return Evaluation(
+        models={checkpoint: model(checkpoint) for checkpoint in CHECKPOINTS},
+        costs=Costs(minutes=17.4, peak_rss_gb=7.9, step_s=4.8),
     )
+
+
+SETUP = Setup(
+    model=ModelUsed(name="model", url="", sha256=""),
+    engine="sglang",
+    settings={},
+    tool={},
+    limits={},
+    k=1,
+    seed=1,
+    temperature=1.0,
+    request={},
+    judge=None,
+    versions={"codevision_ext": "0.1.0", "verl": "0.9.1", "torch": "2.13.0", "sglang": "0.5.14"},
+)
+"""Setup of every model in a made-up evaluation."""
 
 
 def metrics(chance: random.Random, steps: int) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Which benchmarks are there? One small file each; to add one, write its `Suite` and name it here."""
+"""Lists the benchmarks, each in a small file; to add one, write its `Suite` and add it to the table here."""
 
 from typing import Final
 
@@ -38,10 +38,10 @@ SUITES: Final[dict[str, Suite]] = {
 
 
 def suite_named(name: str) -> Suite:
-    """The suite of this name.
+    """Returns the suite with this name.
 
     Raises:
-        InputError: there is none.
+        InputError: no suite has this name.
     """
     if name not in SUITES:
         raise InputError(f"--suite knows {', '.join(SUITES)}; not {name!r}")
@@ -49,7 +49,7 @@ def suite_named(name: str) -> Suite:
 
 
 def suite_of(schema: str, columns: frozenset[str]) -> Suite:
-    """The suite of a file that is only known by its schema, and by what `extra_info.column` says in it."""
+    """Returns the suite of a file, from its schema and the values of `extra_info.column` in it."""
     if columns and columns <= set(transformed.SUITE.columns):
         return transformed.SUITE if len(columns) == len(transformed.SUITE.columns) else mvtoolbench.SUITE
     if columns and all(corruption.severity(column) or column == "source" for column in columns):

@@ -1,4 +1,4 @@
-"""What is a suite? Which column an item belongs to, who marks it, and how the columns become one number."""
+"""Defines a suite: the column of an item, the rule that scores it, and how the columns become one number."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,110 +16,113 @@ from codevision_ext.task.rows import read_prompt
 Row = Mapping[str, Any]
 """A row of the CodeVision-RL schema."""
 ALL = "all"
-"""The column of everything, where a suite has no columns of its own."""
+"""The only column of a suite that has no columns of its own."""
 
 
-def _ordinary(_: EvalItem) -> Scorer | None:
+def _trained_scoring(_: EvalItem) -> Scorer | None:
     return None
 
 
-def _everything(_: Row, __: Row) -> str:
+def _single_column(_: Row, __: Row) -> str:
     return ALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """One benchmark; `suites.SUITES` has them all."""
+    """One benchmark; `suites.SUITES` lists them all."""
 
     name: str
     about: str
-    """One line for the table of docs/evaluation.md."""
+    """Line for the table of docs/evaluation.md."""
     schemas: tuple[str, ...] = ()
-    """Schemas (`data_prep`'s readers) whose files are of this suite, where it isn't named."""
+    """Schemas (`data_prep`'s readers) whose files belong to this suite unless another suite is named."""
     drawn: bool = False
-    """It is drawn on the spot, from the seed: it needs no file."""
-    column: Callable[[Row, Row], str | None] = _everything
-    """Column of an item, from its row and the record in its file; None: the item doesn't belong here."""
+    """Whether the items are drawn from the seed; such a suite takes no file."""
+    column: Callable[[Row, Row], str | None] = _single_column
+    """Column of an item, from its row and the record in its file; None: the item isn't part of the suite."""
     columns: tuple[str, ...] = ()
-    """Every one must have an item, and they are shown in this order; (): whatever columns the items have."""
+    """Columns that must have an item, in the order to show them; (): whatever columns the items have."""
     sums: Callable[[str], str | None] = lambda _: None
-    """A coarser column that a column's items count in, too."""
+    """Coarser column that the items of a column count in as well."""
     overall: Literal["items", "columns"] = "items"
-    """What weighs the same in the overall accuracy."""
-    mark_of: Callable[[EvalItem], Scorer | None] = _ordinary
-    """The rule that marks a case; None: the rules and the judge of training."""
+    """Unit that weighs the same in the overall accuracy."""
+    scorer_of: Callable[[EvalItem], Scorer | None] = _trained_scoring
+    """Scoring rule of an item; None: the rules and the judge of training."""
     judged: bool = False
-    """It can't do without a judge."""
+    """Whether the suite needs a judge."""
     turns: Callable[[str], int | None] = lambda _: None
-    """Assistant turns that the benchmark allows in a column."""
+    """Maximum assistant turns that the benchmark allows in a column."""
     invalid_are_wrong: bool = False
-    """Rollouts that broke under us count as wrong: the benchmark divides by all items."""
+    """Whether invalid rollouts count as wrong, because the benchmark divides by all items."""
     success: Callable[[Record], bool] | None = None
-    """What has to hold beside a right answer."""
+    """Condition for solving an item in the way that the suite demands; None: a right answer is enough."""
     keep: Callable[[Item], bool] = lambda _: True
+    """Condition for an item to be part of the suite."""
 
 
-def rule(points: Callable[[str, EvalItem], float]) -> Callable[[EvalItem], Scorer]:
-    """A rule on the answer's text alone, as `Suite.mark_of`; without an answer it gives 0."""
+def rule(score: Callable[[str, EvalItem], float]) -> Callable[[EvalItem], Scorer]:
+    """Makes a `Suite.scorer_of` from a rule that reads only the answer's text; a rollout without an answer gets 0."""
 
-    def mark(case: EvalItem, trajectory: Trajectory, _: object) -> SuiteScore:
+    def scorer(item: EvalItem, trajectory: Trajectory, _: object) -> SuiteScore:
         answer = answer_of(trajectory)
-        return SuiteScore(score=0.0 if answer is None else points(answer, case))
+        return SuiteScore(score=0.0 if answer is None else score(answer, item))
 
-    return lambda _: mark
+    return lambda _: scorer
 
 
-def read_suite(suite: Suite, found: Iterable[Mapping[str, Any]], limit: int | None = None) -> list[EvalItem]:
-    """The cases of a suite, at most `limit` a column.
+def read_suite(suite: Suite, entries: Iterable[Mapping[str, Any]], limit: int | None = None) -> list[EvalItem]:
+    """Reads the items of a suite, at most `limit` per column.
 
     Args:
-        suite: Whose columns and rules hold.
-        found: What `data_prep.eval_items` reads: `row`, `raw`, `where` and perhaps `reference` of each item.
-        limit: None: all of them.
+        suite: Suite whose columns and rules hold.
+        entries: Output of `data_prep.eval_items`: `row`, `raw`, `where` and perhaps `reference` of each item.
+        limit: Maximum items per column; None: all of them.
 
     Raises:
-        InputError: a row can't be evaluated, none is of this suite, or a column of it has none.
+        InputError: a row can't be evaluated, no row is part of the suite, or a required column has no item.
     """
-    cases: list[EvalItem] = []
-    taken: dict[str, int] = {}
-    for number, each in enumerate(found):
-        row, raw = each["row"], each["raw"]
+    items: list[EvalItem] = []
+    counts: dict[str, int] = {}
+    for number, entry in enumerate(entries):
+        row, raw = entry["row"], entry["raw"]
         column = suite.column(row, raw)
-        if column is None or (limit is not None and taken.get(column, 0) >= limit):
+        if suite.columns and column not in suite.columns:
+            raise InputError(f"{entry['where']}: column {column!r} is none of {', '.join(suite.columns)}")
+        if column is None or (limit is not None and counts.get(column, 0) >= limit):
             continue
         extra = row["extra_info"]
         try:
             item = replace(read_item(row, tuple(extra["size"])), column=column)
-            if not cases:
-                read_prompt(row, each["where"])
+            if not items:
+                read_prompt(row, entry["where"])
         except InputError as error:
-            raise InputError(f"{each['where']}: {error}") from None
+            raise InputError(f"{entry['where']}: {error}") from None
         if not suite.keep(item):
             continue
-        taken[column] = taken.get(column, 0) + 1
-        cases.append(
+        counts[column] = counts.get(column, 0) + 1
+        items.append(
             EvalItem(
                 name=f"{item.id}-{column}-{number}",
                 item=item,
                 row=row,
                 raw=raw,
-                reference=each.get("reference"),
+                reference=entry.get("reference"),
                 picture_id=extra.get("picture_id") or "",
                 turns=suite.turns(column),
             )
         )
-    missing = [column for column in suite.columns if column not in taken]
-    if not cases:
+    missing = [column for column in suite.columns if column not in counts]
+    if not items:
         raise InputError(f"suite {suite.name}: no item is of this suite")
     if missing:
         raise InputError(f"suite {suite.name}: no item of column {missing[0]}; every column needs one")
-    return cases
+    return items
 
 
 def held_out(suite: Suite, op: str) -> Suite:
-    """The items of a suite that only a tool which was left out of training solves.
+    """Returns the part of a suite that requires `op`, for a model that was trained without `op`.
 
-    Success is a right answer behind a call that ran and changed the pixels.
+    An item is solved in the demanded way by a right answer and a call that ran and changed the pixels.
     """
 
     def success(record: Record) -> bool:

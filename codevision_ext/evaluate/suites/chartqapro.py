@@ -13,38 +13,41 @@ from codevision_ext.evaluate.suites.base import Row, Suite, rule
 from codevision_ext.evaluate.suites.docvqa import anls
 
 RELAXED: Final = 0.05
-"""Two numbers this close, relative to the reference, are the same."""
+"""Maximum relative error of a right number."""
 EXACT: Final = frozenset({"fact checking", "multi choice"})
 """Question types whose answers must be equal."""
 
 
 def relaxed(answer: str, reference: str) -> float:
-    """1 for a number within RELAXED of the reference, percent signs aside; ANLS where one of them is no number."""
-    given, wanted = _number(answer), _number(reference)
-    if given is None or wanted is None:
+    """Returns 1 for a number within RELAXED of the reference, else 0; ANLS if one of them isn't a number.
+
+    Percent signs are ignored.
+    """
+    value, target = _number(answer), _number(reference)
+    if value is None or target is None:
         return anls(answer.strip().strip("%").strip(), [reference.strip().strip("%").strip()])
-    return float(given == 0.0 if wanted == 0.0 else abs(given - wanted) <= RELAXED * abs(wanted))
+    return float(value == 0.0 if target == 0.0 else abs(value - target) <= RELAXED * abs(target))
 
 
 def points(answer: str, reference: str, years: Sequence[bool] = (), *, exact: bool = False) -> float:
-    """The mean over the entries of reference and answer, in [0, 1]; `years` says which entries are years."""
-    given, wanted = (_entries(text.strip(".").strip("\n")) for text in (answer, reference))
+    """Returns the mean score of the entries of an answer, in [0, 1]; `years` flags the entries that are years."""
+    values, targets = (_entries(text.strip(".").strip("\n")) for text in (answer, reference))
     flags = list(years) or [False]
-    if len(flags) < len(wanted):
-        flags = flags * len(wanted)
-    found = [
-        float(_same(said, meant)) if exact or year else relaxed(said, meant)
-        for said, meant, year in zip(given, wanted, flags, strict=False)
+    if len(flags) < len(targets):
+        flags = flags * len(targets)
+    scores = [
+        float(_same(value, target)) if exact or year else relaxed(value, target)
+        for value, target, year in zip(values, targets, flags, strict=False)
     ]
-    return sum(found) / max(len(given), len(wanted))
+    return sum(scores) / max(len(values), len(targets))
 
 
-def _points(answer: str, case: EvalItem) -> float:
-    kind = _kind(case.row, case.raw).lower()
-    years = [str(flag).upper() == "YES" for flag in _list(case.raw.get("Year"))]
+def _points(answer: str, item: EvalItem) -> float:
+    kind = _kind(item.row, item.raw).lower()
+    years = [str(flag).upper() == "YES" for flag in _list(item.raw.get("Year"))]
     if kind == "conversational":
         years = years[-1:]
-    return max(points(answer, reference, years, exact=kind in EXACT) for reference in case.item.references)
+    return max(points(answer, reference, years, exact=kind in EXACT) for reference in item.item.references)
 
 
 def _kind(_: Row, raw: Row) -> str:
@@ -63,15 +66,15 @@ def _number(text: str) -> float | None:
 
 
 def _entries(text: str) -> list[str]:
-    """`["a", 2]` and `[a, 2]` as their entries; any other text as its only one."""
+    """Splits `["a", 2]` and `[a, 2]` into their entries; any other text is a single entry."""
     bare = text.strip()
     if not (bare.startswith("[") and bare.endswith("]")):
         return [text]
     try:
-        found = ast.literal_eval(bare)
+        entries = ast.literal_eval(bare)
     except (SyntaxError, ValueError):
-        found = bare[1:-1].split(",")
-    return [str(entry).strip(" '\"") for entry in found] or [text]
+        entries = bare[1:-1].split(",")
+    return [str(entry).strip(" '\"") for entry in entries] or [text]
 
 
 def _list(value: Any) -> list[Any]:
@@ -85,5 +88,5 @@ SUITE = Suite(
     about="by question type; relaxed accuracy, ANLS, equality",
     schemas=("chartqapro",),
     column=_kind,
-    mark_of=rule(_points),
+    scorer_of=rule(_points),
 )

@@ -1,4 +1,4 @@
-"""Multiple choice on large images (V*, HRBench): the letter, or the words of the right choice and of no other."""
+"""Scores multiple choice on large images (V*, HRBench): the letter, or the words of the right choice only."""
 
 import re
 from typing import Final
@@ -10,19 +10,19 @@ from codevision_ext.task.answers import check_answer
 _CHOICE: Final = re.compile(r"^\s*\(?([A-H])[.):]\s*(.+?)\s*$", re.MULTILINE)
 
 
-def _points(answer: str, case: EvalItem) -> float:
-    if check_answer(answer, case.item.references):
+def _points(answer: str, item: EvalItem) -> float:
+    if check_answer(answer, item.item.references):
         return 1.0
-    said = answer.strip().rstrip(".").casefold()
-    letters = [letter for letter, words in _CHOICE.findall(case.item.question) if words.rstrip(".").casefold() == said]
-    return float(len(letters) == 1 and bool(check_answer(letters[0], case.item.references)))
+    text = answer.strip().rstrip(".").casefold()
+    letters = [letter for letter, words in _CHOICE.findall(item.item.question) if words.rstrip(".").casefold() == text]
+    return float(len(letters) == 1 and bool(check_answer(letters[0], item.item.references)))
 
 
 def _column(_: Row, raw: Row) -> str:
     return str(raw.get("category") or "all")
 
 
-VSTAR = Suite(name="vstar", about="by category", schemas=("vstar",), column=_column, mark_of=rule(_points))
+VSTAR = Suite(name="vstar", about="by category", schemas=("vstar",), column=_column, scorer_of=rule(_points))
 HRBENCH = Suite(
-    name="hrbench", about="by category (single, cross)", schemas=("hrbench",), column=_column, mark_of=rule(_points)
+    name="hrbench", about="by category (single, cross)", schemas=("hrbench",), column=_column, scorer_of=rule(_points)
 )

@@ -9,9 +9,9 @@ _COLUMN: Final = re.compile(r"[a-z_]+-([1-5])")
 
 
 def severity(column: str) -> str | None:
-    """`fog-3` -> `severity 3`; None for a column that is no corruption."""
-    found = _COLUMN.fullmatch(column)
-    return f"severity {found[1]}" if found else None
+    """Returns `severity 3` for `fog-3`; None for a column that isn't a corruption."""
+    match = _COLUMN.fullmatch(column)
+    return f"severity {match[1]}" if match else None
 
 
 SUITE = Suite(

@@ -1,4 +1,4 @@
-"""DocVQA and whatever is marked by ANLS, the average normalised Levenshtein similarity (Biten et al., ICCV 2019)."""
+"""DocVQA, scored by ANLS, the average normalised Levenshtein similarity (Biten et al., ICCV 2019)."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,25 @@ from codevision_ext.evaluate.suites.base import Suite, rule
 
 
 def anls(answer: str, references: Sequence[str]) -> float:
-    """Similarity with the closest reference, in [0, 1]: 1 - NL where that is at least 0.5, else 0; case doesn't count.
+    """Returns the similarity with the closest reference, in [0, 1]: 1 - NL if that is at least 0.5, else 0.
+
+    Letter case is ignored.
 
     Raises:
-        InputError: the library isn't installed.
+        InputError: the package anls_star isn't installed.
     """
     try:
         from anls_star import anls_score  # noqa: PLC0415  optional
     except ImportError as error:
-        raise InputError(f"ANLS wants a library: pip install anls_star ({error})") from error
+        raise InputError(f"ANLS needs a package: pip install anls_star ({error})") from error
     return max(
         float(anls_score(reference.lower(), answer.lower(), return_gt=False, return_key_scores=False))
         for reference in references
     )
 
 
-def _points(answer: str, case: EvalItem) -> float:
-    return anls(" ".join(answer.split()), [" ".join(reference.split()) for reference in case.item.references])
+def _points(answer: str, item: EvalItem) -> float:
+    return anls(" ".join(answer.split()), [" ".join(reference.split()) for reference in item.item.references])
 
 
-SUITE = Suite(name="docvqa", about="ANLS against the closest reference", schemas=("docvqa",), mark_of=rule(_points))
+SUITE = Suite(name="docvqa", about="ANLS against the closest reference", schemas=("docvqa",), scorer_of=rule(_points))

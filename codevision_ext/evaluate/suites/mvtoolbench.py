@@ -1,4 +1,4 @@
-"""Small words in scene text, each image turned or mirrored in one of five ways: to be put upright and cropped."""
+"""Small words in scene text; each image is rotated or flipped in one of five ways, to be put upright and cropped."""
 
 from codevision_ext.evaluate.metrics import TRANSFORMED
 from codevision_ext.evaluate.suites.base import Row, Suite
@@ -10,7 +10,7 @@ _COLUMN_OF = dict(
 
 
 def _column(row: Row, _: Row) -> str | None:
-    """By what was applied beside the crop."""
+    """Returns the column of the rotation or flip that was applied; None if there isn't exactly one."""
     ops = [op for op in read_applied(row["extra_info"].get("transform")) if op != CROP]
     return _COLUMN_OF.get(ops[0]) if len(ops) == 1 else None
 

@@ -4,14 +4,14 @@ from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Suite, rule
 
 FORMULAS = "HME100k"
-"""The data set whose answers are formulas: there white space doesn't count, and letter case does."""
+"""Data set whose answers are formulas, compared without white space and with letter case."""
 
 
-def _points(answer: str, case: EvalItem) -> float:
-    if case.raw.get("dataset") == FORMULAS:
-        return float(any("".join(reference.split()) in "".join(answer.split()) for reference in case.item.references))
-    said = _folded(answer)
-    return float(any(_folded(reference) in said for reference in case.item.references))
+def _points(answer: str, item: EvalItem) -> float:
+    if item.raw.get("dataset") == FORMULAS:
+        return float(any("".join(reference.split()) in "".join(answer.split()) for reference in item.item.references))
+    text = _folded(answer)
+    return float(any(_folded(reference) in text for reference in item.item.references))
 
 
 def _folded(text: str) -> str:
@@ -23,5 +23,5 @@ SUITE = Suite(
     about="by question type; an answer must contain a reference; the published score is the accuracy times 1,000",
     schemas=("ocrbench",),
     column=lambda _, raw: str(raw.get("question_type") or "all"),
-    mark_of=rule(_points),
+    scorer_of=rule(_points),
 )

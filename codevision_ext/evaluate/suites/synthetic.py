@@ -1,4 +1,4 @@
-"""Sets that are drawn on the spot, from the seed: nothing to download, and nothing that a model may have seen."""
+"""Suites that are drawn from the seed: nothing to download, and nothing that a model may have seen."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Every image upright, turned and mirrored: six columns and their mean (`data_prep transform` makes the rows)."""
+"""Every image upright, rotated and flipped: six columns and their mean (`data_prep transform` makes the rows)."""
 
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.evaluate.suites.base import Suite

@@ -1,7 +1,7 @@
 """VTBench (V-Thinker, arXiv 2511.04460): drawings that a judge compares with a reference, and questions in words.
 
-The judge sees three images: the original, the last one that the model made, and the reference. A rollout that made no
-image is wrong without being judged, and every item counts, whatever became of it.
+The judge sees three images: the original, the last image that the model made, and the reference. A rollout without a
+new image is wrong without being judged. Invalid rollouts count as wrong.
 """
 
 import io
@@ -25,26 +25,26 @@ logger = logging.getLogger(__name__)
 DRAWN: Final = ("perception", "instruction")
 REASONING_TURNS: Final = 5
 JUDGED_SIDE: Final = 1024
-"""Pixels; larger images are shown to the judge smaller."""
+"""Maximum side of an image that the judge sees, in pixels; larger images are shrunk."""
 
 
-def _drawing(case: EvalItem, trajectory: Trajectory, settings: Settings) -> SuiteScore:
+def _drawing(item: EvalItem, trajectory: Trajectory, settings: Settings) -> SuiteScore:
     if not trajectory.new_images:
         return SuiteScore(score=0.0)
     assert settings.judge is not None
-    assert case.reference is not None
-    with Image.open(io.BytesIO(case.reference)) as reference:
+    assert item.reference is not None
+    with Image.open(io.BytesIO(item.reference)) as reference:
         images = [trajectory.images[0], trajectory.images[-1], reference.convert("RGB")]
     query = Query(
-        question=case.item.question,
+        question=item.item.question,
         references=("the third picture",),
         answer="the second picture",
-        source=f"VTBench-{case.item.column}",
+        source=f"VTBench-{item.item.column}",
         images=tuple(map(_file, images)),
     )
     verdict = shared_judge(settings.judge)([query])[0]
     if isinstance(verdict, JudgeError):
-        logger.error("a rollout of %s is invalid: %s", case.name, verdict)
+        logger.error("a rollout of %s is invalid: %s", item.name, verdict)
         return SuiteScore(score=None)
     return SuiteScore(score=verdict.score, verdict=verdict)
 
@@ -57,8 +57,8 @@ def _file(image: Image.Image) -> str:
     return data_url(buffer.getvalue(), "PNG")
 
 
-def _mark_of(case: EvalItem) -> Scorer | None:
-    return _drawing if case.item.column in DRAWN else None
+def _scorer_of(item: EvalItem) -> Scorer | None:
+    return _drawing if item.item.column in DRAWN else None
 
 
 def _column(row: Row, _: Row) -> str:
@@ -70,7 +70,7 @@ SUITE = Suite(
     about="perception, instruction-guided, interactive reasoning; divides by all items",
     schemas=("vtbench",),
     column=_column,
-    mark_of=_mark_of,
+    scorer_of=_scorer_of,
     judged=True,
     turns=lambda column: REASONING_TURNS if column == "reasoning" else None,
     invalid_are_wrong=True,

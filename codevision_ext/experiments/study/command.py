@@ -5,7 +5,10 @@ from pathlib import Path
 
 from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.run import finished, read_cases
+from codevision_ext.evaluate.command import open_checkpoints, run_evaluation
+from codevision_ext.evaluate.options import DataReader, read_suites
+from codevision_ext.evaluate.recipe_config import read_recipe_config
+from codevision_ext.evaluate.setup import ModelRun, model_used, setup_of
 from codevision_ext.evaluate.tables import markdown_table
 from codevision_ext.experiments.rescore.weight_grid import compare_weights
 from codevision_ext.experiments.study import offline
@@ -17,6 +20,8 @@ from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record, read_records
 from codevision_ext.rewards.settings import RewardSettings
 
+ENGINE = "sglang"
+"""Engine that plays the checkpoints, as in training."""
 BETAS = (0.0, 0.2, 0.5, 1.0, 2.0)
 ROLLOUTS = Path("rollouts") / "train.jsonl"
 
@@ -33,8 +38,11 @@ def run_study(
     at_once: int | None = None,
     settings: Sequence[str] = (),
     offline: bool = False,
+    reader: DataReader,
 ) -> str:
-    """Runs a study, or goes on with it, and gives its tables in Markdown; they are written to OUT/ as well.
+    """Runs a study, or continues it, and returns its tables in Markdown; they are written to OUT/ as well.
+
+    `reader` reads the rows that the trainings are evaluated on.
 
     Raises:
         InputError: there is no such study, it or an option is wrong, or the run lacks what the study begins with.
@@ -49,33 +57,34 @@ def run_study(
         return told
     jobs = jobs_of(plan, run, recipe, out, settings=settings)
     train(jobs, out, at_once=at_once)
-    table = write_study(plan, find_outcomes(plan, jobs, _measure(plan, jobs, run, recipe), out), jobs, out)
+    table = write_study(
+        plan, find_outcomes(plan, jobs, _evaluate(plan, jobs, run, recipe, out, reader), out), jobs, out
+    )
     if told:
         write_whole(out / "offline.md", told.encode())
     return f"{told}\n{table}" if told else table
 
 
-def _measure(plan: StudyPlan, jobs: Sequence[TrainingJob], run: Path, recipe: Path) -> list[list[Record]]:
-    """Rollouts of every checkpoint on the same items, all scored as the recipe has it; none is played twice."""
+def _evaluate(
+    plan: StudyPlan, jobs: Sequence[TrainingJob], run: Path, recipe: Path, out: Path, reader: DataReader
+) -> list[list[Record]]:
+    """Evaluates every checkpoint on the same items, with the recipe's settings, and returns the rollouts of each."""
     use_cpu_if_no_cuda()
-    from codevision_ext.evaluate.checkpoints import EvalRun, play_checkpoint  # noqa: PLC0415  after the device is settled
-    from codevision_ext.evaluate.recipe_rules import read_recipe_rules  # noqa: PLC0415
-
-    cases = read_cases(run / "data" / "test.parquet", plan.items)
-    sittings = [
-        EvalRun(
+    config = read_recipe_config(recipe / "grpo.yaml")
+    suites = read_suites([f"transformed={run / 'data' / 'test.parquet'}"], reader, limit=plan.items)
+    folders = [job.checkpoint.resolve() for job in jobs]
+    models = [
+        ModelRun(
             name=job.folder.name,
-            checkpoint=job.checkpoint.resolve(),
-            mode="tool_on",
-            seed=job.seed,
-            records=job.folder / "rollouts" / "val.jsonl",
+            setup=setup_of(model_used(str(folder)), ENGINE, config, seed=job.seed),
+            checkpoint=folder,
+            records=f"{job.folder.name}/rollouts/val.jsonl",
         )
-        for job in jobs
+        for job, folder in zip(jobs, folders, strict=True)
     ]
-    left = [sitting for sitting in sittings if len(finished(sitting.records, rollouts=1)) < len(cases)]
-    if left:
-        play_checkpoint(left, cases, read_recipe_rules(recipe / "grpo.yaml"), resume=True)
-    return [list(read_records(sitting.records)) for sitting in sittings]
+    engine = open_checkpoints(folders, ENGINE, config, seed=jobs[0].seed)
+    run_evaluation(models, suites, out, config=config, modes=["tool_on"], engine=engine, replace=True)
+    return [list(read_records(out / model.records)) for model in models]
 
 
 def _changed(plan: StudyPlan, steps: int | None, seeds: str | None) -> StudyPlan:

@@ -1,4 +1,4 @@
-"""What an evaluation takes over from a recipe's training config, so that both play by the same rules."""
+"""Reads settings and limits from a recipe's training config, so that an evaluation has those of the training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +13,17 @@ from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.verl_config import composed, file_beside, read_tool_config, read_yaml
 
 
-def read_recipe_rules(path: Path) -> RolloutConfig:
-    """Reads a training config with what its `defaults` bring in, without overrides.
+def read_recipe_config(path: Path) -> RolloutConfig:
+    """Reads a training config and the configs in its `defaults`, without overrides.
 
     Raises:
-        InputError: a file can't be read, or a setting is missing, unknown or wrong; names it.
+        InputError: a file can't be read, or a setting is missing, unknown or wrong; names the setting.
     """
     config = read_yaml(path)
     if "defaults" in config:
         config = cast("dict[str, Any]", OmegaConf.to_container(composed(path.parent, path.stem)))
     settings = dict(config.get("codevision") or {})
-    settings.pop("records", None)  # where training keeps its own
+    settings.pop("records", None)  # the folder of the training's records
     response = _number(config, "data.max_response_length", path)
     multi_turn = _at(config, "actor_rollout_ref.rollout.multi_turn", path)
     tool_config = multi_turn.get("tool_config_path")

@@ -7,7 +7,7 @@ import yaml
 
 from codevision_ext.engines.device import CPU_ENGINE
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.recipe_rules import read_recipe_rules
+from codevision_ext.evaluate.recipe_config import read_recipe_config
 from codevision_ext.sandbox import Limits
 from codevision_ext.sandbox.settings import ToolSettings
 
@@ -33,7 +33,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_limits_tool_and_settings_are_the_training_s_own(recipe: Path) -> None:
-    rules = read_recipe_rules(recipe)
+    rules = read_recipe_config(recipe)
     assert (rules.limits.response_tokens, rules.limits.assistant_turns, rules.limits.turn_tokens) == (50, 3, 7)
     assert rules.context == 150
     assert rules.tool == ToolSettings(limits=Limits(wall_s=2.5), max_text_chars=33)
@@ -44,7 +44,7 @@ def test_the_demo_s_recipe_can_be_read_from_any_folder(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     config = yaml.safe_load((DEMO / "grpo.yaml").read_text())
     tool = yaml.safe_load((DEMO / "tool.yaml").read_text())["tools"][0]["config"]
-    rules = read_recipe_rules(DEMO / "grpo.yaml")
+    rules = read_recipe_config(DEMO / "grpo.yaml")
     assert rules.limits.response_tokens == config["data"]["max_response_length"]
     assert rules.limits.turn_tokens == config["codevision"]["turn_tokens"]
     assert (rules.tool.limits.wall_s, rules.tool.max_text_chars) == (tool["wall_s"], tool["max_text_chars"])
@@ -77,17 +77,17 @@ def test_a_recipe_that_says_too_little_is_refused_by_the_name_of_the_setting(
     assert old in PLAIN
     recipe.write_text(PLAIN.replace(old, new))
     with pytest.raises(InputError, match=said):
-        read_recipe_rules(recipe)
+        read_recipe_config(recipe)
 
 
 def test_a_tool_config_without_our_tool_or_with_an_unknown_limit_is_refused(recipe: Path) -> None:
     tool = recipe.with_name("tool.yaml")
     tool.write_text("tools: []")
     with pytest.raises(InputError, match=r"tool\.yaml: there is no CodeImageTool among its tools"):
-        read_recipe_rules(recipe)
+        read_recipe_config(recipe)
     tool.write_text(TOOL.replace("wall_s: 2.5", "wall: 2.5"))
     with pytest.raises(InputError, match=r"tool\.yaml: unknown setting wall; known are"):
-        read_recipe_rules(recipe)
+        read_recipe_config(recipe)
     tool.write_text(TOOL.replace("wall_s: 2.5", "wall_s: fast"))
     with pytest.raises(InputError, match=r"tool\.yaml: setting wall_s is 'fast', not a number"):
-        read_recipe_rules(recipe)
+        read_recipe_config(recipe)

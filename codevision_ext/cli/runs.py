@@ -1,0 +1,151 @@
+"""Commands that train, evaluate and show a run: demo, study, tiny-model, report, eval and compare."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codevision_ext.cli.eval_options import EvalOptions, takes
+from codevision_ext.errors import InputError
+from codevision_ext.io.stopping import stoppable
+
+_STOPPED_STAGES = "codevision: stopped, nothing runs any more; the same command goes on from here"
+_STOPPED_EVAL = "codevision: stopped; the same command goes on from here"
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on in it.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the data, the weights and the sampling.")] = 0,
+    recipe: Annotated[Path, typer.Option(help="Folder with run.sh and its settings.")] = Path("recipe/demo"),
+    until: Annotated[str, typer.Option(help="Last stage to run.")] = "report",
+) -> None:
+    """Draw data, build a tiny model, train and evaluate it, and write a page about it; goes on where it was stopped."""
+    from codevision_ext.experiments.demo import run_demo  # noqa: PLC0415  other commands start without it
+
+    with stoppable(_STOPPED_STAGES):
+        run_demo(out, recipe=recipe, seed=seed, until=until)
+    typer.echo(out / "report.html" if until == "report" else out)
+
+
+def study_variants(
+    name: Annotated[str, typer.Argument(help="Of a file in --studies: ablations, emergent, crop, beta or benefit.")],
+    run: Annotated[Path, typer.Option(help="Run of the demo whose rows and checkpoints are used.")] = Path("runs/demo"),
+    out: Annotated[Path | None, typer.Option(help="Folder to write, else runs/studies/NAME; goes on in it.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of every training, in place of the study's.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2, in place of the study's.")] = None,
+    at_once: Annotated[int | None, typer.Option(min=1, help="Trainings side by side; else two, or one.")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of verl's, for all trainings.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Only what needs no training.")] = False,
+    recipe: Annotated[Path, typer.Option(help="Folder with run.sh and its settings.")] = Path("recipe/demo"),
+    studies: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("recipe/studies"),
+) -> None:
+    """Train variants that differ in one setting, side by side, and tell which is better: a table, curves, JSON.
+
+    Before, what the rollouts of --run answer without training. A stopped study goes on where it was.
+    """
+    from codevision_ext.experiments.study.command import run_study  # noqa: PLC0415  other commands start without it
+    from data_prep import eval_items  # noqa: PLC0415
+
+    with stoppable(_STOPPED_STAGES):
+        table = run_study(
+            name,
+            run=run,
+            out=out or Path("runs/studies") / name,
+            recipe=recipe,
+            studies=studies,
+            steps=steps,
+            seeds=seeds,
+            at_once=at_once,
+            settings=setting or (),
+            offline=offline,
+            reader=eval_items,
+        )
+    typer.echo(table)
+
+
+def tiny_model(
+    family: Annotated[str, typer.Option(help="qwen2_5_vl or qwen3_vl.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it appears whole or not at all.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights.")] = 0,
+    hidden: Annotated[int, typer.Option(min=32, help="Width of the language model; a multiple of 32.")] = 128,
+    layers: Annotated[int, typer.Option(min=1, help="Depth of the language model.")] = 4,
+    vision_hidden: Annotated[int, typer.Option(min=32, help="Width of the vision tower; a multiple of 32.")] = 96,
+    vision_layers: Annotated[int, typer.Option(min=1, help="Depth of the vision tower.")] = 3,
+    vocab_size: Annotated[int, typer.Option(min=512, help="Tokens, special ones included.")] = 1024,
+    max_pixels: Annotated[int, typer.Option(min=784, help="Largest image that the model is shown, pixels.")] = 16384,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
+) -> None:
+    """Build a small random Qwen-VL checkpoint, offline, with a tokenizer trained on the package's own texts."""
+    from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: PLC0415
+    from codevision_ext.io.atomic_files import whole_folder  # noqa: PLC0415
+
+    sizes = {"hidden": hidden, "layers": layers, "vision_hidden": vision_hidden, "vision_layers": vision_layers}
+    with whole_folder(out, force=force) as draft:
+        use_cpu_if_no_cuda()
+        from codevision_ext.models.tiny_model import build, tokenizer_texts  # noqa: PLC0415  after the device is settled
+
+        parameters = build(
+            family, draft, texts=tokenizer_texts(), vocab_size=vocab_size, max_pixels=max_pixels, seed=seed, **sizes
+        )
+    typer.echo(f"{out}: {family}, {parameters:,} parameters")
+
+
+def report_runs(
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs: results.json, metrics.jsonl, eval/, rollouts/.", metavar="RUN_DIR..."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page; RUN_DIR/report.html for one run, else report.html.")
+    ] = None,
+    inline: Annotated[bool, typer.Option("--inline", help="Images into the page, not beside it.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Rollouts to show at most.")] = 2000,
+) -> None:
+    """Write one page about runs: tables, curves, and their rollouts with every image, call and reward term."""
+    from codevision_ext.report import write_report  # noqa: PLC0415  other commands start without it
+
+    typer.echo(write_report(run_dirs, out, inline=inline, limit=limit))
+
+
+@takes(EvalOptions)
+def eval_model(given: EvalOptions) -> None:
+    """Evaluate a model on suites, with the loop, the sandbox and the scoring of training, but without a trainer.
+
+    A stopped evaluation continues with the same command, which plays what is missing. With --checkpoint and --data: the
+    checkpoints base, sft and rl of one training, one after the other, on the six columns of `codevision report`.
+    """
+    from codevision_ext.cli.eval import run_eval  # noqa: PLC0415  other commands start without it
+
+    with stoppable(_STOPPED_EVAL):
+        evaluation = run_eval(given)
+    from rich.console import Console  # noqa: PLC0415
+
+    from codevision_ext.evaluate.tables import show_results  # noqa: PLC0415
+
+    show_results(evaluation, Console(stderr=True))
+    typer.echo(given.out / "results.json")
+
+
+def compare_runs(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of evaluations; all are compared with the first.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables in Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Tables in LaTeX, for booktabs.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="A drawing to write: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Compare evaluations column by column, item by item: which difference is more than chance?"""
+    if markdown and latex:
+        raise InputError("say --markdown or --latex, not both")
+    from rich.console import Console  # noqa: PLC0415  other commands start without it
+
+    from codevision_ext.evaluate import compare as comparing  # noqa: PLC0415
+
+    found = comparing.compare_evaluations(runs)
+    for comparison in found:
+        if markdown or latex:
+            typer.echo((comparing.comparison_markdown if markdown else comparing.comparison_latex)(comparison) + "\n")
+        else:
+            Console().print(comparing.comparison_table(comparison))
+    if plot is not None:
+        comparing.draw_comparison(found, plot)
+        sys.stderr.write(f"codevision: {plot} is written\n")

@@ -1,0 +1,262 @@
+"""Reads and writes results.json: what an evaluation measured, and everything needed to repeat it.
+
+docs/evaluation.md lists every field. Files of version 1, of which there were two kinds, are upgraded as they are read.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from codevision_ext.errors import InputError
+from codevision_ext.evaluate.metrics import COLUMNS, Score, ToolMode
+from codevision_ext.evaluate.statistics import Difference
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.json_codec import JsonCodec
+
+MODEL: Final = "model"
+"""Name of a model that is evaluated by itself, with --model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnResult:
+    """Accuracy in one column of a suite."""
+
+    score: Score
+    """Mean over items of the mean over their k rollouts (avg@k), with its Wilson interval."""
+    pass_k: Score | None
+    """Share of items that at least one of k rollouts solves (pass@k), over the items whose k rollouts are all valid.
+    None if k is 1 or there is no such item."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Behaviour of the rollouts: means over the valid rollouts, None where there is nothing to average."""
+
+    rollouts: int
+    """Number of rollouts, invalid ones included."""
+    invalid_share: float
+    """Share of all rollouts that an engine, sandbox or judge failure made invalid, in [0, 1] like every share."""
+    tool_rate: float | None
+    """Share of rollouts that called the tool."""
+    calls: float | None
+    """Tool calls per rollout."""
+    call_success: float | None
+    """Share of calls that ran without an error; a call that can't be parsed counts as an error."""
+    recovery: float | None
+    """Share of failed calls, with a turn left, that a successful call follows."""
+    faithful_crop: float | None
+    """Share of cropping rollouts, where the answer's box is known, whose crop shows at least half of the box."""
+    truncated: float | None
+    """Share of rollouts that reached the length or turn limit."""
+    format: float | None
+    """Share of rollouts that kept the format."""
+    turns: float | None
+    """Assistant turns per rollout."""
+    sampled_tokens: float | None
+    """Tokens per rollout that the model sampled."""
+    prompt_tokens: float | None
+    """Tokens of the prompt."""
+    seconds: float | None
+    """Median seconds of a rollout; rollouts that run at the same time slow each other down."""
+    seconds_p95: float | None
+    """95th percentile of the seconds of a rollout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeResult:
+    """One suite, with the tool or without."""
+
+    overall: ColumnResult
+    """Accuracy over the whole suite; `SuiteResult.overall` names what weighs the same in it."""
+    columns: Mapping[str, ColumnResult]
+    """Accuracy of each column."""
+    success: Score | None
+    """Share of items solved in the way that the suite demands (`--holdout`); None for other suites."""
+    health: Health | None
+    """Behaviour of the rollouts; None if the file was upgraded from checkpoint results of version 1."""
+    rows: str
+    """Path of the record file, relative to the folder of results.json."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteResult:
+    """One suite."""
+
+    data: str
+    """File or folder of the items; empty if they were drawn, or if the file was upgraded."""
+    sha256: str
+    """Hash of the evaluated items in their order, images included; empty if the file was upgraded."""
+    items: int
+    """Number of evaluated items."""
+    overall: Literal["items", "columns"]
+    """Unit that weighs the same in the overall accuracy."""
+    modes: Mapping[ToolMode, ModeResult]
+    """Result of each mode that was evaluated."""
+    benefit: Mapping[str, Difference]
+    """Accuracy gain from the tool (on minus off, paired by item) per column, plus `overall`; empty unless both ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeUsed:
+    """Judge that scored the answers which no rule decides."""
+
+    model: str
+    base_url: str
+    prompts_sha256: str
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUsed:
+    """Model that was evaluated."""
+
+    name: str
+    """Folder of the checkpoint, or the model's id at its endpoint."""
+    url: str
+    """URL of the endpoint; empty for a folder."""
+    sha256: str
+    """Hash of the folder's files; empty for an endpoint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Everything that decides what is measured; an evaluation is only continued under the same setup."""
+
+    model: ModelUsed
+    engine: str
+    settings: Mapping[str, Any]
+    """The `codevision` section of the config, without the parts that don't change a score."""
+    tool: Mapping[str, Any]
+    """Settings of the code tool and its sandbox."""
+    limits: Mapping[str, Any]
+    """Limits of a rollout in tokens and turns, and of the context in tokens."""
+    k: int
+    """Rollouts per item."""
+    seed: int
+    temperature: float | None
+    """Sampling temperature; None if the file was upgraded from checkpoint results of version 1."""
+    request: Mapping[str, Any]
+    """Additional fields of each request to an endpoint."""
+    judge: JudgeUsed | None
+    versions: Mapping[str, str]
+    """Version of each installed package that can change a result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelResult:
+    """Results of one model."""
+
+    setup: Setup
+    suites: Mapping[str, SuiteResult]
+    """Result of each suite by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """Costs of the run that the evaluation is a part of; none is negative."""
+
+    minutes: float
+    """Wall-clock minutes of all stages."""
+    peak_rss_gb: float
+    """Peak memory of the process tree, 10^9 bytes."""
+    step_s: float
+    """Median seconds of a training step."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}, not a positive number")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The content of results.json."""
+
+    version: Literal[2] = 2
+    """Version of the format."""
+    models: Mapping[str, ModelResult]
+    """Result of each model by its name: the NAME of `--checkpoint NAME=FOLDER`, or `model` for `--model`."""
+    costs: Costs | None = None
+    """Costs of the whole run; None where nobody measured them."""
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise ValueError("models holds no evaluation")
+
+
+EVALUATION: JsonCodec[Evaluation] = JsonCodec(Evaluation)
+
+
+def write_evaluation(path: Path, evaluation: Evaluation) -> None:
+    """Writes results.json, whole or not at all."""
+    write_whole(path, EVALUATION.dump(evaluation, indent=2) + b"\n")
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Reads a results.json of any version, given its path or its folder.
+
+    Raises:
+        InputError: the file can't be read, or a field is missing, unknown or out of range; names file and field.
+    """
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from error
+    return EVALUATION.load(_upgraded(raw, path), str(path))
+
+
+def _upgraded(raw: bytes, path: Path) -> bytes:
+    """Returns a file of version 1 as one of version 2, and any other file unchanged."""
+    try:
+        content = json.loads(raw)
+    except ValueError as error:
+        raise InputError(f"{path}: isn't JSON: {error}") from error
+    if not isinstance(content, dict) or "version" in content:
+        return raw
+    if content.get("format") == "codevision-eval-1":
+        model = {name: value for name, value in content.items() if name != "format"}
+        return json.dumps({"version": 2, "models": {MODEL: model}}).encode()
+    if "checkpoints" not in content:
+        return raw
+    try:
+        models = {name: _checkpoint(name, modes, content) for name, modes in content["checkpoints"].items() if modes}
+        costs = {name: content.get(name) for name in ("minutes", "peak_rss_gb", "step_s")}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: isn't a results.json of version 1: {error!r}") from error
+    measured = None not in costs.values()
+    return json.dumps({"version": 2, "models": models, "costs": costs if measured else None}).encode()
+
+
+def _checkpoint(name: str, modes: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns one checkpoint of version 1, which held six columns per mode and nothing of its setup but the seed."""
+    scores = {mode: {column: Score(**columns[column]) for column in COLUMNS} for mode, columns in modes.items()}
+    setup = Setup(
+        model=ModelUsed(name=name, url="", sha256=""),
+        engine="",
+        settings={},
+        tool={},
+        limits={},
+        k=1,
+        seed=content["seed"],
+        temperature=None,
+        request={},
+        judge=None,
+        versions=content["versions"],
+    )
+    results = {
+        mode: {
+            "overall": {"score": asdict(Score.mean(columns.values())), "pass_k": None},
+            "columns": {column: {"score": asdict(score), "pass_k": None} for column, score in columns.items()},
+            "success": None,
+            "health": None,
+            "rows": f"eval/{name}_{mode}.jsonl",
+        }
+        for mode, columns in scores.items()
+    }
+    items = max(sum(score.n for score in columns.values()) for columns in scores.values())
+    suite = {"data": "", "sha256": "", "items": items, "overall": "columns", "modes": results, "benefit": {}}
+    return {"setup": asdict(setup), "suites": {"transformed": suite}}
