@@ -1,1 +1,1 @@
-"""The composite reward: `terms` measures, `composite` weighs and adds up."""
+"""Computes the reward: `terms` measures, `rubric` weighs and adds up, `advantages` normalises within a group."""

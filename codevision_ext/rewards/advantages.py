@@ -1,4 +1,4 @@
-"""What a group makes of its rewards: who takes part, and advantages relative to the group; NumPy, a row a rollout."""
+"""Turns the rewards of a group into advantages, and says which rollouts take part; arrays have a row per rollout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,26 +13,28 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 EPSILON = 1e-6
-"""Keeps a group without spread from dividing by 0; verl's value."""
+"""Added to a standard deviation before a division, so that a group of equal rewards doesn't divide by 0; as in verl."""
 OVER = (EndReason.TURN_CAP, EndReason.LENGTH)
-"""A rollout that ended so ran into a limit; what it would have answered isn't known."""
+"""End reasons of rollouts that ran into a limit; the answer that they would have given is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Participation:
-    """Which rollouts take part in what; shape (rollouts,)."""
+    """Which rollouts take part in the statistics, and which in the loss; both have shape (rollouts,)."""
 
     counted: Flags
-    """In mean and spread of the group."""
+    """True: the rollout counts in the mean and the standard deviation of its group."""
     learns: Flags
-    """In the loss."""
+    """True: the rollout has a loss."""
 
 
 def participation(infos: Sequence[Mapping[str, float] | None], overturn: TruncationPolicy) -> Participation:
-    """Who takes part, by what is logged of each rollout (`scoring.numbers`); None is a row of padding.
+    """Returns which rollouts take part. An invalid rollout takes part in nothing.
 
-    An invalid rollout takes part in nothing. One that ran into a limit is treated as `overturn` says; leaving it
-    out of the loss is Mini-o3's over-turn masking (arXiv 2509.07969).
+    Args:
+        infos: Logged numbers of each rollout (`monitor.rollout_metrics`); None for a row of padding.
+        overturn: Treatment of a rollout that ran into a limit. Leaving it out of the loss is the over-turn masking of
+            Mini-o3 (arXiv 2509.07969).
     """
     valid = np.array([bool(info and info["valid"]) for info in infos], dtype=bool)
     over = np.array([bool(info and any(info[f"end_{reason}"] for reason in OVER)) for info in infos], dtype=bool)
@@ -42,10 +44,10 @@ def participation(infos: Sequence[Mapping[str, float] | None], overturn: Truncat
 
 
 def neutral_rewards(rewards: Sequence[float | None]) -> list[float]:
-    """Return a number for every rollout of a group: its reward, or for an invalid one (None) the mean of the others.
+    """Returns a reward for every rollout of a group; an invalid one (None) gets the mean of the others.
 
-    verl wants a number. An invalid rollout has no loss, and with the mean of the others it doesn't move the baseline of
-    an estimator that counts every rollout. Where no rollout is valid all get 0, so that none has an advantage.
+    verl needs a number. An invalid rollout has no loss. With the mean of the others it doesn't move the baseline of an
+    estimator that counts every rollout. Where no rollout is valid, all get 0, so that none has an advantage.
     """
     valid = [reward for reward in rewards if reward is not None]
     mean = sum(valid) / len(valid) if valid else 0.0
@@ -55,16 +57,19 @@ def neutral_rewards(rewards: Sequence[float | None]) -> list[float]:
 def group_advantages(
     rewards: Floats, groups: Sequence[str], counted: Flags | None = None, *, by_std: bool = True
 ) -> Floats:
-    """(reward - mean) / (standard deviation + EPSILON) of the counted rollouts of its group (GRPO, arXiv 2402.03300).
+    """Normalises rewards within their group (GRPO, arXiv 2402.03300).
+
+    The advantage is (reward - mean) / (standard deviation + EPSILON), over the counted rollouts of the group.
 
     Args:
         rewards: Shape (rollouts,) or (rollouts, terms); columns are normalised one by one.
-        groups: Which group each rollout belongs to.
-        counted: Whose rewards make mean and deviation (n - 1 in its denominator); None: all.
-        by_std: False: only the mean is taken off (Dr. GRPO, arXiv 2503.20783).
+        groups: Group of each rollout.
+        counted: Rollouts that count in the mean and the standard deviation (n - 1 in the denominator); None: all.
+        by_std: False: the mean is subtracted, and nothing is divided (Dr. GRPO, arXiv 2503.20783).
 
     Returns:
-        The shape of `rewards`; 0 for rollouts that aren't counted, and in a group where fewer than two are.
+        Advantages in the shape of `rewards`; 0 for a rollout that isn't counted, or whose group has fewer than two
+        counted rollouts.
     """
     table = np.asarray(rewards, dtype=np.float64).reshape(len(groups), -1)
     used = np.ones(len(groups), dtype=bool) if counted is None else counted
@@ -89,19 +94,20 @@ def component_advantages(
     *,
     by_std: bool = True,
 ) -> Floats:
-    """Advantages in which no term drowns another: each normalised by itself, summed by weight (GDPO, arXiv 2601.05242).
+    """Normalises each term by itself and adds up, so that no term drowns another (GDPO, arXiv 2601.05242).
 
-    sum over terms of |weight| * group_advantages(contribution), then less its mean and by its deviation over the batch.
+    The advantage is the sum over terms of |weight| * group_advantages(contribution). With `by_std` this sum is then
+    normalised over the whole batch.
 
     Args:
-        contributions: Raw value times weight, shape (rollouts, terms).
-        weights: Shape (terms,).
-        groups: As in `group_advantages`, as are `counted` and `by_std`.
-        counted: See there.
-        by_std: See there.
+        contributions: Raw value times weight of each term, shape (rollouts, terms).
+        weights: Weights of the terms, shape (terms,).
+        groups: Group of each rollout.
+        counted: Rollouts that count, as in `group_advantages`.
+        by_std: Whether to divide by standard deviations, as in `group_advantages`.
 
     Returns:
-        Shape (rollouts,); 0 for rollouts that aren't counted.
+        Advantages, shape (rollouts,); 0 for rollouts that aren't counted.
     """
     used = np.ones(len(groups), dtype=bool) if counted is None else counted
     normalised = group_advantages(contributions, groups, used, by_std=by_std)

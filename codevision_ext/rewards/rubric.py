@@ -1,6 +1,6 @@
-"""What a rollout is worth: the terms of a preset, weighed and added up, with all rollouts of its prompt in sight.
+"""Weighs the terms of a preset and adds them up to the reward, for all rollouts of a prompt together.
 
-To add a term: write it in terms.py, name it here with a weight, weigh it in a recipe.
+To add a term, write it in terms.py, name it here with a weight, and set its weight in a recipe.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,33 +15,35 @@ from codevision_ext.rewards.similarity import SIMILARITIES
 from codevision_ext.types import Breakdown, Rollout, TermScore
 
 Term = Callable[[Sequence[Rollout]], list[float]]
-"""Scores every valid rollout of one prompt, in input order; raw values, at least 0 (`benefit`: at least -1)."""
+"""Function from the valid rollouts of one prompt to their raw values, in input order.
+
+Raw values are at least 0; those of `benefit` are at least -1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighted:
-    """A term and what it counts for."""
+    """A term and its weight."""
 
     term: Term
     weight: float
     penalty: bool = False
-    """The weight is at most 0."""
+    """True: the weight must be at most 0."""
     strategy: bool = False
-    """It pays for how the tool was used; `gate_strategy_on_correct` keeps it from wrong answers."""
+    """True: the term pays for how the tool was used; with `gate_strategy_on_correct` wrong answers don't get it."""
 
 
 def _each(term: Callable[[Rollout], float], weight: float, *, strategy: bool = False) -> Weighted:
-    """A term that looks at one rollout at a time."""
+    """Returns a weighted term that is written for one rollout."""
     return _all(lambda group: [term(rollout) for rollout in group], weight, strategy=strategy)
 
 
 def _all(term: Term, weight: float, *, strategy: bool = False) -> Weighted:
-    """A term that compares the rollouts of a group."""
+    """Returns a weighted term that is written for the rollouts of a group."""
     return Weighted(term=term, weight=weight, penalty=weight < 0, strategy=strategy)
 
 
 def _optional(term: Weighted, *, penalty: bool = False) -> Weighted:
-    """A term that counts only where a recipe weighs it."""
+    """Returns the term with weight 0, so that it counts only where a recipe gives it a weight."""
     return replace(term, weight=0.0, penalty=penalty, strategy=not penalty)
 
 
@@ -97,7 +99,7 @@ _TERMS: Final = {"upstream": _upstream, "paper": _paper, "verified": _verified}
 PRESETS: Final[Mapping[str, Mapping[str, Weighted]]] = {
     name: terms_of(RewardSettings(preset=name)) for name, terms_of in _TERMS.items()
 }
-"""Every term there is, by preset; `upstream` is the released code, `paper` the paper, `verified` ours."""
+"""All terms by preset and name. `upstream` is the released code, `paper` follows the paper, `verified` is ours."""
 
 _PENALTIES: Final = {"turns": -1.0, "poor_crop": -1.0, "inappropriate": -1.0}
 _PUBLISHED: Final = {
@@ -117,7 +119,7 @@ ALIASES: Final[Mapping[str, Mapping[str, Mapping[str, float]]]] = {
     "paper": _PUBLISHED,
     "verified": _PUBLISHED,
 }
-"""The published names of weights, by preset: which terms they weigh, and how many times over."""
+"""Published names of weights by preset: the terms that each sets, and the factor for each term."""
 
 _READ_BY: Final = {
     "group_split": ("paper", "verified"),
@@ -125,17 +127,17 @@ _READ_BY: Final = {
     "gate_strategy_on_correct": ("paper", "verified"),
     "cap_total": ("paper", "verified"),
 }
-"""The presets that read a setting; the others refuse it."""
+"""Presets that read a setting; the other presets refuse it."""
 
 
 class Rubric:
-    """Settings, checked once, that score any number of groups."""
+    """Scores groups by settings that are checked once."""
 
     def __init__(self, settings: RewardSettings) -> None:
-        """Checks what the types can't.
+        """Checks the settings.
 
         Raises:
-            InputError: an unknown preset or term, a weight that can't be one, or a setting that nothing would read.
+            InputError: a preset or term is unknown, a weight is out of range, or a setting has no effect.
         """
         self.settings = settings
         preset = settings.preset
@@ -147,36 +149,36 @@ class Rubric:
                 raise InputError(f"preset {preset!r} doesn't read {name}; leave it out.")
         table = dict(_TERMS[preset](settings))
         weighed: dict[frozenset[str], str] = {}
-        for given, value in settings.weights.items():
-            aliases = ALIASES[preset]
-            if given not in table and given not in aliases:
+        aliases = ALIASES[preset]
+        for key, value in settings.weights.items():
+            if key not in table and key not in aliases:
                 known = f"{', '.join(table)}, and as published {', '.join(aliases)}"
-                raise InputError(f"unknown reward term {given!r}; preset {preset!r} has: {known}.")
+                raise InputError(f"unknown reward term {key!r}; preset {preset!r} has: {known}.")
             if not isfinite(value):
-                raise InputError(f"the weight of reward term {given!r} is {value}; it must be a finite number.")
-            factors = aliases.get(given, {given: 1.0})
-            other = weighed.setdefault(frozenset(factors), given)
-            if other != given:
-                raise InputError(f"reward terms {other!r} and {given!r} are the same; leave one out.")
+                raise InputError(f"the weight of reward term {key!r} is {value}; it must be a finite number.")
+            factors = aliases.get(key, {key: 1.0})
+            other = weighed.setdefault(frozenset(factors), key)
+            if other != key:
+                raise InputError(f"reward terms {other!r} and {key!r} are the same; leave one out.")
             for name, factor in factors.items():
                 if value * factor > 0 and table[name].penalty:
                     sign = "at most 0" if factor > 0 else "taken off, so at least 0"
-                    raise InputError(f"the weight of reward term {given!r} is {value}; a penalty's weight is {sign}.")
+                    raise InputError(f"the weight of reward term {key!r} is {value}; a penalty's weight is {sign}.")
                 table[name] = replace(table[name], weight=value * factor)
         if settings.curiosity != CuriositySettings() and not ("curiosity" in table and table["curiosity"].weight):
             raise InputError("the settings of curiosity are read only where the term 'curiosity' has a weight.")
         self._table = table
         self.weights: dict[str, float] = {name: weighted.weight for name, weighted in table.items()}
-        """By term, in the order of the breakdown."""
+        """Weights by name of the term, in the order of the breakdown."""
         if settings.cap_total is not None:
             self.weights["cap"] = -1.0
 
     def is_penalty(self, name: str) -> bool:
-        """Whether the term's weight is at most 0."""
+        """Returns whether the term is a penalty."""
         return name == "cap" or self._table[name].penalty
 
     def score(self, group: Sequence[Rollout]) -> list[Breakdown]:
-        """The reward of every rollout of one prompt, in input order.
+        """Returns the reward of every rollout of one prompt, in input order.
 
         Invalid rollouts are left out of the group's statistics; their breakdown has `valid=False` and NaN.
 
@@ -184,7 +186,7 @@ class Rubric:
             group: All rollouts of the prompt, before anything filters them.
 
         Raises:
-            InputError: the task doesn't say enough to be scored.
+            InputError: the task lacks a field that a term needs.
             ValueError: the rollouts belong to more than one group.
         """
         raws = self.measure(group)
@@ -193,11 +195,11 @@ class Rubric:
         return [next(scored) if rollout.observed.valid else invalid for rollout in group]
 
     def measure(self, group: Sequence[Rollout]) -> dict[str, list[float]]:
-        """The raw values of every term, for the valid rollouts of one prompt, in input order.
+        """Returns the raw values of every term, for the valid rollouts of one prompt, in input order.
 
         Raises:
-            InputError: as `score`, as is ValueError.
-            ValueError: see there.
+            InputError: the task lacks a field that a term needs.
+            ValueError: the rollouts belong to more than one group.
         """
         groups = {rollout.group for rollout in group}
         if len(groups) > 1:
@@ -217,7 +219,7 @@ class Rubric:
         except InputError:
             if weighted.weight:
                 raise
-            return [0.0] * len(valid)  # what it would need isn't there, and nobody asked for it
+            return [0.0] * len(valid)  # a term without weight doesn't need its fields
         if self.settings.gate_strategy_on_correct and weighted.strategy:
             return [raw * r.observed.correct for raw, r in zip(raws, valid, strict=True)]
         return raws
@@ -231,5 +233,5 @@ class Rubric:
 
 
 def score_group(rollouts: Sequence[Rollout], preset: str = "verified", **settings: Any) -> list[Breakdown]:
-    """`Rubric.score` for one group, with settings by name (`weights={"must": 0.5}`)."""
+    """Scores one group, with settings by name (`weights={"must": 0.5}`); see `Rubric.score`."""
     return Rubric(RewardSettings(preset=preset, **settings)).score(rollouts)

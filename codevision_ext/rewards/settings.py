@@ -1,4 +1,4 @@
-"""What can be set about the reward: the `codevision.reward` section of a config, and the options of the laboratory."""
+"""Defines the settings of the reward: the `codevision.reward` section of a config."""
 
 from math import isfinite
 from typing import Annotated, Literal
@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from codevision_ext.rewards.similarity import Sim
 
 GroupSplit = Literal["optional", "any"]
-"""Which rollouts are compared with the rest to tell whether the tool helped: an optional op, or any call."""
+"""Rollouts that count as using the tool: those with an optional operation, or those with any call."""
 TruncationPolicy = Literal["none", "mask_loss", "mask_loss_and_baseline"]
+"""Part of training that a rollout at a limit is left out of: none, the loss, or the loss and the group's statistics."""
 
 
 def _finite(value: float | None) -> float | None:
@@ -19,19 +20,22 @@ def _finite(value: float | None) -> float | None:
 
 
 class CuriositySettings(BaseModel):
-    """When trying the tool is paid for itself; read where the term `curiosity` is weighed."""
+    """Schedule of the bonus for trying the tool; read only where the term `curiosity` has a weight."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     target: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """Share of a prompt's rollouts that should try the tool; nothing is paid above it."""
+    """Share of a prompt's rollouts that should try the tool, in (0, 1]; above it there is no bonus."""
     full_steps: Annotated[int, Field(ge=0)] = 0
-    """Training steps with the whole bonus."""
+    """Number of training steps with the whole bonus."""
     decay_steps: Annotated[int, Field(ge=0)] | None = None
-    """Training steps behind those in which the bonus falls to 0, linearly; None: it never falls."""
+    """Number of training steps after these, in which the bonus falls linearly to 0; None: it never falls."""
 
     def share(self, step: int | None) -> float:
-        """What is left of the bonus at a training step (from 1), in [0, 1]; 0 without a step, unless it never falls."""
+        """Returns the share of the bonus at a training step (from 1), in [0, 1].
+
+        Without a step it is 0, unless the bonus never falls.
+        """
         if self.decay_steps is None:
             return 1.0
         if step is None:
@@ -41,27 +45,27 @@ class CuriositySettings(BaseModel):
 
 
 class RewardSettings(BaseModel):
-    """Which reward, and what a group makes of it; docs/reward.md has the formulas."""
+    """Terms and weights of the reward, and its normalisation within a group; docs/reward.md has the formulas."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: str = "verified"
-    """`upstream`, `paper` or `verified`."""
+    """Name of the terms and default weights: `upstream`, `paper` or `verified`."""
     weights: dict[str, float] = {}
     """Weights that replace the preset's, by term name."""
     group_split: GroupSplit = "optional"
-    """Presets `paper` and `verified`."""
+    """Rollouts that count as using the tool in the term `necessity`; presets `paper` and `verified`."""
     sim: Sim = "iou"
-    """How a region is compared with the box; preset `verified`."""
+    """Similarity of a cropped region and the box; preset `verified`."""
     gate_strategy_on_correct: bool = False
-    """Only correct answers earn more than accuracy and format; presets `paper` and `verified`."""
+    """True: wrong answers earn nothing for how the tool was used; presets `paper` and `verified`."""
     cap_total: Annotated[float | None, AfterValidator(_finite)] = None
-    """The most that a rollout can be worth; what is above it is taken back by a term `cap`. Presets as above."""
+    """Maximum reward of a rollout; the term `cap` takes the rest back. None: no maximum. Not in `upstream`."""
     curiosity: CuriositySettings = CuriositySettings()
 
     overturn: TruncationPolicy = "none"
-    """What becomes of rollouts that ran into a limit of turns or tokens; see `advantages.participation`."""
+    """Treatment of rollouts that ran into the limit of turns or tokens; see `advantages.participation`."""
     normalise: Literal["total", "components"] = "total"
-    """What is normalised within a group: the reward (GRPO), or each term by itself before the sum (GDPO)."""
+    """Numbers that are normalised within a group: the reward (GRPO), or each term before the sum (GDPO)."""
     filter_groups: Literal["none", "accuracy"] = "none"
-    """`accuracy`: groups whose answers are all right or all wrong are replaced by other prompts."""
+    """Groups that are replaced by other prompts; `accuracy`: those whose answers are all right or all wrong."""

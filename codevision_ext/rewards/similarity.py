@@ -1,4 +1,4 @@
-"""How well does a region fit a box? Four answers, each in [0, 1] and 1 for the box itself; 0 where they don't touch."""
+"""Measures how well a region fits a box, in four ways; each is in [0, 1], 1 for the box itself, 0 without overlap."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
@@ -9,28 +9,34 @@ from codevision_ext.types import Box
 Sim = Literal["iou", "containment", "giou", "mod_f1"]
 
 CONTEXT: Final = 0.25
-"""How far around the box a crop may reach before `mod_f1` counts it against it, as a share of the box's sides."""
+"""Margin around the box that `mod_f1` doesn't count as surplus, as a share of the box's sides."""
 
 
 def box_area(box: Box) -> float:
-    """Square pixels; 0 for a box turned inside out."""
+    """Returns the area of a box in square pixels; 0 for a reversed box."""
     return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
 
 
 def containment(region: Box, box: Box) -> float:
-    """The share of the box that the region shows; a huge region fits everything, so weigh the term `area` with it."""
+    """Returns the share of the box that the region shows.
+
+    A large region gets 1 for any box inside it, so give the term `area` a weight too.
+    """
     return box_area(_common(region, box)) / box_area(box) if box_area(box) else 0.0
 
 
 def giou(region: Box, box: Box) -> float:
-    """IoU less the share of the common hull that neither covers, at least 0 (Rezatofighi et al., arXiv 1902.09630)."""
+    """Returns the generalised IoU, at least 0 (Rezatofighi et al., arXiv 1902.09630).
+
+    It is IoU minus the share of the common hull that neither box covers.
+    """
     hull = box_area(Box(min(region.x1, box.x1), min(region.y1, box.y1), max(region.x2, box.x2), max(region.y2, box.y2)))
     union = box_area(region) + box_area(box) - box_area(_common(region, box))
     return max(0.0, iou(region, box) - (hull - union) / hull) if hull else 0.0
 
 
 def mod_f1(region: Box, box: Box) -> float:
-    """F1 of recall and precision, to which a margin of CONTEXT around the box is no fault."""
+    """Returns the F1 of recall and precision, where a margin of CONTEXT around the box doesn't lower the precision."""
     recall = containment(region, box)
     if not recall:
         return 0.0

@@ -1,11 +1,11 @@
-"""What each term of the reward measures: one pure function a term.
+"""Measures the terms of the reward, with one pure function per term.
 
-A term sees the valid rollouts of one prompt and returns a raw value for each, in input order; a term that looks at one
-rollout at a time is written for one rollout. Penalties are positive here: their weight is negative.
+A term gets the valid rollouts of one prompt and returns a raw value for each, in input order. A term that doesn't
+compare rollouts is written for one rollout. Raw values of penalties are positive; their weights are negative.
 
-Three families share a shape and differ in what they believe. `upstream_*` reads the names of what the calls did, failed
-calls included, as the released code does. `paper_*` walks the successful calls in order. `verified_*` reads only where
-the pixels of each returned image came from.
+There are three families, which differ in their evidence. `upstream_*` reads the names of the operations, failed calls
+included, as the released code does. `paper_*` reads the successful calls in order. `verified_*` reads only the
+provenance of the returned images.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,92 +21,92 @@ from codevision_ext.types import Box, Orientation, Rollout, Step, Task
 
 Predicate = Callable[[Rollout], bool]
 Similarity = Callable[[Box, Box], float]
-"""Of a region and a box, in [0, 1]."""
+"""Function from a region and a box to their similarity, in [0, 1]."""
 
 POOR_CROP = 0.1
-"""A crop that overlaps less than this with the box found nothing."""
+"""Similarity below which a crop missed the box."""
 GOOD_CROP = 0.5
-"""A crop that overlaps at least this much with the box found it."""
+"""Minimum similarity of a crop that shows the box."""
 RARE = 2
-"""Fewer correct rollouts without the tool than this: the tool was needed."""
+"""Number of correct rollouts without the tool below which the prompt needed the tool."""
 
 
 def accuracy(rollout: Rollout) -> float:
-    """1 for a correct answer, else 0."""
+    """Returns 1 for a correct answer, else 0."""
     return float(rollout.observed.correct)
 
 
 def format_kept(rollout: Rollout) -> float:
-    """How well the reply's format was kept, in [0, 1]."""
+    """Returns the format score, in [0, 1]."""
     return rollout.observed.format
 
 
 def executed(rollout: Rollout) -> float:
-    """The share of calls that succeeded, in [0, 1]; 0 without a call."""
+    """Returns the share of calls that succeeded, in [0, 1]; 0 without a call."""
     steps = rollout.observed.steps
     return sum(step.ok for step in steps) / len(steps) if steps else 0.0
 
 
 def used_any(rollout: Rollout) -> bool:
-    """The tool was called, whatever came of it."""
+    """Returns whether the tool was called, with or without success."""
     return bool(rollout.observed.steps)
 
 
 def used_optional(rollout: Rollout) -> bool:
-    """A successful call did something that no task requires."""
+    """Returns whether a successful call did an optional operation."""
     return any(op not in CORE_OPS for step in _done(rollout) for op in step.ops)
 
 
 def tool_benefit(group: Sequence[Rollout], used: Predicate) -> float:
-    """max(0, accuracy of those that used the tool - accuracy of the others), in [0, 1]; 0 where all used it."""
+    """Returns max(0, accuracy with the tool - accuracy without), in [0, 1]; 0 where all rollouts used the tool."""
     with_tool, without = _split(group, used)
     return max(0.0, _mean(with_tool) - _mean(without)) if without else 0.0
 
 
-# upstream: names, failed calls included
+# upstream: names of the operations, failed calls included
 
 
 def upstream_must(rollout: Rollout) -> float:
-    """The share of the required ops that were named, in [0, 1]; a crop counts by its best overlap with the box."""
+    """Returns the share of the required operations that were named, in [0, 1]; a crop counts by its best IoU."""
     task, names = rollout.task, _named(rollout)
-    wanted = set(required_ops(task.applied))
-    if not wanted:
+    needed = set(required_ops(task.applied))
+    if not needed:
         return 0.0
-    credit = float(len((wanted - {CROP}) & names))
-    if CROP in wanted & names and task.box is not None:
+    credit = float(len((needed - {CROP}) & names))
+    if CROP in needed & names and task.box is not None:
         credit += max((iou(crop, task.box) for step in rollout.observed.steps for crop in step.crops), default=0.0)
-    return min(1.0, credit / len(wanted))
+    return min(1.0, credit / len(needed))
 
 
 def upstream_accuracy(rollout: Rollout) -> float:
-    """1 for a correct answer; where a crop was required and hardly anything done, only the share that was done."""
+    """Returns 1 for a correct answer, or `upstream_must` where a crop is required and that share is below POOR_CROP."""
     return accuracy(rollout) * (upstream_must(rollout) if _upstream_gated(rollout) else 1.0)
 
 
 def upstream_necessity(group: Sequence[Rollout]) -> list[float]:
-    """`tool_benefit`, to the correct rollouts that used the tool, while few were correct without it."""
+    """Returns `tool_benefit` for the correct rollouts that used the tool, while few were correct without it."""
     benefit = tool_benefit(group, used_any) if _rarely_correct_without(group, used_any) else 0.0
     return [benefit * (r.observed.correct and used_any(r) and not _upstream_gated(r)) for r in group]
 
 
 def upstream_exact(rollout: Rollout) -> float:
-    """1 where the core ops named are those required, as sets, and there are any."""
-    wanted = CORE_OPS.intersection(required_ops(rollout.task.applied))
-    return float(bool(wanted) and wanted == CORE_OPS & _named(rollout))
+    """Returns 1 where operations are required, and the core operations named are the same set."""
+    needed = CORE_OPS.intersection(required_ops(rollout.task.applied))
+    return float(bool(needed) and needed == CORE_OPS & _named(rollout))
 
 
 def upstream_emergent(rollout: Rollout) -> float:
-    """1 for a correct answer with an op that no task requires."""
+    """Returns 1 for a correct answer with an optional operation."""
     return float(rollout.observed.correct and bool(_named(rollout) - CORE_OPS))
 
 
 def upstream_usage(rollout: Rollout) -> float:
-    """Calls beyond the larger of 2 and the number of required ops."""
+    """Returns the number of calls beyond 2, or beyond the number of required operations where that is larger."""
     return float(max(0, len(rollout.observed.steps) - max(2, len(set(required_ops(rollout.task.applied))))))
 
 
 def upstream_spurious(rollout: Rollout) -> float:
-    """Different orientation ops named where none was required."""
+    """Returns the number of different orientation operations named where none is required."""
     if ORIENTATION_OPS.keys() & set(required_ops(rollout.task.applied)):
         return 0.0
     return float(len(ORIENTATION_OPS.keys() & _named(rollout)))
@@ -124,42 +124,45 @@ def _upstream_gated(rollout: Rollout) -> bool:
 
 
 def paper_must_by_step(rollout: Rollout) -> list[float]:
-    """What each call adds to the share of required ops done; the sum is in [0, 1].
+    """Returns what each call adds to the share of required operations that are done; the sum is in [0, 1].
 
-    An op counts the first time, a crop by how much it improves on the best overlap so far; failed calls add nothing.
+    An operation counts the first time. A crop counts by how much it improves the best IoU so far. Failed calls add
+    nothing.
     """
     task = rollout.task
-    wanted = required_ops(task.applied)
-    seen, best, gains = {CROP}, 0.0, []
+    needed = required_ops(task.applied)
+    counted, best, gains = {CROP}, 0.0, []
     for step in rollout.observed.steps:
         gain = 0.0
         if step.ok:
-            new = {op for op in step.ops if op in wanted} - seen
-            seen |= new
+            new = {op for op in step.ops if op in needed} - counted
+            counted |= new
             overlap = max(best, _best_crop(task, step))
-            gain = (len(new) + overlap - best) / len(wanted) if wanted else 0.0
+            gain = (len(new) + overlap - best) / len(needed) if needed else 0.0
             best = overlap
         gains.append(gain)
     return gains
 
 
 def paper_must(rollout: Rollout) -> float:
-    """The share of the required ops that were done, in [0, 1]."""
+    """Returns the share of the required operations that were done, in [0, 1]."""
     return min(1.0, fsum(paper_must_by_step(rollout)))
 
 
 def paper_full(rollout: Rollout) -> float:
-    """1 where exactly the required ops were done, in order, in no more calls than ops and without a failure."""
-    wanted, steps = required_ops(rollout.task.applied), rollout.observed.steps
+    """Returns 1 where exactly the required operations were done, in order, without a failed or surplus call."""
+    needed, steps = required_ops(rollout.task.applied), rollout.observed.steps
     done = tuple(op for step in steps for op in step.ops if op in CORE_OPS)
-    return float(bool(wanted) and done == wanted and all(step.ok for step in steps) and len(steps) <= len(wanted))
+    return float(bool(needed) and done == needed and all(step.ok for step in steps) and len(steps) <= len(needed))
 
 
 def necessity(used: Predicate) -> Callable[[Sequence[Rollout]], list[float]]:
-    """The term that gives `tool_benefit` to correct rollouts with an optional op, while few were correct without.
+    """Builds the term that pays `tool_benefit` to correct rollouts with an optional operation.
+
+    It pays while few rollouts of the prompt were correct without the tool.
 
     Args:
-        used: Which rollouts count as those with the tool.
+        used: Returns whether a rollout counts as using the tool.
     """
 
     def term(group: Sequence[Rollout]) -> list[float]:
@@ -170,80 +173,83 @@ def necessity(used: Predicate) -> Callable[[Sequence[Rollout]], list[float]]:
 
 
 def emergent(rollout: Rollout) -> float:
-    """1 for a correct answer with an op that no task requires, done by a successful call."""
+    """Returns 1 for a correct answer with an optional operation in a successful call."""
     return float(rollout.observed.correct and used_optional(rollout))
 
 
 def turns(rollout: Rollout) -> float:
-    """1 where there were more calls than one above the number of required ops."""
+    """Returns 1 where there are at least two calls more than required operations."""
     return float(len(rollout.observed.steps) > len(required_ops(rollout.task.applied)) + 1)
 
 
 def paper_poor_crop(rollout: Rollout) -> float:
-    """1 for a correct answer that didn't look where it should have."""
+    """Returns 1 for a correct answer where a crop is required and no crop overlaps the box by POOR_CROP."""
     best = max((_best_crop(rollout.task, step) for step in _done(rollout)), default=0.0)
     return _poor_crop(rollout, best)
 
 
 def paper_inappropriate(rollout: Rollout) -> float:
-    """1 where nothing was required and the image was turned."""
+    """Returns 1 where no operation is required and the image was turned or mirrored."""
     turned = any(op in ORIENTATION_OPS for step in _done(rollout) for op in step.ops)
     return float(turned and not required_ops(rollout.task.applied))
 
 
 def _best_crop(task: Task, step: Step) -> float:
-    """The best overlap of the call's crops with the box, numbers as they stand; 0 where no crop is required."""
+    """Returns the best IoU of the call's crops with the box, coordinates unmapped; 0 where no crop is required."""
     if task.box is None or CROP not in required_ops(task.applied) or CROP not in step.ops:
         return 0.0
     return max((iou(crop, task.box) for crop in step.crops), default=0.0)
 
 
-# verified: where the pixels came from
+# verified: provenance of the images
 
 
 def verified_must_by_step(rollout: Rollout, sim: Similarity = iou) -> list[float]:
-    """What each call adds to the share of the required ops that reached an image; the sum is in [0, 1].
+    """Returns what each call adds to the share of required operations that an image shows; the sum is in [0, 1].
 
-    All orientation ops count at once, when an image stands as they would leave it; a crop counts by how much the
-    visible region improves on the best overlap so far.
+    The orientation operations count together, once an image has the orientation that they lead to. A crop counts by how
+    much the visible region improves the best similarity so far.
     """
     steps, task = rollout.observed.steps, rollout.task
-    wanted = required_ops(task.applied)
-    if not wanted or not steps:
+    needed = required_ops(task.applied)
+    if not needed or not steps:
         return [0.0] * len(steps)
-    count, net, box = _orientation_count(task), _required_orientation(task), _wanted_box(task)
+    count, orientation, box = _orientation_count(task), _required_orientation(task), _required_box(task)
     upright, best, gains = False, 0.0, []
     for step in steps:
-        oriented = upright or (_made_image(step) and step.net is net)
+        oriented = upright or (_added_image(step) and step.net is orientation)
         overlap = max(best, _fit(step, box, sim))
-        gains.append((count * (oriented - upright) + overlap - best) / len(wanted))
+        gains.append((count * (oriented - upright) + overlap - best) / len(needed))
         upright, best = oriented, overlap
     return gains
 
 
 def verified_must(rollout: Rollout, sim: Similarity = iou) -> float:
-    """The share of the required ops that reached an image, in [0, 1]."""
+    """Returns the share of the required operations that an image shows, in [0, 1]."""
     return min(1.0, fsum(verified_must_by_step(rollout, sim)))
 
 
 def verified_full(rollout: Rollout, sim: Similarity = iou) -> float:
-    """1 where everything required reached an image, in no more calls than ops, none of them failed or idle."""
+    """Returns 1 where images show all required operations, without a failed, idle or surplus call."""
     task, steps = rollout.task, rollout.observed.steps
-    wanted = required_ops(task.applied)
-    if not steps or len(steps) > len(wanted) or not all(step.ok and not step.noop for step in steps):
+    needed = required_ops(task.applied)
+    if not steps or len(steps) > len(needed) or not all(step.ok and not step.noop for step in steps):
         return 0.0
-    net = _required_orientation(task)
-    upright = not _orientation_count(task) or any(_made_image(step) and step.net is net for step in steps)
-    return float(upright and (CROP not in wanted or _best_fit(rollout, sim) >= GOOD_CROP))
+    orientation = _required_orientation(task)
+    upright = not _orientation_count(task) or any(_added_image(step) and step.net is orientation for step in steps)
+    return float(upright and (CROP not in needed or _best_fit(rollout, sim) >= GOOD_CROP))
 
 
 def verified_poor_crop(rollout: Rollout, sim: Similarity = iou) -> float:
-    """1 for a correct answer that didn't look where it should have."""
+    """Returns 1 for a correct answer where a crop is required and no crop overlaps the box by POOR_CROP."""
     return _poor_crop(rollout, _best_fit(rollout, sim))
 
 
 def verified_inappropriate(rollout: Rollout) -> float:
-    """1 where no turning was required and the last image used is turned; an unknown orientation isn't punished."""
+    """Returns 1 where no orientation operation is required and the last image used is turned or mirrored.
+
+    An unknown orientation isn't punished.
+    """
     done = _done(rollout)
     if not done or _orientation_count(rollout.task):
         return 0.0
@@ -253,15 +259,15 @@ def verified_inappropriate(rollout: Rollout) -> float:
 
 
 def area_shown(rollout: Rollout, sim: Similarity = iou) -> float:
-    """The share of the input image that the best-fitting crop still shows, in [0, 1]; of equals, the smallest.
+    """Returns the share of the input image that the best crop shows, in [0, 1]; of equally good crops the smallest.
 
-    0 where no crop is required or nothing was cropped.
+    It is 0 where no crop is required or no image has a known region.
 
     Raises:
-        InputError: the task doesn't say how large its image is.
+        InputError: the task lacks the size of its image.
     """
-    box = _wanted_box(rollout.task)
-    regions = [step.region for step in rollout.observed.steps if _made_image(step) and step.region is not None]
+    box = _required_box(rollout.task)
+    regions = [step.region for step in rollout.observed.steps if _added_image(step) and step.region is not None]
     if box is None or not regions:
         return 0.0
     if rollout.task.size is None:
@@ -271,48 +277,48 @@ def area_shown(rollout: Rollout, sim: Similarity = iou) -> float:
 
 
 def faithful_crop(rollout: Rollout) -> bool | None:
-    """Whether a crop shows at least GOOD_CROP of the box; None where nothing was cropped, or there is no box to find.
+    """Returns whether a crop shows at least GOOD_CROP of the box; None without a crop or without a box.
 
     A crop is a call whose image shows less than the whole input image.
 
     Raises:
-        InputError: the task doesn't say enough to map its box.
+        InputError: the task lacks a field that is needed to map its box.
     """
     box, size = _input_box(rollout.task), rollout.task.size
     if box is None or size is None:
         return None
-    regions = [step.region for step in rollout.observed.steps if _made_image(step) and step.region is not None]
+    regions = [step.region for step in rollout.observed.steps if _added_image(step) and step.region is not None]
     crops = [region for region in regions if box_area(region) < size[0] * size[1]]
     return any(containment(crop, box) >= GOOD_CROP for crop in crops) if crops else None
 
 
 def redundancy(rollout: Rollout) -> float:
-    """How much the crops repeat each other, in [0, 1]: the mean over all but the first of the best IoU with one before.
+    """Returns how much the crops repeat each other, in [0, 1].
 
-    A crop is a call whose image shows another part than the image that it was made from. Zooming in, step by step,
-    repeats little.
+    Each crop after the first has a best IoU with an earlier crop; the value is the mean of these. A crop is a call
+    whose image shows another part than the image that it was made from. Zooming in step by step repeats little.
     """
     size = rollout.task.size
     whole = None if size is None else Box(0, 0, *size)
     shown: dict[int | None, Box] = {}
     crops: list[Box] = []
-    again: list[float] = []
+    repeats: list[float] = []
     for step in rollout.observed.steps:
-        if not _made_image(step) or step.region is None:
+        if not _added_image(step) or step.region is None:
             continue
         if step.region != shown.get(step.parent, whole):
             if crops:
-                again.append(max(iou(step.region, crop) for crop in crops))
+                repeats.append(max(iou(step.region, crop) for crop in crops))
             crops.append(step.region)
         shown[step.node] = step.region
-    return fsum(again) / len(again) if again else 0.0
+    return fsum(repeats) / len(repeats) if repeats else 0.0
 
 
 def faithful(rollout: Rollout) -> float:
-    """The mean of what a step judge gave the calls, in [0, 1]; 0 without a call.
+    """Returns the mean score of a step judge over the calls, in [0, 1]; 0 without a call.
 
     Raises:
-        InputError: a call was never judged.
+        InputError: a call has no score of a step judge.
     """
     scores = [step.faithful for step in rollout.observed.steps]
     missing = next((i for i, score in enumerate(scores) if score is None), None)
@@ -324,9 +330,10 @@ def faithful(rollout: Rollout) -> float:
 
 
 def benefit(group: Sequence[Rollout]) -> list[float]:
-    """Accuracy with the tool less accuracy without, in [-1, 1], to every rollout that called it.
+    """Returns accuracy with the tool minus accuracy without, in [-1, 1], for every rollout that called the tool.
 
-    0 where one side is empty. Other than `necessity` it also takes: where the tool misleads, calling it costs.
+    It is 0 where all or none of the rollouts called it. Unlike `necessity` it can be negative: where the tool misleads,
+    calling it costs.
     """
     with_tool, without = _split(group, used_any)
     value = _mean(with_tool) - _mean(without) if with_tool and without else 0.0
@@ -334,9 +341,10 @@ def benefit(group: Sequence[Rollout]) -> list[float]:
 
 
 def curiosity(settings: CuriositySettings) -> Callable[[Sequence[Rollout]], list[float]]:
-    """The term that pays for trying the tool where a group hardly does (Pixel Reasoner, arXiv 2505.15966).
+    """Builds the term that pays for trying a tool that a group rarely calls (Pixel Reasoner, arXiv 2505.15966).
 
-    max(0, target - share of the group with a successful call), to those rollouts, times what the schedule leaves.
+    Rollouts with a successful call get max(0, target - share of the group with a successful call), times the share of
+    the bonus at the training step.
     """
 
     def term(group: Sequence[Rollout]) -> list[float]:
@@ -356,35 +364,35 @@ def _required_orientation(task: Task) -> Orientation:
 
 
 @lru_cache(maxsize=1024)
-def _undo(wanted: tuple[str, ...]) -> Orientation:
-    return compose_all(ORIENTATION_OPS[op] for op in wanted if op in ORIENTATION_OPS)
+def _undo(needed: tuple[str, ...]) -> Orientation:
+    return compose_all(ORIENTATION_OPS[op] for op in needed if op in ORIENTATION_OPS)
 
 
-def _made_image(step: Step) -> bool:
+def _added_image(step: Step) -> bool:
     return step.ok and step.node is not None
 
 
 def _fit(step: Step, box: Box | None, sim: Similarity) -> float:
-    """How well the image that the call added fits the box, in [0, 1]; 0 without a box."""
-    return 0.0 if box is None or step.region is None or not _made_image(step) else sim(step.region, box)
+    """Returns the similarity of the region that the call's image shows and the box, in [0, 1]; 0 without either."""
+    return 0.0 if box is None or step.region is None or not _added_image(step) else sim(step.region, box)
 
 
 def _best_fit(rollout: Rollout, sim: Similarity) -> float:
-    box = _wanted_box(rollout.task)
+    box = _required_box(rollout.task)
     return max((_fit(step, box, sim) for step in rollout.observed.steps), default=0.0)
 
 
-def _wanted_box(task: Task) -> Box | None:
-    """The box to crop, in pixels of the input image; None where no crop is required or no box is given.
+def _required_box(task: Task) -> Box | None:
+    """Returns the box to crop, in pixels of the input image; None where no crop is required or there is no box.
 
     Raises:
-        InputError: the task doesn't say enough to map it.
+        InputError: the task lacks a field that is needed to map the box.
     """
     return _input_box(task) if CROP in required_ops(task.applied) else None
 
 
 def _input_box(task: Task) -> Box | None:
-    """The box in pixels of the input image; None where no box is given. Raises as `_wanted_box`."""
+    """Returns the box in pixels of the input image; None where there is no box. Raises what `_required_box` raises."""
     if task.box_frame not in ("input", "canonical"):
         raise InputError(f"task.box_frame is {task.box_frame!r}; it must be 'input' or 'canonical'.")
     if task.box is None:

@@ -1,4 +1,4 @@
-"""What an assistant's turn says: the tool call, the answer, and whether the format was kept."""
+"""Parses an assistant's turn: its tool calls, its answer, and whether it keeps the format."""
 
 import json
 import re
@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from codevision_ext.types import CallStatus, ToolCall
 
 TOOL_NAME: Final = "code_image_tool"
+"""Name of the tool, as the model calls it."""
 
 _OPEN: Final = re.compile(r"<tool_call>\s*")
 _CLOSE: Final = re.compile(r"\s*</tool_call>")
@@ -20,22 +21,27 @@ _ANSWER: Final = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTAL
 
 
 class ParsedCall(NamedTuple):
-    """What was found where a tool call may stand."""
+    """The result of reading a turn for a tool call."""
 
     status: CallStatus
     call: ToolCall | None
-    """Given exactly when the status is OK."""
+    """The call; None unless the status is OK."""
     message: str
-    """One sentence for the model; empty when the call is OK."""
+    """Sentence for the model that says what to change; empty where the status is OK."""
     end: int = 0
-    """Where in the turn the next call may begin."""
+    """Position in the turn from which the next call is searched, in characters."""
 
 
 def parse_call(text: str, n_images: int, start: int = 0) -> ParsedCall:
-    """The first tool call of an assistant's turn, or the first one from `start` on.
+    """Reads the first tool call of an assistant's turn.
 
-    What is thought isn't called: the search starts after the first `</think>`. No text of the model is repeated in a
-    message.
+    A call inside the think block doesn't count: the search begins after the first `</think>`. Messages never repeat
+    text of the model.
+
+    Args:
+        text: The turn.
+        n_images: Number of images that a call can choose from.
+        start: Position in the turn at which the search begins, in characters.
     """
     opened = _OPEN.search(text, max(start, text.find("</think>")))
     if opened is None:
@@ -52,18 +58,18 @@ def parse_call(text: str, n_images: int, start: int = 0) -> ParsedCall:
 
 
 def has_call(text: str, start: int = 0) -> bool:
-    """Whether an assistant's turn holds a tool call, well-formed or not, from `start` on."""
+    """Returns whether an assistant's turn has a tool call from `start` on, well-formed or not."""
     return parse_call(text, 0, start).status is not CallStatus.NONE
 
 
 def _next(text: str, start: int) -> int:
-    """Behind the next closing tag; the end of the text where there is none."""
+    """Returns the position after the next closing tag; without one the end of the text."""
     closed = _CLOSE.search(text, start)
     return closed.end() if closed else len(text)
 
 
 def read_call(value: Any, n_images: int) -> ParsedCall:
-    """The call that a decoded JSON value describes."""
+    """Checks a decoded JSON value and returns the call that it describes."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -102,46 +108,47 @@ def _message(status: CallStatus, kind: str, **words: object) -> str:
 
 @cache
 def malformed_messages() -> dict[str, dict[str, str]]:
-    """The sentences of prompts/malformed.json, by status and by kind of fault."""
+    """Returns the sentences of prompts/malformed.json, by status and kind of fault."""
     text = (files("codevision_ext") / "prompts" / "malformed.json").read_text(encoding="utf-8")
     messages: dict[str, dict[str, str]] = json.loads(text)
     return messages
 
 
 def turn_message(kind: str, **words: object) -> str:
-    """What is said of a turn beside the results of its calls: a sentence of prompts/turns.json, filled in."""
+    """Returns a sentence for the model that isn't the result of a call, from prompts/turns.json, with its words."""
     return Template(turn_messages()[kind]).substitute(words)
 
 
 @cache
 def turn_messages() -> dict[str, str]:
-    """The sentences of prompts/turns.json, by kind."""
+    """Returns the sentences of prompts/turns.json, by kind."""
     text = (files("codevision_ext") / "prompts" / "turns.json").read_text(encoding="utf-8")
     messages: dict[str, str] = json.loads(text)
     return messages
 
 
 def parse_answer(turn_texts: Sequence[str]) -> str | None:
-    """The text of the last closed `<answer>` of the last turn, stripped; None where there is none."""
+    """Returns the stripped text of the last closed `<answer>` in the last turn; None without one."""
     answers = _ANSWER.findall(turn_texts[-1]) if turn_texts else []
     return answers[-1].strip() if answers else None
 
 
 def format_score(turn_texts: Sequence[str], prefix: str = "") -> float:
-    """1 where every turn keeps the format, else 0.
+    """Returns 1 where every turn keeps the format, else 0.
 
-    Each turn opens with its only think block, closed; the only answer block, not empty, ends the last turn.
+    Each turn begins with a closed think block, the only one of the turn. The last turn ends with the only answer block
+    of the rollout, which isn't empty.
 
     Args:
-        turn_texts: What the model wrote, a text a turn; tool responses are no turns.
-        prefix: What the chat template wrote before each turn (`<think>` on thinking models).
+        turn_texts: The assistant's turns, without observations.
+        prefix: Text that the chat template wrote before each turn (`<think>` on thinking models).
     """
     turns = [(prefix + text).strip() for text in turn_texts]
     thoughtful = all(turn.startswith("<think>") and _holds_one("think", turn) for turn in turns)
     if not turns or not thoughtful or not _holds_one("answer", "".join(turns)):
         return 0.0
-    _, _, said = turns[-1].partition("</think>")
-    _, _, answer = said.partition("<answer>")
+    _, _, reply = turns[-1].partition("</think>")
+    _, _, answer = reply.partition("<answer>")
     return 1.0 if answer.endswith("</answer>") and answer.removesuffix("</answer>").strip() else 0.0
 
 

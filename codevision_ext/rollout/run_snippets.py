@@ -1,4 +1,4 @@
-"""What does a piece of code do to an image? `codevision exec`: one snippet or many, down the path of a tool call."""
+"""Runs snippets of code on images as a tool call runs them: the command `codevision exec`."""
 
 import io
 import os
@@ -19,18 +19,20 @@ from codevision_ext.sandbox import ExecRequest, Isolation
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.types import ExecStatus, Step, ToolCall
 
-Keep = Callable[[Sequence[Image.Image]], tuple[str, ...]]
-"""Stores the images of one answer and gives their paths."""
+SaveImages = Callable[[Sequence[Image.Image]], tuple[str, ...]]
+"""Function that saves the images of one snippet and returns their paths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snippet:
-    """One line of a batch; paths count from the working directory. Without an image, `images` is empty."""
+    """One line of a batch. Paths are relative to the working directory."""
 
     id: str | int
     code: str
     image: str | None = None
+    """Path of the only image; set this or `images`, or none of them."""
     images: tuple[str, ...] | None = None
+    """Paths of the images, in the order of `image_index`."""
 
     def __post_init__(self) -> None:
         if self.image is not None and self.images is not None:
@@ -43,20 +45,20 @@ class Snippet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How a snippet ended."""
+    """The result of one snippet."""
 
     id: str | int
     status: ExecStatus
     detail: str
     stdout: str
     ms: float
-    """Wall time of the run, milliseconds."""
+    """Wall time of the execution, milliseconds."""
     images: tuple[str, ...]
-    """Where the images that it made are kept; empty where they aren't."""
+    """Paths of the images that the snippet made; empty where images aren't saved."""
     steps: tuple[Step, ...]
-    """One: what the record of a rollout would say of this call."""
+    """The step that the record of a rollout would have for this call; always one."""
     isolation: Isolation | None
-    """What the code ran behind; None where it wasn't run."""
+    """Isolation of the execution; None where the code wasn't run."""
 
 
 _SNIPPETS: JsonCodec[Snippet] = JsonCodec(Snippet)
@@ -64,9 +66,14 @@ _ANSWERS: JsonCodec[Answer] = JsonCodec(Answer)
 
 
 def run_one(code: Path, images: Sequence[Path], sandbox: Backend, out: Path | None = None) -> bytes:
-    """Run the snippet in the file `code`; gives its answer as one JSON text.
+    """Runs the snippet in the file `code`, and returns its answer as one JSON text.
 
-    What it makes is kept at `out`, in the format of its name; further images get -1, -2, ... behind the name.
+    Args:
+        code: File with the snippet.
+        images: Files of the images.
+        sandbox: Runs the code.
+        out: File for the image that the snippet makes, in the format of its ending. Further images get -1, -2, ...
+            after the name. None: no image is saved.
 
     Raises:
         InputError: a file can't be read, isn't an image, or can't be written.
@@ -81,39 +88,40 @@ def run_one(code: Path, images: Sequence[Path], sandbox: Backend, out: Path | No
     except UnicodeDecodeError as error:
         raise InputError(f"--code {code}: isn't UTF-8") from error
 
-    def keep(made: Sequence[Image.Image]) -> tuple[str, ...]:
+    def save_images(images: Sequence[Image.Image]) -> tuple[str, ...]:
         if out is None:
             return ()
-        names = [out.with_stem(f"{out.stem}-{place}" if place else out.stem) for place in range(len(made))]
-        for path, image in zip(names, made, strict=True):
+        names = [out.with_stem(f"{out.stem}-{index}" if index else out.stem) for index in range(len(images))]
+        for path, image in zip(names, images, strict=True):
             _save(path, image)
         return tuple(map(str, names))
 
     snippet = Snippet(id=str(code), code=text, images=tuple(map(str, images)))
-    return _ANSWERS.dump(_answer(snippet, "--image", CodeTool(sandbox), sandbox, keep))
+    return _ANSWERS.dump(_answer(snippet, "--image", CodeTool(sandbox), sandbox, save_images))
 
 
 def run_batch(source: Path, out: Path, sandbox: Backend, images_dir: Path | None = None) -> int:
-    """Run every snippet of `source` and write the answers to `out`, in the same order; gives how many.
+    """Runs every snippet of `source` and writes the answers to `out` in the same order; returns their number.
 
-    Images go to `images_dir`, named by line and place (`000001-0.png`). Nothing is written until all is answered.
+    Nothing is written until all snippets have run.
 
     Args:
-        source: One `Snippet` a line, as JSON.
-        out: One `Answer` a line, as JSON; replaced if it is there.
-        sandbox: Where the code runs; as many snippets at a time as it takes.
-        images_dir: Made if it isn't there; None: images aren't kept.
+        source: File with one `Snippet` per line, as JSON.
+        out: File for one `Answer` per line, as JSON; replaced where it exists.
+        sandbox: Runs the code, and decides how many snippets run at once.
+        images_dir: Folder for the images, named by line and index (`000001-0.png`); created where it is missing.
+            None: images aren't saved.
 
     Raises:
-        InputError: a file can't be read or written, or a line isn't a snippet; names file, line and field.
+        InputError: a file can't be read or written, or a line isn't a snippet; the message names file, line and field.
         SandboxError: the sandbox can't start, or died.
     """
     try:
         lines = source.read_bytes().splitlines()
     except OSError as error:
         raise InputError(f"{source}: can't be read: {error.strerror}") from error
-    wheres = [f"{source}, line {number}" for number in range(1, len(lines) + 1)]
-    snippets = [_snippet(line, where) for line, where in zip(lines, wheres, strict=True)]
+    places = [f"{source}, line {number}" for number in range(1, len(lines) + 1)]
+    snippets = [_snippet(line, place) for line, place in zip(lines, places, strict=True)]
     if not out.parent.is_dir():
         raise InputError(f"{out}: there is no folder {out.parent}")
     if out.is_dir() or not os.access(out.parent, os.W_OK):
@@ -124,14 +132,14 @@ def run_batch(source: Path, out: Path, sandbox: Backend, images_dir: Path | None
             images_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=images_dir, prefix=".exec.") as draft:
 
-            def answer(place: int) -> bytes:
-                def keep(made: Sequence[Image.Image]) -> tuple[str, ...]:
-                    names = [f"{place + 1:06d}-{index}.png" for index in range(len(made) if images_dir else 0)]
-                    for name, image in zip(names, made, strict=False):
+            def answer(index: int) -> bytes:
+                def save_images(images: Sequence[Image.Image]) -> tuple[str, ...]:
+                    names = [f"{index + 1:06d}-{i}.png" for i in range(len(images) if images_dir else 0)]
+                    for name, image in zip(names, images, strict=False):
                         image.save(Path(draft) / name, compress_level=1)
                     return tuple(str(images_dir / name) for name in names if images_dir)
 
-                return _ANSWERS.dump(_answer(snippets[place], wheres[place], tool, sandbox, keep)) + b"\n"
+                return _ANSWERS.dump(_answer(snippets[index], places[index], tool, sandbox, save_images)) + b"\n"
 
             with ThreadPoolExecutor(2 * sandbox.live) as threads:
                 answers = b"".join(threads.map(answer, range(len(snippets))))
@@ -152,11 +160,11 @@ def _snippet(line: bytes, where: str) -> Snippet:
     return snippet
 
 
-def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Backend, keep: Keep) -> Answer:
+def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Backend, save_images: SaveImages) -> Answer:
     images = [_open(path, where) for path in snippet.paths]
     if images:
-        seen = tool.call(ImageHistory(images), ToolCall(code=snippet.code))
-        result, step = seen.result, seen.step
+        tool_result = tool.call(ImageHistory(images), ToolCall(code=snippet.code))
+        result, step = tool_result.result, tool_result.step
     else:
         result = sandbox.run(ExecRequest(code=snippet.code, images=()))
         ok = result.status is ExecStatus.OK
@@ -167,14 +175,14 @@ def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Backend, keep
         detail=result.detail,
         stdout=result.stdout,
         ms=round(result.ms, 3),
-        images=keep(result.images),
+        images=save_images(result.images),
         steps=(step,),
         isolation=result.isolation,
     )
 
 
 def _open(path: Path, where: str, *, whole: bool = True) -> Image.Image:
-    """The image as RGB; not `whole`: only as far as to see that it is one."""
+    """Opens an image as RGB. Without `whole` only its header is read, to check that it is an image."""
     try:
         with Image.open(path) as image:
             return image.convert("RGB") if whole else image
