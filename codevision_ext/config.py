@@ -2,17 +2,17 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, DirectoryPath, Field, ValidationError
 
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InputError, first_problem
 from codevision_ext.rewards.rubric import Rubric
-from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
+from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.types import CoordinateSystem
 
@@ -147,14 +147,6 @@ class Settings(_Section):
         return RolloutLimits(response_tokens=response_tokens, assistant_turns=assistant_turns, **own)
 
 
-_SECTIONS: Final[dict[Any, type[BaseModel]]] = {
-    "reward": RewardSettings,
-    "curiosity": CuriositySettings,
-    "judge": JudgeSettings,
-    "watch": WatchSettings,
-}
-
-
 def read_settings(section: Mapping[str, Any] | None) -> Settings:
     """Reads a `codevision` section.
 
@@ -193,13 +185,16 @@ def _read(kind: type[_AnySection], section: Mapping[str, Any], where: str) -> _A
     try:
         return kind.model_validate(dict(section))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join([where, *map(str, first["loc"])])
-        if first["type"] == "extra_forbidden":
-            owner = next((_SECTIONS[part] for part in reversed(first["loc"][:-1]) if part in _SECTIONS), kind)
-            raise InputError(f"{name}: unknown setting; known are {', '.join(owner.model_fields)}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{name}: {message[:1].lower()}{message[1:]}") from None
+        name, problem = first_problem(error, _known(kind, error.errors()[0]["loc"][:-1]))
+        raise InputError(f"{where}.{name}: {problem}") from None
+
+
+def _known(section: Any, path: Sequence[str | int]) -> Sequence[str]:
+    """Return the names of the settings at a path below the section; none where it leads to a value."""
+    for part in path:
+        annotation = section.model_fields[part].annotation if section else None
+        section = next((kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")), None)
+    return tuple(section.model_fields) if section else ()
 
 
 def system_prompt(settings: Settings, *, tools: bool) -> str:

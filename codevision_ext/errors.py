@@ -8,6 +8,14 @@ never turned into a score. A fault during one rollout makes that rollout invalid
 with one sentence.
 """
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+_UNKNOWN: Final = ("extra_forbidden", "unexpected_keyword_argument")
+
 
 class CodeVisionError(Exception):
     """The base class of every error that this package raises on purpose."""
@@ -39,6 +47,24 @@ class CollapseError(CodeVisionError):
 
 class CompatError(CodeVisionError):
     """The installed library isn't the one that a patch was written for; the message names the file and lines."""
+
+
+def first_problem(error: "ValidationError", known: Iterable[str] = ()) -> tuple[str, str]:
+    """Return the first field that pydantic refuses and what is wrong with it; `a.b`, empty for the whole value.
+
+    `known` are the names that are listed where the field is an unknown setting.
+    """
+    first = error.errors(include_url=False)[0]
+    kind, value, problem = first["type"], first["input"], first["msg"].removeprefix("Value error, ")
+    if kind == "missing":
+        problem = "is missing"
+    elif kind in _UNKNOWN:
+        names = ", ".join(known)
+        problem = f"unknown setting; known are {names}" if names else "isn't known"
+    elif kind != "value_error" and isinstance(value, str | int | float):
+        problem = f"{problem}, it is {value!r}"
+    problem = problem.replace("Input should be", "must be")
+    return ".".join(map(str, first["loc"])), problem[:1].lower() + problem[1:]
 
 
 def first_line(error: BaseException | str) -> str:

@@ -1,22 +1,19 @@
-"""How does JSON become one of our frozen values, and what is said when it can't?"""
+"""Reads frozen dataclasses from JSON and writes them, with one sentence for what can't be read."""
 
 from typing import Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InputError, first_problem
 
 T = TypeVar("T")
 
 _CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-"""No guessing: "1" is not 1, an unknown field is a mistake, NaN is not a number that can be compared."""
-
-_WORDS = {"missing": "is missing", "unexpected_keyword_argument": "isn't known"}
-"""Clearer than pydantic's, which speaks of arguments where the user sees fields."""
+"""Strict reading: "1" is not 1, an unknown field is an error, and so is NaN, which can't be compared."""
 
 
 class JsonCodec(Generic[T]):
-    """Reads and writes one frozen dataclass, nested ones included, as JSON."""
+    """Reads and writes frozen dataclasses of one type, nested ones included, as JSON."""
 
     def __init__(self, kind: type[T]) -> None:
         # pydantic takes a config for what stands inside a container only, hence the tuple of one
@@ -24,20 +21,18 @@ class JsonCodec(Generic[T]):
         self._writer = TypeAdapter(kind)
 
     def load(self, raw: bytes, where: str) -> T:
-        """The value written in `raw`; `where` ("run/results.json", "x.jsonl, line 3") opens the message of an error.
+        """Return the value that `raw` contains; errors begin with `where` ("run/results.json", "x.jsonl, line 3").
 
         Raises:
-            InputError: not JSON, or a field is missing, unknown or of another type; names the first such field.
+            InputError: `raw` isn't JSON, or a field is missing, unknown or of another type; names the first such field.
         """
         try:
             return self._reader.validate_json(b"[" + raw + b"]")[0]
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(str(part) for part in first["loc"][1:])
-            said = _WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
-            problem = said[:1].lower() + said[1:]
+            field, problem = first_problem(error)
+            field = field.partition(".")[2]  # behind the place in the tuple
             raise InputError(f"{where}: field {field}: {problem}" if field else f"{where}: {problem}") from error
 
     def dump(self, value: T, indent: int | None = None) -> bytes:
-        """One JSON text; without `indent` it holds no line break."""
+        """Return the value as JSON; without `indent` it has no line break."""
         return self._writer.dump_json(value, indent=indent)

@@ -15,7 +15,7 @@ TruncationPolicy = Literal["none", "mask_loss", "mask_loss_and_baseline"]
 
 def _finite(value: float | None) -> float | None:
     if value is not None and not isfinite(value):
-        raise ValueError("input should be a finite number")
+        raise ValueError("must be a finite number")
     return value
 
 

@@ -62,6 +62,8 @@ class Isolation(StrEnum):
 class Limits:
     """What one execution may use."""
 
+    __pydantic_config__ = {"strict": True}  # noqa: RUF012  read by `settings`
+
     wall_s: float = 5.0
     """Seconds from fork to SIGKILL; waiting for a free core isn't counted."""
     memory_mb: int = 512

@@ -1,89 +1,83 @@
 """The settings of the code tool, and the sandbox that they open."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Final
 
-from codevision_ext.errors import InputError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from codevision_ext.errors import InputError, first_problem
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.http import HttpSandbox
 from codevision_ext.sandbox.pool import Sandbox
-from codevision_ext.sandbox.protocol import Isolation, Limits, check_whole
+from codevision_ext.sandbox.protocol import MOST, Isolation, Limits
 
 
 class BackendKind(StrEnum):
-    """Where the code runs."""
+    """Place where the code runs."""
 
     LOCAL = "local"
-    """In children of this process."""
+    """Children of this process."""
     HTTP = "http"
-    """On a SandboxFusion-compatible server."""
+    """A SandboxFusion-compatible server."""
     RAY = "ray"
-    """In actors that Ray places over its nodes."""
+    """Actors that Ray places over its nodes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_Count = Annotated[int, Field(ge=1, le=MOST)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True))
 class ToolSettings:
-    """The `config` of the code tool in a tool config of verl, where the limits stand beside the rest."""
+    """The `config` of the code tool in a tool config of verl, where the limits stand beside the other settings."""
 
     limits: Limits = field(default_factory=Limits)
     backend: BackendKind = BackendKind.LOCAL
     url: str = ""
-    """`http`: what `/run_code` is appended to."""
-    actors: int = 2
-    """`ray`: sandboxes of each process that makes calls."""
-    live: int | None = None
-    """Calls run at the same time, with `ray` in each actor; None: one a core, 32 with `http`, 1 an actor."""
-    max_text_chars: int = 512
+    """URL before `/run_code`; for `http`."""
+    actors: _Count = 2
+    """Sandboxes of each process that makes calls; for `ray`."""
+    live: _Count | None = None
+    """Calls that run at the same time, with `ray` in each actor; None: one per core, 32 with `http`, 1 per actor."""
+    max_text_chars: Annotated[int, Field(ge=0, le=MOST)] = 512
+    """Characters of printed text that an observation holds."""
     isolation: Isolation = Isolation.STRICT
-    """The least that the code may run behind."""
+    """Weakest isolation that the code may run behind."""
     keep_variables: bool = False
-    """What earlier calls of the trajectory bound is there, by running them again first: their time counts too."""
+    """Whether variables of earlier calls of the rollout exist: those calls run again first, and their time counts."""
 
 
-_CHOICES: dict[str, type[StrEnum]] = {"isolation": Isolation, "backend": BackendKind}
+_READER: Final = TypeAdapter(ToolSettings)
 
 
 def read_tool_settings(config: Mapping[str, Any], where: str) -> ToolSettings:
-    """Checks the settings of a tool config; `where` names it, and `type` is verl's own.
+    """Return the settings of a tool config; errors begin with `where`, and `type` is verl's own.
 
     Raises:
-        InputError: a setting is unknown (the known ones are listed), of the wrong kind, too small or too large.
+        InputError: a setting is unknown (the known ones are listed), of the wrong type, too small or too large.
     """
-    limits, own = {limit.name for limit in fields(Limits)}, {own.name for own in fields(ToolSettings)} - {"limits"}
     given = {name: value for name, value in config.items() if name != "type"}
-    for name, value in given.items():
-        if name not in limits | own:
-            raise InputError(f"{where}: unknown setting {name}; known are {', '.join(sorted(limits | own))}")
-        if name in _CHOICES:
-            choices: list[StrEnum] = list(_CHOICES[name])
-            if value not in choices:
-                raise InputError(f"{where}: setting {name} is {value!r}, not one of {', '.join(choices)}")
-            given[name] = _CHOICES[name](value)
-        elif name == "url":
-            if not str(value).startswith(("http://", "https://")):
-                raise InputError(f"{where}: setting url is {value!r}, it doesn't begin with http:// or https://")
-        elif name == "keep_variables":
-            if not isinstance(value, bool):
-                raise InputError(f"{where}: setting keep_variables is {value!r}, not true or false")
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"{where}: setting {name} is {value!r}, not a number")
-        elif name in own:
-            check_whole(f"{where}: setting {name}", value, least=int(name != "max_text_chars"))
-    for name, kind in (("url", BackendKind.HTTP), ("actors", BackendKind.RAY)):
-        if name in given and given.get("backend") is not kind:
-            raise InputError(f"{where}: setting {name} is read with backend: {kind} only")
-    if given.get("backend") is BackendKind.HTTP and "url" not in given:
-        raise InputError(f"{where}: setting url is missing, backend: http needs it")
+    limits = {limit.name for limit in fields(Limits)}
+    known = limits | {own.name for own in fields(ToolSettings)} - {"limits"}
+    if unknown := sorted(given.keys() - known):
+        raise InputError(f"{where}: {unknown[0]}: unknown setting; known are {', '.join(sorted(known))}")
+    bounds = {name: given.pop(name) for name in limits & given.keys()}
     try:
-        bounds = Limits(**{name: value for name, value in given.items() if name in limits})
+        settings = _READER.validate_json(json.dumps(given | {"limits": bounds}, default=repr))
+    except ValidationError as error:
+        name, problem = first_problem(error)
+        raise InputError(f"{where}: {name.removeprefix('limits.')}: {problem}") from None
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    return ToolSettings(
-        limits=bounds,
-        **{name: value for name, value in given.items() if name in own},
-    )
+    for name, kind in (("url", BackendKind.HTTP), ("actors", BackendKind.RAY)):
+        if name in given and settings.backend is not kind:
+            raise InputError(f"{where}: {name}: is read with backend: {kind} only")
+    if settings.backend is BackendKind.HTTP and not settings.url.startswith(("http://", "https://")):
+        raise InputError(f"{where}: url: must begin with http:// or https://, it is {settings.url!r}")
+    return settings
 
 
 def open_sandbox(settings: ToolSettings) -> Backend:

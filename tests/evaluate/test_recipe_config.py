@@ -64,9 +64,9 @@ def test_the_engine_runs_alone_with_the_settings_that_it_has_in_training() -> No
         ("multi_turn:", "turns:", r"grpo\.yaml: setting actor_rollout_ref\.rollout\.multi_turn is missing"),
         ("max_response_length: 50", "max_response_length: many", r"data\.max_response_length is 'many', not a number"),
         ("turn_tokens: 7", "turn_token: 7", r"codevision\.turn_token: unknown setting; known are"),
-        ("turn_tokens: 7", "turn_tokens: -5", r"codevision\.turn_tokens: input should be greater than or equal to 1"),
-        ("turn_tokens: 7", "malformed_calls: 0", r"codevision\.malformed_calls: input should be greater than or"),
-        ("turn_tokens: 7", "invalid_limit: 7", r"codevision\.invalid_limit: input should be less than or equal to 1"),
+        ("turn_tokens: 7", "turn_tokens: -5", r"codevision\.turn_tokens: must be greater than or equal to 1"),
+        ("turn_tokens: 7", "malformed_calls: 0", r"codevision\.malformed_calls: must be greater than or"),
+        ("turn_tokens: 7", "invalid_limit: 7", r"codevision\.invalid_limit: must be less than or equal to 1"),
         ("codevision: {", "codevision: [{", r"grpo\.yaml: isn't YAML"),
         ("tool.yaml", "tools.yaml", r"tools\.yaml: can't be read: No such file"),
     ],
@@ -86,8 +86,8 @@ def test_a_tool_config_without_our_tool_or_with_an_unknown_limit_is_refused(reci
     with pytest.raises(InputError, match=r"tool\.yaml: there is no CodeImageTool among its tools"):
         read_recipe_config(recipe)
     tool.write_text(TOOL.replace("wall_s: 2.5", "wall: 2.5"))
-    with pytest.raises(InputError, match=r"tool\.yaml: unknown setting wall; known are"):
+    with pytest.raises(InputError, match=r"tool\.yaml: wall: unknown setting; known are"):
         read_recipe_config(recipe)
     tool.write_text(TOOL.replace("wall_s: 2.5", "wall_s: fast"))
-    with pytest.raises(InputError, match=r"tool\.yaml: setting wall_s is 'fast', not a number"):
+    with pytest.raises(InputError, match=r"tool\.yaml: wall_s: must be a valid number, it is 'fast'"):
         read_recipe_config(recipe)

@@ -144,12 +144,12 @@ def test_a_reward_that_is_not_finite_is_our_bug_and_is_not_written() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"observed": {"correct": "yes", "format": 1}}, "field observed.correct: input should be a valid boolean"),
+        ({"observed": {"correct": "yes", "format": 1}}, "field observed.correct: must be a valid boolean"),
         ({"observed": {"correct": True}}, "field observed.format: is missing"),
         ({"observed": {"correct": True, "format": 1, "end_reason": "bored"}}, "field observed.end_reason"),
         ({"task": {"box": [1, 2, 3]}}, "field task.box.3: is missing"),
         ({"task": {"aplied": []}}, "field task.aplied: isn't known"),
-        ({"reward": math.nan}, "field reward: input should be a finite number"),
+        ({"reward": math.nan}, "field reward: must be a finite number"),
         ({"step": "3"}, "field step"),
         ({"turns": [{"role": "robot", "text": ""}]}, "field turns.0.role"),
     ],

@@ -134,7 +134,7 @@ def test_the_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ({"api_key_env": "NO_SUCH"}, "codevision.judge.api_key_env: the environment has no variable NO_SUCH"),
         ({"prompts": "/nowhere"}, "codevision.judge.prompts: path does not point to a directory"),
         ({"request": {"messages": []}}, "codevision.judge.request: messages is set by the judge itself"),
-        ({"request": [1]}, "codevision.judge.request: input should be a valid dictionary"),
+        ({"request": [1]}, "codevision.judge.request: must be a valid dictionary"),
     ],
     ids=str,
 )
@@ -144,9 +144,9 @@ def test_a_judge_that_can_t_be_is_refused_at_start_by_setting(change: dict[str, 
 
 
 def test_a_judge_needs_a_place_and_a_name() -> None:
-    with pytest.raises(InputError, match=r"^codevision\.judge\.model: field required$"):
+    with pytest.raises(InputError, match=r"^codevision\.judge\.model: is missing$"):
         read_settings({"judge": {"base_url": "http://x/v1"}})
-    with pytest.raises(InputError, match=r"^codevision\.judge\.base_url: field required$"):
+    with pytest.raises(InputError, match=r"^codevision\.judge\.base_url: is missing$"):
         read_judge_settings(model="m")
 
 

@@ -97,8 +97,8 @@ def test_of_what_was_not_logged_at_the_newest_step_nothing_is_told_again() -> No
     ("section", "said"),
     [
         ({"min_tool": 0.1}, r"codevision\.watch\.min_tool: unknown setting; known are steps, stop, min_tool_rate"),
-        ({"max_truncation_rate": 30}, r"codevision\.watch\.max_truncation_rate: input should be less than or equal"),
-        ({"steps": 0}, r"codevision\.watch\.steps: input should be greater than or equal to 1"),
+        ({"max_truncation_rate": 30}, r"codevision\.watch\.max_truncation_rate: must be less than or equal"),
+        ({"steps": 0}, r"codevision\.watch\.steps: must be greater than or equal to 1"),
     ],
 )
 def test_a_bound_that_is_unknown_or_out_of_range_is_refused_by_name(section: dict[str, Any], said: str) -> None:

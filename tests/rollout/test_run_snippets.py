@@ -158,7 +158,7 @@ def test_the_command_takes_one_or_many_and_says_in_one_sentence_what_is_wrong(tm
     for words, said in (
         ((), "say either --code"),
         (("--code", "code.py", "--timeout", "0"), "limit wall_s must be greater than 0"),
-        (("--code", "code.py", "--isolation", "none"), "setting isolation is 'none'"),
+        (("--code", "code.py", "--isolation", "none"), "isolation: must be 'unsafe'"),
         (("--code", "code.py", "--images-dir", "d"), "--images-dir goes with --batch"),
         (("--batch", source.name), "--batch wants -o"),
     ):

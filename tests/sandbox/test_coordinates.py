@@ -156,7 +156,7 @@ def test_an_unknown_frame_is_refused_before_anything_starts() -> None:
     assert read_settings({}).coordinates is CoordinateSystem.ORIGINAL
     assert read_settings({"coordinates": "relative"}).coordinates is CoordinateSystem.RELATIVE
     with pytest.raises(
-        InputError, match=r"^codevision\.coordinates: input should be 'seen', 'relative' or 'original'$"
+        InputError, match=r"^codevision\.coordinates: must be 'seen', 'relative' or 'original', it is 'absolute'$"
     ):
         read_settings({"coordinates": "absolute"})
 

@@ -95,11 +95,11 @@ def test_a_tool_config_chooses_the_back_end() -> None:
     assert isinstance(remote, HttpSandbox)
     assert (remote.limits.wall_s, remote.live) == (3, 4)
     for config, said in (
-        ({"backend": "http"}, "setting url is missing"),
-        ({"backend": "cloud"}, "setting backend is 'cloud', not one of local, http, ray"),
-        ({"backend": "http", "url": "h:1"}, "doesn't begin with http"),
-        ({"url": "http://h:1"}, "url is read with backend: http only"),
-        ({"backend": "http", "url": "http://h:1", "actors": 2}, "actors is read with backend: ray only"),
+        ({"backend": "http"}, "url: must begin with http:// or https://, it is ''"),
+        ({"backend": "cloud"}, "backend: must be 'local', 'http' or 'ray', it is 'cloud'"),
+        ({"backend": "http", "url": "h:1"}, "url: must begin with http:// or https://, it is 'h:1'"),
+        ({"url": "http://h:1"}, "url: is read with backend: http only"),
+        ({"backend": "http", "url": "http://h:1", "actors": 2}, "actors: is read with backend: ray only"),
     ):
         with pytest.raises(InputError, match=said):
             read_tool_settings(config, "tool.yaml")

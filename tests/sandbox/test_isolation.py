@@ -148,12 +148,14 @@ def test_isolation_and_variables_are_settings_of_the_tool() -> None:
     settings = read_tool_settings({"type": "native", "isolation": "unsafe", "keep_variables": True}, "tool.yaml")
     assert settings == ToolSettings(isolation=Isolation.UNSAFE, keep_variables=True)
     assert read_tool_settings({}, "tool.yaml").isolation is Isolation.STRICT
-    with pytest.raises(InputError, match=r"tool.yaml: setting isolation is 'none', not one of unsafe, strict"):
+    with pytest.raises(
+        InputError, match=r"tool.yaml: isolation: must be 'unsafe', 'strict' or 'strict\+landlock', it is 'none'"
+    ):
         read_tool_settings({"isolation": "none"}, "tool.yaml")
-    with pytest.raises(InputError, match=r"tool.yaml: setting keep_variables is 1, not true or false"):
+    with pytest.raises(InputError, match=r"tool.yaml: keep_variables: must be a valid boolean, it is 1"):
         read_tool_settings({"keep_variables": 1}, "tool.yaml")
     for name, wrong in (("live", 0), ("live", 1.5), ("max_text_chars", -1), ("memory_mb", 512.5), ("wall_s", 1e300)):
-        with pytest.raises(InputError, match=rf"^tool.yaml: .*{name} must be .*, it is {wrong}".replace("+", r"\+")):
+        with pytest.raises(InputError, match=rf"^tool.yaml: .*{name}:? must be .*, it is {wrong}".replace("+", r"\+")):
             read_tool_settings({name: wrong}, "tool.yaml")
 
 

@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml import YAMLError
 
-from codevision_ext.errors import InputError, first_line
+from codevision_ext.errors import InputError, first_line, first_problem
 
 Name = Annotated[str, Field(pattern=r"^[\w ,.=+-]+$", max_length=40)]
 
@@ -59,5 +59,4 @@ def read_plan(path: Path) -> StudyPlan:
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: isn't YAML: {first_line(error)}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise InputError(f"{path}: {': '.join(first_problem(error))}") from None
