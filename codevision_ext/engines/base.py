@@ -1,4 +1,4 @@
-"""The protocol that every engine of an evaluation keeps."""
+"""The interface of every engine of an evaluation."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,36 +18,36 @@ async def _close_nothing() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A model that is ready to play."""
+    """A model that is ready to generate."""
 
     policy: Callable[[int], Policy]
-    """The engine, given the seed of a rollout."""
+    """Function from the seed of a rollout to its policy."""
     renderer: Renderer | None
-    """None: each policy is its own."""
+    """None: each policy is its own renderer."""
     load: Callable[[Path], Awaitable[None]] = _load_nothing
     """Loads the weights of a checkpoint; called before the first rollout. A model behind an endpoint is loaded."""
     close: Callable[[], Awaitable[None]] = _close_nothing
-    """Called in the event loop that played, behind the last rollout."""
+    """Function to call after the last rollout, in the same event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Which model is played, and with what."""
+    """A checkpoint, and how its engine runs it."""
 
     checkpoint: Path
     context: int
-    """Tokens of a prompt and its response, at most."""
+    """Maximum tokens of a prompt and its response together."""
     seed: int = 0
     temperature: float = 1.0
-    """0: the likeliest token each time."""
+    """Sampling temperature; 0: greedy."""
     replicas: int = 1
-    """Engines, which share the rollouts."""
+    """Number of engines, which share the rollouts."""
     gpus: int = 1
-    """Of each engine (tensor parallel); the CPU counts as one."""
+    """GPUs of each engine (tensor parallel); the CPU counts as one."""
 
 
 class Engine(Protocol):
-    """Plays the weights that were loaded last; the first load comes before the first rollout."""
+    """Generates with the weights that were loaded last; the first load comes before the first rollout."""
 
     @property
     def renderer(self) -> Renderer: ...

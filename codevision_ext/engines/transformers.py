@@ -1,4 +1,4 @@
-"""What does transformers itself sample? `generate()`, a rollout at a time, for other engines to match."""
+"""Samples with `generate()` of transformers, one rollout at a time: the reference for other engines."""
 
 import asyncio
 from collections.abc import Sequence

@@ -108,7 +108,7 @@ class VLLMEngine:
         prompt: Any = {"prompt_token_ids": self.renderer.narrowed(ids)}
         if images:
             prompt["multi_modal_data"] = {"image": list(images)}
-        asked = SamplingParams(
+        sampling = SamplingParams(
             **params,
             max_tokens=min(max_tokens, room),
             logprobs=0,
@@ -117,7 +117,7 @@ class VLLMEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         try:
-            answers = [answer async for answer in self._engine.generate(prompt, asked, uuid.uuid4().hex)]
+            answers = [answer async for answer in self._engine.generate(prompt, sampling, uuid.uuid4().hex)]
         except EngineDeadError as error:
             raise EngineError("the rollout engine died; its last words are above") from error
         seen = len(answers[-1].prompt_token_ids or ())

@@ -1,7 +1,7 @@
-"""What does `codevision demo` do? Run the stages of a recipe's run.sh in turn, and go on where it was stopped.
+"""Runs `codevision demo`: the stages of a recipe's run.sh in turn, going on where an earlier run was stopped.
 
     OUT/stages/NAME.json   the settings that a stage was run with, what it cost, and whether its output is whole
-    OUT/logs/NAME.log      what the stage's command said
+    OUT/logs/NAME.log      output of the stage's command
     OUT/results.json       what the run gave, with what it cost
 
 A finished stage is skipped while its settings, and those of all stages before it, are the same; else it and what
@@ -44,7 +44,7 @@ MARK = "CODEVISION_DEMO"
 _POLL_S, _MEMORY_S, _SAVE_S = 0.1, 5.0, 10.0
 """Between two looks at the command, at its memory (which takes a tenth of a second), and two notes of its cost."""
 _TAIL_BYTES = 65_536
-"""Of a log: enough to find the last step and the last error."""
+"""Bytes read from the end of a log, enough for the last step and the last error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class DemoStage:
     note: tuple[str, str] = ("", "")
     """Name of a number in `metrics` to show, and how."""
     most: float = math.inf
-    """What that number may be in the end; with more, nothing was learned and what comes after makes no sense."""
+    """Maximum of that number at the end; a larger one means that the model learned nothing, and ends the run."""
 
 
 _LOSS = ("train/loss", "loss {:.2f}")
@@ -112,7 +112,7 @@ class Note:
 
 
 Check = Callable[[Path, Path, Path], None]
-"""Of the run's folder, the recipe and a folder for temporary files; raises InputError."""
+"""Function of the run's folder, the recipe and a folder for temporary files; raises InputError."""
 _NOTES: JsonCodec[Note] = JsonCodec(Note)
 
 
@@ -228,28 +228,28 @@ def last_error(log: str) -> str:
     lines = [_PREFIX.sub("", line).strip() for line in _COLOUR.sub("", log).splitlines()]
     for pattern in (_OURS, _ANY, _RAYS):
         for line in reversed(lines):
-            if found := pattern.search(line):
-                return found["said"].strip()
+            if match := pattern.search(line):
+                return match["message"].strip()
     return ""
 
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) |^\[rank\d+\]: ")
 """Written before a line by Ray and by torchrun."""
-_OURS = re.compile(r"(?:codevision_ext\.errors\.\w+|^codevision|^data_prep): (?P<said>.+)")
-_ANY = re.compile(r"^(?P<said>[\w.]*(?:Error|Exception|Exit|Killed)\w*: .+)")
-_RAYS = re.compile(r"^\[[\d-]+ [\d:,]+ [EF] \d+ \d+\] (?:\([^)]*\) )?\S+: (?P<said>.+)")
-"""What Ray's own processes say at ERROR and FATAL."""
+_OURS = re.compile(r"(?:codevision_ext\.errors\.\w+|^codevision|^data_prep): (?P<message>.+)")
+_ANY = re.compile(r"^(?P<message>[\w.]*(?:Error|Exception|Exit|Killed)\w*: .+)")
+_RAYS = re.compile(r"^\[[\d-]+ [\d:,]+ [EF] \d+ \d+\] (?:\([^)]*\) )?\S+: (?P<message>.+)")
+"""Lines of Ray's own processes at ERROR and FATAL."""
 
 
 def steps_done(log: str) -> tuple[int, int] | None:
     """Steps done and steps in all, from the last progress line of a log; None before the first."""
-    found = None
-    for found in _STEPS.finditer(log):  # noqa: B007  the last one counts
+    match = None
+    for match in _STEPS.finditer(log):  # noqa: B007  the last one counts
         pass
-    if found is None:
+    if match is None:
         return None
-    numbers = found.groups()
+    numbers = match.groups()
     part, parts, step, steps = (int(number or 1) for number in (numbers[:4] if numbers[3] else numbers[4:]))
     return (part - 1) * steps + step, parts * steps
 
@@ -300,19 +300,19 @@ def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Pa
 
 
 def _reason(log: str, status: int) -> str:
-    said = last_error(log) if status > 0 else ""
+    message = last_error(log) if status > 0 else ""
     signal = -status if status < 0 else status - 128  # as bash tells it
-    if not said and signal > 0:
+    if not message and signal > 0:
         return f"it was ended by signal {signal}" + (", perhaps for want of memory" if signal == 9 else "")
-    hint = next((f" ({hint})" for known, hint in _HINTS.items() if re.search(known, said)), "")
-    return (said or f"exit status {status}").rstrip(".") + hint
+    hint = next((f" ({hint})" for known, hint in _HINTS.items() if re.search(known, message)), "")
+    return (message or f"exit status {status}").rstrip(".") + hint
 
 
 _HINTS = {
     "timed out during startup": "Ray has 30 s to start, and the machine was too busy; the same command goes on",
     "ActorUnavailableError|ActorDiedError|RaySystemError|connect to GCS": "Ray died; the same command goes on",
 }
-"""By what was said: what it means."""
+"""Hint by a pattern of the error's message."""
 
 
 def _where(stage: DemoStage, out: Path, log: str) -> tuple[int, int, str] | None:

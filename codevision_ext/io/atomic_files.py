@@ -1,4 +1,4 @@
-"""How does a file or a folder appear whole or not at all? Through a temporary neighbour and a rename."""
+"""Writes files and folders that appear whole or not at all: through a temporary neighbour and a rename."""
 
 import fcntl
 import glob
@@ -12,11 +12,11 @@ from pathlib import Path
 from codevision_ext.errors import InputError
 
 _REPLACED = "replaced"
-"""Where a folder is put that another one takes the place of, in the latter's draft."""
+"""Name, inside a draft, of the folder that the draft replaces."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Puts `content` at `path`, replacing what was there; a reader sees the old file or the new one, never a part.
+    """Write `content` to `path`, replacing what was there; a reader sees the old file or the new one, never a part.
 
     Raises:
         OSError: the folder is missing or can't be written; nothing is left behind.

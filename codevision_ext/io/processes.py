@@ -1,4 +1,4 @@
-"""How is a command run so that nothing it started outlives it? As a tree of processes, watched and ended as a whole.
+"""Runs a command so that nothing that it started outlives it: as a tree of processes, ended as a whole.
 
 Linux lets a process adopt the orphans below it, so a daemon that detached itself from the command (as Ray's do) stays
 in the tree. Covered: everything that descends from the command, whatever session or group it moved to. Not covered:
@@ -23,7 +23,7 @@ from codevision_ext.errors import InfraError
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GRACE_S = 10.0
-"""Between asking a process to end and killing it."""
+"""Seconds between SIGTERM and SIGKILL."""
 _POLL_S = 0.1
 
 
@@ -91,19 +91,19 @@ class Command:
 def end_marked(name: str, value: str, grace_s: float = _GRACE_S) -> int:
     """Ends every process that has NAME=VALUE in its environment, except this one and its parents; gives their number.
 
-    That is how a tree is found again whose parent was killed.
+    So a tree is found again whose parent was killed.
     """
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
 
     def marked() -> list[psutil.Process]:
         return [p for p in psutil.process_iter() if p.pid not in ours and _environment(p).get(name) == value]
 
-    found = marked()
-    if found:
+    processes = marked()
+    if processes:
         with _deaf():
             _end(marked, grace_s)
     remove_unused_loads()
-    return len(found)
+    return len(processes)
 
 
 def remove_unused_loads(folder: Path = Path("/dev/shm")) -> None:
@@ -150,13 +150,13 @@ def available_bytes() -> int:
 
 
 def _end(running: Callable[[], list[psutil.Process]], grace_s: float) -> None:
-    asked: set[psutil.Process] = set()
+    signalled: set[psutil.Process] = set()
     deadline = time.monotonic() + grace_s
     while left := running():
         late = time.monotonic() > deadline
         for process in left:
-            if late or process not in asked:
-                asked.add(process)
+            if late or process not in signalled:
+                signalled.add(process)
                 _signal(process, signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(_POLL_S)
 

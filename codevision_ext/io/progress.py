@@ -1,4 +1,4 @@
-"""Where is a run of several stages, and how long will this one take? A live table, or lines without a terminal."""
+"""Shows the stages of a run and the time left in one: a live table, or plain lines without a terminal."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 _LINE_EVERY_S = 10.0
-"""Without a terminal a stage speaks at most this often between its first and its last step."""
+"""Minimum seconds between two plain lines of a stage, except for its first and its last step."""
 
 
 class State(Enum):
-    """What became of a stage, and how it is drawn."""
+    """State of a stage, with the character that shows it."""
 
     WAITING = "·"
     RUNNING = "›"
@@ -81,7 +81,7 @@ class Stages:
         self._running: str | None = None
         self._clock = clock
         self._console = console or Console()
-        self._said_s = 0.0
+        self._last_line_s = 0.0
         self._live = (
             Live(console=self._console, get_renderable=self._table, refresh_per_second=4)
             if self._console.is_terminal
@@ -115,16 +115,18 @@ class Stages:
             self.done()
         self._running = name
         self._change(state=State.RUNNING, started_s=self._clock())
-        self._say("started")
+        self._print_line("started")
 
     def advance(self, step: int, total: int, note: str = "") -> None:
         """The running stage has finished `step` of `total` steps; `note` is a word on how it goes."""
         now = self._clock()
         stage = self._stages[self._current()]
         self._change(step=step, total=total, note=note, origin=stage.origin or (step, now))
-        if stage.origin is None or step >= total or now - self._said_s >= _LINE_EVERY_S:
+        if stage.origin is None or step >= total or now - self._last_line_s >= _LINE_EVERY_S:
             left = self._stages[stage.name].left_s(now)
-            self._say(f"{step}/{total}", clock_text(left) + " left" if left is not None and step < total else "", note)
+            self._print_line(
+                f"{step}/{total}", clock_text(left) + " left" if left is not None and step < total else "", note
+            )
 
     def done(self, note: str = "") -> None:
         """Ends the running stage."""
@@ -151,14 +153,14 @@ class Stages:
         now = self._clock()
         self._change(state=state, ended_s=now)
         stage = self._stages[self._current()]
-        self._say(state.name.lower(), f"after {clock_text(stage.elapsed_s(now))}", stage.note)
+        self._print_line(state.name.lower(), f"after {clock_text(stage.elapsed_s(now))}", stage.note)
         self._running = None
 
-    def _say(self, *words: str) -> None:
+    def _print_line(self, *words: str) -> None:
         """One plain line on the running stage, where there is no table."""
         if self._live:
             return
-        self._said_s = self._clock()
+        self._last_line_s = self._clock()
         name = self._current()
         place = f"[{list(self._stages).index(name) + 1}/{len(self._stages)}]"
         line = f"{place} {name}: {', '.join(word for word in words if word)}"

@@ -1,4 +1,4 @@
-"""What is kept of a finished rollout: one JSON line, its images stored once each beside the file.
+"""The record of a finished rollout: one JSON line, with its images stored once each beside the file.
 
 Training, validation and evaluation write the same record. The part that the reward reads stands under the names of
 `types.Rollout`, so a record can be scored again as it is; everything else is there to be looked at.
@@ -50,7 +50,7 @@ class Record(Rollout):
     seed: int | None = None
     question: str = ""
     answer: str | None = None
-    """What the model answered; None when it never did."""
+    """Answer of the model; None where it gave none."""
     references: tuple[str, ...] = ()
     """Any of these is right."""
     verdict: Verdict | None = None
@@ -66,9 +66,9 @@ class Record(Rollout):
     """None while unscored, and for an invalid rollout."""
     terms: dict[str, TermScore] = field(default_factory=dict)
     picture_id: str = ""
-    """The same for all rows made from one image; empty where it isn't known."""
+    """Id shared by all rows made from one image; empty where it isn't known."""
     numbers: dict[str, float] = field(default_factory=dict)
-    """What an evaluation measured: `score`, `seconds`, `prompt_tokens`, and what training logs of a rollout."""
+    """Numbers that an evaluation measured (`score`, `seconds`, `prompt_tokens`), or that training logs."""
 
     def __post_init__(self) -> None:
         numbers = [self.reward or 0.0, *(t.contribution for t in self.terms.values()), *self.numbers.values()]

@@ -1,4 +1,4 @@
-"""How well does a judge agree with people? Reads labelled answers, asks the judge, counts."""
+"""Measures how well a judge agrees with people, on labelled answers."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from codevision_ext.task.answers import check_answer
 from codevision_ext.types import Verdict
 
 LEVEL: Final = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 _DRAWS: Final = 20_000
 
 
@@ -28,11 +28,11 @@ class Labelled:
 
     question: str
     answer: str | list[str]
-    """The reference, or a list of them."""
+    """Reference, or a list of references."""
     prediction: str
-    """What is to be judged."""
+    """Answer that the judge reads."""
     label: bool | int
-    """Whether people call the prediction right: true or 1, false or 0."""
+    """Label by people: true or 1 for a correct prediction, false or 0 for a wrong one."""
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ _CODEC: JsonCodec[Labelled] = JsonCodec(Labelled)
 
 
 def read_labelled(path: Path) -> list[Labelled]:
-    """The lines of a file; blank ones are left out.
+    """Return the lines of a file, without blank ones.
 
     Raises:
         InputError: it can't be read, has no line, or some aren't labels; names the first such line and counts them.
@@ -78,7 +78,7 @@ def read_labelled(path: Path) -> list[Labelled]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Counts of label and verdict, and what follows from them.
+    """Counts of label and verdict, with accuracy and kappa.
 
     Accuracy is over all lines that the judge answered, an abstention agreeing with nobody; kappa is over the decided
     ones. Kappa is None where label or verdict never differ between lines, for there agreement by chance is certain.
@@ -88,7 +88,7 @@ class Agreement:
     right_as_wrong: int
     right_abstained: int
     wrong_as_right: int
-    """Rewards that a wrong answer would have got."""
+    """Wrong answers that the judge would have rewarded."""
     wrong_as_wrong: int
     wrong_abstained: int
 
@@ -127,7 +127,7 @@ class Agreement:
         return self.right_as_right, self.right_as_wrong, self.wrong_as_right, self.wrong_as_wrong
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the counts and figures as a JSON object."""
         return {
             "lines": self.total,
             "accuracy": self.accuracy,
@@ -151,7 +151,7 @@ def _kappa(tables: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, 
 
 
 def agreement(pairs: Iterable[tuple[bool | int, float | None]]) -> Agreement:
-    """Counts pairs of a label and a score (1, 0, or None for abstained)."""
+    """Count pairs of a label and a score (1, 0, or None for abstained)."""
     seen = [(bool(label), score) for label, score in pairs]
     return Agreement(
         right_as_right=seen.count((True, 1)),
@@ -164,7 +164,7 @@ def agreement(pairs: Iterable[tuple[bool | int, float | None]]) -> Agreement:
 
 
 async def measure_agreement(path: Path, judge: Judge, console: Console | None = None) -> dict[str, Any]:
-    """Asks the judge about every line of a file of labels, and closes it; a table goes to `console`, else to stderr.
+    """Ask the judge about every line of a file of labels, and closes it; a table goes to `console`, else to stderr.
 
     `judge` is the judge alone, `by_prompt` the same for each prompt, `rules_then_judge` what training does: the judge
     reads only what no rule decides. Lines that the judge couldn't be asked about are in none of them.

@@ -1,6 +1,6 @@
-"""How is an answer put to a judge so that it stays data, and when is what the judge writes a verdict?
+"""Writes a query so that the answer in it stays data, and reads the judge's verdict.
 
-What holds, and what doesn't:
+What is covered, and what isn't:
 
 * A template is filled once: `{answer}` or `{nonce}` inside an answer stays as it is.
 * Question, references and answer are JSON strings in which angle brackets, `[INST]`-like marks and invisible characters
@@ -26,7 +26,7 @@ from typing import Final
 from codevision_ext.errors import InputError
 
 DEFAULT: Final = "general"
-"""The prompt of a source that `sources.json` doesn't know."""
+"""Name of the prompt for a source that `sources.json` doesn't list."""
 
 _SLOTS: Final = {"system.txt": ("rules", "nonce"), "message.txt": ("question", "references", "answer", "nonce")}
 _MARK: Final = re.compile(r"[<>]|\[(?=/?[A-Z_]{3,}\])")
@@ -47,11 +47,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A query in the words that the judge reads."""
+    """A query as the judge reads it."""
 
     name: str
     sha256: str
-    """Of the files that the words are from."""
+    """SHA-256 of the files that the prompt was written from."""
     nonce: str
     system: str
     message: str
@@ -77,17 +77,17 @@ class Prompts:
         for name, slots in _SLOTS.items():
             absent = [slot for slot in slots if f"{{{slot}}}" not in self._templates[name]]
             if absent:
-                raise InputError(f"{root / name}: {{{absent[0]}}} is missing, which the judge must be told")
+                raise InputError(f"{root / name}: {{{absent[0]}}} is missing, which the template must contain")
         self._names = _read_sources(root)
         self._rules = {name: _read(root, f"{name}.txt").strip() for name in {DEFAULT, *self._names.values()}}
 
     def name_of(self, source: str) -> str:
-        """Which prompt answers of this source are judged by."""
+        """Return the name of the prompt by which answers of this source are judged."""
         folded = source.casefold()
         return next((name for pattern, name in self._names.items() if fnmatchcase(folded, pattern)), DEFAULT)
 
     def write(self, query: Query) -> Prompt:
-        """The query in words, the same for the same query."""
+        """Write the query as a prompt; equal queries give equal prompts."""
         name = self.name_of(query.source)
         texts = [self._templates["system.txt"], self._templates["message.txt"], self._rules[name]]
         data = [query.question, query.references, query.answer]
@@ -104,7 +104,7 @@ class Prompts:
 
     @property
     def sha256(self) -> str:
-        """Of all prompts of the folder, and of which is chosen for which source; hexadecimal."""
+        """SHA-256 of all prompts of the folder and of `sources.json`, hexadecimal."""
         return _sha256([self._templates, self._names, sorted(self._rules.items())])
 
 
@@ -113,24 +113,24 @@ def read_verdict(reply: str, nonce: str) -> float | None:
 
     A reply may open with thoughts that `</think>` closes. Behind them there must be one verdict, no more.
     """
-    said = reply.rpartition("</think>")[2]
-    lines = said.rstrip().splitlines()
-    if "<think>" in said or not lines or len(re.findall(rf"VERDICT\W*{nonce}", said, re.IGNORECASE)) != 1:
+    spoken = reply.rpartition("</think>")[2]
+    lines = spoken.rstrip().splitlines()
+    if "<think>" in spoken or not lines or len(re.findall(rf"VERDICT\W*{nonce}", spoken, re.IGNORECASE)) != 1:
         return None
-    found = re.fullmatch(rf"[\s*_`]*VERDICT {nonce}:[\s*_`]*(CORRECT|INCORRECT)[\s*_`.]*", lines[-1], re.IGNORECASE)
-    return None if found is None else float(found[1].upper() == "CORRECT")
+    match = re.fullmatch(rf"[\s*_`]*VERDICT {nonce}:[\s*_`]*(CORRECT|INCORRECT)[\s*_`.]*", lines[-1], re.IGNORECASE)
+    return None if match is None else float(match[1].upper() == "CORRECT")
 
 
 def _fill(template: str, slots: Mapping[str, str]) -> str:
     """The template with each `{slot}` replaced once; what is put in isn't looked at again."""
-    return re.sub(r"\{(" + "|".join(slots) + r")\}", lambda found: slots[found[1]], template)
+    return re.sub(r"\{(" + "|".join(slots) + r")\}", lambda match: slots[match[1]], template)
 
 
 def _literal(value: str | Sequence[str]) -> str:
     """JSON with a numeric escape in place of everything that a reader can't see and everything that opens a tag."""
     text = json.dumps(value, ensure_ascii=False)
-    seen = "".join(_escape(c) if unicodedata.category(c) in _INVISIBLE else c for c in text)
-    return _MARK.sub(lambda found: _escape(found[0]), seen)
+    visible = "".join(_escape(c) if unicodedata.category(c) in _INVISIBLE else c for c in text)
+    return _MARK.sub(lambda match: _escape(match[0]), visible)
 
 
 def _escape(character: str) -> str:

@@ -34,11 +34,11 @@ from codevision_ext.rollout.loop import Completion, Policy, turn_ended
 T = TypeVar("T")
 
 MAX_RUNNING = 256
-"""Rollouts that the engine samples at the same time."""
+"""Maximum rollouts that the engine samples at the same time."""
 BUCKET_BYTES = 512 << 20
-"""Weights sent at once."""
+"""Bytes of weights in one request."""
 _ALIVE_EVERY_S = 1.0
-"""How often a caller that waits looks whether the engine still lives."""
+"""Seconds between two checks of a waiting caller that the engine is alive."""
 
 
 class _SGLang(SGLang):
@@ -144,9 +144,9 @@ class SGLangEngine:
         await self._ask(manager.freeze_gc)  # behind a load the garbage is collected, and what was imported isn't any
         for bucket in buckets(checkpoint, BUCKET_BYTES):
             request = weights_request(bucket, self._engine.server_args.tp_size)
-            loaded, said = await self._ask(lambda request=request: manager.update_weights_from_tensor(request, None))
+            loaded, message = await self._ask(lambda request=request: manager.update_weights_from_tensor(request, None))
             if not loaded:
-                raise EngineError(f"{checkpoint}: the engine refused the weights: {first_line(said)}")
+                raise EngineError(f"{checkpoint}: the engine refused the weights: {first_line(message)}")
 
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The engine as one rollout sees it; any number of rollouts may be played at the same time.
@@ -169,7 +169,7 @@ class SGLangEngine:
         return Completion(ids=sampled.ids, log_probs=sampled.log_probs, finished=finished)
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        """Asks on the engine's own loop and waits, as long as the engine's processes live."""
+        """Run a request in the engine's event loop and wait, as long as the engine's processes live."""
         self._check()
         answer = asyncio.wrap_future(self._portal.start_task_soon(question))
         try:

@@ -1,4 +1,4 @@
-"""What is said to an SGLang engine, and can its answer be trusted? The same inside verl and in an evaluation."""
+"""Writes requests to an SGLang engine and checks its answers, for verl and for evaluations."""
 
 import pickle
 from collections.abc import Mapping, Sequence

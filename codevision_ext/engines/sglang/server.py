@@ -1,4 +1,4 @@
-"""How is a checkpoint served on this machine to whoever speaks OpenAI's protocol? By SGLang, while a block runs."""
+"""Serves a checkpoint on this machine by OpenAI's protocol, with SGLang, while a block runs."""
 
 import os
 import socket
@@ -38,8 +38,8 @@ def served(checkpoint: Path) -> Iterator[str]:
         with Command(words, env=os.environ, log=log) as command:
             while not _answers(f"http://127.0.0.1:{port}/health"):
                 if command.poll() is not None:
-                    said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
-                    raise EngineError(f"SGLang can't serve {checkpoint}; the last it said: {said[-1]}")
+                    lines = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+                    raise EngineError(f"SGLang can't serve {checkpoint}; its last line is: {lines[-1]}")
                 time.sleep(_LOOK_EVERY_S)
             yield f"http://127.0.0.1:{port}/v1"
 

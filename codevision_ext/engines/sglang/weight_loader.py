@@ -13,7 +13,7 @@ import torch
 from codevision_ext.models.weight_names import _STACKED, engine_name
 
 LOADER = "codevision_ext.engines.sglang.weight_loader.load_weights"
-"""What `custom_weight_loader` and `load_format` name."""
+"""Dotted path for `custom_weight_loader` and `load_format`."""
 
 
 def load_weights(model: torch.nn.Module, named_tensors: Sequence[tuple[str, torch.Tensor]]) -> None:

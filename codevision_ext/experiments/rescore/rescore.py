@@ -1,4 +1,4 @@
-"""Scores records again, as they stream by: what would they have earned under another reward?"""
+"""Scores records again under another reward, one at a time."""
 
 from collections.abc import Sequence
 from math import fsum

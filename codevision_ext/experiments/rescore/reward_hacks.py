@@ -1,4 +1,4 @@
-"""Do known hacks pay? Each is played through the loop, the sandbox, provenance, the answer rules and the reward.
+"""Measures whether known hacks pay: each runs through loop, sandbox, provenance, answer rules and reward.
 
 The gallery is `hacks.toml`. A hack is set against its counterpart: the same answer, honestly given, and what of its
 calls is honest work, in good form. More than that it mustn't earn; preset `verified` keeps this but for the gaps that
@@ -31,7 +31,7 @@ from codevision_ext.task.item import Item
 from codevision_ext.types import Box, Rollout, Task
 
 SIZE: Final = (240, 160)
-"""Of the task's image, pixels."""
+"""Width and height of the task's image, pixels."""
 LIMITS: Final = RolloutLimits(response_tokens=100_000, assistant_turns=8)
 Call = str | dict[str, Any]
 """Code, or a call's arguments."""
@@ -145,8 +145,8 @@ def _reward(rubric: Rubric, rollout: Rollout, sibling: Rollout) -> float:
 def _turn(call: Call) -> str:
     """A reply with a well-formed call."""
     arguments = {"code": call} if isinstance(call, str) else call
-    said = json.dumps({"name": TOOL_NAME, "arguments": arguments})
-    return f"$think<tool_call>{said.replace('$', '$$')}</tool_call>"
+    body = json.dumps({"name": TOOL_NAME, "arguments": arguments})
+    return f"$think<tool_call>{body.replace('$', '$$')}</tool_call>"
 
 
 class _Stage:
@@ -161,14 +161,14 @@ class _Stage:
         """The rollout of a model that says just this; the last turn again, where it is asked on."""
         words = {"think": _THINK, "truth": puzzle.truth, "wrong": puzzle.wrong}
         call = Template(_turn(code).removeprefix("$think")).substitute()
-        said = tuple(Template(turn).substitute(words, call=call) for turn in [*turns, last])
-        key = (puzzle.applied, puzzle.truth, said)
+        texts = tuple(Template(turn).substitute(words, call=call) for turn in [*turns, last])
+        key = (puzzle.applied, puzzle.truth, texts)
         if key not in self._played:
-            self._played[key] = self._score(puzzle, asyncio.run(self._run(said)))
+            self._played[key] = self._score(puzzle, asyncio.run(self._run(texts)))
         return self._played[key]
 
-    async def _run(self, said: tuple[str, ...]) -> Trajectory:
-        left = list(said)
+    async def _run(self, texts: tuple[str, ...]) -> Trajectory:
+        left = list(texts)
 
         async def policy(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
             text = left.pop(0) if len(left) > 1 else left[0]

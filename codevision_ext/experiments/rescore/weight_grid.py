@@ -1,4 +1,4 @@
-"""What would other weights change? Advantages, signs and orders of many settings against those of one, in one pass."""
+"""Compares advantages, signs and orders under many weights with those under one setting, in one pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,9 +56,9 @@ def compare_weights(
     points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     base = Rubric(settings)
     rubrics = [base, *(Rubric(settings.model_copy(update={"weights": {**settings.weights, **p}})) for p in points)]
-    # a term counts as asked for where any setting weighs it: one that can't be measured is an error then
-    asked = {name for rubric in rubrics for name, weight in rubric.weights.items() if weight and name != "cap"}
-    units = {name: -1.0 if base.is_penalty(name) else 1.0 for name in asked}
+    # a term is needed where any setting weighs it: one that can't be measured is an error then
+    names = {name for rubric in rubrics for name, weight in rubric.weights.items() if weight and name != "cap"}
+    units = {name: -1.0 if base.is_penalty(name) else 1.0 for name in names}
     everything = Rubric(settings.model_copy(update={"cap_total": None, "weights": units}))
     terms = list(everything.weights)
     weighed = np.array([[rubric.weights[name] for name in terms] for rubric in rubrics])

@@ -1,4 +1,4 @@
-"""Does a part of the method do what it is said to? Trainings that differ in one setting, side by side.
+"""Studies: trainings that differ in one setting, run and compared side by side.
 
     plan.py      what is trained: recipe/studies/NAME.yaml
     train.py     trains it; a finished training isn't run again

@@ -1,4 +1,4 @@
-"""What does `codevision study` do? Asks the records first, then trains, then compares."""
+"""Runs `codevision study`: answers from records first, then trains, then compares."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,19 +50,19 @@ def run_study(
     """
     plan = _changed(read_plan(studies / f"{name}.yaml"), steps, seeds)
     run, out, recipe = run.resolve(), out.resolve(), recipe.resolve()
-    told = _OFFLINE[name](run) if name in _OFFLINE else ""
-    if offline and not told:
+    offline_tables = _OFFLINE[name](run) if name in _OFFLINE else ""
+    if offline and not offline_tables:
         raise InputError(f"--offline: {name} has nothing to tell without training; {', '.join(_OFFLINE)} have")
     if offline:
-        return told
+        return offline_tables
     jobs = jobs_of(plan, run, recipe, out, settings=settings)
     train(jobs, out, at_once=at_once)
     table = write_study(
         plan, find_outcomes(plan, jobs, _evaluate(plan, jobs, run, recipe, out, reader), out), jobs, out
     )
-    if told:
-        write_whole(out / "offline.md", told.encode())
-    return f"{told}\n{table}" if told else table
+    if offline_tables:
+        write_whole(out / "offline.md", offline_tables.encode())
+    return f"{offline_tables}\n{table}" if offline_tables else table
 
 
 def _evaluate(

@@ -67,8 +67,8 @@ def tool_benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
             groups[record.group].append(record)
     kinds: dict[str, list[list[Record]]] = defaultdict(list)
     for group in groups.values():
-        wanted = required_ops(group[0].task.applied)
-        turn, crop = any(op in ORIENTATION_OPS for op in wanted), CROP in wanted
+        operations = required_ops(group[0].task.applied)
+        turn, crop = any(op in ORIENTATION_OPS for op in operations), CROP in operations
         kinds[" and ".join([*["turn"] * turn, *["crop"] * crop]) or "nothing"].append(group)
     rows = []
     for kind, them in sorted(kinds.items()):

@@ -1,4 +1,4 @@
-"""What came of each training, over its seeds, and is it more than chance? From the rollouts of its checkpoint."""
+"""Computes the outcome of each training over its seeds, with intervals, from the rollouts of its checkpoint."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -22,21 +22,21 @@ Item = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantOutcome:
-    """Of one training; shares in [0, 1]."""
+    """Outcome of one training; shares are in [0, 1]."""
 
     columns: Mapping[Column, Score]
     """An item counts with its mean over the seeds."""
     transformed: float
     """Mean accuracy of the five transformed columns, over the seeds."""
     by_seed: Mapping[int, float]
-    """The same, seed by seed."""
+    """`transformed` by seed."""
     difference: Difference | None
     """In `transformed` from the first training, item by item; None: it is the first."""
     must: float
     """Share of the required operations that were done, on transformed images."""
     tool_rate: float
     failed_calls: float
-    """Of all calls, those that failed."""
+    """Share of calls that failed."""
     optional_ops: float
     """Share of rollouts with an operation that no task requires."""
     invalid: int

@@ -1,4 +1,4 @@
-"""What is a study? A question, and trainings of one length that differ in a setting or two."""
+"""The plan of a study: a question, and trainings of one length that differ in a setting or two."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ Name = Annotated[str, Field(pattern=r"^[\w ,.=+-]+$", max_length=40)]
 
 
 class Training(BaseModel):
-    """One of them."""
+    """One training of a study."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,15 +34,15 @@ class StudyPlan(BaseModel):
 
     question: str
     steps: Annotated[int, Field(ge=1)]
-    """Of every training: all have seen as many rollouts at the end."""
+    """Steps of every training, so that all see the same number of rollouts."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
-    """Of the order of the rows and of the sampling; the checkpoint that they start with is the same."""
+    """Seeds for the order of rows and the sampling; every seed starts from the same checkpoint."""
     items: Annotated[int, Field(ge=1)] = 50
     """Items of the transformed benchmark that every training is measured on at its end, in all six columns."""
     settings: tuple[str, ...] = ()
     """verl's, of all trainings."""
     trainings: Annotated[Mapping[Name, Training], Field(min_length=1)]
-    """By name; the others are compared with the first."""
+    """Trainings by name; each is compared with the first."""
 
 
 def read_plan(path: Path) -> StudyPlan:

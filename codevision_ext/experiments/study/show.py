@@ -1,4 +1,4 @@
-"""How is a study shown? As a table, and as curves of its trainings."""
+"""Shows a study as a table, and as curves of its trainings."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ def _cells(outcome: VariantOutcome) -> list[str]:
     shares = (outcome.must, outcome.tool_rate, outcome.failed_calls, outcome.optional_ops)
     seeds = outcome.by_seed.values()
     spread = f" ({100 * min(seeds):.1f} to {100 * max(seeds):.1f})" if len(seeds) > 1 else ""
-    told = outcome.difference
-    low, high = (f"{100 * bound:+.1f}" for bound in (told.low, told.high)) if told else ("", "")
-    difference = f"{100 * told.value:+.1f} ({low} to {high}), p {told.p:.2g}" if told else ""
+    effect = outcome.difference
+    low, high = (f"{100 * bound:+.1f}" for bound in (effect.low, effect.high)) if effect else ("", "")
+    difference = f"{100 * effect.value:+.1f} ({low} to {high}), p {effect.p:.2g}" if effect else ""
     return [
         *[f"{100 * outcome.columns[column].accuracy:.1f}" for column in COLUMNS],
         f"{100 * outcome.transformed:.1f}{spread}",

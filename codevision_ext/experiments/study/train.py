@@ -1,4 +1,4 @@
-"""How are the trainings of a study run? Each from a script of its own, some side by side, none twice.
+"""Runs the trainings of a study: each from a script of its own, some side by side, none twice.
 
     OUT/NAME-SEED/launch.sh    the training, as a person would launch it
     OUT/NAME-SEED/checkpoint   its end, a link
@@ -23,7 +23,10 @@ from codevision_ext.io.progress import Stages
 
 _POLL_S = 0.2
 _ONE = 'bash "$0" >"${0%/*}/log" 2>&1 || exit 255'
-"""What xargs runs of each script; behind 255 it begins no other. Not several `Command`: they would end each other's."""
+"""Command line that xargs runs for each script; exit code 255 makes it start no other.
+
+Several `Command` at once would end each other's processes.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +107,8 @@ def train(jobs: Sequence[TrainingJob], out: Path, *, at_once: int | None = None)
         logs = [job.folder / "log" for job in left if not job.done]
         if logs:
             log = next((log for log in logs if log.exists()), out / "log")
-            said = last_error(log.read_text(errors="replace"))
-            raise InfraError(f"{log.parent.name} failed: {said or 'it says no error'}; the log is {log}")
+            message = last_error(log.read_text(errors="replace"))
+            raise InfraError(f"{log.parent.name} failed: {message or 'it says no error'}; the log is {log}")
 
 
 def _script(
