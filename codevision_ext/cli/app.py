@@ -33,7 +33,7 @@ app.command(context_settings={"ignore_unknown_options": True, "help_option_names
 
 
 def main() -> None:
-    """Runs the command; what went wrong on purpose is one sentence on stderr and exit code 2."""
+    """Runs the command; an expected error ends it with one sentence on stderr and exit code 2."""
     try:
         app()
     except CodeVisionError as error:
@@ -43,7 +43,7 @@ def main() -> None:
         if error.errno != errno.ENOSPC:
             raise
         sys.stderr.write(f"codevision: can't write: {error}\n")
-        with suppress(OSError):  # it may be stdout that has no room: what is left to say would fail at the exit again
+        with suppress(OSError):  # stdout itself may have no room: what it still holds would fail again at exit
             sys.stdout.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)

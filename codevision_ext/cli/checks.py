@@ -13,20 +13,22 @@ from codevision_ext.errors import InputError
 
 
 def judge_check(
-    labels: Annotated[Path, typer.Argument(help="JSON lines: question, answer, prediction, label, perhaps source.")],
+    labels: Annotated[
+        Path, typer.Argument(help="JSON lines with question, answer, prediction, label and, optionally, source.")
+    ],
     base_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint, such as http://localhost:8000/v1.")],
-    model: Annotated[str, typer.Option(help="The id that the endpoint knows the judge by.")],
-    api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the endpoint's key.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests under way at the same time.")] = 32,
-    timeout_s: Annotated[float, typer.Option(help="Of one attempt, seconds.")] = 60.0,
-    retries: Annotated[int, typer.Option(help="Attempts after the first.")] = 6,
-    cache: Annotated[Path | None, typer.Option(help="Folder of what was decided before.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Folder of prompts in place of the package's own.")] = None,
-    request: Annotated[str, typer.Option(help="More fields of each request, a JSON object.")] = (
+    model: Annotated[str, typer.Option(help="Id of the judge at the endpoint.")],
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoint's key.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Number of requests at the same time.")] = 32,
+    timeout_s: Annotated[float, typer.Option(help="Time limit of one attempt, in seconds.")] = 60.0,
+    retries: Annotated[int, typer.Option(help="Number of attempts after the first.")] = 6,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps verdicts for later runs.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder of prompts; by default the package's own.")] = None,
+    request: Annotated[str, typer.Option(help="Additional fields of each request, as a JSON object.")] = (
         '{"temperature": 0, "max_tokens": 1024}'
     ),
 ) -> None:
-    """Measure a judge against people's labels: a table on stderr, the same figures as JSON on stdout."""
+    """Measure how often a judge agrees with people's labels: a table on stderr, the same figures as JSON on stdout."""
     from codevision_ext.config import read_judge_settings  # noqa: PLC0415  other commands start without it
     from codevision_ext.judge.agreement import measure_agreement  # noqa: PLC0415
     from codevision_ext.judge.shared import open_judge  # noqa: PLC0415
@@ -46,15 +48,25 @@ def judge_check(
 
 
 def score_records(
-    records: Annotated[Path, typer.Argument(help="Records of rollouts, one JSON object a line.", metavar="IN.jsonl")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The records with `reward` and `terms`.")] = None,
-    preset: Annotated[str, typer.Option(help="upstream, paper or verified.")] = "verified",
-    weight: Annotated[list[str] | None, typer.Option(help="NAME=V: a term's weight; also alpha, b1, ...")] = None,
-    switch: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of codevision.reward: sim=giou")] = None,
-    grid: Annotated[list[str] | None, typer.Option(help="NAME=V,V,...: compare weights, all combinations.")] = None,
-    window: Annotated[int, typer.Option(min=1, help="Lines within which all records of a group must stand.")] = 4096,
+    records: Annotated[Path, typer.Argument(help="Records of rollouts, one JSON object per line.", metavar="IN.jsonl")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File for the records with their new `reward` and `terms`.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Preset of the reward: upstream, paper or verified.")] = "verified",
+    weight: Annotated[
+        list[str] | None, typer.Option(help="NAME=V: weight of a term, or alpha, b1, ... Repeat for several.")
+    ] = None,
+    switch: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=V of codevision.reward, such as sim=giou.")
+    ] = None,
+    grid: Annotated[
+        list[str] | None, typer.Option(help="NAME=V,V,...: compare these weights, in all combinations.")
+    ] = None,
+    window: Annotated[
+        int, typer.Option(min=1, help="Maximum distance, in lines, between the records of a group.")
+    ] = 4096,
 ) -> None:
-    """Score records again under another reward, or with --grid tell what other weights would change.
+    """Score records again under another reward, or compare with --grid what other weights would change.
 
     Groups may be interleaved within --window lines. A bad line ends the command; the records before it are written.
     With --grid: a table on stderr, the same figures as JSON on stdout.
@@ -66,7 +78,7 @@ def score_records(
 
     settings, axes = read_reward(preset, weight or (), switch or ()), read_axes(grid or ())
     if (out is None) == (not axes):
-        raise InputError("say either -o OUT.jsonl, to write scored records, or --grid NAME=V,V, to compare weights")
+        raise InputError("give either -o OUT.jsonl, to write scored records, or --grid NAME=V,V, to compare weights")
     if out is not None:
         from codevision_ext.experiments.rescore.rescore import rescore  # noqa: PLC0415
 
@@ -77,14 +89,16 @@ def score_records(
     from codevision_ext.experiments.rescore.tables import show_grid  # noqa: PLC0415
     from codevision_ext.experiments.rescore.weight_grid import compare_weights  # noqa: PLC0415
 
-    found = compare_weights(records, settings, axes, window)
-    show_grid(found, Console(stderr=True))
-    typer.echo(json.dumps(asdict(found), indent=2))
+    comparison = compare_weights(records, settings, axes, window)
+    show_grid(comparison, Console(stderr=True))
+    typer.echo(json.dumps(asdict(comparison), indent=2))
 
 
 def hacks(
-    weight: Annotated[list[str] | None, typer.Option(help="NAME=V: a term's weight, of preset verified.")] = None,
-    switch: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of codevision.reward: sim=giou")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="NAME=V: weight of a term in preset verified.")] = None,
+    switch: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=V of codevision.reward, such as sim=giou.")
+    ] = None,
 ) -> None:
     """Try known reward hacks, in the real sandbox, under each preset: a table on stderr, JSON on stdout."""
     from rich.console import Console  # noqa: PLC0415  other commands start without it
@@ -103,23 +117,27 @@ def hacks(
 
 
 def execute_code(
-    images: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="More of --image.")] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="An image for the snippet; the first is `image`.")] = None,
-    code: Annotated[Path | None, typer.Option(help="One snippet: its file. Its answer goes to stdout.")] = None,
-    batch: Annotated[
-        Path | None, typer.Option(metavar="IN.jsonl", help="Many: {id, code, image|images} a line.")
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="Further images, like --image.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The image made; with --batch the answers.")] = None,
-    images_dir: Annotated[Path | None, typer.Option(help="Folder for the images that a batch makes.")] = None,
-    timeout: Annotated[float, typer.Option(help="Wall clock of one run, seconds.")] = 5.0,
-    memory_mb: Annotated[int, typer.Option(help="Memory of one run, MiB.")] = 512,
-    isolation: Annotated[
-        str, typer.Option(help="The least to run behind: unsafe, strict, strict+landlock.")
-    ] = "strict",
+    image: Annotated[
+        list[Path] | None, typer.Option(help="Image for the snippet; the first one is `image` there.")
+    ] = None,
+    code: Annotated[Path | None, typer.Option(help="File of one snippet; its result goes to stdout.")] = None,
+    batch: Annotated[
+        Path | None, typer.Option(metavar="IN.jsonl", help="File of many snippets, {id, code, image|images} per line.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File for the new image; with --batch for the results.")
+    ] = None,
+    images_dir: Annotated[Path | None, typer.Option(help="Folder for the new images of a batch.")] = None,
+    timeout: Annotated[float, typer.Option(help="Wall-clock limit of one run, in seconds.")] = 5.0,
+    memory_mb: Annotated[int, typer.Option(help="Memory limit of one run, in MiB.")] = 512,
+    isolation: Annotated[str, typer.Option(help="Minimum isolation: unsafe, strict or strict+landlock.")] = "strict",
 ) -> None:
     """Run model-written code on images, in the sandbox, as a tool call would, and trace what it did.
 
-    Exit 0 when every snippet was answered, whatever it did. A bad line ends the command, nothing written.
+    Exit 0 when every snippet has a result, even a failure. A bad line ends the command before anything is written.
     """
     from codevision_ext.rollout.run_snippets import run_batch, run_one  # noqa: PLC0415
     from codevision_ext.sandbox import Sandbox  # noqa: PLC0415
@@ -127,11 +145,11 @@ def execute_code(
 
     given = [*(image or ()), *(images or ())]
     if (code is None) == (batch is None):
-        raise InputError("say either --code FILE, to run one snippet, or --batch IN.jsonl, to run many")
+        raise InputError("give either --code FILE, to run one snippet, or --batch IN.jsonl, to run many")
     if code is not None and images_dir is not None:
-        raise InputError("--images-dir goes with --batch; say --out for the image of one snippet")
+        raise InputError("--images-dir belongs to --batch; use --out for the image of one snippet")
     if batch is not None and (given or out is None):
-        raise InputError("--batch wants -o OUT.jsonl, and its lines name the images")
+        raise InputError("--batch needs -o OUT.jsonl, and its lines name the images")
     settings = read_tool_settings({"wall_s": timeout, "memory_mb": memory_mb, "isolation": isolation}, "exec")
     with Sandbox(settings.limits, isolation=settings.isolation) as sandbox:
         if code is not None:
@@ -141,35 +159,46 @@ def execute_code(
 
 
 def doctor(
-    tool: Annotated[Path | None, typer.Option(help="Tool config whose settings to examine; else the defaults.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Checkpoint to train: check the training instead.")] = None,
-    data: Annotated[list[Path] | None, typer.Option(help="RL rows, and the SFT rows before them. Once a file.")] = None,
-    recipe: Annotated[Path, typer.Option(help="Training config, as verl will get it.")] = Path("recipe/demo/grpo.yaml"),
-    setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of verl's settings: device=gpu")] = None,
-    gpu_gib: Annotated[float | None, typer.Option(help="Memory of a GPU; else the first one's here.")] = None,
+    tool: Annotated[
+        Path | None, typer.Option(help="Tool config whose settings to check; by default the package's own settings.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Checkpoint to train; checks the training instead of the sandbox.")
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Parquet file of RL rows, and of the SFT rows before them. Repeat for several."),
+    ] = None,
+    recipe: Annotated[Path, typer.Option(help="Training config that verl will get.")] = Path("recipe/demo/grpo.yaml"),
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=V: a setting of verl, such as device=gpu.")
+    ] = None,
+    gpu_gib: Annotated[
+        float | None, typer.Option(help="Memory of a GPU in GiB; by default that of the first GPU here.")
+    ] = None,
 ) -> None:
-    """Show which primitives this machine has, and run the conformance suite: tables on stderr, JSON on stdout.
+    """Show which kernel features this machine has, and run the conformance suite: tables on stderr, JSON on stdout.
 
-    With --model and --data: whether a training would run and learn from the right tokens, before it is started.
-    Exit 1 when something required is missing, or the back end refuses to start or fails a case, or training would fail.
+    With --model and --data: check whether a training would run and learn from the right tokens.
+    Exit 1 when a requirement is missing, the back end refuses to start or fails a test, or training would fail.
     """
     from rich.console import Console  # noqa: PLC0415  other commands start without it
 
     if model is not None:
         if tool is not None or not data:
-            raise InputError("--model wants --data; the tool config is the one that --recipe names, not --tool")
+            raise InputError("--model needs --data; the tool config is the one that --recipe names, not --tool")
         from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: PLC0415
 
         use_cpu_if_no_cuda()
         from codevision_ext.preflight import result as findings  # noqa: PLC0415  after the device is settled
         from codevision_ext.preflight import run as preflight  # noqa: PLC0415
 
-        found = preflight.inspect(model, data, recipe, setting or (), gpu_gib)
-        findings.show_checks(found.findings, Console(stderr=True))
-        typer.echo(json.dumps(found.plain(), indent=2))
-        sys.exit(not found.ok)
+        checks = preflight.inspect(model, data, recipe, setting or (), gpu_gib)
+        findings.show_checks(checks.findings, Console(stderr=True))
+        typer.echo(json.dumps(checks.plain(), indent=2))
+        sys.exit(not checks.ok)
     if data:
-        raise InputError("--data wants --model, the checkpoint to train")
+        raise InputError("--data needs --model, the checkpoint to train")
 
     from codevision_ext.preflight.sandbox import examine, show_checkup  # noqa: PLC0415
     from codevision_ext.sandbox import Sandbox  # noqa: PLC0415

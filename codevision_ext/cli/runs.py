@@ -15,12 +15,12 @@ _STOPPED_EVAL = "codevision: stopped; the same command goes on from here"
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same command goes on in it.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the data, the weights and the sampling.")] = 0,
-    recipe: Annotated[Path, typer.Option(help="Folder with run.sh and its settings.")] = Path("recipe/demo"),
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command continues there.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the data, the weights and the sampling.")] = 0,
+    recipe: Annotated[Path, typer.Option(help="Folder that holds run.sh and its settings.")] = Path("recipe/demo"),
     until: Annotated[str, typer.Option(help="Last stage to run.")] = "report",
 ) -> None:
-    """Draw data, build a tiny model, train and evaluate it, and write a page about it; goes on where it was stopped."""
+    """Draw data, build a tiny model, train and evaluate it, and write a page about it; continues a stopped run."""
     from codevision_ext.experiments.demo import run_demo  # noqa: PLC0415  other commands start without it
 
     with stoppable(_STOPPED_STAGES):
@@ -29,20 +29,30 @@ def demo(
 
 
 def study_variants(
-    name: Annotated[str, typer.Argument(help="Of a file in --studies: ablations, emergent, crop, beta or benefit.")],
-    run: Annotated[Path, typer.Option(help="Run of the demo whose rows and checkpoints are used.")] = Path("runs/demo"),
-    out: Annotated[Path | None, typer.Option(help="Folder to write, else runs/studies/NAME; goes on in it.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of every training, in place of the study's.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2, in place of the study's.")] = None,
-    at_once: Annotated[int | None, typer.Option(min=1, help="Trainings side by side; else two, or one.")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=V of verl's, for all trainings.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Only what needs no training.")] = False,
-    recipe: Annotated[Path, typer.Option(help="Folder with run.sh and its settings.")] = Path("recipe/demo"),
-    studies: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("recipe/studies"),
+    name: Annotated[
+        str, typer.Argument(help="Name of a study in --studies: ablations, emergent, crop, beta or benefit.")
+    ],
+    run: Annotated[Path, typer.Option(help="Run of the demo whose rows and checkpoints to use.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write; by default runs/studies/NAME. A stopped study continues there."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of every training; by default the study's.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, such as 0,1,2; by default the study's.")] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of trainings side by side; by default two, or one if memory is short."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=V: a setting of verl, for all trainings.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Print only the part that needs no training.")] = False,
+    recipe: Annotated[Path, typer.Option(help="Folder that holds run.sh and its settings.")] = Path("recipe/demo"),
+    studies: Annotated[Path, typer.Option(help="Folder that holds the studies.")] = Path("recipe/studies"),
 ) -> None:
-    """Train variants that differ in one setting, side by side, and tell which is better: a table, curves, JSON.
+    """Train variants that differ in one setting, side by side, and compare them: a table, curves, JSON.
 
-    Before, what the rollouts of --run answer without training. A stopped study goes on where it was.
+    The part that needs no training, from the rollouts of --run, comes first. A stopped study continues.
     """
     from codevision_ext.experiments.study.command import run_study  # noqa: PLC0415  other commands start without it
     from data_prep import eval_items  # noqa: PLC0415
@@ -65,15 +75,15 @@ def study_variants(
 
 
 def tiny_model(
-    family: Annotated[str, typer.Option(help="qwen2_5_vl or qwen3_vl.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; it appears whole or not at all.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights.")] = 0,
+    family: Annotated[str, typer.Option(help="Architecture: qwen2_5_vl or qwen3_vl.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it appears complete or not at all.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights.")] = 0,
     hidden: Annotated[int, typer.Option(min=32, help="Width of the language model; a multiple of 32.")] = 128,
     layers: Annotated[int, typer.Option(min=1, help="Depth of the language model.")] = 4,
     vision_hidden: Annotated[int, typer.Option(min=32, help="Width of the vision tower; a multiple of 32.")] = 96,
     vision_layers: Annotated[int, typer.Option(min=1, help="Depth of the vision tower.")] = 3,
-    vocab_size: Annotated[int, typer.Option(min=512, help="Tokens, special ones included.")] = 1024,
-    max_pixels: Annotated[int, typer.Option(min=784, help="Largest image that the model is shown, pixels.")] = 16384,
+    vocab_size: Annotated[int, typer.Option(min=512, help="Number of tokens, special tokens included.")] = 1024,
+    max_pixels: Annotated[int, typer.Option(min=784, help="Maximum pixels of an image that the model sees.")] = 16384,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
 ) -> None:
     """Build a small random Qwen-VL checkpoint, offline, with a tokenizer trained on the package's own texts."""
@@ -97,10 +107,15 @@ def report_runs(
         typer.Argument(help="Folders of runs: results.json, metrics.jsonl, eval/, rollouts/.", metavar="RUN_DIR..."),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page; RUN_DIR/report.html for one run, else report.html.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File of the page; by default RUN_DIR/report.html for one run, report.html for several."
+        ),
     ] = None,
-    inline: Annotated[bool, typer.Option("--inline", help="Images into the page, not beside it.")] = False,
-    limit: Annotated[int, typer.Option(min=0, help="Rollouts to show at most.")] = 2000,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Put images into the page instead of a folder beside it.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum rollouts to show.")] = 2000,
 ) -> None:
     """Write one page about runs: tables, curves, and their rollouts with every image, call and reward term."""
     from codevision_ext.report import write_report  # noqa: PLC0415  other commands start without it
@@ -128,24 +143,26 @@ def eval_model(given: EvalOptions) -> None:
 
 
 def compare_runs(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of evaluations; all are compared with the first.")],
-    markdown: Annotated[bool, typer.Option("--markdown", help="Tables in Markdown.")] = False,
-    latex: Annotated[bool, typer.Option("--latex", help="Tables in LaTeX, for booktabs.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="A drawing to write: .png, .svg or .pdf.")] = None,
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of evaluations; every model is compared with the first one.")
+    ],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print tables in LaTeX, for booktabs.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="File of a drawing to write: .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Compare evaluations column by column, item by item: which difference is more than chance?"""
+    """Compare evaluations column by column, item by item, and mark significant differences."""
     if markdown and latex:
-        raise InputError("say --markdown or --latex, not both")
+        raise InputError("give --markdown or --latex, not both")
     from rich.console import Console  # noqa: PLC0415  other commands start without it
 
     from codevision_ext.evaluate import compare as comparing  # noqa: PLC0415
 
-    found = comparing.compare_evaluations(runs)
-    for comparison in found:
+    comparisons = comparing.compare_evaluations(runs)
+    for comparison in comparisons:
         if markdown or latex:
             typer.echo((comparing.comparison_markdown if markdown else comparing.comparison_latex)(comparison) + "\n")
         else:
             Console().print(comparing.comparison_table(comparison))
     if plot is not None:
-        comparing.draw_comparison(found, plot)
+        comparing.draw_comparison(comparisons, plot)
         sys.stderr.write(f"codevision: {plot} is written\n")

@@ -1,4 +1,4 @@
-"""Is the difference between two results more than chance? Means over items, pass@k, and the paired bootstrap."""
+"""Computes pass@k, intervals, and the significance of differences by the paired bootstrap."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -8,18 +8,18 @@ from typing import Final, TypeVar
 import numpy as np
 
 RESAMPLES: Final = 10_000
-"""Of a bootstrap: p-values below 1 / RESAMPLES can't be told apart."""
+"""Number of resamples of a bootstrap; the smallest p-value is 1 / RESAMPLES."""
 _CHUNK: Final = 1 << 20
-"""Draws in memory at a time."""
+"""Number of draws in memory at a time."""
 
 
 def pass_at(right: int, tries: int, k: int) -> float:
-    """The chance that at least one of `k` tries is right, drawn from `tries` of which `right` were; in [0, 1].
+    """Returns the chance, in [0, 1], that at least one of `k` tries is right, drawn from `tries` of which `right` were.
 
     The unbiased estimator 1 - C(n - c, k) / C(n, k) of Chen et al., arXiv 2107.03374, section 2.1.
 
     Raises:
-        ValueError: it isn't 0 <= right <= tries and 1 <= k <= tries.
+        ValueError: 0 <= right <= tries or 1 <= k <= tries doesn't hold.
     """
     if not (0 <= right <= tries and 1 <= k <= tries):
         raise ValueError(f"pass@{k} of {right} right out of {tries} isn't known")
@@ -28,7 +28,7 @@ def pass_at(right: int, tries: int, k: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How much better the second of two results is, on the items that both have."""
+    """Difference between two results, second minus first, on the items that both have."""
 
     value: float
     """Mean difference, in [-1, 1]."""
@@ -36,9 +36,9 @@ class Difference:
     high: float
     """Bounds of its 95 % bootstrap interval (percentiles)."""
     p: float
-    """Two-sided: how often resampling gives a difference of the other sign, or none; in (0, 1]."""
+    """Two-sided p-value, in (0, 1]: twice the share of resamples whose difference has the other sign or is 0."""
     n: int
-    """Items that both have."""
+    """Number of items that both have."""
 
 
 Item = TypeVar("Item", bound=Hashable)
@@ -47,14 +47,14 @@ Item = TypeVar("Item", bound=Hashable)
 def paired(
     first: Mapping[Item, float], second: Mapping[Item, float], clusters: Mapping[Item, Hashable], seed: int
 ) -> Difference | None:
-    """Second less first by the paired bootstrap; None where they have no item in common.
+    """Returns second minus first by the paired bootstrap; None if they have no item in common.
 
     Args:
         first: Score of each item, in [0, 1].
         second: Score of each item, in [0, 1]; items that only one of them has are left out.
-        clusters: What an item is resampled with (its image, whose turned versions fail together); an item that isn't
-            here is resampled alone.
-        seed: Of the resampling; the same gives the same.
+        clusters: Group that an item is resampled with (its image, whose rotated versions fail together); an item
+            without a group is resampled alone.
+        seed: Seed of the resampling.
     """
     common = sorted(first.keys() & second.keys(), key=repr)
     if not common:
@@ -79,7 +79,7 @@ def paired(
 
 
 def _resampled(parts: np.ndarray, seed: int) -> np.ndarray:
-    """Means of RESAMPLES samples of clusters, with replacement; `parts` has sum and size of each, shape (n, 2)."""
+    """Returns the means of RESAMPLES samples of clusters; `parts` has sum and size of each cluster, shape (n, 2)."""
     rng, count = np.random.default_rng(seed), len(parts)
     rows = max(1, _CHUNK // count)
     means = []
@@ -90,7 +90,7 @@ def _resampled(parts: np.ndarray, seed: int) -> np.ndarray:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted for being several, in the same order (Holm, Scand. J. Statist. 6, 1979)."""
+    """Returns the p-values adjusted for multiple tests, in the same order (Holm, Scand. J. Statist. 6, 1979)."""
     order = sorted(range(len(p_values)), key=lambda at: p_values[at])
     adjusted, most = [0.0] * len(p_values), 0.0
     for rank, at in enumerate(order):
@@ -100,11 +100,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 _Z_95 = 1.959963984540054
-"""97.5 % quantile of the normal distribution: two-sided 95 %."""
+"""97.5 % quantile of the normal distribution, for a two-sided interval of 95 %."""
 
 
 def wilson(correct: float, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of `correct` out of `n`, in [0, 1].
+    """Returns the 95 % Wilson score interval of `correct` out of `n`, in [0, 1].
 
     Unlike the textbook interval it stays inside [0, 1] and keeps a width at 0 % and 100 %. With scores between 0 and 1,
     or means over several tries of an item, `correct` is their sum and `n` the number of items; the interval is then

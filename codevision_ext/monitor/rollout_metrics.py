@@ -1,4 +1,4 @@
-"""Computes what training logs of its rollouts."""
+"""Computes the numbers that training logs of its rollouts."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from codevision_ext.types import EndReason, ToolCall
 
 
 def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
-    """Step metrics from what is logged of each rollout (`scoring.numbers`); means are over valid rollouts.
+    """Returns the metrics of a step from the `rollout_numbers` of its rollouts; means are over valid rollouts.
 
     Args:
-        infos: At least one, the same names in each.
-        groups: Which group each rollout belongs to.
+        infos: Numbers of each rollout; at least one, with the same names in each.
+        groups: Group of each rollout.
 
     Returns:
-        The table of docs/health.md; a rate of which there is nothing to take it over is left out.
+        The numbers of docs/health.md; a rate without anything to count is left out.
     """
     valid = [info for info in infos if info["valid"]]
 
@@ -30,7 +30,9 @@ def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) 
     calls, malformed, recoverable = mean("calls"), mean("malformed_calls"), mean("recoverable_calls")
     metrics = {f"reward/{name.removeprefix('term_')}/mean": mean(name) for name in infos[0] if name.startswith("term_")}
     metrics |= {f"rollout/{name}": mean(name) for name in infos[0] if name.startswith("end_")}
-    judge = [name for name in ("judged", "abstained") if name in infos[0]]  # what it abstains from is invalid: over all
+    judge = [
+        name for name in ("judged", "abstained") if name in infos[0]
+    ]  # over all rollouts: an abstention makes one invalid
     metrics |= {f"rollout/{name}": float(np.mean([info[name] for info in infos])) for name in judge}
     if recoverable:
         metrics["rollout/recovery_rate"] = mean("recovered_calls") / recoverable
@@ -54,7 +56,7 @@ def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) 
 
 
 def _group_metrics(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
-    """Spread of rewards and of answers within groups, over their valid rollouts."""
+    """Returns the spread of rewards and answers within groups, over their valid rollouts."""
     right, rewards = defaultdict(list), defaultdict(list)
     for info, group in zip(infos, groups, strict=True):
         if info["valid"]:
@@ -71,10 +73,11 @@ def _group_metrics(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) 
 def group_numbers(
     records: Sequence[Record], trajectories: Sequence[Trajectory | None], settings: Settings
 ) -> list[dict[str, float]]:
-    """`rollout_numbers` of all rollouts of a prompt, and `filter_acc`, which differs within a group that has a signal.
+    """Returns `rollout_numbers` of all rollouts of a prompt, with `filter_acc` for DAPO's filter.
 
-    DAPO's filter drops a group whose values are all alike. A valid rollout has its accuracy there, an invalid one that
-    of the first valid one; where none is valid all differ, so that such a group is seen and counted, not replaced.
+    The filter drops a group whose values of `filter_acc` are all equal. The value of a valid rollout is its accuracy,
+    that of an invalid one is the accuracy of the first valid one. Without a valid rollout all values differ, so that
+    the group is kept and counted.
     """
     valid = [float(record.observed.correct) for record in records if record.observed.valid]
     logged = [
@@ -86,13 +89,13 @@ def group_numbers(
 
 
 def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
-    """What is logged of a rollout; the same keys for every rollout of a run."""
-    seen, steps = record.observed, record.observed.steps
+    """Returns the numbers that are logged of a rollout, with the same keys for every rollout of a run."""
+    outcome, steps = record.observed, record.observed.steps
     calls = trajectory.calls if trajectory else ()
     values = {
-        "acc": float(seen.correct),
-        "format": seen.format,
-        "valid": float(seen.valid),
+        "acc": float(outcome.correct),
+        "format": outcome.format,
+        "valid": float(outcome.valid),
         "tool": float(bool(steps)),
         "calls": float(len(steps)),
         "failed_calls": float(sum(not step.ok for step in steps)),
@@ -104,20 +107,20 @@ def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Set
     }
     if settings.judge:
         values |= {"judged": float(record.verdict is not None), "abstained": float(_abstained(record))}
-    values |= {f"end_{reason}": float(seen.end_reason is reason) for reason in EndReason}
+    values |= {f"end_{reason}": float(outcome.end_reason is reason) for reason in EndReason}
     for name in Rubric(settings.reward).weights:
         values[f"term_{name}"] = record.terms[name].contribution if name in record.terms else 0.0
     return values
 
 
 def _repeated(calls: Sequence[ToolCall | None]) -> int:
-    """Calls that run the code of an earlier one on the same image, where the result can't be another."""
-    asked = [(call.code, call.image_index) for call in calls if call]
-    return len(asked) - len(set(asked))
+    """Counts the calls that run the code of an earlier call on the same image, with the same result."""
+    pairs = [(call.code, call.image_index) for call in calls if call]
+    return len(pairs) - len(set(pairs))
 
 
 def _recoveries(trajectory: Trajectory | None) -> dict[str, float]:
-    """Errors (calls that failed or couldn't be read) where a turn is left to call again, and those made good later."""
+    """Counts failed and unreadable calls with a turn left to call again, and those that a successful call follows."""
     if trajectory is None or trajectory.token_buffer.limits.assistant_turns < 3:  # the last turn's calls aren't run
         return {"recoverable_calls": 0.0, "recovered_calls": 0.0}
     steps = iter(trajectory.steps)

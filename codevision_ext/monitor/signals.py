@@ -1,6 +1,6 @@
-"""Is training still going well? The numbers of a step's rollouts, and when they mean that the policy collapses.
+"""Finds stretches of steps in which a logged number suggests that the policy collapses.
 
-docs/health.md says what each number is.
+docs/health.md describes each number.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Final
 from codevision_ext.config import WatchSettings
 
 Series = Mapping[str, Mapping[int, float]]
-"""Name of a logged number -> step -> value, steps rising."""
+"""Values of each logged number by step, in rising order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +20,9 @@ class Signal:
     """A logged number with a bound."""
 
     setting: str
-    """Of `codevision.watch`; `min_...` bounds it from below, `max_...` from above."""
+    """Setting of `codevision.watch` that holds the bound: `min_...` from below, `max_...` from above."""
     names: tuple[str, ...]
-    """The logged numbers that it is the sum of."""
+    """Logged numbers whose sum is watched."""
     meaning: str
     remedy: str
 
@@ -85,7 +85,7 @@ SIGNALS: Final = (
         remedy="set codevision.reward.filter_groups: accuracy, or take harder data",
     ),
 )
-"""Everything that is watched; a signal whose numbers weren't logged is silent."""
+"""All signals; a signal whose numbers weren't logged yields no finding."""
 
 WATCHED: Final = frozenset(name for signal in SIGNALS for name in signal.names)
 
@@ -97,17 +97,18 @@ class SignalFinding:
     signal: Signal
     bound: float
     first: int
-    """The step where it began."""
+    """First step past the bound."""
     last: int
+    """Last step past the bound."""
     value: float
-    """At the last step."""
+    """Value at the last step."""
     steps: int
-    """At how many steps it was past the bound."""
+    """Number of steps past the bound."""
     over: bool
-    """It came back later."""
+    """True for a stretch that ended before the newest step."""
 
     def __str__(self) -> str:
-        """One sentence: what was seen, since when, and which settings mitigate it."""
+        """Writes one sentence: the number and its bound, the steps, the meaning, and settings that help."""
         side = "below" if self.signal.setting.startswith("min_") else "above"
         when = f"from step {self.first} to {self.last}" if self.over else f"since step {self.first}"
         return (
@@ -118,11 +119,11 @@ class SignalFinding:
 
 
 def check_signals(series: Series, settings: WatchSettings) -> list[SignalFinding]:
-    """Every stretch of steps in which a signal was past its bound for long enough, in the order of SIGNALS.
+    """Returns every stretch of at least `settings.steps` steps past a bound, in the order of SIGNALS.
 
     Steps at which a signal wasn't logged, or isn't finite, neither end a stretch nor count in it.
     """
-    found = []
+    findings = []
     for signal in SIGNALS:
         bound = getattr(settings, signal.setting)
         points = _points(signal, series)
@@ -134,7 +135,7 @@ def check_signals(series: Series, settings: WatchSettings) -> list[SignalFinding
             stretch = list(group)
             if past and len(stretch) >= settings.steps:
                 last, value = stretch[-1]
-                found.append(
+                findings.append(
                     SignalFinding(
                         signal=signal,
                         bound=bound,
@@ -145,12 +146,12 @@ def check_signals(series: Series, settings: WatchSettings) -> list[SignalFinding
                         over=last != newest,
                     )
                 )
-    return found
+    return findings
 
 
 def new_findings(series: Series, settings: WatchSettings, step: int) -> list[SignalFinding]:
-    """What became a finding at the newest step, `step`; asked at every step, each stretch is told once."""
-    return [found for found in check_signals(series, settings) if found.last == step and found.steps == settings.steps]
+    """Returns the stretches that became long enough at `step`, the newest step, so that each is reported once."""
+    return [each for each in check_signals(series, settings) if each.last == step and each.steps == settings.steps]
 
 
 def _points(signal: Signal, series: Series) -> list[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""What do runs look like? One page that needs no server: `write_report(run_dirs)`."""
+"""Writes one HTML page about runs that needs no server: `write_report(run_dirs)`."""
 
 from codevision_ext.report.page import write_report
 

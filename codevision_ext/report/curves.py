@@ -1,4 +1,4 @@
-"""How did the run go, step by step? The numbers of metrics.jsonl as small line charts, ready to be drawn."""
+"""Turns the numbers of metrics.jsonl into small line charts, ready to be drawn."""
 
 import json
 import math
@@ -15,17 +15,17 @@ Points = Mapping[int, float]
 """Step -> value, steps rising."""
 
 WIDTH, WIDE, HEIGHT = 300, 620, 128
-"""Of a chart, in its own units; the total reward's is wide."""
+"""Size of a chart in SVG units; the chart of the total reward is wide."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 8, 12, 20
 _MAX_POINTS = 300
-"""A longer series is drawn by the means of neighbouring steps."""
+"""Maximum points of a line; a longer series is drawn by the means of neighbouring steps."""
 _SMOOTH_FROM = 30
-"""From this many points on, the bold line is a running mean and the values themselves stand faintly behind it."""
+"""Number of points from which the bold line is a running mean, with the values faintly behind it."""
 
 _REWARD, _TOTAL = "reward/", "reward/total"
 _STATISTICS = ("mean", "min", "max", "std")
 _SHARES = ("_rate", "_share", "_ratio", "accuracy")
-"""Names with these endings are shares in [0, 1], shown in per cent; what a reward term gives is none."""
+"""Endings of the names of shares in [0, 1], shown in per cent; the reward terms are no shares."""
 
 _SECTIONS = (
     ("Reward", re.compile(_REWARD)),
@@ -47,9 +47,9 @@ class PlottedLine:
     """Mean of the first tenth."""
     path: str
     faint: str
-    """The values behind a smoothed line; empty when the line shows them itself."""
+    """Path of the values behind a smoothed line; empty if the line isn't smoothed."""
     points: tuple[tuple[float, float, str, str], ...]
-    """For the pointer: x, y, step and value as text."""
+    """Points for the pointer: x, y, step and value as text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,26 +57,26 @@ class Chart:
     """One signal, drawn: paths in a box of `width` x `height`, y down, the plot between `left` and `right`."""
 
     key: str
-    """As it was logged, without the statistic."""
+    """Name in the log, without the statistic."""
     title: str
     width: int
     height: int
     left: float
     right: float
     lines: tuple[PlottedLine, ...]
-    """One a run that logged it."""
+    """One line per run that logged the signal."""
     band: str
-    """One standard deviation, or from the smallest to the largest value; empty when neither was logged, or runs share
-    the chart."""
+    """Path around one standard deviation, or from the smallest to the largest value; empty if neither was logged, or if
+    several runs share the chart."""
     band_is: str
     zero: float | None
-    """Height of the zero line, where it is in the image."""
+    """Height of the zero line; None if it is outside the chart."""
     y_ticks: tuple[tuple[float, str], ...]
     x_ticks: tuple[tuple[float, str], ...]
 
     @property
     def points(self) -> str:
-        """JSON for the pointer: `[run, points]` of each line."""
+        """Points of each line for the pointer, as JSON: `[run, points]`."""
         return json.dumps([[line.run, line.points] for line in self.lines], separators=(",", ":"), ensure_ascii=False)
 
 
@@ -87,18 +87,18 @@ class Section:
     title: str
     charts: tuple[Chart, ...]
     zeros: tuple[str, ...]
-    """Signals that were 0 at every step of every run: named, not drawn."""
+    """Signals that were 0 at every step of every run; they are named, not drawn."""
     main: bool
-    """False: folded away until somebody asks."""
+    """False for a section that is folded."""
 
 
 def read_metrics(path: Path) -> dict[str, Points]:
-    """Every number of a metrics.jsonl, by name; texts and other values aren't curves and are left out.
+    """Returns every number of a metrics.jsonl by name; texts and other values are left out.
 
-    Lines are those of verl's file logger, {"step": 1, "data": {name: number}}, or flat, {"step": 1, name: number}.
+    A line is as verl's file logger writes it, {"step": 1, "data": {name: number}}, or flat, {"step": 1, name: number}.
 
-    A run that was resumed logs some steps again: the last line of a step counts. What stands behind the last
-    line break is still being written, and is left out unless it is whole.
+    A resumed run logs some steps again: the last line of a step counts. Text behind the last line break may still be
+    written, and is left out unless it is complete.
 
     Raises:
         InputError: the file can't be read, a line isn't a JSON object, or has no whole number `step`.
@@ -140,9 +140,9 @@ def _is_number(value: object) -> bool:
 
 
 def sections(runs: Sequence[Mapping[str, Points]]) -> list[Section]:
-    """The charts of all signals, grouped by the beginning of their name; every number that was logged is in one.
+    """Returns the charts of all logged numbers, grouped by the beginning of their names, with the runs overlaid.
 
-    The runs are overlaid. Signals that are 0 throughout are named instead.
+    Signals that are always 0 are only named.
     """
     families: dict[str, dict[int, dict[str, Points]]] = defaultdict(lambda: defaultdict(dict))
     for run, metrics in enumerate(runs):
@@ -171,7 +171,7 @@ def sections(runs: Sequence[Mapping[str, Points]]) -> list[Section]:
 
 
 def _charts(stem: str, title: str, family: Mapping[int, Mapping[str, Points]], from_zero: bool) -> Iterator[Chart]:
-    """One chart of the means with the band of a single run; of runs without a mean one for each statistic."""
+    """Yields a chart of the means, with a band for a single run; runs without a mean get a chart per statistic."""
     means = {run: points["mean"] for run, points in family.items() if "mean" in points}
     for statistic in _STATISTICS:
         others = {r: points[statistic] for r, points in family.items() if r not in means and statistic in points}
@@ -203,7 +203,7 @@ def draw_curves(
     band_is: str = "",
     from_zero: bool = False,
 ) -> Chart:
-    """The chart of one signal, by run, each with at least one value; `from_zero` keeps 0 in the image."""
+    """Returns the chart of one signal, by run, each with at least one value; `from_zero` keeps 0 in the chart."""
     percent = key.endswith(_SHARES) and not key.startswith(_REWARD)
     width = WIDE if key == _TOTAL else WIDTH
     thinned = {run: _thin(list(points.items())) for run, points in runs.items()}
@@ -262,20 +262,20 @@ def draw_curves(
 
 
 def _thin(points: list[tuple[int, float]]) -> list[tuple[float, float]]:
-    """The same series with at most _MAX_POINTS points: means of neighbours."""
+    """Returns the series with at most _MAX_POINTS points, which are means of neighbours."""
     size = math.ceil(len(points) / _MAX_POINTS)
     blocks = [points[i : i + size] for i in range(0, len(points), size)]
     return [(sum(s for s, _ in b) / len(b), math.fsum(v for _, v in b) / len(b)) for b in blocks]
 
 
 def _running_mean(values: Sequence[float], reach: int) -> list[float]:
-    """Mean over `reach` neighbours on either side, fewer at the ends."""
+    """Returns the mean over `reach` neighbours on either side, fewer at the ends."""
     windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
     return [math.fsum(window) / len(window) for window in windows]
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Two to six round numbers around [low, high]; the outer ones may lie just inside it."""
+    """Returns two to six round numbers around [low, high]; the outer ones may lie just inside it."""
     if high <= low:
         pad = abs(low) / 2 or 1.0
         low, high = low - (pad if low < 0 else 0.0), high + (pad if low >= 0 else 0.0)
@@ -286,7 +286,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
 
 
 def number_text(value: float, percent: bool = False) -> str:
-    """Short, with the digits that count: `0.125`, `1.32`, `42 %`, `1.2e−06`, `12,345`."""
+    """Writes a number with few digits: `0.125`, `1.32`, `42 %`, `1.2e−06`, `12,345`."""
     value *= 100 if percent else 1
     size = abs(value)
     if 0 < size < 0.0005:

@@ -1,4 +1,4 @@
-"""How does a rollout look where there is room for one image and a text? Its images in a row, Markdown."""
+"""Shows a rollout as one image and one text, for trackers: its images in a row, its turns in Markdown."""
 
 import re
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from codevision_ext.io.records import Record, image_path
 from codevision_ext.report.trajectories import MarkView, mark_views
 
 HEIGHT, MAX_WIDTH, GAP = 256, 512, 8
-"""Pixels of an image in the row; wider ones are lower."""
+"""Height, maximum width and gap of the images in the row, in pixels; a wider image is scaled to the maximum width."""
 _NEEDED = (18, 183, 106)
 _COLOURS = ((194, 87, 12), (163, 53, 156), (13, 138, 148), (196, 48, 78), (92, 79, 196), (31, 111, 214))
 
 
 def spread_evenly(records: Sequence[Record], count: int) -> list[Record]:
-    """`count` of the valid records at most, evenly from the highest reward to the lowest."""
+    """Returns at most `count` valid records, evenly spread from the highest reward to the lowest."""
     ranked = sorted((r for r in records if r.observed.valid), key=lambda r: r.reward or 0.0, reverse=True)
     last, places = len(ranked) - 1, min(count, len(ranked))
     return [ranked[i * last // max(1, places - 1)] for i in range(places)]
 
 
 def strip(record: Record, directory: Path) -> Image.Image:
-    """All images of a rollout side by side, RGB, 256 pixels high; on its own ones what the made ones show.
+    """Draws all images of a rollout side by side, RGB, 256 pixels high, and marks on the input images the new ones.
 
     Args:
         record: A record with at least one image.
@@ -74,7 +74,7 @@ def _draw(image: Image.Image, mark: MarkView, scale: float) -> None:
 
 
 def transcript(record: Record) -> str:
-    """What was said and what it earned, in Markdown; nothing that a model wrote is taken for markup."""
+    """Writes the turns and the reward in Markdown; text of the model is never read as markup."""
     reward = "unscored" if record.reward is None else f"reward {record.reward:.3g}"
     verdict = "right" if record.observed.correct else "wrong"
     lines = [f"**{verdict}, {reward}**, ended by {record.observed.end_reason}, wanted:"]

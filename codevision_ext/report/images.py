@@ -1,4 +1,4 @@
-"""Where does the page find its images? In a folder beside it, or in the page itself."""
+"""Stores the images of the page, in a folder beside the page or in the page itself."""
 
 import base64
 import io
@@ -14,9 +14,9 @@ from codevision_ext.io.records import image_path
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _MAX_SIDE = 640
-"""Pixels; a larger image is inlined smaller."""
+"""Maximum side of an inlined image in pixels; larger images are shrunk."""
 _MAX_INLINE_BYTES = 150_000_000
-"""Of all inlined images; a browser has trouble with more."""
+"""Maximum size of all inlined images together; more is too much for a browser."""
 _MISSING = ("", 0, 0)
 
 
@@ -36,11 +36,11 @@ class Album:
 
     @property
     def base(self) -> str:
-        """What a name is looked up in, as a relative URL; empty where images are inlined."""
+        """Folder of the images as a relative URL; empty if they are inlined."""
         return quote(self.folder.name) if self.folder else ""
 
     def add(self, directory: Path, name: str) -> int:
-        """Index of the image `name` of the record files in `directory`.
+        """Adds the image `name` of the record files in `directory`, and returns its index.
 
         Raises:
             InputError: the name is none of an image store, the file is no image, it can't be put into the folder,
@@ -90,7 +90,7 @@ class Album:
 
 
 def image_path_in(folder: Path, name: str) -> Path:
-    """Where the page's folder has the image."""
+    """Returns the path of an image in the folder of the page."""
     return folder / name[:2] / f"{name}.png"
 
 
@@ -110,7 +110,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def forget_others(folder: Path, names: set[str]) -> None:
-    """Removes images that an earlier page had and this one hasn't; files that aren't named like one stay."""
+    """Removes images of an earlier page that this page doesn't have; files with other names stay."""
     for path in folder.glob("??/*.png"):
         if path.stem not in names and _NAME.fullmatch(path.stem):
             path.unlink()

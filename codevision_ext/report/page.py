@@ -1,6 +1,6 @@
-"""How do the folders of runs become one HTML page? Read what is there, say what isn't, fill the template.
+"""Makes one HTML page of the folders of runs: reads what they hold, names what they lack, fills the template.
 
-results.json                                what the checkpoints can do
+results.json                                scores of checkpoints and models
 metrics.jsonl                               the numbers of every training step
 {eval,rollouts,records}/*.jsonl             records of rollouts, with pictures/ beside them
 """
@@ -29,24 +29,24 @@ from codevision_ext.report.sources import MODES, NAMES, RunSource
 from codevision_ext.report.trajectories import KINDS, view
 
 LIMIT = 2000
-"""Rollouts of a page, where nothing else is asked for."""
+"""Maximum rollouts of a page by default."""
 
 
 def write_report(
     run_dirs: Sequence[Path], out: Path | None = None, *, inline: bool = False, limit: int = LIMIT
 ) -> Path:
-    """Writes the page about some runs and gives its path.
+    """Writes the page about some runs and returns its path.
 
-    Images go into the folder OUT_pictures beside it. What the runs lack is said on the page.
+    Images go into the folder OUT_pictures beside it. The page names what the runs lack.
 
     Args:
-        run_dirs: One folder a run; at least one.
-        out: The page; RUN_DIR/report.html for a single run, report.html for several.
-        inline: Images go into the page instead, large ones smaller; no folder is written.
-        limit: Rollouts to show at most; of more, some of every record file are drawn.
+        run_dirs: Folders of the runs; at least one.
+        out: File of the page; None: RUN_DIR/report.html for a single run, report.html for several.
+        inline: Whether images go into the page, large ones shrunk, instead of a folder.
+        limit: Maximum rollouts to show; of more, a sample of every record file is shown.
 
     Raises:
-        InputError: a folder isn't there or holds nothing of a run, something in it can't be read, or the page or its
+        InputError: a folder is missing or holds nothing of a run, a file in it can't be read, or the page or its
             images can't be written.
     """
     for run_dir in run_dirs:
@@ -77,15 +77,15 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """The last training step that was logged; 0: none was."""
+        """Last training step that was logged; 0 if none was."""
         return max((max(points) for points in self.metrics.values()), default=0)
 
 
 def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
-    """The page as text; its images are in the album then.
+    """Returns the page as text, and adds its images to the album.
 
     Raises:
-        InputError: a folder holds nothing of a run, or something in it can't be read.
+        InputError: a folder holds nothing of a run, or a file in it can't be read.
     """
     names = _names(run_dirs)
     read = sources.read_sources(run_dirs)
@@ -103,7 +103,7 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
         missing += [f"{name}: {sentence}" if len(run_dirs) > 1 else sentence for sentence in lacks]
         runs.append(run)
     chosen = sources.sample(read, limit)
-    found = [(run, finding) for run in runs for finding in check_signals(run.metrics, WatchSettings())]
+    findings = [(run, finding) for run in runs for finding in check_signals(run.metrics, WatchSettings())]
     (single,) = runs if len(runs) == 1 else [None]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -126,7 +126,7 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
         names=NAMES,
         modes=MODES,
         sections=curves.sections([run.metrics for run in runs]),
-        findings=found,
+        findings=findings,
         sources=read,
         summaries=[sources.run_summary(source) for source in read],
         shown=sum(map(len, chosen)),
@@ -140,7 +140,7 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
 
 
 def _names(run_dirs: Sequence[Path]) -> list[str]:
-    """What to call the runs: the folder's name, with as much of what is before it as tells them apart."""
+    """Returns the names of the runs: the folder's name, with as many parent folders as it takes to tell them apart."""
     paths = [run_dir.resolve() for run_dir in run_dirs]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -163,7 +163,7 @@ def _lacks(run: Run, folders: Sequence[str]) -> list[str]:
 
 
 def _data(runs: Sequence[Run], read: Sequence[RunSource], chosen: Sequence[Sequence[Record]], album: Album) -> str:
-    """What the page's script shows, as JSON that may stand in a script element; fills the album."""
+    """Returns the data of the page's script, as JSON that may stand in a script element, and fills the album."""
     items: dict[str, int] = {}
     rollouts = []
     for index, (source, records) in enumerate(zip(read, chosen, strict=True)):
@@ -183,5 +183,5 @@ def _data(runs: Sequence[Run], read: Sequence[RunSource], chosen: Sequence[Seque
 
 
 def _json(value: object) -> str:
-    """JSON that no HTML parser can take for the end of its element, whatever a model wrote."""
+    """Writes JSON in which no HTML parser finds the end of its element, whatever a model wrote."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""Which rollouts did the runs keep, and which of them fit on a page?"""
+"""Reads the record files of runs, and chooses the rollouts that fit on a page."""
 
 import hashlib
 import re
@@ -12,9 +12,9 @@ from codevision_ext.io.records import Record, read_spread
 from codevision_ext.report.trajectories import why_suspicious
 
 _FOLDERS = ("eval", "rollouts", "records")
-"""Of a run; each may hold record files, and `pictures/` beside them."""
+"""Folders of a run that may hold record files, with `pictures/` beside them."""
 _READ_BYTES = 32_000_000
-"""Of a record file; a larger one is read at evenly spread places."""
+"""Maximum bytes to read of a record file; a larger file is read at evenly spread places."""
 
 NAMES: dict[Checkpoint, str] = {"base": "Base", "sft": "SFT", "rl": "RL"}
 MODES: dict[ToolMode, str] = {"tool_on": "tool on", "tool_off": "tool off"}
@@ -25,19 +25,19 @@ _ORDER = [f"{checkpoint}_{mode}" for mode in reversed(TOOL_MODES) for checkpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSource:
-    """One record file, as far as it was read."""
+    """One record file and the records that were read from it."""
 
     run: int
     """Index of its run."""
     path: Path
     label: str
-    """For the reader: `RL, tool on`, `training`."""
+    """Name on the page: `RL, tool on`, `training`."""
     records: tuple[Record, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The table's line about a source; means are over valid rollouts, None where there is nothing to take one over."""
+    """Row of the table of record files; means are over valid rollouts, None where there is nothing to average."""
 
     accuracy: Score | None
     columns: dict[str, Score]
@@ -48,11 +48,11 @@ class Summary:
     suspicious: float | None
     invalid: int
     steps: tuple[int, int] | None
-    """First and last training step."""
+    """First and last training step; None outside training."""
 
 
 def read_sources(run_dirs: Sequence[Path]) -> list[RunSource]:
-    """Every record file of the runs that holds a record: an evaluation's, then a training's.
+    """Reads every record file of the runs that holds a record: those of evaluations, then those of trainings.
 
     Raises:
         InputError: a file can't be read or a line isn't a record; names file and line.
@@ -68,28 +68,28 @@ def read_sources(run_dirs: Sequence[Path]) -> list[RunSource]:
 
 
 def _label(stem: str) -> str:
-    """`rl_tool_on`: `RL, tool on`; `vstar_tool_off`: `vstar, tool off`."""
+    """Returns `RL, tool on` for `rl_tool_on`, and `vstar, tool off` for `vstar_tool_off`."""
     known = next((mode for mode in MODES if stem.endswith(f"_{mode}")), None)
     return _LABELS.get(stem) or (f"{stem.removesuffix(f'_{known}')}, {MODES[known]}" if known else stem)
 
 
 def _order(path: Path) -> tuple[int, list[tuple[int, str]]]:
-    """`base_tool_on` before `rl_tool_on`, and `9` before `10`."""
+    """Returns a sort key that puts `base_tool_on` before `rl_tool_on`, and `9` before `10`."""
     words = [(int(word) if word.isdigit() else -1, word) for word in re.split(r"(\d+)", path.stem)]
     return _ORDER.index(path.stem) if path.stem in _ORDER else len(_ORDER), words
 
 
 def item_of(record: Record) -> str:
-    """What was asked, 16 hexadecimal digits: the same in the evaluations of two checkpoints on the same rows."""
-    asked = "\n".join((record.group, record.question, *record.references))
-    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+    """Returns a hash of the task, 16 hexadecimal digits: equal in evaluations of two checkpoints on the same rows."""
+    task = "\n".join((record.group, record.question, *record.references))
+    return hashlib.sha256(task.encode()).hexdigest()[:16]
 
 
 def sample(sources: Sequence[RunSource], limit: int) -> list[list[Record]]:
-    """At most `limit` records, a list a source in the order of its file.
+    """Returns at most `limit` records: a list per source, in the order of its file.
 
-    Sources share the places evenly. Which items are taken is decided by a hash, so that sources of the same items keep
-    the same ones, and the rollouts of an item stay together.
+    Every source gets an equal share. Items are chosen by a hash, so that sources of the same items keep the same ones,
+    and the rollouts of an item stay together.
     """
     left, kept = limit, {}
     order = sorted(range(len(sources)), key=lambda i: len(sources[i].records))
@@ -105,9 +105,10 @@ def sample(sources: Sequence[RunSource], limit: int) -> list[list[Record]]:
 
 
 def pair(sources: Sequence[RunSource], chosen: Sequence[Sequence[Record]]) -> tuple[int, int] | None:
-    """The two sources to show side by side first; None where no two share an item.
+    """Returns the indices of the two sources to show side by side first; None if no two sources share an item.
 
-    Those with the most items in common; of these the same file of two runs, else the last ones, which are RL's.
+    They are the two with the most items in common. Among equals, the same file of two runs is preferred, then the last
+    sources, which are those of RL.
     """
     items = [{item_of(record) for record in records} for records in chosen]
     best: tuple[tuple[int, bool, int], tuple[int, int]] | None = None
@@ -121,7 +122,7 @@ def pair(sources: Sequence[RunSource], chosen: Sequence[Sequence[Record]]) -> tu
 
 
 def run_summary(source: RunSource) -> Summary:
-    """What the records of a source say together."""
+    """Summarises the records of a source."""
     valid = [record for record in source.records if record.observed.valid]
     columns = sorted({record.column for record in valid if record.column})
     steps = [record.step for record in source.records if record.step is not None]

@@ -1,4 +1,4 @@
-"""What is shown of a rollout: its kind, its turns in pieces, and where on the input image its images come from."""
+"""Prepares a rollout for the page: its kind, its turns in parts, and where on the input image its images come from."""
 
 import json
 import re
@@ -21,20 +21,20 @@ KINDS = {
     "suspicious": ("Suspicious", "Looks like a hack: may earn reward in a way that nobody wanted."),
     "invalid": ("Invalid", "Broke under us; in no statistics."),
 }
-"""Kinds of rollouts, with the words for the reader. A valid one is of exactly one of the first four."""
+"""Kinds of rollouts, with their names and descriptions. A valid rollout is of exactly one of the first four kinds."""
 
 
 def kinds(record: Record) -> list[str]:
-    """The keys of KINDS that the record is of."""
+    """Returns the kinds of a record, as keys of KINDS."""
     observed = record.observed
     if not observed.valid:
         return ["invalid"]
-    found = [("right_" if observed.correct else "wrong_") + ("tool" if observed.steps else "plain")]
+    names = [("right_" if observed.correct else "wrong_") + ("tool" if observed.steps else "plain")]
     if _detour(record):
-        found.append("detour")
+        names.append("detour")
     if why_suspicious(record):
-        found.append("suspicious")
-    return found
+        names.append("suspicious")
+    return names
 
 
 def _detour(record: Record) -> bool:
@@ -44,7 +44,7 @@ def _detour(record: Record) -> bool:
 
 
 def why_suspicious(record: Record) -> str | None:
-    """What about this rollout smells of a reward earned the wrong way, as a sentence; None: nothing."""
+    """Returns a sentence on why the reward may have been earned by a hack; None if nothing suggests it."""
     observed = record.observed
     steps, needed = observed.steps, required_ops(record.task.applied)
     turns_needed = [op for op in needed if op != CROP]
@@ -62,7 +62,7 @@ def why_suspicious(record: Record) -> str | None:
 
 
 def _goal(record: Record) -> Orientation:
-    """The orientation that puts the image upright."""
+    """Returns the orientation that puts the image upright."""
     return inverse(_applied(record))
 
 
@@ -71,19 +71,19 @@ def _applied(record: Record) -> Orientation:
 
 
 def _fixed(record: Record) -> bool:
-    """Whether some image was upright, the task's own included."""
+    """Returns whether some image was upright, the input image included."""
     goal = _goal(record)
     return goal is Orientation.ID or any(step.net == goal for step in record.observed.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartView:
-    """A piece of what was said: `think`, `code`, `answer`, `text`, or `broken` for a call that couldn't be read."""
+    """Part of a turn: `think`, `code`, `answer`, `text`, or `broken` for a call that couldn't be read."""
 
     kind: str
     text: str
     note: str = ""
-    """Of a call: its description and the image it works on."""
+    """Description of a call and the image that it works on; empty for other parts."""
 
 
 Side = Literal["top", "bottom", "left", "right"]
@@ -95,11 +95,11 @@ class MarkView:
 
     box: Box
     node: int | None
-    """The image that shows this part; None: the part where the answer stands."""
+    """Index of the image that shows this part; None: the part that holds the answer."""
     net: Orientation | None = None
-    """How that image is turned against the input image."""
+    """Orientation of that image relative to the input image."""
     up: Side | None = None
-    """The side of the rectangle that is at the top of that image."""
+    """Side of the rectangle that is at the top of that image."""
 
 
 _TAGS = re.compile(r"<(think|tool_call|answer)>(.*?)</\1>", re.DOTALL)
@@ -107,19 +107,19 @@ _JSON = json.JSONDecoder(strict=False)
 
 
 def part_views(text: str) -> tuple[PartView, ...]:
-    """An assistant's turn in pieces; nothing of it is lost, whatever its form.
+    """Splits an assistant turn into parts; no text is lost, whatever its form.
 
     Where the chat template opened the first `<think>`, the turn holds only its end.
     """
     if "</think>" in text and "<think>" not in text.partition("</think>")[0]:
         text = f"<think>{text}"
-    found, end = [], 0
+    parts, end = [], 0
     for tag in _TAGS.finditer(text):
-        found += [PartView(kind="text", text=text[end : tag.start()].strip())]
-        found += [_call(tag[2]) if tag[1] == "tool_call" else PartView(kind=tag[1], text=tag[2].strip())]
+        parts += [PartView(kind="text", text=text[end : tag.start()].strip())]
+        parts += [_call(tag[2]) if tag[1] == "tool_call" else PartView(kind=tag[1], text=tag[2].strip())]
         end = tag.end()
-    found += [PartView(kind="text", text=text[end:].strip())]
-    return tuple(part for part in found if part.text or part.kind != "text")
+    parts += [PartView(kind="text", text=text[end:].strip())]
+    return tuple(part for part in parts if part.text or part.kind != "text")
 
 
 def _call(text: str) -> PartView:
@@ -135,13 +135,13 @@ def _call(text: str) -> PartView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageView:
-    """An image where it was shown."""
+    """Image in the turn that showed it."""
 
     name: str
     node: int | None
-    """What `image_index` calls it; None: it isn't known."""
+    """Index of the image, as `image_index` counts; None if unknown."""
     made: bool
-    """By a call; False: it is the task's own."""
+    """True for an image that a call made; False for an input image."""
     net: Orientation | None = None
     marks: tuple[MarkView, ...] = ()
 
@@ -153,56 +153,56 @@ class MessageView:
     role: str
     parts: tuple[PartView, ...]
     images: tuple[ImageView, ...]
-    """None in a tool's turn: the call failed, or changed nothing."""
+    """Images of the turn; none in a tool turn whose call failed or changed nothing."""
 
 
 def messages(record: Record) -> list[MessageView]:
-    """The conversation, with its images; what is needed and what was cut out is marked on the input images."""
+    """Returns the conversation with its images; the input images mark the answer's box and the crops."""
     nodes = iter([step for step in record.observed.steps if step.node is not None])
     shown = []
     for turn in record.turns:
         images = []
         for name in turn.images:
-            made = next(nodes, None) if turn.role == "tool" else None
-            node = made.node if made else record.pictures.index(name) if name in record.pictures else None
+            step = next(nodes, None) if turn.role == "tool" else None
+            node = step.node if step else record.pictures.index(name) if name in record.pictures else None
             images.append(
                 ImageView(
                     name=name,
                     node=node,
                     made=turn.role == "tool",
-                    net=made.net if made else None,
-                    marks=() if node is None or made else mark_views(record, node),
+                    net=step.net if step else None,
+                    marks=() if node is None or step else mark_views(record, node),
                 )
             )
-        said = part_views(turn.text) if turn.role == "assistant" else (PartView(kind="text", text=turn.text.strip()),)
-        shown.append(MessageView(role=turn.role, parts=said, images=tuple(images)))
+        parts = part_views(turn.text) if turn.role == "assistant" else (PartView(kind="text", text=turn.text.strip()),)
+        shown.append(MessageView(role=turn.role, parts=parts, images=tuple(images)))
     return shown
 
 
 def mark_views(record: Record, index: int) -> tuple[MarkView, ...]:
-    """Rectangles on the task's own image `index`: what each made image shows, then where the answer stands."""
-    found = []
+    """Returns rectangles on the input image `index`: the region that each new image shows, then the answer's box."""
+    marks = []
     for step in record.observed.steps:
         if step.node is not None and step.region is not None and _root(record, step.node) == index:
             up = None if step.net is None else _up(step.net)
-            found.append(MarkView(box=step.region, node=step.node, net=step.net, up=up))
+            marks.append(MarkView(box=step.region, node=step.node, net=step.net, up=up))
     task = record.task
     if index == 0 and task.box is not None and task.size is not None:
         box = task.box
         if task.box_frame == "canonical":
             box = map_box(box, _applied(record), map_size(inverse(_applied(record)), task.size))
-        found.append(MarkView(box=box, node=None))
-    return tuple(found)
+        marks.append(MarkView(box=box, node=None))
+    return tuple(marks)
 
 
 def _up(net: Orientation) -> Side:
-    """The side of the input image that is at the top after `net`."""
+    """Returns the side of the input image that is at the top after the orientation `net`."""
     half = map_box(Box(0, 0, 2, 1), inverse(net), (2, 2))
     return "top" if half.y2 == 1 else "bottom" if half.y1 == 1 else "left" if half.x2 == 1 else "right"
 
 
 def _root(record: Record, node: int) -> int | None:
-    """The task's own image that a node was made from; None where its parents don't lead there."""
+    """Returns the input image that a node was made from; None if its parents don't lead to one."""
     parents = {step.node: step.parent for step in record.observed.steps if step.node is not None}
     for _ in range(len(parents)):
         parent = parents.get(node)
@@ -213,12 +213,12 @@ def _root(record: Record, node: int) -> int | None:
 
 
 def view(record: Record, directory: Path, image: Callable[[Path, str], int]) -> dict[str, Any]:
-    """What the page's script gets of a record, as plain JSON values.
+    """Returns the data of a record for the page's script, as plain JSON values.
 
     Args:
         record: The rollout.
-        directory: The folder of its record file.
-        image: Gives the number under which the page knows an image of that folder.
+        directory: Folder of its record file.
+        image: Returns the index on the page of an image in that folder.
     """
     observed = record.observed
 

@@ -62,7 +62,7 @@ def test_score_writes_records_or_compares_weights(tmp_path: Path) -> None:
     assert "rank correlation" in done.stderr
     done = codevision("score", str(source))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("codevision: say either -o OUT.jsonl")
+    assert done.stderr.startswith("codevision: give either -o OUT.jsonl")
 
 
 def test_a_hack_is_tried_with_the_weights_that_are_asked_for_or_refused_before_the_sandbox_starts() -> None:

@@ -156,11 +156,11 @@ def test_the_command_takes_one_or_many_and_says_in_one_sentence_what_is_wrong(tm
     done = command(tmp_path, "--batch", source.name, "-o", "out.jsonl", "--timeout", "30", "--memory-mb", "256")
     assert (done.returncode, done.stdout, done.stderr) == (0, "out.jsonl: 1 answers\n", "")
     for words, said in (
-        ((), "say either --code"),
+        ((), "give either --code"),
         (("--code", "code.py", "--timeout", "0"), "limit wall_s must be greater than 0"),
         (("--code", "code.py", "--isolation", "none"), "isolation: must be 'unsafe'"),
-        (("--code", "code.py", "--images-dir", "d"), "--images-dir goes with --batch"),
-        (("--batch", source.name), "--batch wants -o"),
+        (("--code", "code.py", "--images-dir", "d"), "--images-dir belongs to --batch"),
+        (("--batch", source.name), "--batch needs -o"),
     ):
         done = command(tmp_path, *words)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

@@ -37,7 +37,7 @@ class Suite:
     schemas: tuple[str, ...] = ()
     """Schemas (`data_prep`'s readers) whose files belong to this suite unless another suite is named."""
     drawn: bool = False
-    """Whether the items are drawn from the seed; such a suite takes no file."""
+    """True for a suite whose items are drawn from the seed; it takes no file."""
     column: Callable[[Row, Row], str | None] = _single_column
     """Column of an item, from its row and the record in its file; None: the item isn't part of the suite."""
     columns: tuple[str, ...] = ()
@@ -49,11 +49,11 @@ class Suite:
     scorer_of: Callable[[EvalItem], Scorer | None] = _trained_scoring
     """Scoring rule of an item; None: the rules and the judge of training."""
     judged: bool = False
-    """Whether the suite needs a judge."""
+    """True for a suite that needs a judge."""
     turns: Callable[[str], int | None] = lambda _: None
     """Maximum assistant turns that the benchmark allows in a column."""
     invalid_are_wrong: bool = False
-    """Whether invalid rollouts count as wrong, because the benchmark divides by all items."""
+    """True for a benchmark that divides by all items, so that invalid rollouts count as wrong."""
     success: Callable[[Record], bool] | None = None
     """Condition for solving an item in the way that the suite demands; None: a right answer is enough."""
     keep: Callable[[Item], bool] = lambda _: True
