@@ -199,7 +199,7 @@ def test_the_command_names_findings_with_their_remedies_and_its_exit_code_says_w
     assert "Before training" in done.stderr
     done = doctor("--data", rl)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("codevision: --data wants --model, the checkpoint to train\n")
+    assert done.stderr.endswith("codevision: --data needs --model, the checkpoint to train\n")
 
 
 # -- tokens and templates ------------------------------------------------------------------------------------------
