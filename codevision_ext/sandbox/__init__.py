@@ -1,4 +1,7 @@
-"""Where model-written code runs: a forked, locked-down child per call, bounded in time and memory (see `zygote.py`)."""
+"""Runs model-written code in a sandbox: a locked-down child process per call, limited in time and memory.
+
+`zygote.py` says how it works and what is covered.
+"""
 
 from codevision_ext.sandbox.pool import Sandbox
 from codevision_ext.sandbox.protocol import EarlierCall, ExecRequest, ExecResult, Isolation, Limits

@@ -1,4 +1,4 @@
-"""What does every place that runs model-written code offer? `run`, and the same without blocking an event loop."""
+"""Defines the interface of every back end that runs model-written code: `run`, and `arun` for event loops."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -15,11 +15,16 @@ T = TypeVar("T")
 class Backend(ABC):
     """Runs model-written code on images; safe to use from many threads.
 
-    `conformance` says what `run` must do, wherever the code ends up.
+    The cases in `conformance` say what `run` must do in every back end.
     """
 
     def __init__(self, limits: Limits | None, live: int) -> None:
-        """`live` is how many executions may run at once; more callers wait, and their clock doesn't run meanwhile."""
+        """Keeps the limits; nothing is started.
+
+        Args:
+            limits: Limits of one execution; None: the defaults.
+            live: Maximum concurrent executions. Further callers wait, and their clock starts after the wait.
+        """
         self.limits = limits or Limits()
         self.live = live
         self._threads = ThreadPoolExecutor(max_workers=2 * live, thread_name_prefix="sandbox")
@@ -27,7 +32,7 @@ class Backend(ABC):
     def __enter__(self) -> Self:
         try:
             self.start()
-        except BaseException:  # what was opened for a start that failed, or was interrupted, is closed too
+        except BaseException:  # a start that failed or was interrupted leaves nothing open
             self.close()
             raise
         return self
@@ -37,30 +42,30 @@ class Backend(ABC):
 
     @abstractmethod
     def start(self) -> Isolation:
-        """Make ready now instead of at the first call; returns what code runs behind.
+        """Starts the sandbox now instead of at the first call, and returns its isolation.
 
         Raises:
-            SandboxError: it can't be reached, or runs code behind less than was asked for.
+            SandboxError: the sandbox can't be reached, or its isolation is weaker than the settings require.
         """
 
     def run(self, request: ExecRequest) -> ExecResult:
-        """Execute and wait. Raises SandboxError when the sandbox itself is broken."""
+        """Runs the code and waits for its result. Raises SandboxError when the sandbox itself is broken."""
         if len(request.code) > self.limits.code_chars:
             return ExecResult(status=ExecStatus.TOO_LONG, detail=f"{len(request.code)} characters")
         return self._execute(request)
 
     @abstractmethod
     def _execute(self, request: ExecRequest) -> ExecResult:
-        """`run` for code that isn't too long."""
+        """Does what `run` does, for code that isn't too long."""
 
     async def arun(self, request: ExecRequest) -> ExecResult:
-        """Execute without blocking the event loop."""
+        """Does what `run` does, without blocking the event loop."""
         return await self.in_thread(lambda: self.run(request))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Do blocking work (executions and what belongs to them) on the sandbox's own threads."""
+        """Runs a blocking function, such as an execution or its tracing, on a thread of the sandbox."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
-        """End for good; later calls raise SandboxError."""
+        """Ends the sandbox for good; later calls raise SandboxError."""
         self._threads.shutdown(wait=False)

@@ -1,7 +1,7 @@
-"""What a child does with its request: run the model's code, choose and convert its images, lay down the result.
+"""Handles one request in a child: runs the model's code, chooses and converts its images, and writes the result.
 
-Everything here runs in the child, beside the code that it serves and at its mercy: it may be patched, its result may be
-forged. So nothing here defends anything; the kernel does (`lockdown`), and the parent trusts no byte (`protocol`).
+All of this runs in the same process as the model's code, which may patch it or forge its result. So nothing here
+protects anything: the kernel does (`lockdown`), and the parent trusts no byte of the result (`protocol`).
 """
 
 import contextlib
@@ -32,44 +32,49 @@ from codevision_ext.sandbox.wire import (
 
 SOURCE = "<code>"
 RESULT_NAMES = ("result", "output", "processed_image", "image", "img")
-"""Where an image is looked for, in this order: the first that the code bound, else what became of `image`."""
+"""Variables that can hold the resulting image; the first that the code assigned counts, else `image`."""
 FRACTIONS = 2.0
-"""Floats up to here count to 1: brightening and interpolation reach a bit above it."""
+"""Largest value of a float array with the range 0 to 1; brightening and interpolation reach a bit above 1."""
 SIXTEEN_BITS = 1024
-"""Unsigned 16-bit numbers with one from here on count to 65535: sums of a few 8-bit numbers stay below it."""
+"""Smallest maximum of an unsigned 16-bit array with the range 0 to 65535.
+
+Arrays below it have the range 0 to 255: sums of a few 8-bit numbers stay below it.
+"""
 DENIED_ERRNOS = {errno.EPERM, errno.EACCES, errno.EFBIG, errno.EROFS}
+"""Error numbers of calls that the sandbox denies."""
 REFUSALS = (
-    os.strerror(errno.EPERM),  # told by a C library, as when a library is loaded
+    os.strerror(errno.EPERM),  # from a C library, for example when a library is loaded
     "can't start new thread",
     "cannot open resource",  # a font's file
     "No usable temporary directory",
 )
-"""What is said by exceptions that carry no number of an error."""
+"""Messages of denied calls in exceptions that have no error number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One piece of model-written code and the images it sees."""
+    """A piece of model-written code and its images."""
 
     code: str
     image_index: int
     images: int
+    """Number of the request's images that the code gets, from the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the parent asked for; the last program is the call, those before it are earlier calls."""
+    """A request of the parent; its last program is the call, the programs before are earlier calls."""
 
     programs: list[Program]
     images: list[Any]
     coordinate_sizes: list[Size]
-    """Of each image, in the coordinates that the code's author writes."""
+    """Width and height of each image, in the coordinates that the model writes."""
     stdout_chars: int
     max_pixels: int
 
 
 class Pages(io.BufferedIOBase):
-    """Where the model's code prints to: keeps what makes the first `chars` characters and drops the rest."""
+    """The standard output of the model's code; keeps the first `chars` characters and drops the rest."""
 
     name = "<stdout>"
 
@@ -77,42 +82,42 @@ class Pages(io.BufferedIOBase):
         self.chars = chars
         self.kept = bytearray()
         self.stream = io.TextIOWrapper(self, "utf-8", "replace")
-        """What stands as `sys.stdout`."""
+        """Text stream to be set as `sys.stdout`."""
 
     def writable(self) -> bool:
-        """As `TextIOWrapper` asks."""
+        """Returns True, as `TextIOWrapper` requires."""
         return True
 
     def write(self, data: Any) -> int:
-        """Keep what still fits."""
+        """Keeps the part of the data that still fits; pretends to write all of it."""
         with memoryview(data).cast("B") as view:
             self.kept += view[: 4 * self.chars - len(self.kept)]
             return len(view)
 
     def text(self) -> str:
-        """What was printed, as far as it was kept."""
-        with contextlib.suppress(ValueError):  # the code closed it, which left nothing to flush
+        """Returns the printed text, as far as it was kept."""
+        with contextlib.suppress(ValueError):  # the code closed the stream, so there is nothing to flush
             self.stream.flush()
         return self.kept.decode("utf-8", "replace")[: self.chars]
 
 
 class NoImage(Exception):
-    """No result name is bound to anything."""
+    """No variable of RESULT_NAMES holds a value."""
 
 
 class NotAImage(Exception):
-    """The value can't be shown as an image; the message says why."""
+    """The value can't be converted to an image; the message says why."""
 
 
 def perform(request: Request, result: int, tools: dict[str, Any]) -> int:
-    """Run the code and write what it made, or how it failed, into the descriptor `result`; returns how many bytes."""
+    """Runs the code and writes its images or its error into the descriptor `result`; returns the number of bytes."""
     out = Pages(request.stdout_chars)
-    status, detail, made = run(request, out, tools)
-    return write_result(result, status, made, out.text(), detail)
+    status, detail, images = run(request, out, tools)
+    return write_result(result, status, images, out.text(), detail)
 
 
 def read_request(fd: int) -> Request:
-    """Unpack what the parent wrote; the images lie in this child's own view of it, copied where they are changed."""
+    """Unpacks the request of the parent. The images are views of the mapped memory, which is copied on write."""
     size = os.lseek(fd, 0, os.SEEK_END)  # fstat goes through newfstatat, which isn't allowed: it can name files
     data = mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
     programs, count, stdout_chars, max_pixels = REQUEST.unpack_from(data)
@@ -121,9 +126,9 @@ def read_request(fd: int) -> Request:
     at += programs * PROGRAM.size
     sizes = [IMAGE.unpack_from(data, at + place * IMAGE.size) for place in range(count)]
     at += count * IMAGE.size
-    read = []
-    for length, index, seen in heads:
-        read.append(Program(data[at : at + length].decode(), index, seen))
+    unpacked = []
+    for length, image_index, image_count in heads:
+        unpacked.append(Program(data[at : at + length].decode(), image_index, image_count))
         at += length
     images = []
     for width, height, *_ in sizes:
@@ -131,12 +136,12 @@ def read_request(fd: int) -> Request:
         images.append(pixels.view_image(data, at, width, height))
         at += pixels.room(width, height)
     os.close(fd)
-    return Request(read, images, [(width, height) for *_, width, height in sizes], stdout_chars, max_pixels)
+    return Request(unpacked, images, [(width, height) for *_, width, height in sizes], stdout_chars, max_pixels)
 
 
 def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, list[Any]]:
-    """Execute the programs in one fresh namespace; returns status, detail and the RGB images of the last one."""
-    main = sys.modules["__main__"] = types.ModuleType("__main__")  # where pickle and typing look a class up
+    """Runs the programs in one fresh namespace; returns status, detail and the RGB images of the last program."""
+    main = sys.modules["__main__"] = types.ModuleType("__main__")  # pickle and typing look classes up here
     names = vars(main)
     names |= tools
     nothing = Pages(0)
@@ -153,9 +158,9 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
         set_stage(names, request.images[: call.images], call, request, tools)
         before = {name: names[name] for name in RESULT_NAMES if name in names}
         execute(call.code, names)
-        return "ok", "", [flatten(made) for made in chosen(names, before, request.max_pixels)]
-    except NotAImage as why:
-        return "bad_image", str(why), []
+        return "ok", "", [flatten(image) for image in chosen(names, before, request.max_pixels)]
+    except NotAImage as error:
+        return "bad_image", str(error), []
     except NoImage:
         return "no_image", "", []
     except BaseException as error:  # noqa: BLE001 - model code may raise anything, and all of it is an outcome
@@ -163,7 +168,7 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
 
 
 def execute(code: str, names: dict[str, Any]) -> None:
-    """Run the code; a traceback that it prints, and `inspect`, find its lines."""
+    """Runs the code; registers its lines, so that tracebacks and `inspect` find them."""
     linecache.cache[SOURCE] = (len(code), None, code.splitlines(keepends=True), SOURCE)
     exec(compile(code, SOURCE, "exec"), names)
 
@@ -171,11 +176,11 @@ def execute(code: str, names: dict[str, Any]) -> None:
 def set_stage(
     names: dict[str, Any], images: list[Any], program: Program, request: Request, tools: dict[str, Any]
 ) -> None:
-    """Bind the images of one call, and where its coordinates lie on them; `draw` draws on `image` itself."""
+    """Sets the variables that a call finds: its images, `draw` for `image`, and `box` and `point` for coordinates."""
     names["images"] = images
     if not images:
         return
-    given = images[program.image_index]
+    image = images[program.image_index]
     sizes = [image.size for image in request.images[: program.images]]
 
     def place(index: int) -> tuple[Size, Size]:
@@ -189,32 +194,35 @@ def set_stage(
     def point(x: float, y: float, index: int = program.image_index) -> tuple[int, int]:
         return point_in_pixels((x, y), *place(index))
 
-    names |= {"image": given, "img": given, "draw": tools["ImageDraw"].Draw(given), "box": box, "point": point}
+    names |= {"image": image, "img": image, "draw": tools["ImageDraw"].Draw(image), "box": box, "point": point}
 
 
 def chosen(names: dict[str, Any], before: dict[str, Any], max_pixels: int) -> list[Any]:
-    """The images that the code handed back: what a result name was bound to, else `image`, perhaps drawn on."""
+    """Returns the images of the call: the value that the code assigned to a result name, else `image` itself.
+
+    Raises NoImage where there is no such value, and NotAImage where it isn't an image or is too large.
+    """
     bound = [names[name] for name in RESULT_NAMES if name in names and names[name] is not before.get(name, names)]
     if not bound and "image" in names:
         bound = [names["image"]]
     bound = [drawn(value) for value in bound if value is not None]
     if not bound:
         raise NoImage
-    found = next((value for value in bound if looks_like_images(value)), None)
-    if found is None:
+    value = next((value for value in bound if looks_like_images(value)), None)
+    if value is None:
         raise NotAImage(f"the result is of type {type(bound[0]).__name__}")
-    many = [drawn(value) for value in found] if isinstance(found, (list, tuple)) else [found]
+    images = [drawn(part) for part in value] if isinstance(value, (list, tuple)) else [value]
     pixels = 0
-    for made in many:
-        width, height = made.size if hasattr(made, "getbands") else (made.shape[1], made.shape[0])
+    for image in images:
+        width, height = image.size if hasattr(image, "getbands") else (image.shape[1], image.shape[0])
         pixels += width * height
         if not width * height > 0 or pixels > max_pixels:
             raise NotAImage(f"its size is {width}x{height}")
-    return many
+    return images
 
 
 def drawn(value: Any) -> Any:
-    """A matplotlib figure as the pixels that it draws; anything else as it is."""
+    """Returns the pixels of a matplotlib figure; any other value unchanged."""
     if hasattr(value, "savefig") and hasattr(value, "canvas"):
         value.canvas.draw()
         return sys.modules["numpy"].array(value.canvas.buffer_rgba())
@@ -222,7 +230,7 @@ def drawn(value: Any) -> Any:
 
 
 def looks_like_images(value: Any) -> bool:
-    """PIL images, arrays of two or three axes, figures, and short lists of them."""
+    """Returns whether the value is a PIL image, an array of two or three axes, a figure, or a short list of these."""
     if isinstance(value, (list, tuple)):
         return 0 < len(value) <= MAX_IMAGES_BACK and all(
             not isinstance(part, (list, tuple)) and looks_like_images(part) for part in value
@@ -232,29 +240,29 @@ def looks_like_images(value: Any) -> bool:
     return hasattr(value, "getbands") or (hasattr(value, "dtype") and getattr(value, "ndim", 0) in (2, 3))
 
 
-def flatten(made: Any) -> Any:
-    """Any usual image as RGB: arrays are scaled and clipped, transparency is laid on white."""
-    import numpy as np  # noqa: PLC0415 - warm in the zygote
+def flatten(image: Any) -> Any:
+    """Converts an image to RGB. Arrays are scaled and clipped; transparent pixels get a white background."""
+    import numpy as np  # noqa: PLC0415 - loaded in the zygote
     from PIL import Image  # noqa: PLC0415
 
-    if not isinstance(made, Image.Image) or made.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
-        made = Image.fromarray(eight_bits(np.asarray(made)))
-    made.load()
-    if made.mode == "RGB":
-        return made
-    if made.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in made.info:
-        made = made.convert("RGBA")
-        ground = Image.new("RGBA", made.size, (255, 255, 255, 255))
-        return Image.alpha_composite(ground, made).convert("RGB")
+    if not isinstance(image, Image.Image) or image.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
+        image = Image.fromarray(eight_bits(np.asarray(image)))
+    image.load()
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, image).convert("RGB")
     try:
-        return made.convert("RGB")
+        return image.convert("RGB")
     except ValueError as error:
-        raise NotAImage(f"mode {made.mode} can't be shown") from error
+        raise NotAImage(f"mode {image.mode} can't be shown") from error
 
 
 def eight_bits(array: Any) -> Any:
-    """Values as uint8 with 1, 3 or 4 channels: what counts to 1 or to 65535 is brought to 255, the rest is clipped."""
-    import numpy as np  # noqa: PLC0415 - warm in the zygote
+    """Converts an array to uint8 with 1, 3 or 4 channels: a range to 1 or 65535 is scaled, other values are clipped."""
+    import numpy as np  # noqa: PLC0415 - loaded in the zygote
 
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
@@ -275,7 +283,7 @@ def eight_bits(array: Any) -> Any:
 
 
 def explain(error: BaseException, code: str) -> tuple[str, str, list[Any]]:
-    """Status and one line for an exception: its type, its message and the model's own line."""
+    """Returns the status and a one-line detail for an exception: type, message and the line of the model's code."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     for frame, number in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_filename == SOURCE:
@@ -291,16 +299,16 @@ def explain(error: BaseException, code: str) -> tuple[str, str, list[Any]]:
 
 
 def was_denied(error: BaseException) -> bool:
-    """Was it a refusal that ended the code, perhaps told as something else by a library?"""
+    """Returns whether a denied call caused the exception, also where a library raised another one for it."""
     refused = isinstance(error, OSError) and error.errno in DENIED_ERRNOS
     if refused or isinstance(error, socket.gaierror) or any(words in message_of(error) for words in REFUSALS):
         return True
-    behind = error.__cause__ or (error.__context__ if isinstance(error, OSError) else None)
-    return behind is not None and was_denied(behind)
+    cause = error.__cause__ or (error.__context__ if isinstance(error, OSError) else None)
+    return cause is not None and was_denied(cause)
 
 
 def message_of(error: BaseException) -> str:
-    """The first line of what an exception says; nothing where saying it fails."""
+    """Returns the first line of an exception's message; empty where there is none or `__str__` fails."""
     try:
         message = error.msg if isinstance(error, SyntaxError) else str(error).strip()
         return message.splitlines()[0] if message else ""
@@ -309,11 +317,11 @@ def message_of(error: BaseException) -> str:
 
 
 def write_result(fd: int, status: str, images: list[Any], stdout: str, detail: str) -> int:
-    """Lay the result into `fd`, its head last; returns how many bytes it takes."""
+    """Writes the result into `fd`, its header last; returns the number of bytes."""
     texts = [stdout.encode("utf-8", "replace"), detail[:DETAIL_CHARS].encode("utf-8", "replace")]
     os.lseek(fd, RESULT.size, os.SEEK_SET)
-    sides = [SIDES.pack(*made.size) for made in images]
-    end = pixels.lay_down(fd, b"".join([*sides, *texts]), images, pixels.AS_HELD)
+    sides = [SIDES.pack(*image.size) for image in images]
+    end = pixels.write_images(fd, b"".join([*sides, *texts]), images, pixels.AS_IN_MEMORY)
     os.lseek(fd, 0, os.SEEK_SET)
     os.write(fd, RESULT.pack(MAGIC, status.encode(), len(images), *map(len, texts)))
     return end

@@ -1,7 +1,8 @@
-"""What must every back end that runs model-written code do? A list of cases, and the doors that must be shut.
+"""Checks a back end that runs model-written code: cases that it must pass, and doors that must be shut.
 
-The cases need only `run(ExecRequest) -> ExecResult`, so they fit any back end. `PROOF` and `open_doors` are what the
-zygote shows of itself at each start; the whole of `CASES` is for a test suite, or for a machine before it is used.
+A door is something that model-written code must not be able to do, such as opening a file. The cases only need
+`run(ExecRequest) -> ExecResult`, so they fit any back end. Every zygote runs `PROOF` and `open_doors` when it
+starts. All of `CASES` are for a test suite, or for a machine before it is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ Make = Callable[[Image.Image], Image.Image]
 
 
 def _image(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Noise: every pixel counts, and nothing is symmetric."""
+    """Returns an image of noise, which differs from itself when it is turned or mirrored."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
@@ -27,21 +28,21 @@ IMAGE, SECOND = _image(24, 16), _image(10, 30, seed=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConformanceCase:
-    """One program and how it must end; what is None isn't looked at."""
+    """A program and its expected result; an expected value of None isn't checked."""
 
     name: str
     code: str
     first: str = ""
-    """Code that another call runs before."""
+    """Code of another call that is run before; empty: none."""
     status: ExecStatus = ExecStatus.OK
     image: Make | None = None
-    """From the image given to the image that must come back, pixel for pixel."""
+    """Function from the input image to the expected image, pixel for pixel."""
     stdout: str | None = None
     detail: str | None = None
-    """A part of the detail."""
+    """Text that the detail must contain."""
 
     def fault(self, run: Run) -> str:
-        """What `run` gets wrong about this case, or nothing."""
+        """Runs the case and returns its fault; empty where it passes."""
         if self.first:
             run(ExecRequest(code=self.first, images=(IMAGE,)))
         result = run(ExecRequest(code=self.code, images=(IMAGE, SECOND)))
@@ -93,7 +94,7 @@ DOORS: dict[str, str] = {
     "use shared memory": "checked(libc.shmget(0x636F6465, 0, 0))",
     "make a namespace": "checked(libc.unshare(0))",
 }
-"""What no code may do, each as one expression that leaves nothing behind; whatever isn't refused is an open door."""
+"""Doors by name, each as an expression that leaves nothing behind. A door is open unless the kernel refuses it."""
 
 _TRY_THE_DOORS = f"""
 import ctypes, errno, mmap, os, socket
@@ -118,12 +119,12 @@ print('all were tried')
 
 
 def open_doors(run: Run) -> list[str]:
-    """The doors that code behind `run` finds open; empty is what it must be."""
+    """Returns the doors that code finds open; it must be none."""
     result = run(ExecRequest(code=_TRY_THE_DOORS, images=(IMAGE,)))
-    found = result.stdout.splitlines()
-    if result.status is not ExecStatus.OK or found[-1:] != ["all were tried"]:
+    lines = result.stdout.splitlines()
+    if result.status is not ExecStatus.OK or lines[-1:] != ["all were tried"]:
         return [f"end as {result.status} while it tried ({result.detail})"]
-    return found[:-1]
+    return lines[:-1]
 
 
 def _turned(image: Image.Image) -> Image.Image:
@@ -352,11 +353,11 @@ CASES: Sequence[ConformanceCase] = (
         stdout="True True\n",
     ),
 )
-"""Everything that honest code expects and hostile code must not get; the images given are `IMAGE` and `SECOND`."""
+"""Cases for what honest code expects and hostile code must not get; the images are `IMAGE` and `SECOND`."""
 
 
 def check_backend(run: Run) -> dict[str, str]:
-    """The name of every case and what `run` gets wrong about it (empty: nothing), the doors last."""
+    """Runs all cases and tries the doors; returns the fault of each by name, empty where it passes."""
     faults = {case.name: case.fault(run) for case in CASES}
     doors = open_doors(run)
     return faults | {"every door is shut": f"code inside could {', '.join(doors)}" if doors else ""}

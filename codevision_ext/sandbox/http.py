@@ -1,9 +1,9 @@
-"""How is code run on other machines? Through a server that speaks SandboxFusion's `POST /run_code`.
+"""Runs code on other machines, through a server that speaks SandboxFusion's `POST /run_code`.
 
-The server gets a program that stands for itself (our own runner, as the zygote's children have it, and its request as
-a file) and hands back a file with the result, which is read and checked as a child's is: nothing in it is trusted.
-What the server's isolation is worth is for canaries to find out, at start: one that leaves a door open is refused
-unless the setting is `unsafe`. Wall clock and memory are limited by the server and by the program itself.
+The server gets a self-contained program (our own runner, as in the zygote's children, with its request as a file) and
+returns a file with the result. That file is read and checked like a child's result: nothing in it is trusted. At start
+the doors of the server are tried (`conformance.DOORS`). A server with an open door is refused unless the setting is
+`unsafe`. The server and the program itself limit wall time and memory.
 
 Not covered: code that forges its own result (it may return any image anyway), and what the server's owner sees.
 The start of the server's interpreter and the loading of its libraries count as wall time.
@@ -11,6 +11,7 @@ The start of the server's interpreter and the loading of its libraries count as 
 
 import base64
 import binascii
+import dataclasses
 import functools
 import os
 import threading
@@ -36,11 +37,11 @@ from codevision_ext.sandbox.wire import EXIT_NO_MEMORY
 from codevision_ext.types import ExecStatus
 
 ATTEMPTS = 3
-"""Of a request that the server didn't answer, or answered with 429 or 5xx."""
+"""Maximum attempts of a request that the server doesn't answer, or answers with 429 or 5xx."""
 PAUSE_S = 0.5
-"""Before the second attempt; doubles."""
+"""Pause before the second attempt in seconds; it doubles before each further attempt."""
 GRACE_S = 60.0
-"""How long after the wall clock an answer may come: the server may have a queue."""
+"""Seconds beyond the wall time limit in which an answer may come, because the server may have a queue."""
 REQUEST_FILE, RESULT_FILE = "request.bin", "result.bin"
 
 _DRIVER = """
@@ -63,16 +64,23 @@ except MemoryError:
 os._exit(0)
 """
 _CARRIED = ("wire", "pixels", "coordinates", "child", "preload")
-"""Modules of this package that the program takes along, in the order of their imports."""
+"""Modules of this package that are part of the program, in the order of their imports."""
 
 
 class HttpSandbox(Backend):
-    """Runs code on a SandboxFusion-compatible server; `live` requests at a time are under way."""
+    """Runs code on a SandboxFusion-compatible server."""
 
     def __init__(
         self, url: str, limits: Limits | None = None, live: int = 32, isolation: Isolation = Isolation.STRICT
     ) -> None:
-        """`url` is what `/run_code` is appended to; `isolation` is the least that the server must show."""
+        """Keeps the settings; the server is tried at the first call.
+
+        Args:
+            url: URL of the server without `/run_code`.
+            limits: Limits of one execution; None: the defaults.
+            live: Maximum concurrent requests.
+            isolation: Minimum isolation of the server.
+        """
         super().__init__(limits, live)
         self._url = url.rstrip("/") + "/run_code"
         self._least = isolation
@@ -82,41 +90,34 @@ class HttpSandbox(Backend):
         self._isolation: Isolation | None = None
 
     def start(self) -> Isolation:
-        """Try the server's doors. Raises what `Backend.start` raises."""
+        """Tries the server's doors and returns its isolation. Raises what `Backend.start` raises."""
         with self._starting:
             if self._isolation is None:
                 self._isolation = self._proved()
         return self._isolation
 
     def _proved(self) -> Isolation:
-        """What the server shows itself to be."""
+        """Runs the proof and tries the doors; returns the server's isolation. Raises SandboxError."""
         for case in PROOF:
             fault = case.fault(self._post)
             if fault:
                 raise SandboxError(f"the sandbox server {self._url} failed its proof: {case.name}: {fault}")
         doors = open_doors(self._post)
-        found = Isolation.UNSAFE if doors else Isolation.STRICT
-        if not found.at_least(self._least):
+        isolation = Isolation.UNSAFE if doors else Isolation.STRICT
+        if not isolation.at_least(self._least):
             could = f"code inside could {', '.join(doors)}" if doors else "it can't be seen whether it has Landlock"
-            remedy = f"Use a server that isolates better, or set isolation: {found}"
+            remedy = f"Use a server that isolates better, or set isolation: {isolation}"
             raise SandboxError(f"the sandbox server {self._url} isn't {self._least}: {could}. {remedy}")
-        return found
+        return isolation
 
     def _execute(self, request: ExecRequest) -> ExecResult:
         isolation = self.start()
         with self._slots:
             result = self._post(request)
-        return ExecResult(
-            status=result.status,
-            images=result.images,
-            stdout=result.stdout,
-            detail=result.detail,
-            ms=result.ms,
-            isolation=isolation,
-        )
+        return dataclasses.replace(result, isolation=isolation)
 
     def _post(self, request: ExecRequest) -> ExecResult:
-        """One request to the server, and what it says of it."""
+        """Sends one request to the server and returns the result."""
         packed = pack_request(request, self.limits)
         try:
             content = os.pread(packed, os.fstat(packed).st_size, 0)
@@ -143,7 +144,7 @@ class HttpSandbox(Backend):
         return self._read((answer.get("files") or {}).get(RESULT_FILE), ms)
 
     def _answered(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The server's answer. Raises SandboxError when there is none after some attempts."""
+        """Returns the server's answer. Raises SandboxError where there is none after ATTEMPTS."""
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(PAUSE_S * 2 ** (attempt - 1))
@@ -165,7 +166,7 @@ class HttpSandbox(Backend):
         raise SandboxError(f"the sandbox server {self._url} can't be reached: {fault}")
 
     def _read(self, encoded: object, ms: float) -> ExecResult:
-        """The result in the file that came back; one that doesn't add up is `crashed`."""
+        """Reads the result in the returned file; an inconsistent one is `crashed`."""
         result = new_result(self.limits)
         try:
             content = base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else b""
@@ -179,14 +180,14 @@ class HttpSandbox(Backend):
             os.close(result)
 
     def close(self) -> None:
-        """End for good; calls that run, and later ones, raise SandboxError."""
+        """Ends the sandbox for good; running and later calls raise SandboxError."""
         super().close()
         self._client.close()
 
 
 @functools.cache
 def program(limits: Limits) -> str:
-    """The program that a server runs: Python source that needs only PIL, numpy and cv2."""
+    """Returns the program that a server runs: Python source that needs only PIL, numpy and cv2."""
     folder = files("codevision_ext") / "sandbox"
     sources = {"codevision_ext": "", "codevision_ext.sandbox": ""}
     for name in _CARRIED:

@@ -1,20 +1,22 @@
-"""What may the zygote, and what may a child, still ask of the kernel? The tables, and the code that enforces them.
+"""Restricts the system calls of the zygote and of its children: the tables, and the code that enforces them.
 
-Two seccomp filters, both allow-lists; what isn't listed fails with EPERM, which honest code sees as a PermissionError:
+There are two seccomp filters, both allow-lists. A call that isn't listed fails with EPERM, which honest code sees as a
+PermissionError:
 
-* `ZYGOTE_CALLS` holds from before the first request: no file can be opened, no program started, no socket made but an
-  unnamed pair.
-* `CHILD_CALLS` is laid over it in every child before the model's code runs: no fork, thread, signal, prctl, limit, no
-  new descriptor but copies, no memory that can be executed.
+* `ZYGOTE_CALLS` applies before the first request. The zygote can open no file, start no program, and make no socket
+  except an unnamed pair.
+* `CHILD_CALLS` is added in every child before the model's code runs. The child can't fork, start threads, send signals,
+  call prctl, change limits, make descriptors except copies, or make memory executable.
 
-Around them: Landlock that handles every access and allows none, no capabilities, an unprivileged user when started as
-root, no_new_privs, not dumpable (no ptrace, no /proc/PID/mem by others).
+In addition there are Landlock (every kind of access is handled, none is allowed), no capabilities, an unprivileged user
+where the process was started as root, no_new_privs, and not dumpable (others can't use ptrace or /proc/PID/mem).
+
 Covered: files, network, System V and POSIX objects, other processes, this process's memory, other calls, new kernel
-interfaces (io_uring, userfaultfd, bpf, perf, keyrings: not on the list). Not covered: faults in the kernel behind the
-calls that are allowed, and what shared caches and clocks tell about other processes on the same core.
+interfaces (io_uring, userfaultfd, bpf, perf, keyrings: not on the list). Not covered: faults in the kernel's own code
+for allowed calls, and what shared caches and clocks reveal about other processes on the same core.
 
-The filters are compiled here in the parent (libseccomp through pyseccomp) and sent to the zygote as bytes: its memory
-holds no compiler for them. This module is imported on both sides and needs nothing but the standard library for it.
+The parent compiles the filters (libseccomp through pyseccomp) and sends them to the zygote as bytes, so the zygote has
+no compiler in its memory. Both sides import this module; the import needs only the standard library.
 """
 
 import ctypes
@@ -32,12 +34,15 @@ from pathlib import Path
 Rule = tuple[int, int, int]
 """Argument number, mask, value: the call is allowed when `argument & mask == value`."""
 Rules = tuple[Rule, ...]
+"""Rules of a call, one of which must hold; without rules the call is always allowed."""
 
 LIBC = ctypes.PyDLL(None, use_errno=True)
 NOBODY = 65534
+"""User id and group id of `nobody`."""
 MAX_FILES = 1024
-"""Descriptors of the zygote; a child gets `CHILD_FILES`."""
+"""Maximum descriptors of the zygote."""
 CHILD_FILES = 64
+"""Maximum descriptors of a child."""
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_GET_NO_NEW_PRIVS, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 39, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -45,17 +50,19 @@ SECCOMP_MODE_FILTER = 2
 CAPABILITIES_VERSION_3 = 0x20080522
 CAP_SETGID, CAP_SETUID = 6, 7
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446
-"""The same numbers on every architecture."""
+"""Numbers of the system calls, equal on every architecture."""
 LANDLOCK_RIGHTS = {1: (13, 0, 0), 2: (14, 0, 0), 3: (15, 0, 0), 4: (15, 2, 0), 5: (16, 2, 0), 6: (16, 2, 2)}
-"""How many rights each version of Landlock knows: files, network, scopes (from include/uapi/linux/landlock.h)."""
+"""Number of rights by version of Landlock: files, network, scopes (from include/uapi/linux/landlock.h)."""
 
 WHOLE = 0xFFFF_FFFF
 _NO_EXEC: Rules = ((2, 4, 0),)
-"""Protection without PROT_EXEC."""
+"""Rule for memory protection without PROT_EXEC."""
 _OWN_CLOCKS: Rules = ((0, WHOLE & ~0xF, 0),)
-"""The machine's time and what this process used; any other number names another process by its id."""
+"""Rule for clocks of the machine and of this process; other numbers stand for clocks of other processes."""
 _FORK: Rules = ((0, WHOLE & ~(0xFF | 0x0020_0000 | 0x0100_0000), 0),)
-"""Nothing shared and no new namespace: a signal number, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID."""
+"""Rule for a clone that shares nothing and makes no namespace.
+
+Allowed flags are a signal number, CLONE_CHILD_CLEARTID and CLONE_CHILD_SETTID."""
 
 
 def _always(names: str) -> dict[str, Rules]:
@@ -76,10 +83,10 @@ CHILD_CALLS: dict[str, Rules] = {
     "mprotect": _NO_EXEC,
     "madvise": _one_of(2, 0, 3, 4, 8, 14, 15),  # normal, willneed, dontneed, free, (no)hugepage
     "fcntl": _one_of(1, 0, 1, 2, 3, 1030),  # dupfd, getfd, setfd, getfl, dupfd_cloexec
-    "sched_getaffinity": ((0, WHOLE, 0),),  # its own
+    "sched_getaffinity": ((0, WHOLE, 0),),  # of this process
     **dict.fromkeys(("clock_gettime", "clock_getres", "clock_nanosleep"), _OWN_CLOCKS),
 }
-"""What the model's code may ask for; where a call has rules, one of them must hold for its arguments."""
+"""System calls that the model's code may use, with the rules for their arguments."""
 
 ZYGOTE_CALLS: dict[str, Rules] = {
     **CHILD_CALLS,
@@ -89,18 +96,20 @@ ZYGOTE_CALLS: dict[str, Rules] = {
     "socketpair": ((0, WHOLE, socket.AF_UNIX),),
     "prctl": _one_of(0, PR_SET_PDEATHSIG, PR_SET_SECCOMP),
 }
-"""What the zygote itself needs to serve: receive descriptors, fork, watch, kill its children and report."""
+"""System calls that the zygote may use: also to receive descriptors, fork, watch and kill its children, and report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Primitive:
-    """Something the kernel or the machine must offer; `missing` says why it isn't there, empty when it is."""
+    """A feature that the kernel or the machine must offer."""
 
     name: str
     missing: str
+    """Reason why it is missing; empty where it is there."""
     remedy: str
+    """Advice where it is missing."""
     required: bool = True
-    """False: recorded, and the sandbox is still `strict` without it."""
+    """True: `strict` requires it. False: results record it, and the sandbox is `strict` without it."""
 
     @property
     def present(self) -> bool:
@@ -112,10 +121,10 @@ class Primitive:
 
 @functools.cache
 def compile_filters() -> tuple[bytes, bytes]:
-    """The zygote's and the children's filter as BPF programs for this machine.
+    """Compiles the filters of the zygote and of the children to BPF programs for this machine.
 
     Raises:
-        OSError: libseccomp isn't installed, is too old, or doesn't take a rule.
+        OSError: libseccomp isn't installed, is too old, or refuses a rule.
     """
     try:
         import pyseccomp  # noqa: PLC0415 - raises when the C library is missing, which must not end the parent
@@ -123,21 +132,21 @@ def compile_filters() -> tuple[bytes, bytes]:
         raise OSError(errno.ENOSYS, f"{error}") from error
 
     def program(calls: dict[str, Rules]) -> bytes:
-        made = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
-        made.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)
-        made.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree
+        compiler = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
+        compiler.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)
+        compiler.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)  # a binary tree
         for name, rules in calls.items():
             number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
             if number == -1:
                 raise OSError(errno.ENOSYS, f"libseccomp is too old: it doesn't know {name}")
-            if number < 0:  # known, but not a call of this architecture (dup2, time, ... on arm64)
+            if number < 0:  # not a call of this architecture (dup2, time, ... on arm64)
                 continue
             for argument, mask, value in rules:
-                made.add_rule(pyseccomp.ALLOW, number, pyseccomp.Arg(argument, pyseccomp.MASKED_EQ, mask, value))
+                compiler.add_rule(pyseccomp.ALLOW, number, pyseccomp.Arg(argument, pyseccomp.MASKED_EQ, mask, value))
             if not rules:
-                made.add_rule(pyseccomp.ALLOW, number)
+                compiler.add_rule(pyseccomp.ALLOW, number)
         with tempfile.TemporaryFile() as file:
-            made.export_bpf(file)
+            compiler.export_bpf(file)
             file.seek(0)
             return file.read()
 
@@ -145,7 +154,7 @@ def compile_filters() -> tuple[bytes, bytes]:
 
 
 def primitives() -> list[Primitive]:
-    """What this machine has of what the sandbox needs; nothing of this process is changed by asking."""
+    """Returns the features that the sandbox needs, and which are missing here; changes nothing of this process."""
     return [
         Primitive(name=name, missing=_why_not(probe), remedy=remedy, required=required)
         for name, (probe, remedy, required) in PRIMITIVES.items()
@@ -177,13 +186,13 @@ def _probe_no_new_privs() -> None:
 
 
 def _probe_seccomp() -> None:
-    """A filter at address 0: EFAULT says that the kernel would have read it."""
+    """Installs a filter at address 0: EFAULT means that the kernel would have read it."""
     if LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 0, 0, 0) != 0 and ctypes.get_errno() != errno.EFAULT:
         raise OSError(ctypes.get_errno(), "the kernel takes no seccomp filter")
 
 
 def _probe_user() -> None:
-    """As root: may this process become another user?"""
+    """Raises OSError where this process is root and can't become another user."""
     if os.geteuid() != 0:
         return
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
@@ -196,7 +205,7 @@ def _probe_user() -> None:
 
 
 def landlock_version() -> int:
-    """The ABI version of the kernel's Landlock. Raises OSError where there is none."""
+    """Returns the ABI version of the kernel's Landlock. Raises OSError where there is none."""
     return _check(LIBC.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1))
 
 
@@ -209,14 +218,14 @@ PRIMITIVES: dict[str, tuple[Callable[[], object], str, bool]] = {
     "unprivileged user": (_probe_user, "run as an ordinary user, or as root with the capability setuid", True),
     "landlock": (landlock_version, "use Linux 5.13 or newer with landlock among its LSMs (lsm=landlock,...)", False),
 }
-"""Name: how to ask for it, what to do where it is missing, and whether `strict` requires it."""
+"""Features by name: the probe, the advice where it is missing, and whether `strict` requires it."""
 
 
 # ------------------------------------------------------------------------------------------------ in the zygote
 
 
 class Filter:
-    """A compiled seccomp filter, ready to be laid over this process with one call."""
+    """A compiled seccomp filter for this process."""
 
     def __init__(self, program: bytes) -> None:
         self._code = ctypes.create_string_buffer(program, len(program))
@@ -227,13 +236,13 @@ class Filter:
         self._program = _Program(len(program) // 8, ctypes.addressof(self._code))
 
     def install(self) -> None:
-        """Raises OSError when the kernel doesn't take it."""
+        """Installs the filter. Raises OSError when the kernel refuses it."""
         if self._program.length:
             _check(LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(self._program), 0, 0))
 
 
 def lock_down(zygote_filter: Filter) -> dict[str, str]:
-    """Give up, in order, what the zygote no longer needs; returns the primitives that failed, and why."""
+    """Gives up the rights that the zygote no longer needs; returns the steps that failed, with their reasons."""
     steps: tuple[tuple[str, Callable[[], object]], ...] = (
         ("unprivileged user", _drop_user),
         ("no_new_privs", lambda: _check(LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))),
@@ -247,7 +256,7 @@ def lock_down(zygote_filter: Filter) -> dict[str, str]:
 
 
 def _drop_user() -> None:
-    """Root becomes nobody; whatever capabilities were left or inherited go; nobody may look into this process."""
+    """Becomes `nobody` if the user is root, drops all capabilities, and forbids others to inspect this process."""
     if os.getuid() == 0:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -259,7 +268,7 @@ def _drop_user() -> None:
 
 
 def _shut_files() -> None:
-    """Landlock: handle every right that this kernel knows, and grant none."""
+    """Makes Landlock handle every right that this kernel knows, and grants none."""
     known = LANDLOCK_RIGHTS[min(landlock_version(), max(LANDLOCK_RIGHTS))]
     ruleset = (ctypes.c_uint64 * 3)(*((1 << count) - 1 for count in known))
     size = 8 * max(1, sum(count > 0 for count in known))
@@ -271,7 +280,7 @@ def _shut_files() -> None:
 
 
 def shared_or_executable(maps: str) -> list[str]:
-    """Lines of /proc/self/maps that must not be there: writable and shared with others, or writable and executable."""
+    """Returns the lines of /proc/self/maps for memory that is writable and also shared or executable."""
     lines = (line for line in maps.splitlines() if " " in line)
     return [line for line in lines if (mode := line.split()[1])[1] == "w" and (mode[3] == "s" or mode[2] == "x")]
 

@@ -1,7 +1,8 @@
-"""How do images cross between two processes? Four bytes a pixel, as PIL holds them, so that a reader need only map.
+"""Writes and reads the images that cross between two processes, with four bytes per pixel.
 
-Both sides import this module. What it takes of PIL (its raw encoder, its view of a buffer) isn't documented there: a
-PIL without it is found at start, as every zygote passes images both ways before it serves.
+That is how PIL holds them, so a reader only maps the memory. Both sides import this module. The functions of PIL that
+it uses (the raw encoder, the view of a buffer) are undocumented. A PIL without them fails when a zygote starts, because
+every zygote passes images both ways before it serves.
 """
 
 import errno
@@ -11,30 +12,30 @@ from typing import Any
 
 PIXEL_BYTES = 4
 ALIGNMENT = 64
-"""Where an image may begin, bytes."""
+"""Alignment of the first byte of an image, bytes."""
 CHUNK_BYTES = 2**18
-"""Written at once: what is packed is still in the cache."""
-PADDED, AS_HELD = "XRGB", "RGBX"
-"""Order of the bytes: with a zero for the fourth (PIL may leave there what this process freed), or as in memory."""
+"""Bytes that are packed and written at once; few enough to stay in the processor's cache."""
+PADDED, AS_IN_MEMORY = "XRGB", "RGBX"
+"""Orders of the bytes. PADDED writes 0 for the fourth byte, where PIL may leave freed data of this process."""
 
 
 def aligned(at: int) -> int:
-    """The first place behind `at` where an image may begin: one byte at least is left, where `PADDED` begins."""
+    """Returns the first aligned position after `at`; at least one byte stays free before it, as PADDED needs."""
     return (at // ALIGNMENT + 1) * ALIGNMENT
 
 
 def room(width: int, height: int) -> int:
-    """Bytes that an image takes."""
+    """Returns the size of an image in bytes."""
     return width * height * PIXEL_BYTES
 
 
-def lay_down(fd: int, head: bytes, images: Sequence[Any], order: str) -> int:
-    """Write `head` where the descriptor stands, and the images (mode RGB) behind it; returns where they end.
+def write_images(fd: int, head: bytes, images: Sequence[Any], order: str) -> int:
+    """Writes `head` at the descriptor's position and the images (mode RGB) after it; returns the end position.
 
     Raises:
-        OSError: they don't fit.
+        OSError: the descriptor has no room for them.
     """
-    from PIL import _imaging  # noqa: PLC0415 - in the zygote it isn't on the path yet when this module is loaded
+    from PIL import _imaging  # noqa: PLC0415 - when the zygote loads this module, PIL isn't on its path yet
 
     at = os.lseek(fd, 0, os.SEEK_CUR) + len(head)
     written = os.write(fd, head)
@@ -42,7 +43,7 @@ def lay_down(fd: int, head: bytes, images: Sequence[Any], order: str) -> int:
     for image in images:
         image.load()
         at = aligned(at)
-        start = os.lseek(fd, at - order.index("R"), os.SEEK_SET)  # the red of the first pixel comes to lie at `at`
+        start = os.lseek(fd, at - order.index("R"), os.SEEK_SET)  # so that the red of the first pixel lies at `at`
         encoder = _imaging.raw_encoder("RGB", order)
         encoder.setimage(image.im, (0, 0, *image.size))
         failed = encoder.encode_to_file(fd, max(CHUNK_BYTES, room(image.width, 1))) < 0
@@ -54,8 +55,8 @@ def lay_down(fd: int, head: bytes, images: Sequence[Any], order: str) -> int:
 
 
 def view_image(data: Any, at: int, width: int, height: int) -> Any:
-    """The image at `at`, drawn from the buffer itself: changes of one are changes of the other."""
+    """Returns the image at position `at` of a buffer; it shares the memory of the buffer."""
     from PIL import Image, _imaging  # noqa: PLC0415 - as above
 
-    held = _imaging.map_buffer(data, (width, height), "raw", at, ("RGB", 0, 1))
-    return Image.new("RGB", (0, 0))._new(held)
+    core = _imaging.map_buffer(data, (width, height), "raw", at, ("RGB", 0, 1))
+    return Image.new("RGB", (0, 0))._new(core)

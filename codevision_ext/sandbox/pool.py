@@ -1,8 +1,9 @@
-"""Who runs the code: a zygote process, how many of its children may live at once, and what happens when it dies.
+"""Runs the code in children of a zygote process, and replaces a zygote that dies.
 
-Model code that fails is a result. A zygote that dies is our fault: it is replaced and the call tried once more, then
-`SandboxError` is raised. The zygote ends when this process closes its end of the socket, so it never outlives it.
-Every zygote proves itself before its first call: canaries must find each door shut, honest snippets must pass.
+Model code that fails is a result. A zygote that dies is our fault: it is replaced and the call is tried once more, then
+`SandboxError` is raised. The zygote ends when this process closes its end of the socket, so it never outlives this
+process. Every zygote proves itself before its first call: honest snippets must pass, and every door must be shut
+(`conformance`).
 """
 
 import dataclasses
@@ -35,9 +36,9 @@ from codevision_ext.sandbox.protocol import (
 from codevision_ext.types import ExecStatus
 
 START_TIMEOUT_S = 120.0
-"""A cold disk can take long to load numpy and cv2."""
+"""Time limit of a start in seconds; loading numpy and cv2 from a cold disk can take long."""
 GRACE_S = 20.0
-"""How long after the deadline an outcome may come before the zygote counts as dead."""
+"""Seconds after the deadline until a zygote that reports no outcome counts as dead."""
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -46,12 +47,11 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-
-
+"""Environment of the zygote, in place of this process's own."""
 MOST_LIVE = 256
-"""Executions at once: a zygote holds two descriptors for each, of `lockdown.MAX_FILES`."""
+"""Maximum concurrent executions; a zygote holds two descriptors for each, of `lockdown.MAX_FILES`."""
 PLOTTING = "matplotlib"
-"""Code that mentions it runs in a zygote of its own: what matplotlib maps makes every fork twice as dear."""
+"""Library whose users run in a second zygote, because matplotlib's memory doubles the cost of every fork."""
 NOT_SAFE = "the sandbox can't be"
 OR_UNSAFE = "To run behind less, with every result saying so, set isolation: unsafe"
 BOOT = """
@@ -62,18 +62,18 @@ for name, path in ("codevision_ext", ""), ("codevision_ext.sandbox", sys.argv.po
 from codevision_ext.sandbox.zygote import main
 main()
 """
-"""Imports the worker without running the `__init__` modules above it, which load this process's side."""
+"""Program of the zygote. It imports `zygote` without the `__init__` modules, which would load the parent's side."""
 
 
 class _ZygoteGoneError(Exception):
-    """The zygote closed its end, or never answered."""
+    """The zygote closed its end of the socket, or never answered."""
 
 
 class _Zygote:
-    """One warm, locked-down interpreter and the socket to it; `call` may be used from many threads."""
+    """A locked-down interpreter with its libraries loaded, and the socket to it; `call` is safe from many threads."""
 
     isolation: Isolation
-    """What its children really run behind."""
+    """Actual isolation of its children."""
 
     def __init__(self, least: Isolation, *, plotting: bool) -> None:
         missing = {primitive.name: primitive.missing for primitive in primitives() if primitive.missing}
@@ -108,7 +108,7 @@ class _Zygote:
                 raise
 
     def _hand_over(self, filters: tuple[bytes, bytes]) -> dict[str, str]:
-        """Give the zygote its filters; returns which primitives failed in it, and why."""
+        """Sends the filters to the zygote; returns the steps of its lockdown that failed, with their reasons."""
         self._control.settimeout(START_TIMEOUT_S)
         try:
             self._control.send(b"".join([wire.FILTERS.pack(*map(len, filters)), *filters]))
@@ -121,7 +121,7 @@ class _Zygote:
         return failed
 
     def _require(self, least: Isolation, missing: dict[str, str]) -> None:
-        """Settle what the children run behind. Raises SandboxError when it is less than was asked for."""
+        """Sets the isolation. Raises SandboxError when it is weaker than `least`."""
         unsafe = any(PRIMITIVES[name][2] for name in missing)
         self.isolation = Isolation.UNSAFE if unsafe else Isolation.STRICT if missing else Isolation.LANDLOCK
         if not self.isolation.at_least(least):
@@ -129,7 +129,7 @@ class _Zygote:
             raise SandboxError(f"{NOT_SAFE} {least}, it lacks {'; '.join(faults)}. {OR_UNSAFE}")
 
     def _prove(self, least: Isolation) -> None:
-        """Run honest snippets and canaries. Raises SandboxError when one fails, or finds a door open."""
+        """Runs honest snippets and tries the doors. Raises SandboxError when a snippet fails or a door is open."""
 
         def run(request: ExecRequest) -> ExecResult:
             return self.call(request, Limits(wall_s=30.0))
@@ -152,7 +152,7 @@ class _Zygote:
         return self._process.poll() is None
 
     def call(self, request: ExecRequest, limits: Limits) -> ExecResult:
-        """Run one request in a fresh child; raises _ZygoteGoneError when the zygote can't be reached."""
+        """Runs one request in a fresh child. Raises _ZygoteGoneError when the zygote can't be reached."""
         start = wire.START.pack(limits.wall_s, limits.memory_mb * 2**20)
         reply, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         result = new_result(limits)
@@ -176,7 +176,7 @@ class _Zygote:
             os.close(result)
 
     def close(self) -> None:
-        """End the zygote and its children."""
+        """Ends the zygote and its children."""
         self._control.close()
         try:
             self._process.wait(timeout=2.0)
@@ -189,22 +189,22 @@ class _Zygote:
         try:
             self._log.seek(0)
             lines = self._log.read()[-4096:].decode("utf-8", "replace").strip().splitlines()
-        except ValueError:  # closed by another call, that found the zygote dead before this one
+        except ValueError:  # another call found the zygote dead first, and closed the log
             lines = []
         return lines[-1] if lines else "it said nothing"
 
 
 def _library_dirs() -> list[str]:
-    """Where the libraries of the snippets are installed; without `site` the worker wouldn't find them."""
-    found = {name: importlib.util.find_spec(name) for name in ("PIL", "numpy", "cv2")}
-    missing = [name for name, spec in found.items() if spec is None or spec.origin is None]
+    """Returns the folders of the snippets' libraries, which the zygote needs because it runs without `site`."""
+    specs = {name: importlib.util.find_spec(name) for name in ("PIL", "numpy", "cv2")}
+    missing = [name for name, spec in specs.items() if spec is None or spec.origin is None]
     if missing:
         raise SandboxError(f"the sandbox needs {', '.join(missing)}, which this interpreter doesn't have")
-    return sorted({str(Path(spec.origin).parents[1]) for spec in found.values() if spec and spec.origin})
+    return sorted({str(Path(spec.origin).parents[1]) for spec in specs.values() if spec and spec.origin})
 
 
 def _judge(wait_status: int, late: bool, ms: float, result: int, limits: Limits) -> ExecResult:
-    """The outcome of a dead child."""
+    """Returns the result of a dead child."""
     if late:
         return ExecResult(status=ExecStatus.TIMEOUT, ms=ms)
     code = os.waitstatus_to_exitcode(wait_status)
@@ -215,27 +215,29 @@ def _judge(wait_status: int, late: bool, ms: float, result: int, limits: Limits)
 
 ENDINGS = {
     -signal.SIGXCPU: ExecStatus.TIMEOUT,
-    -signal.SIGKILL: ExecStatus.MEMORY,  # before the deadline, nobody but the kernel's out-of-memory killer
+    -signal.SIGKILL: ExecStatus.MEMORY,  # before the deadline only the kernel's out-of-memory killer sends it
     wire.EXIT_NO_MEMORY: ExecStatus.MEMORY,
     -signal.SIGSYS: ExecStatus.DENIED,  # a call of another architecture
 }
-"""How a child ended that left no result."""
+"""Status by exit code of a child that left no result; a negative code is a signal."""
 
 
 class Sandbox(Backend):
-    """Runs model-written code on images, in a process of its own; safe to use from many threads.
-
-    `live` is how many executions may run at once (default: the cores this process may use); more callers wait, and
-    their clock doesn't run while they do.
-    """
+    """Runs model-written code on images in child processes; safe to use from many threads."""
 
     def __init__(
         self, limits: Limits | None = None, live: int | None = None, isolation: Isolation = Isolation.STRICT
     ) -> None:
-        """`isolation` is the least that it may run behind; what it does run behind is in every result.
+        """Keeps the settings; the zygote starts at the first call.
+
+        Args:
+            limits: Limits of one execution; None: the defaults.
+            live: Maximum concurrent executions; None: the number of cores that this process may use. Further callers
+                wait, and their clock starts after the wait.
+            isolation: Minimum isolation. Every result names the actual isolation.
 
         Raises:
-            InputError: `live` is no whole number from 1 to `MOST_LIVE`.
+            InputError: `live` isn't a whole number from 1 to `MOST_LIVE`.
         """
         live = len(os.sched_getaffinity(0)) if live is None else live
         check_whole("the sandbox setting live", live, least=1, most=MOST_LIVE)
@@ -244,14 +246,14 @@ class Sandbox(Backend):
         self._slots = threading.BoundedSemaphore(self.live)
         self._locks = {False: threading.Lock(), True: threading.Lock()}
         self._zygotes: dict[bool, _Zygote] = {}
-        """By whether it is for plotting; each behind its own lock, so that one may start while the other serves."""
+        """Zygotes by whether they load matplotlib; each has its own lock, so one can start while the other serves."""
         self._closed = False
 
     def start(self) -> Isolation:
-        """Start the zygote now (about half a second) instead of at the first call; returns what it runs behind.
+        """Starts the zygote now (about half a second) instead of at the first call, and returns its isolation.
 
         Raises:
-            SandboxError: a primitive is missing that `isolation` requires (which, and what to do), or the proof failed.
+            SandboxError: a feature is missing that `isolation` requires (the message names it), or the proof failed.
         """
         return self._running(plotting=False).isolation
 
@@ -269,7 +271,7 @@ class Sandbox(Backend):
         raise SandboxError(f"the sandbox died twice during one call: {fault}") from fault
 
     def close(self) -> None:
-        """End the zygotes for good; calls that run, and later ones, raise SandboxError."""
+        """Ends the zygotes for good; running and later calls raise SandboxError."""
         self._closed = True
         for plotting, lock in self._locks.items():
             with lock:
@@ -279,7 +281,7 @@ class Sandbox(Backend):
         super().close()
 
     def _running(self, *, plotting: bool) -> _Zygote:
-        """The zygote for this kind of code, a new one where it hasn't started yet or is dead."""
+        """Returns the zygote for this kind of code; starts it where there is none, or where it is dead."""
         with self._locks[plotting]:
             if self._closed:
                 raise SandboxError("the sandbox is closed")
@@ -291,7 +293,7 @@ class Sandbox(Backend):
             return zygote
 
     def _discard(self, dead: _Zygote, *, plotting: bool) -> None:
-        """Forget a zygote that can't be reached, unless another thread has replaced it already."""
+        """Drops a zygote that can't be reached, unless another thread has replaced it already."""
         with self._locks[plotting]:
             if self._zygotes.get(plotting) is dead:
                 del self._zygotes[plotting]

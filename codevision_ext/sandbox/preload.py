@@ -1,7 +1,7 @@
-"""What is loaded and warm in the zygote when its door shuts: after that nothing can be read from disk.
+"""Loads the libraries of the zygote before it is locked down; after that nothing can be read from disk.
 
-Libraries import parts of themselves on first use (PIL its codecs, `datetime.strptime` a whole module, `str.encode` the
-tables of a character set). So everything that honest code may reach is imported here, and used once.
+Libraries import parts of themselves on first use: PIL its codecs, `datetime.strptime` a whole module, `str.encode` the
+tables of a character set. So everything that honest code may use is imported here, and used once.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ tomllib trace traceback tracemalloc tty types typing typing_extensions unicodeda
 urllib.request uuid warnings wave weakref webbrowser xml.dom.minidom xml.etree.ElementTree zipfile zipimport zlib
 zoneinfo
 """
-"""Some of it (socket, subprocess) is of no use behind the door, but says so when it is used, not when imported."""
+"""Modules of the standard library. Some, such as socket and subprocess, can be imported and then fail when used."""
 LIBRARIES = """
 cv2.data numpy.char numpy.ctypeslib numpy.dtypes numpy.exceptions numpy.fft numpy.lib.format
 numpy.lib.mixins numpy.lib.recfunctions numpy.lib.scimath numpy.lib.stride_tricks numpy.linalg numpy.ma.mrecords
@@ -52,23 +52,23 @@ encodings.rot_13 encodings.shift_jis encodings.unicode_escape encodings.utf_16 e
 encodings.utf_32 encodings.utf_8 encodings.utf_8_sig encodings.zlib_codec
 """
 NO_PART_OF_PIL = {"ImageQt", "ImageTk", "ImageWin", "__main__", "_tkinter_finder", "report"}
-"""Talk to a screen, or print."""
+"""Modules of PIL that are left out, because they need a screen or print."""
 FORMATS = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PDF", "PNG", "PPM", "TGA", "TIFF", "WEBP"}
 
 
 def preload(*, lazily: bool = False, plotting: bool = False) -> dict[str, Any]:
-    """Import and warm what snippets use; returns the names that a snippet finds without an import.
+    """Imports the libraries of snippets, and returns the names that a snippet finds without an import.
 
     Args:
-        lazily: Only what those names need, where the rest can still be read from disk when it is asked for.
-        plotting: Matplotlib too, which makes every fork dearer: it has a zygote of its own.
+        lazily: Import only what these names need, because the rest can still be read from disk later.
+        plotting: Import matplotlib too. It makes every fork slower, so it has its own zygote.
     """
     import cv2  # noqa: PLC0415 - the parent imports this package and must not pay for cv2
     import numpy as np  # noqa: PLC0415
     import PIL  # noqa: PLC0415
     from PIL import Image  # noqa: PLC0415
 
-    warnings.simplefilter("ignore")  # what a library warns of is no word of the model's code
+    warnings.simplefilter("ignore")  # warnings of libraries aren't output of the model's code
     cv2.setNumThreads(0)
     Image.init()
     parts = {module.name for module in pkgutil.iter_modules(PIL.__path__)} - NO_PART_OF_PIL
@@ -76,7 +76,7 @@ def preload(*, lazily: bool = False, plotting: bool = False) -> dict[str, Any]:
     tools |= {"PIL": PIL, "cv2": cv2, "math": importlib.import_module("math"), "np": np, "numpy": np}
     if not lazily:
         for name in (*STANDARD_LIBRARY.split(), *(f"PIL.{name}" for name in parts)):
-            with contextlib.suppress(ImportError):  # of what Python was built without, or PIL's readers need besides
+            with contextlib.suppress(ImportError):  # missing in this Python, or an optional need of a PIL reader
                 importlib.import_module(name)
         for name in (*ENCODINGS.split(), *LIBRARIES.split()):
             importlib.import_module(name)
@@ -89,14 +89,14 @@ def preload(*, lazily: bool = False, plotting: bool = False) -> dict[str, Any]:
 
 
 def _use_images() -> None:
-    """Take PIL, numpy and cv2 once through what they load or build when it is first used."""
+    """Uses the parts of PIL, numpy and cv2 once that they load or build on first use."""
     import cv2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
     from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps, ImageShow  # noqa: PLC0415
 
     if "AVIF" in Image.SAVE:
         sys.modules["PIL.AvifImagePlugin"].__dict__["DEFAULT_MAX_THREADS"] = 1  # a child has one
-    ImageShow._viewers.clear()  # there is nobody to show it to
+    ImageShow._viewers.clear()  # there is no screen
     sample = Image.new("RGB", (16, 12), (10, 200, 90))
     turned = ImageOps.mirror(sample.rotate(90, expand=True)).crop((1, 1, 9, 9)).resize((16, 16))
     ImageDraw.Draw(turned).text((1, 1), "a")
@@ -119,11 +119,11 @@ def _use_images() -> None:
 
 
 def _use_matplotlib() -> None:
-    """Put matplotlib on its own fonts, held in memory, with the backend that draws into memory."""
-    import matplotlib  # noqa: PLC0415 - only where it is asked for
+    """Loads matplotlib with its own fonts held in memory, and with the backend that draws into memory."""
+    import matplotlib  # noqa: PLC0415 - only in the zygote for plotting
     from matplotlib import font_manager, ft2font  # noqa: PLC0415
 
-    for thread in threading.enumerate()[1:]:  # its timer, cancelled when the fonts are known
+    for thread in threading.enumerate()[1:]:  # matplotlib's timer, which ends when the fonts are known
         thread.join()
     own = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     held = {os.path.realpath(path): path.read_bytes() for path in own.glob("*.ttf")}

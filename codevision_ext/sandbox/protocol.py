@@ -1,7 +1,8 @@
-"""How a request and a result look: the values the caller sees, and their bytes in the memfds (the parent's side).
+"""Defines requests and results, and packs and reads them in the parent.
 
-Nothing that comes back is trusted: a result is read after the child is dead, its header is checked against the limits
-before a pixel is touched, and nothing is ever unpickled. `wire.py` holds the structs, `child.py` the child's side.
+Requests and results cross in memfds. No result is trusted: it is read after the child is dead, its header is checked
+against the limits before a pixel is read, and nothing is ever unpickled. `wire.py` has the layout of the bytes,
+`child.py` the side of the child.
 """
 
 import ctypes
@@ -22,10 +23,10 @@ from codevision_ext.types import ExecStatus
 
 SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 MAPPED_BYTES = 2**20
-"""From here on the images of a result stay in the memory in which they came; fewer bytes are copied out of it."""
+"""Size of a result in bytes from which its images stay in the memfd's memory; smaller ones are copied."""
 DAY_S = 86_400
 MOST = 2**28
-"""Of a limit that is a whole number: up to here every length fits its field of `wire`."""
+"""Maximum of a limit that is a whole number; up to it every length fits its field in `wire`."""
 PUNCH_HOLE_KEEP_SIZE = 3
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
@@ -40,42 +41,48 @@ FROM_THE_CHILD = {
     ExecStatus.NO_IMAGE,
     ExecStatus.BAD_IMAGE,
 }
-"""Statuses a child may claim; the others are found by the parent."""
+"""Statuses that a child can report; the parent finds out the others."""
 
 
 class Isolation(StrEnum):
-    """What stands between code and machine, weakest first: a setting names the least, a result what there was."""
+    """The isolation between the code and the machine, weakest first.
+
+    A setting names the minimum, a result names the actual isolation.
+    """
 
     UNSAFE = "unsafe"
-    """A primitive that `strict` requires is missing, or a door was found open."""
+    """Something that `strict` requires is missing, or code could do something forbidden (`conformance.DOORS`)."""
     STRICT = "strict"
-    """Seccomp, no_new_privs, an unprivileged user; every door was tried and found shut."""
+    """Seccomp, no_new_privs and an unprivileged user; everything forbidden was tried and failed."""
     LANDLOCK = "strict+landlock"
-    """And Landlock, so that files, TCP and abstract sockets are shut twice."""
+    """`strict` and Landlock, so that files, TCP and abstract sockets are denied twice."""
 
     def at_least(self, other: "Isolation") -> bool:
+        """Returns whether this isolation is as strong as the other, or stronger."""
         levels = list(Isolation)
         return levels.index(self) >= levels.index(other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one execution may use."""
+    """The limits of one execution."""
 
     __pydantic_config__ = {"strict": True}  # noqa: RUF012  read by `settings`
 
     wall_s: float = 5.0
-    """Seconds from fork to SIGKILL; waiting for a free core isn't counted."""
+    """Wall time in seconds until the child is killed; the wait for a free slot isn't counted."""
     memory_mb: int = 512
-    """Address space on top of what the warm interpreter already maps, MiB."""
+    """Memory in MiB: address space on top of the loaded interpreter's."""
     max_side: int = 8192
-    """Longest side of an image that comes back, pixels."""
+    """Maximum side of a returned image, pixels."""
     max_pixels: int = 40_000_000
-    """Pixels that come back in one call, all images together."""
+    """Maximum pixels of all returned images of one call together."""
     max_aspect: float = 200.0
-    """Longer side over shorter side of an image that comes back."""
+    """Maximum ratio of the longer to the shorter side of a returned image."""
     stdout_chars: int = 10_240
+    """Maximum characters of printed output that are kept."""
     code_chars: int = 20_000
+    """Maximum characters of the code; longer code isn't run."""
 
     def __post_init__(self) -> None:
         for name, most in (("wall_s", DAY_S), ("max_aspect", math.inf)):
@@ -87,37 +94,38 @@ class Limits:
 
 
 def check_whole(what: str, value: object, *, least: int, most: int = MOST) -> None:
-    """Raises InputError unless the value is a whole number from `least` to `most`."""
+    """Raises InputError unless the value is a whole number from `least` to `most`; `what` names it."""
     if not (isinstance(value, int) and least <= value <= most):
         raise InputError(f"{what} must be a whole number from {least} to {most}, it is {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierCall:
-    """A call of the same trajectory that succeeded; it is run again first, so that what it bound is there."""
+    """An earlier successful call of the rollout. It is run again first, so that the call finds its variables."""
 
     code: str
     image_index: int
     images: int
-    """How many of the images there were then."""
+    """Number of images at the time of the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecRequest:
-    """Code and the images it gets; `image` is the one at `image_index`, and unbound where there are none.
+    """A request to run code on images. The code finds the image `image_index` as `image`.
 
     Raises:
-        InputError: an index isn't among the images, or `coordinate_sizes` don't belong to them.
+        InputError: an index is out of range, or `coordinate_sizes` has another length than `images`.
     """
 
     code: str
     images: tuple[Image.Image, ...]
     image_index: int = 0
     earlier: tuple[EarlierCall, ...] = ()
-    """Run first in the same child, in this order; their time and memory count. Empty: variables aren't kept."""
+    """Earlier calls that are run first in the same child, in this order; they use the same limits."""
     coordinate_sizes: tuple[tuple[int, int], ...] = ()
-    """Width and height of each image in the coordinates that the code's author writes, which `box` and `point` turn
-    into pixels; empty: they are pixels."""
+    """Width and height of each image in the model's coordinates, which `box` and `point` turn into pixels.
+
+    Empty: the coordinates are pixels."""
 
     def __post_init__(self) -> None:
         sizes = self.coordinate_sizes
@@ -127,26 +135,29 @@ class ExecRequest:
             raise InputError(f"image_index is {self.image_index}, but there are {len(self.images)} images")
         for call in self.earlier:
             if not 0 <= call.image_index < call.images <= len(self.images):
-                raise InputError(f"an earlier call used image {call.image_index} of {call.images}, not there now")
+                raise InputError(
+                    f"an earlier call used image {call.image_index} of {call.images}, which the request lacks"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:
-    """How an execution ended; `images` (RGB) is empty unless `status` is ok."""
+    """The result of an execution."""
 
     status: ExecStatus
     images: tuple[Image.Image, ...] = ()
+    """Returned images in RGB; empty unless the status is `ok`."""
     stdout: str = ""
     detail: str = ""
-    """One line for the model: the exception and its own line of code, or what is wrong with the image."""
+    """Line for the model: the exception with its line of code, or the fault of the image."""
     ms: float = 0.0
     """Wall time of the child, milliseconds."""
     isolation: Isolation | None = None
-    """What it ran behind; None where nothing was run."""
+    """Isolation of the execution; None where no code was run."""
 
 
 def pack_request(request: ExecRequest, limits: Limits) -> int:
-    """A sealed memfd with everything the child needs; the caller closes it."""
+    """Packs a request into a sealed memfd and returns its descriptor, which the caller closes."""
     programs = [(call.code, call.image_index, call.images) for call in request.earlier]
     programs.append((request.code, request.image_index, len(request.images)))
     texts = [code.encode("utf-8", "replace") for code, _, _ in programs]
@@ -160,7 +171,7 @@ def pack_request(request: ExecRequest, limits: Limits) -> int:
     ]
     fd = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.truncate(fd, pixels.lay_down(fd, b"".join(head), images, pixels.PADDED))
+        os.truncate(fd, pixels.write_images(fd, b"".join(head), images, pixels.PADDED))
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS | fcntl.F_SEAL_WRITE)
     except BaseException:
         os.close(fd)
@@ -169,7 +180,7 @@ def pack_request(request: ExecRequest, limits: Limits) -> int:
 
 
 def new_result(limits: Limits) -> int:
-    """An empty memfd of the greatest size a result may have (sparse: unused pages cost nothing)."""
+    """Creates an empty memfd of the maximum size of a result; unused pages take no memory."""
     texts = 4 * (limits.stdout_chars + wire.DETAIL_CHARS)
     head = wire.RESULT.size + texts + wire.MAX_IMAGES_BACK * (wire.SIDES.size + pixels.ALIGNMENT)
     fd = os.memfd_create("result", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -179,9 +190,10 @@ def new_result(limits: Limits) -> int:
 
 
 def read_result(fd: int, limits: Limits, ms: float) -> ExecResult:
-    """Check and unpack what a dead child left; anything that doesn't add up is `crashed`.
+    """Checks and unpacks the result of a dead child; an inconsistent result is `crashed`.
 
-    Counts and lengths within the limits can't lead past the end: `new_result` made the memfd large enough, and sealed.
+    Counts and lengths within the limits can't lead past the end: `new_result` made the memfd large enough, and sealed
+    its size.
     """
     with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as data, memoryview(data) as view:
         magic, name, count, stdout_bytes, detail_bytes = wire.RESULT.unpack_from(view)
@@ -207,30 +219,30 @@ def read_result(fd: int, limits: Limits, ms: float) -> ExecResult:
         if at < MAPPED_BYTES:
             images = [pixels.view_image(view, *place).copy() for place in places]
         else:
-            held = _hold(fd, at)
-            images = [pixels.view_image(held, *place) for place in places]
+            memory = _map_private(fd, at)
+            images = [pixels.view_image(memory, *place) for place in places]
     return ExecResult(status=status, images=tuple(images), stdout=stdout, detail=detail, ms=ms)
 
 
-def _hold(fd: int, used: int) -> ctypes.Array[ctypes.c_ubyte]:
-    """The first `used` bytes of a memfd as memory of this process, that ends with the last image in it.
+def _map_private(fd: int, used: int) -> ctypes.Array[ctypes.c_ubyte]:
+    """Maps the first `used` bytes of a memfd into this process; they are unmapped when the last image is dropped.
 
-    What is written there stays here. The rest of the memfd is given back: a child may have filled it to have it kept.
+    Writes don't reach the memfd. The rest of the memfd is freed, because a child may have filled it to waste memory.
     """
     # The module mmap keeps a descriptor open for each map until Python 3.13, and a rollout may hold many images.
     address = _LIBC.mmap(None, used, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, 0)
     if address == ctypes.c_void_p(-1).value:
         raise OSError(ctypes.get_errno(), "no memory for the images of a result")
-    held = (ctypes.c_ubyte * used).from_address(address)
-    weakref.finalize(held, _LIBC.munmap, address, used)
+    memory = (ctypes.c_ubyte * used).from_address(address)
+    weakref.finalize(memory, _LIBC.munmap, address, used)
     end = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
     if _LIBC.fallocate(fd, PUNCH_HOLE_KEEP_SIZE, end, os.fstat(fd).st_size - end) != 0:
-        raise OSError(ctypes.get_errno(), "what a result doesn't use can't be given back")
-    return held
+        raise OSError(ctypes.get_errno(), "the unused memory of a result can't be freed")
+    return memory
 
 
 def _size_fault(sizes: Sequence[tuple[int, int]], limits: Limits) -> str:
-    """What is wrong with the sizes of the images, or nothing."""
+    """Returns the fault of the images' sizes; empty where there is none."""
     for width, height in sizes:
         if min(width, height) < 1 or max(width, height) > limits.max_side:
             return f"its size is {width}x{height}, sides must be 1 to {limits.max_side}"

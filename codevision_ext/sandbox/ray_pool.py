@@ -1,7 +1,8 @@
-"""How do calls spread over the nodes of a Ray cluster? One sandbox an actor, and Ray places the actors.
+"""Spreads calls over the nodes of a Ray cluster, with one sandbox per actor; Ray places the actors.
 
-Worth it where the nodes of the rollouts have no cores to spare: images travel through Ray's object store, which at
-one megapixel costs more than the call. An actor that dies is started again, perhaps elsewhere, and its call once more.
+It pays only where the nodes of the rollouts have no free cores: images travel through Ray's object store, which takes
+longer than the call for an image of one megapixel. An actor that dies is started again, perhaps on another node, and
+its call is tried once more.
 """
 
 from queue import SimpleQueue
@@ -16,12 +17,19 @@ from codevision_ext.sandbox.backend import Backend
 
 
 class RaySandbox(Backend):
-    """Runs code in `actors` sandboxes of `live` cores each; Ray is started or joined where it isn't yet."""
+    """Runs code in sandboxes that are Ray actors."""
 
     def __init__(
         self, limits: Limits | None = None, actors: int = 2, live: int = 1, isolation: Isolation = Isolation.STRICT
     ) -> None:
-        """`isolation` is the least that each may run code behind. The actors end with this process."""
+        """Starts the actors, and Ray itself where this process hasn't joined it. The actors end with this process.
+
+        Args:
+            limits: Limits of one execution; None: the defaults.
+            actors: Number of actors.
+            live: Concurrent executions, and cores, of each actor.
+            isolation: Minimum isolation of each actor.
+        """
         super().__init__(limits, actors * live)
         if not ray.is_initialized():
             ray.init()
@@ -38,10 +46,9 @@ class RaySandbox(Backend):
             self._free.put(host)
 
     def start(self) -> Isolation:
-        """The weakest of all. Raises what `Backend.start` raises."""
-        levels = list(Isolation)
-        found: list[Isolation] = self._get([host.start.remote() for host in self._hosts])
-        return min(found, key=levels.index)
+        """Starts every sandbox, and returns the weakest isolation. Raises what `Backend.start` raises."""
+        isolations: list[Isolation] = self._get([host.start.remote() for host in self._hosts])
+        return min(isolations, key=list(Isolation).index)
 
     def _execute(self, request: ExecRequest) -> ExecResult:
         host = self._free.get()
@@ -55,12 +62,12 @@ class RaySandbox(Backend):
         try:
             return ray.get(results)
         except RayTaskError as error:
-            raise error.cause from error  # as it was raised there
+            raise error.cause from error  # the error that the actor raised
         except RayError as error:
             raise SandboxError(f"a sandbox on the Ray cluster is lost: {first_line(error)}") from error
 
     def close(self) -> None:
-        """End the actors; calls that run, and later ones, raise SandboxError."""
+        """Ends the actors; running and later calls raise SandboxError."""
         super().close()
         for host in self._hosts:
             ray.kill(host)

@@ -1,11 +1,11 @@
-"""The zygote: a warm, locked-down interpreter that forks one child for every call.
+"""Runs the zygote: a locked-down interpreter with its libraries loaded, which forks one child for every call.
 
-Started with an empty environment, without `site`, and without this package's `__init__` modules (`boot` in `pool.py`),
-so that neither it nor its children hold anything of the trainer or of the task. It warms up, gives up its rights, says
-what it couldn't give up, and serves: one datagram a call, with three descriptors: the request (code and raw images),
-the result (a memfd of fixed size) and a socket for the outcome. The call goes to a child that was forked ahead, while
-nothing waited for it, and serves no other; the child limits itself, lays the stricter filter over itself and runs the
-code; the zygote kills it at the deadline and reports how it ended.
+The zygote starts with an empty environment, without `site`, and without this package's `__init__` modules (`BOOT` in
+`pool.py`). So neither it nor its children have data of the trainer or of the task. It loads the libraries, gives up its
+rights, reports what it couldn't give up, and serves. A call is one datagram with three descriptors: the request (code
+and raw images), the result (a memfd of fixed size) and a socket for the outcome. The call goes to a child that was
+forked in advance and serves no other call. The child limits itself, adds the stricter filter and runs the code. The
+zygote kills the child at the deadline and reports how it ended.
 
 Covered, by `lockdown`: everything that goes through a system call. Covered here: wall clock (SIGKILL), CPU time,
 address space, processes and threads (none), written files (its result), open descriptors, other calls' descriptors
@@ -42,22 +42,24 @@ from codevision_ext.sandbox.wire import EXIT_NO_MEMORY, FILTERS, OUTCOME, START
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warm:
-    """What every child starts from."""
+    """The state that every child starts with."""
 
     tools: dict[str, Any]
+    """Names that a snippet finds without an import."""
     filter: Filter
+    """Seccomp filter of the children."""
     vm_bytes: int
-    """Address space of the zygote; a child's budget comes on top."""
+    """Address space of the zygote in bytes; the memory limit of a child is added to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spare:
-    """A child that waits for its one call."""
+    """A child that waits for its only call."""
 
     pid: int
     pidfd: int
     door: socket.socket
-    """Where the call goes in."""
+    """Socket that the call is sent into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +68,15 @@ class Live:
 
     pid: int
     reply: socket.socket
+    """Socket for the outcome."""
     started: float
+    """Start of the call on the monotonic clock, seconds."""
     deadline: float
+    """Time on the monotonic clock at which the child is killed, seconds."""
 
 
 def serve(control: socket.socket, warm: Warm) -> None:
-    """Give each datagram to a child, kill the late ones, report the dead ones; returns when the parent is gone."""
+    """Gives each call to a child, kills late children and reports dead ones; returns when the parent is gone."""
     poller = select.poll()
     poller.register(control, select.POLLIN)
     live: dict[int, Live] = {}
@@ -86,7 +91,7 @@ def serve(control: socket.socket, warm: Warm) -> None:
                     left = {spare.pidfd: spare.pid} | {pidfd: call.pid for pidfd, call in live.items()}
                     for pidfd, pid in left.items():
                         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                        os.waitpid(pid, 0)  # who inherits them may not reap
+                        os.waitpid(pid, 0)  # the process that inherits them may not reap them
                     return
                 while not (call := hand_over(spare, message, fds)):
                     spare = fork(warm)
@@ -105,10 +110,10 @@ def serve(control: socket.socket, warm: Warm) -> None:
 
 
 def fork(warm: Warm) -> Spare:
-    """A fresh child, that waits for a call."""
+    """Forks a child that waits for a call. Raises OSError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # Python's own fork runs hooks that make locks anew and reseed `random`: in a process with one thread they only
-    # cost (half of the fork), and without them two runs of the same code draw the same numbers.
+    # Python's own fork runs hooks that renew locks and reseed `random`. In a process with one thread they aren't needed
+    # and take half of the time of a fork. Without them two runs of the same code draw the same random numbers.
     pid = LIBC.fork()
     if pid < 0:
         raise OSError("fork failed")
@@ -119,13 +124,13 @@ def fork(warm: Warm) -> Spare:
 
 
 def hand_over(spare: Spare, message: bytes, fds: list[int]) -> Live | None:
-    """Send the call into the child, whose clock starts here; None where it died while it waited, and is reaped."""
+    """Sends the call into the child and starts its clock; returns None where the child died while it waited."""
     wall_s, _ = START.unpack(message)
     started = time.monotonic()
     with spare.door:
         try:
             socket.send_fds(spare.door, [message], fds[:2])
-        except (BrokenPipeError, ConnectionResetError):  # a machine short of memory kills what it can
+        except (BrokenPipeError, ConnectionResetError):  # killed by the kernel, for example for its memory
             os.close(spare.pidfd)
             os.waitpid(spare.pid, 0)
             return None
@@ -136,7 +141,7 @@ def hand_over(spare: Spare, message: bytes, fds: list[int]) -> Live | None:
 
 
 def report(call: Live) -> None:
-    """Reap a dead child and tell the parent how it ended."""
+    """Reaps a dead child and reports to the parent how it ended."""
     ended = time.monotonic()
     _, status = os.waitpid(call.pid, 0)
     late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and ended >= call.deadline
@@ -145,10 +150,10 @@ def report(call: Live) -> None:
 
 
 def child(door: socket.socket, warm: Warm) -> NoReturn:
-    """Wait for one request, run it, and never return."""
+    """Waits for one request and runs it; never returns."""
     code = 1
     try:
-        # Should the zygote be killed, its children go too. It has one thread, whose end is the zygote's.
+        # The child dies with the zygote's thread, and so with the zygote, which has only one.
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         with close_all_but(door) as waiting:
             message, fds, _, _ = socket.recv_fds(waiting, START.size, 2)
@@ -169,14 +174,14 @@ def child(door: socket.socket, warm: Warm) -> NoReturn:
         warm.filter.install()
         perform(job, result, warm.tools)
         code = 0
-    except MemoryError:  # while the request was read or the result written: the run itself reports its own
+    except MemoryError:  # outside of the run, which reports its own: while reading the request or writing the result
         code = EXIT_NO_MEMORY
     finally:
         os._exit(code)
 
 
 def close_all_but(door: socket.socket) -> socket.socket:
-    """Leave 0, 1, 2 on /dev/null and the door at 3; other calls' sockets and memfds go."""
+    """Closes all descriptors but 0, 1 and 2 (on /dev/null) and the door, which becomes 3; returns the door."""
     os.dup2(door.detach(), 3)
     os.dup2(0, 1)
     os.dup2(0, 2)
@@ -185,16 +190,16 @@ def close_all_but(door: socket.socket) -> socket.socket:
 
 
 def check_memory() -> None:
-    """Nothing may be shared with the children for writing, nothing writable may be executable, no thread may run."""
+    """Raises RuntimeError where memory is writable and also shared or executable, or where a second thread runs."""
     wrong = shared_or_executable(Path("/proc/self/maps").read_text(encoding="utf-8"))
     if wrong:
         raise RuntimeError(f"memory of the zygote is shared or executable: {wrong[0]}")
-    if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208 - only their number counts
+    if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208 - only the number is needed
         raise RuntimeError("a thread runs in the zygote: forking it would copy its locks")
 
 
 def main() -> None:
-    """Warm up, give up rights, say which couldn't be given up, serve until the parent closes its end."""
+    """Loads the libraries, gives up rights, reports failed steps, and serves until the parent closes its end."""
     fd, plotting, *library_dirs = sys.argv[1:]
     control = socket.socket(fileno=int(fd))
     sys.path[:0] = library_dirs
@@ -206,7 +211,7 @@ def main() -> None:
     zygote_bytes, child_bytes = FILTERS.unpack_from(filters)
     body = filters[FILTERS.size :]
     check_memory()
-    with contextlib.suppress(OSError):  # absent in some containers; the memory limit holds without it
+    with contextlib.suppress(OSError):  # missing in some containers; the memory limit holds without it
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     gc.collect()
     gc.freeze()
@@ -215,4 +220,4 @@ def main() -> None:
     child_filter = b"" if "seccomp" in missing else body[zygote_bytes : zygote_bytes + child_bytes]
     control.send(json.dumps(missing).encode())
     serve(control, Warm(tools=tools, filter=Filter(child_filter), vm_bytes=vm_bytes))
-    os._exit(0)  # the interpreter's own end would ask for what is denied now
+    os._exit(0)  # a normal exit of the interpreter would make calls that are denied now
