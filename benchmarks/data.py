@@ -1,4 +1,4 @@
-"""How fast is `data_prep convert` beside `datasets.map` with default settings? The same rows, the same conversion.
+"""Measures the speed of `data_prep convert` beside `datasets.map` with default settings, on the same rows.
 
     python benchmarks/data.py --rows 5000
 
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from data_prep.convert.convert import Options, Target, convert
-from data_prep.convert.validate import ImageLimits, settle_row
+from data_prep.convert.validate import ImageLimits, validate_row
 from data_prep.formats.readers import READERS, Place
 from data_prep.formats.schema import CONVERTED_RL_SCHEMA, rl_record
 from data_prep.formats.sources import find_sources
@@ -33,7 +33,7 @@ from data_prep.parallel.pipeline import spare_cores
 
 
 def write_rows(path: Path, count: int, size: tuple[int, int]) -> None:
-    """Rows as CodeVision-RL has them, with JPEGs of this size: 64 images, each file with a comment of its own."""
+    """Write rows of CodeVision-RL with JPEGs of this size: 64 images, each file with a comment of its own."""
     rng = np.random.default_rng(0)
     images = []
     for _ in range(64):
@@ -48,12 +48,12 @@ def write_rows(path: Path, count: int, size: tuple[int, int]) -> None:
 
 
 def commented(jpeg: bytes, number: int) -> bytes:
-    """The file with a COM segment behind its first marker."""
+    """Return the file with a COM segment behind its first marker."""
     return jpeg[:2] + b"\xff\xfe\x00\x06" + number.to_bytes(4) + jpeg[2:]
 
 
 def row(index: int, image: bytes) -> dict[str, object]:
-    """One row."""
+    """Return one row."""
     question = f"What is word {index}?"
     return {
         "data_source": "hiertext",
@@ -73,13 +73,13 @@ def row(index: int, image: bytes) -> dict[str, object]:
 
 
 def by_us(source: Path, out: Path, workers: int) -> None:
-    """`data_prep convert`."""
+    """Convert as `data_prep convert` does."""
     with whole_parquet(out, CONVERTED_RL_SCHEMA, force=True) as writer:
         convert(find_sources([source]), Options(target=Target.RL), writer, workers=workers)
 
 
 def by_datasets(source: Path, out: Path, _: int) -> None:
-    """The same reader and the same checks, row by row in `datasets.map` as it comes."""
+    """Convert with the same reader and checks, row by row in `datasets.map` with default settings."""
     import datasets  # noqa: PLC0415
 
     datasets.disable_caching()
@@ -89,11 +89,11 @@ def by_datasets(source: Path, out: Path, _: int) -> None:
     def one(record: dict[str, object], number: int) -> dict[str, object]:
         place = Place(name="a", row=number, images=source.parent, turns=False)
         (item,) = reader.read(record, place)
-        settled, faults = settle_row(item, ImageLimits())  # type: ignore[arg-type]
+        validated, faults = validate_row(item, ImageLimits())  # type: ignore[arg-type]
         assert not faults
-        made = rl_record(settled)
-        made["extra_info"]["licence"] = reader.licence
-        return made
+        result = rl_record(validated)
+        result["extra_info"]["licence"] = reader.licence
+        return result
 
     with tempfile.TemporaryDirectory() as cache:
         table = datasets.Dataset.from_parquet(str(source), cache_dir=cache)
@@ -101,30 +101,30 @@ def by_datasets(source: Path, out: Path, _: int) -> None:
         table.map(one, with_indices=True, features=features).to_parquet(out)
 
 
-def measured(run: object, *arguments: object) -> tuple[float, float, float]:
-    """Seconds, those of processors, and the largest memory of the process and its children together, MiB.
+def measure_run(run: object, *arguments: object) -> tuple[float, float, float]:
+    """Run in a new process; return seconds, processor seconds, and the largest memory of it and its children, MiB.
 
-    In a process of its own. A page that several processes share is counted once (the sum of their PSS).
+    A page that several processes share is counted once (the sum of their PSS).
     """
     before = processor_seconds()
     process = multiprocessing.get_context("spawn").Process(target=run, args=arguments)  # type: ignore[arg-type]
     start = time.perf_counter()
     process.start()
-    watched, most = psutil.Process(process.pid), 0
+    main_process, largest = psutil.Process(process.pid), 0
     while process.is_alive():
         try:
-            family = [watched, *watched.children(recursive=True)]
-            most = max(most, sum(member.memory_full_info().pss for member in family))
+            family = [main_process, *main_process.children(recursive=True)]
+            largest = max(largest, sum(member.memory_full_info().pss for member in family))
         except psutil.NoSuchProcess:
             continue
-        process.join(1.0)  # a look takes a core for a while
+        process.join(1.0)  # reading the memory takes a core for a while
     if process.exitcode:
         raise SystemExit(f"exit code {process.exitcode}")
-    return time.perf_counter() - start, processor_seconds() - before, most / 2**20
+    return time.perf_counter() - start, processor_seconds() - before, largest / 2**20
 
 
 def processor_seconds() -> float:
-    """Of all children that ended."""
+    """Return the processor seconds of all children that ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -144,7 +144,9 @@ def main() -> None:
         write_rows(folder / "in.parquet", options.rows, (width, height))
         for _ in range(options.repeats):
             for label, run in (("data_prep", by_us), ("datasets", by_datasets)):
-                runs[label].append(measured(run, folder / "in.parquet", folder / f"{label}.parquet", options.workers))
+                runs[label].append(
+                    measure_run(run, folder / "in.parquet", folder / f"{label}.parquet", options.workers)
+                )
         same = (
             pq.read_table(folder / "data_prep.parquet").to_pylist()
             == pq.read_table(folder / "datasets.parquet").to_pylist()
@@ -153,7 +155,7 @@ def main() -> None:
     seconds, busy = (
         {label: statistics.median(each[column] for each in times) for label, times in runs.items()} for column in (0, 1)
     )
-    told = {
+    figures = {
         "rows": options.rows,
         "input_mib": size / 2**20,
         "workers": options.workers,
@@ -164,7 +166,7 @@ def main() -> None:
         "largest_mib": {label: max(each[2] for each in times) for label, times in runs.items()},
         "same_rows": same,
     }
-    print(json.dumps(told, indent=2))  # noqa: T201
+    print(json.dumps(figures, indent=2))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Data in the schemas of CodeVision: rows for RL, trajectories for SFT, and the small reading task that draws both."""
+"""Draws, converts and checks data in the schemas of CodeVision: rows for RL and demonstrations for SFT."""

@@ -1,4 +1,4 @@
-"""What is measured on a file? Its rows as they would train, each with the record it is from; nothing is left out."""
+"""Reads the items of an evaluation from a file: rows as in training, each with its record. No row is skipped."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from codevision_ext.errors import InputError
-from data_prep.convert.convert import ChunkJob, ConversionTask, Options, Target, jobs, plan_conversion, settled
+from data_prep.convert.convert import ChunkJob, ConversionTask, Options, Target, jobs, plan_conversion, read_chunk
 from data_prep.convert.transform import Transform
-from data_prep.convert.validate import ImageLimits, settle_row
+from data_prep.convert.validate import ImageLimits, validate_row
 from data_prep.curate.split_mix_shard import image_key
 from data_prep.formats.readers import vtbench
 from data_prep.formats.readers.base import Place
@@ -20,96 +20,96 @@ from data_prep.formats.sources import find_sources
 from data_prep.tasks import synth
 from data_prep.tasks.reading.glyphs import Mix, draw_test_rows
 
-Found = dict[str, Any]
-"""`row` in the RL schema, `raw`: its record, `where` it stands; `reference`: the image to compare a drawing with."""
+EvalRow = dict[str, Any]
+"""Item: `row` in the RL schema, `raw` record, `where` it stands; `reference`: image to compare a drawing with."""
 
 ITEMS: Final = 120
-"""Items of a set that is drawn, where nobody says how many; each is shown in six columns."""
+"""Default number of items of a drawn data set; each has six columns."""
 
 
-def read(path: Path, schema: str | None = None, images: Path | None = None) -> Iterator[Found]:
-    """The items of a file or a folder, in order.
+def read(path: Path, schema: str | None = None, images: Path | None = None) -> Iterator[EvalRow]:
+    """Yield the items of a file or a folder, in order.
 
     Args:
-        path: In any schema of `readers.READERS`.
-        schema: Its name; None: told from the columns.
-        images: Folder that paths of images start from; None: that of the file.
+        path: File or folder, in any schema of `readers.READERS`.
+        schema: Name of the schema; None: chosen by the columns.
+        images: Folder that paths of images start from; None: the folder of the file.
 
     Raises:
-        InputError: a file can't be read, or a row can't be used; names file, row and field.
+        InputError: A file can't be read, or a row can't be used; the message names file, row and field.
     """
     tasks = plan_conversion(find_sources([path], images), Options(target=Target.RL, reader=schema))
     for job in jobs(tasks):
         records = job.chunk.plain()
-        for number, item, faults in settled(job, Counter()):
+        for number, item, faults in read_chunk(job, Counter()):
             if faults:
                 raise InputError(f"{faults[0]}")
             if isinstance(item, Row):
                 raw = records[number - job.chunk.first]
                 where = f"{job.chunk.file}, row {number}"
-                yield _found(item, raw, where)
+                yield _eval_row(item, raw, where)
                 if job.reader == vtbench.READER.name:
                     yield from _drawings(raw, number, job, where)
 
 
 def reader_name(path: Path) -> str:
-    """Name of the schema of a file, told from its columns.
+    """Return the name of a file's schema, chosen by its columns.
 
     Raises:
-        InputError: the file can't be read, or no schema fits it.
+        InputError: The file can't be read, or no schema fits it.
     """
     return _tasks(path)[0].reader
 
 
 def benchmark_columns(path: Path) -> frozenset[str]:
-    """The columns of a transformed benchmark that the rows of a file name; none where it is of another kind.
+    """Return the columns of a transformed benchmark that the rows of a file name; empty for other files.
 
     Raises:
-        InputError: as `reader_name`.
+        InputError: The file can't be read, or no schema fits it.
     """
     records = chain.from_iterable(job.chunk.plain() for job in jobs(_tasks(path)) if job.reader == "codevision-rl")
-    named = {(record.get("extra_info") or {}).get("column") for record in records}
-    return frozenset(name for name in named if name)
+    columns = {(record.get("extra_info") or {}).get("column") for record in records}
+    return frozenset(name for name in columns if name)
 
 
 def _tasks(path: Path) -> list[ConversionTask]:
     return plan_conversion(find_sources([path]), Options(target=Target.RL))
 
 
-def draw_items(name: str, items: int | None, seed: int) -> Iterator[Found]:
-    """The six rows of each of `items` items of a set that is drawn here, `glyphs` or `synth`."""
+def draw_items(name: str, items: int | None, seed: int) -> Iterator[EvalRow]:
+    """Yield the six rows of each item of a drawn data set, `glyphs` or `synth`."""
     count = items or ITEMS
     if name == "glyphs":
         rows: Iterator[Row] = iter(draw_test_rows(Mix(seed=seed), count))
     else:
-        recipe, columns = synth.Recipe(seed=seed, source_share=1.0), Transform()
-        upright = chain.from_iterable(map(synth.draw_tasks, synth.orders(recipe, "test", count)))
-        rows = (made for row in upright for made in columns(row, row.index) if isinstance(made, Row))
+        transform = Transform()
+        upright = synth.draw_tasks(synth.Recipe(seed=seed, source_share=1.0), "test", count=count)
+        rows = (row for task in upright for row in transform(task, task.index) if isinstance(row, Row))
     for number, row in enumerate(rows):
-        yield _found(row, {}, f"{name}, row {number}")
+        yield _eval_row(row, {}, f"{name}, row {number}")
 
 
-def _found(row: Row, raw: Mapping[str, Any], where: str) -> Found:
+def _eval_row(row: Row, raw: Mapping[str, Any], where: str) -> EvalRow:
     known = (raw.get("extra_info") or {}).get("picture_id") if raw else row.picture_id
     record = rl_record(replace(row, picture_id=known or ""))
     record["extra_info"]["picture_id"] = known or image_key(record).hex()
-    kept = {name: value for name, value in raw.items() if _small(value)}
-    return {"row": record, "raw": kept, "where": where}
+    small = {name: value for name, value in raw.items() if _is_small(value)}
+    return {"row": record, "raw": small, "where": where}
 
 
-def _small(value: Any) -> bool:
-    """Whether a field is no image, which the row has already."""
+def _is_small(value: Any) -> bool:
+    """Return whether a field isn't an image, which the row already has."""
     return isinstance(value, bool | int | float | list) or (isinstance(value, str) and len(value) < 10_000)
 
 
-def _drawings(raw: Mapping[str, Any], number: int, job: ChunkJob, where: str) -> Iterator[Found]:
-    """The items of a VTBench record that are answered by a drawing."""
+def _drawings(raw: Mapping[str, Any], number: int, job: ChunkJob, where: str) -> Iterator[EvalRow]:
+    """Yield the items of a VTBench record that are answered by a drawing."""
     place = Place(name=Path(job.chunk.file).stem, row=number, images=job.chunk.images, turns=False)
     try:
         for row, reference in vtbench.drawings(raw, place):
-            settled_row, errors = settle_row(row, ImageLimits())
+            validated, errors = validate_row(row, ImageLimits())
             if errors:
                 raise errors[0]
-            yield _found(settled_row, raw, where) | {"reference": reference}
+            yield _eval_row(validated, raw, where) | {"reference": reference}
     except RowError as error:
-        raise InputError(f"{where}: {error.field}: {error.said}") from error
+        raise InputError(f"{where}: {error}") from error

@@ -1,9 +1,8 @@
-"""What all commands share: options, progress on stderr, a summary on stdout, an end that leaves nothing by halves."""
+"""Holds what several commands need: options, the summary on stdout, messages and progress on stderr."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -11,45 +10,77 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from codevision_ext.errors import InputError
 from data_prep.formats.row_errors import RowFault
 from data_prep.formats.sources import Source
 
 T = TypeVar("T")
-NAMED = 20
-"""Faults that are shown on the screen."""
 Inputs = Annotated[list[Path], typer.Argument(help="Parquet, JSON, JSON lines, CSV or TSV files, or folders.")]
-Images = Annotated[
-    Path | None, typer.Option("--pictures", help="Where paths of images start; the file's folder by default.")
+OutFolder = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder to write; it appears complete at the end, or not at all.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core, for convert one less.")]
-MaxRejected = Annotated[str, typer.Option(help="Rows that may be unusable, 10 or 1%; with more nothing is written.")]
-Licence = Annotated[str | None, typer.Option(help="Licence of the rows, in place of what they and their schema say.")]
+OutParquet = Annotated[Path, typer.Option("--out", "-o", help="A .parquet file.")]
+Schema = Annotated[str | None, typer.Option(help="Schema of the inputs; by default chosen by their columns.")]
+Images = Annotated[
+    Path | None, typer.Option("--pictures", help="Folder that paths of images start from; default: the file's folder.")
+]
+Licence = Annotated[str | None, typer.Option(help="Licence of the rows; replaces the licence of rows and schema.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Maximum size of an image, in pixels.")]
+MaxRejected = Annotated[str, typer.Option(help="Maximum of unusable rows, as 10 or 1%; with more, nothing is written.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same bytes.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Number of processes; default: one per core, for convert one fewer.")
+]
+Ray = Annotated[
+    bool, typer.Option("--ray", help="Run on the Ray cluster of RAY_ADDRESS, else on one started on this machine.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """The summary on stdout; what a person should know of it on stderr."""
-    told = Console(stderr=True, soft_wrap=True, highlight=False)
-    for source, licence in summary.get("licences", {}).items():
-        if non_commercial(licence):
-            told.print(f"data_prep: {source} is {licence}: the result may not be used commercially", markup=False)
-    summary["non_commercial"] = any(map(non_commercial, summary.get("licences", {}).values()))
-    typer.echo(json.dumps(summary, ensure_ascii=False))
+    """Print the summary on stdout as JSON, and a warning about each non-commercial licence on stderr."""
+    restricted = {name: licence for name, licence in summary.get("licences", {}).items() if non_commercial(licence)}
+    for source, licence in restricted.items():
+        print_error(f"{source} is {licence}: the result may not be used commercially")
+    print_json(summary | {"non_commercial": bool(restricted)})
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print an object on stdout as one line of JSON."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def print_error(message: str) -> None:
+    """Print a message on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"data_prep: {message}", markup=False)
 
 
 def non_commercial(licence: str) -> bool:
-    """Whether a licence forbids commercial use, by its name (SPDX)."""
+    """Return whether a licence forbids commercial use, by its SPDX name."""
     return "NC" in licence.upper().split("-")
 
 
+def names_among(text: str, known: Iterable[str], option: str) -> tuple[str, ...]:
+    """Return a comma-separated list of known names as a tuple, each name once.
+
+    Raises:
+        InputError: A name isn't known; the message lists the known names.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"{option} must be among {', '.join(known)}; not {unknown[0]!r}")
+    return names
+
+
 def total_of(sources: list[Source]) -> int | None:
-    """Rows of all sources; None where it isn't known."""
-    return sum(source.rows or 0 for source in sources) if all(source.rows is not None for source in sources) else None
+    """Return the number of rows of all sources; None if a source doesn't know its own."""
+    rows = [source.rows for source in sources]
+    return None if None in rows else sum(filter(None, rows))
 
 
 @contextmanager
 def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr; call what this gives with the number of rows done."""
+    """Show a progress bar on stderr; the block gets a function that takes the number of finished rows."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -62,8 +93,8 @@ def progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]
         yield lambda done: bar.update(task, completed=done)
 
 
-def watched(items: Iterable[T], total: int, name: str) -> Iterator[T]:
-    """The items, with a progress bar on stderr while they are taken."""
+def with_progress(items: Iterable[T], total: int, name: str) -> Iterator[T]:
+    """Yield the items, and show a progress bar on stderr."""
     with progress_bar(name, total) as progress:
         for done, item in enumerate(items, start=1):
             yield item
@@ -72,9 +103,9 @@ def watched(items: Iterable[T], total: int, name: str) -> Iterator[T]:
 
 @contextmanager
 def fault_log(path: Path | None) -> Iterator[Callable[[RowFault], None]]:
-    """Where faults are written, a JSON object a line; this file is there even if the run refuses to write its rows."""
+    """Open a log of faults, one JSON object per line; it stays if the run ends without writing its rows."""
     if path is None:
         yield lambda _: None
         return
     with path.open("w", encoding="utf-8") as file:
-        yield lambda fault: print(json.dumps(asdict(fault), ensure_ascii=False), file=file)
+        yield lambda fault: print(json.dumps(fault.plain(), ensure_ascii=False), file=file)

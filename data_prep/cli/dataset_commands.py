@@ -1,35 +1,38 @@
-"""What `python -m data_prep` does with sets that are there: each command reads options, runs a function, reports."""
+"""Defines the commands for existing data sets: convert, transform, check, inspect, split, mix, shard."""
 
-import json
-from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from codevision_ext.errors import InputError
 from codevision_ext.types import BOX_FRAMES
 from data_prep.cli.common import (
-    NAMED,
     Force,
     Images,
     Inputs,
     Licence,
+    MaxPixels,
     MaxRejected,
+    OutFolder,
+    OutParquet,
+    Ray,
+    Schema,
+    Seed,
     Workers,
     fault_log,
+    print_error,
+    print_json,
     print_summary,
     progress_bar,
     total_of,
 )
-from data_prep.cli.generate_commands import filter_command, synth_command
 from data_prep.convert.convert import Options, Target, convert
 from data_prep.convert.transform import Transform, read_columns
 from data_prep.convert.validate import ImageLimits
 from data_prep.curate.check import check_data
-from data_prep.curate.dataset_report import dataset_summary, look, write_page
+from data_prep.curate.dataset_report import dataset_summary, describe, write_page
 from data_prep.curate.split_mix_shard import mix, schema_of, shard, split
 from data_prep.formats.image_files import MAX_PIXELS
 from data_prep.formats.row_errors import RejectLimit
@@ -38,36 +41,39 @@ from data_prep.formats.writers import Writer, whole_parquet, whole_sharegpt
 from data_prep.parallel.pipeline import cores, spare_cores
 from data_prep.tasks.reading.glyphs import COLUMNS
 
+SHOWN_FAULTS = 20
+"""Maximum number of faults that `check` shows on the screen."""
+
 
 def convert_command(
     inputs: Inputs,
     out: Annotated[Path, typer.Option("--out", "-o", help="A .parquet file; with --to sharegpt a folder.")],
     to: Annotated[
-        Target, typer.Option(help="rl: verl's RL rows; sft: its SFT rows; sharegpt: LLaMA-Factory.")
+        Target, typer.Option(help="rl: RL rows for verl; sft: SFT rows for verl; sharegpt: for LLaMA-Factory.")
     ] = Target.RL,
-    source: Annotated[
-        str | None, typer.Option(help="Schema of the inputs; by default told from their columns.")
-    ] = None,
+    source: Schema = None,
     images: Images = None,
     licence: Licence = None,
-    split: Annotated[str | None, typer.Option(help="Split of the rows, in place of their own.")] = None,
-    box_frame: Annotated[str | None, typer.Option(help=f"{', '.join(BOX_FRAMES)}: what boxes are drawn on.")] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of the largest image that is decoded.")] = MAX_PIXELS,
+    split: Annotated[str | None, typer.Option(help="Split of the rows; replaces their own.")] = None,
+    box_frame: Annotated[
+        str | None, typer.Option(help=f"Frame of the boxes, one of {', '.join(BOX_FRAMES)}; replaces their own.")
+    ] = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Decode images that needn't change, as `check_data` does.")
+        bool, typer.Option("--decode", help="Decode images that needn't change, too, as `check` does.")
     ] = False,
     max_rejected: MaxRejected = "1%",
-    rejects: Annotated[Path | None, typer.Option(help="JSON lines to write: every fault, file, row and field.")] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(help="JSON lines file to write, with file, row and field of every fault.")
+    ] = None,
     workers: Workers = None,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Over a Ray cluster: RAY_ADDRESS's, else one on this machine.")
-    ] = False,
+    ray: Ray = False,
     force: Force = False,
 ) -> None:
-    """Read a published set, in any of the known schemas, and write rows that train."""
+    """Convert a published data set, in any known schema, to rows that train."""
     if box_frame not in (None, *BOX_FRAMES):
-        raise InputError(f"--box-frame is {', '.join(BOX_FRAMES)}; not {box_frame!r}")
-    allowance, sources = RejectLimit(max_rejected), find_sources(inputs, images)
+        raise InputError(f"--box-frame must be one of {', '.join(BOX_FRAMES)}; not {box_frame!r}")
+    reject_limit, sources = RejectLimit(max_rejected), find_sources(inputs, images)
     options = Options(
         target=to,
         reader=source,
@@ -84,107 +90,107 @@ def convert_command(
         writer = stack.enter_context(whole)
         progress = stack.enter_context(progress_bar(f"convert to {to}", total_of(sources)))
         count = workers or (cores() if ray else spare_cores())
-        tally = convert(sources, options, writer, workers=count, ray=ray, progress=progress, rejected=log)
-        allowance.check(tally)
-    print_summary({"out": str(out), "to": to, **tally.plain()})
+        stats = convert(sources, options, writer, workers=count, ray=ray, progress=progress, rejected=log)
+        reject_limit.check(stats)
+    print_summary({"out": str(out), "to": to, **stats.plain()})
 
 
 def transform_command(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option("--out", "-o", help="A .parquet file.")],
-    columns: Annotated[str, typer.Option(help="What to make of every image.")] = ",".join(COLUMNS),
-    corruptions: Annotated[str, typer.Option(help="NAME or NAME:1+3 (severities), by commas: fog,shot_noise:3.")] = "",
+    out: OutParquet,
+    columns: Annotated[str, typer.Option(help="Columns of the benchmark; every image becomes one row per column.")] = (
+        ",".join(COLUMNS)
+    ),
+    corruptions: Annotated[
+        str, typer.Option(help="More columns: corruptions as NAME or NAME:SEVERITIES, such as fog,shot_noise:1+3.")
+    ] = "",
     one: Annotated[
-        bool, typer.Option("--one", help="One column a row, all equally frequent, not all of them.")
+        bool, typer.Option("--one", help="Make one row of each row, in one of the columns, all equally frequent.")
     ] = False,
     small: Annotated[
-        float | None, typer.Option(min=0, max=1, help="A box of up to this share of the image has to be cropped.")
+        float | None, typer.Option(min=0, max=1, help="Share of the image up to which a box has to be cropped.")
     ] = None,
     only_small: Annotated[
-        bool, typer.Option("--only-small", help="Leave out rows whose box is larger, or none.")
+        bool, typer.Option("--only-small", help="Leave out rows with a larger box, or without a box.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
-    source: Annotated[
-        str | None, typer.Option(help="Schema of the inputs; by default told from their columns.")
-    ] = None,
+    seed: Seed = 0,
+    source: Schema = None,
     images: Images = None,
     licence: Licence = None,
     max_rejected: MaxRejected = "1%",
     workers: Workers = None,
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Over a Ray cluster: RAY_ADDRESS's, else one on this machine.")
-    ] = False,
+    ray: Ray = False,
     force: Force = False,
 ) -> None:
-    """Build a robustness benchmark: every image upright, turned, mirrored, corrupted; boxes go along.
+    """Build a robustness benchmark: every image upright, turned, mirrored or corrupted, with its boxes.
 
-    MVToolBench's kind: --columns rot90,rot180,rot270,flip_h,flip_v --one --small 0.02 --only-small
+    As MVToolBench: --columns rot90,rot180,rot270,flip_h,flip_v --one --small 0.02 --only-small
     """
     if only_small and small is None:
-        raise InputError("--only-small wants --small, the share of the image that counts as small")
-    made = Transform(columns=read_columns(columns, corruptions), one=one, small=small, only_small=only_small, seed=seed)
-    allowance, sources = RejectLimit(max_rejected), find_sources(inputs, images)
-    options = Options(target=Target.RL, reader=source, licence=licence, transform=made)
+        raise InputError("--only-small needs --small, the share of the image that counts as small")
+    names = read_columns(columns, corruptions)
+    transform = Transform(columns=names, one=one, small=small, only_small=only_small, seed=seed)
+    reject_limit, sources = RejectLimit(max_rejected), find_sources(inputs, images)
+    options = Options(target=Target.RL, reader=source, licence=licence, transform=transform)
     with ExitStack() as stack:
         writer = stack.enter_context(whole_parquet(out, Target.RL.schema, force=force))
         progress = stack.enter_context(progress_bar("transform", total_of(sources)))
-        tally = convert(sources, options, writer, workers=workers or cores(), ray=ray, progress=progress)
-        allowance.check(tally)
-    print_summary({"out": str(out), "seed": seed, "columns": made.columns, **tally.plain()})
+        stats = convert(sources, options, writer, workers=workers or cores(), ray=ray, progress=progress)
+        reject_limit.check(stats)
+    print_summary({"out": str(out), "seed": seed, "columns": names, **stats.plain()})
 
 
 def check_command(
     inputs: Inputs,
-    source: Annotated[
-        str | None, typer.Option(help="Schema of the inputs; by default told from their columns.")
-    ] = None,
+    source: Schema = None,
     images: Images = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of the largest image that is decoded.")] = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
     workers: Workers = None,
 ) -> None:
-    """Validate every row: images, boxes, ops, answers, turns, calls, ids; audit which frame boxes are drawn in.
+    """Check every row: images, boxes, ops, answers, turns, calls, ids; and audit which frame boxes are drawn in.
 
-    Exit 1 when a row has a fault; each is named with file, row and field, on stderr and in the JSON.
+    Each fault is printed with file, row and field, on stderr and in the JSON. The exit code is 1 if there is one.
     """
     sources = find_sources(inputs, images)
     with progress_bar("check", total_of(sources)) as progress:
         limits = ImageLimits(max_pixels=max_pixels, decode=True)
-        found = check_data(sources, reader=source, limits=limits, workers=workers or cores(), progress=progress)
-    told = Console(stderr=True, soft_wrap=True, highlight=False)
-    for fault in found.faults[:NAMED]:
-        told.print(f"data_prep: {fault}", markup=False)
-    typer.echo(json.dumps(found.plain(), ensure_ascii=False))
-    if found.bad:
+        result = check_data(sources, reader=source, limits=limits, workers=workers or cores(), progress=progress)
+    for fault in result.faults[:SHOWN_FAULTS]:
+        print_error(str(fault))
+    print_json(result.plain())
+    if result.bad:
         raise typer.Exit(1)
 
 
 def inspect_command(
     inputs: Inputs,
-    against: Annotated[list[Path] | None, typer.Option(help="A benchmark: which rows show an image of it?")] = None,
-    html: Annotated[Path | None, typer.Option(help="A page to write, with samples.")] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Benchmark; count the rows that show one of its images.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="HTML page to write, with samples.")] = None,
     images: Images = None,
     workers: Workers = None,
 ) -> None:
-    """Count a set by source, transform, box and sample type; sizes, lengths, duplicates, licences."""
+    """Count rows by source, transform, box and sample type; show sizes, lengths, duplicates and licences."""
     sources, others = find_sources(inputs, images), find_sources(against or [], images)
     count = workers or cores()
     with progress_bar("inspect", total_of(sources)) as progress:
-        facts = look(sources, workers=count, draw=html is not None, progress=progress)
+        facts = describe(sources, workers=count, thumbnails=html is not None, progress=progress)
     benchmark = None
     if others:
         with progress_bar("against", total_of(others)) as progress:
-            benchmark = look(others, workers=count, progress=progress)
-    told = dataset_summary(facts, benchmark)
+            benchmark = describe(others, workers=count, progress=progress)
+    summary = dataset_summary(facts, benchmark)
     if html is not None:
-        write_page(html, ", ".join(path.name for path in inputs), told, facts)
-    typer.echo(json.dumps(told, ensure_ascii=False))
+        write_page(html, ", ".join(path.name for path in inputs), summary, facts)
+    print_json(summary)
 
 
 def split_command(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; PART.parquet is written there.")],
-    part: Annotated[list[str], typer.Option(help="NAME=SHARE, once a part; the shares sum to 1.")],
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same division.")] = 0,
+    out: OutFolder,
+    part: Annotated[list[str], typer.Option(help="NAME=SHARE of a part, written as NAME.parquet; shares sum to 1.")],
+    seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Divide RL or SFT rows into parts; all rows of one image, however it is turned, stay together."""
@@ -193,73 +199,54 @@ def split_command(
         raise InputError(f"--part: the shares of parts with different names must sum to 1, not {', '.join(part)}")
     sources = find_sources(inputs)
     with progress_bar("split", total_of(sources)) as progress:
-        copied = split(sources, out, shares, seed=seed, force=force, progress=progress)
-    print_summary({"out": str(out), "seed": seed, "rows": dict(copied.rows), "licences": copied.licences})
+        stats = split(sources, out, shares, seed=seed, force=force, progress=progress)
+    print_summary({"out": str(out), "seed": seed, "rows": dict(stats.rows), "licences": stats.licences})
 
 
 def mix_command(
     inputs: Annotated[list[str], typer.Argument(help="FILE.parquet=WEIGHT, two or more.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A .parquet file.")],
+    out: OutParquet,
     rows: Annotated[
-        int | None, typer.Option(min=1, help="How many; as many as there are without repeats by default.")
+        int | None, typer.Option(min=1, help="Number of rows; default: as many as possible without repeated rows.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same rows.")] = 0,
+    seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Mix RL rows, or SFT rows, of several files in the proportion of their weights."""
-    weights = [_weight(text, "mix") for text in inputs]
-    weighted = [(open_source(Path(name)), weight) for name, weight in weights]
+    weighted = [(open_source(Path(name)), weight) for name, weight in (_weight(text, "mix") for text in inputs)]
     schema = schema_of([source for source, _ in weighted])
     with whole_parquet(out, schema, force=force) as writer, progress_bar("mix", rows) as progress:
-        copied = mix(weighted, writer, rows=rows, seed=seed, progress=progress)
-    repeated = {str(source.path): copied.rows[str(source.path)] / (source.rows or 1) for source, _ in weighted}
-    summary_of = {
-        "out": str(out),
-        "seed": seed,
-        "rows": dict(copied.rows),
-        "epochs": {name: round(times, 3) for name, times in repeated.items()},
-        "licences": copied.licences,
-    }
-    print_summary(summary_of)
+        stats = mix(weighted, writer, rows=rows, seed=seed, progress=progress)
+    names = {str(source.path): source.rows or 1 for source, _ in weighted}
+    print_summary(
+        {
+            "out": str(out),
+            "seed": seed,
+            "rows": dict(stats.rows),
+            "epochs": {name: round(stats.rows[name] / total, 3) for name, total in names.items()},
+            "licences": stats.licences,
+        }
+    )
 
 
 def shard_command(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder.")],
-    rows: Annotated[int, typer.Option(min=1, help="Rows of a file.")],
+    out: OutFolder,
+    rows: Annotated[int, typer.Option(min=1, help="Rows per file.")],
     force: Force = False,
 ) -> None:
-    """Cut RL or SFT rows into files of equally many rows."""
+    """Cut RL or SFT rows into files with equally many rows."""
     sources = find_sources(inputs)
     with progress_bar("shard", total_of(sources)) as progress:
-        copied = shard(sources, out, rows=rows, force=force, progress=progress)
-    print_summary({"out": str(out), "rows": dict(copied.rows), "licences": copied.licences})
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "convert": convert_command,
-    "transform": transform_command,
-    "check": check_command,
-    "inspect": inspect_command,
-    "split": split_command,
-    "mix": mix_command,
-    "shard": shard_command,
-    "synth": synth_command,
-    "filter": filter_command,
-}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for name, command in COMMANDS.items():
-        app.command(name)(command)
+        stats = shard(sources, out, rows=rows, force=force, progress=progress)
+    print_summary({"out": str(out), "rows": dict(stats.rows), "licences": stats.licences})
 
 
 def _weight(text: str, option: str) -> tuple[str, float]:
-    """`NAME=NUMBER` as a pair.
+    """Return `NAME=NUMBER` as a pair.
 
     Raises:
-        InputError: It isn't, or the number isn't above 0.
+        InputError: The text has another form, or the number isn't above 0.
     """
     name, _, number = text.rpartition("=")
     try:
@@ -267,5 +254,5 @@ def _weight(text: str, option: str) -> tuple[str, float]:
     except ValueError:
         weight = 0.0
     if not name or not 0 < weight < float("inf"):
-        raise InputError(f"{option} wants NAME=NUMBER with a number above 0, not {text!r}")
+        raise InputError(f"{option} needs NAME=NUMBER with a number above 0, not {text!r}")
     return name, weight

@@ -1,79 +1,181 @@
-"""The commands that make tasks and demonstrations from nothing, and that measure tasks with a model."""
+"""Defines the commands that draw tasks and demonstrations, and the one that measures tasks with a model."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from enum import StrEnum
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 import typer
 
 from codevision_ext.errors import InputError
-from codevision_ext.io.atomic_files import whole_folder
+from codevision_ext.io.atomic_files import whole_folder, write_whole
 from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import CoordinateSystem
-from data_prep.cli.common import Force, Images, Inputs, MaxRejected, Workers, print_summary, progress_bar, total_of
-from data_prep.convert.convert import Options, Target, jobs, plan_conversion, settled
+from data_prep.cli.common import (
+    Force,
+    Images,
+    Inputs,
+    MaxRejected,
+    OutFolder,
+    Seed,
+    Workers,
+    names_among,
+    print_json,
+    print_summary,
+    progress_bar,
+    total_of,
+    with_progress,
+)
+from data_prep.convert.convert import Options, Target, jobs, plan_conversion, read_chunk
 from data_prep.convert.transform import Transform
-from data_prep.curate.difficulty import Route, measure_difficulty, overall, with_benefit
-from data_prep.demonstrations.from_model import give_all
+from data_prep.curate.difficulty import Route, accuracy_summary, measure_difficulty, with_benefit
+from data_prep.demonstrations.from_model import demonstrate_all_by_model
 from data_prep.demonstrations.model_client import ModelClient, open_model_client
-from data_prep.demonstrations.phrasing import teach
+from data_prep.demonstrations.phrasing import demonstrate_rows
+from data_prep.demonstrations.scripted import draw_demonstrations, read_aloud
 from data_prep.formats.row_errors import ConversionStats, RejectLimit
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,
     CONVERTED_SFT_SCHEMA,
+    RL_SCHEMA,
+    SFT_SCHEMA,
     Demonstration,
     Row,
     rl_record,
     sft_record,
 )
 from data_prep.formats.sharegpt import check_calls, check_turns
-from data_prep.formats.sources import find_sources
-from data_prep.formats.writers import ParquetSet
-from data_prep.parallel.pipeline import cores, in_order
+from data_prep.formats.sources import Source, find_sources
+from data_prep.formats.writers import ParquetSet, write_demonstrations, write_parquet
+from data_prep.parallel.pipeline import cores, map_chunks
 from data_prep.tasks import synth
+from data_prep.tasks.reading import tokenizer_corpus
+from data_prep.tasks.reading.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
+
+CORPUS_ROWS = 250
+"""Demonstrations behind the tokenizer's texts: enough for every op, style, window and mistake to appear."""
+GLYPHS_PARTS = ("rl", "read", "sft")
+"""Parts of `glyphs`: rows for RL, rows for reading upright images, demonstrations with the tool."""
+SYNTH_PARTS = ("train", "val", "test", "sft", "sft_val")
+"""Files of `synth`: tasks for training and validation, a benchmark of six columns, demonstrations."""
+SYNTH_ROWS_AT_A_TIME = 8
+"""Rows that a process draws at a time; a page may have 12 megapixels."""
 
 
 class EngineName(StrEnum):
-    """What can serve a model on this machine."""
+    """Engines that can serve a model on this machine."""
 
     SGLANG = "sglang"
 
 
-PARTS = ("train", "val", "test", "sft", "sft_val")
-"""Files of `synth`: tasks to train and validate on, the six columns, demonstrations."""
-Model = Annotated[str | None, typer.Option(help="Id that the endpoint knows the model by.")]
-KeyEnv = Annotated[str | None, typer.Option(help="Environment variable with the endpoint's key.")]
-Concurrency = Annotated[int, typer.Option(min=1, help="Dialogues under way at the same time.")]
-Coordinates = Annotated[
-    CoordinateSystem, typer.Option(help="What the model writes: original (pixels), or relative (0 to 1000, Qwen3-VL).")
+Parts = Annotated[str, typer.Option(help="Files to write.")]
+SourceShare = Annotated[float, typer.Option(help="Share of upright images that need no tool, in [0, 1].")]
+WrongFirst = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of turned rows whose demonstration turns wrong first, then recovers.")
 ]
-CacheFolder = Annotated[Path | None, typer.Option(help="Folder of replies; a run that was stopped goes on from them.")]
-Request = Annotated[str, typer.Option(help="More fields of each request, a JSON object.")]
+TestItems = Annotated[int, typer.Option(min=1, help="Items of test.parquet, six rows each.")]
+Model = Annotated[str | None, typer.Option(help="Id of the model at the endpoint.")]
+KeyEnv = Annotated[str | None, typer.Option(help="Environment variable with the endpoint's key.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Number of dialogues at a time.")]
+Coordinates = Annotated[
+    CoordinateSystem,
+    typer.Option(help="Coordinates that the model writes: original (pixels) or relative (0 to 1000, Qwen3-VL)."),
+]
+CacheFolder = Annotated[Path | None, typer.Option(help="Folder for replies; a stopped run continues from them.")]
+Request = Annotated[str, typer.Option(help="More fields of each request, as a JSON object.")]
+
+
+def glyphs_command(
+    out: Annotated[Path, typer.Option(help="Folder to write; it appears complete at the end, or not at all.")],
+    rows: Annotated[int, typer.Option(min=1, help="Rows of train.parquet; val.parquet has a tenth.")] = 2000,
+    seed: Seed = 0,
+    parts: Parts = "rl,read,sft",
+    test_items: TestItems = 120,
+    read_rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows of letters.parquet and of read.parquet; default: 4 x --rows.")
+    ] = None,
+    sft_rows: Annotated[int | None, typer.Option(min=1, help="Demonstrations; default: half of --rows.")] = None,
+    wrong_first: WrongFirst = 0.4,
+    words_share: Annotated[float, typer.Option(help="Share of words among the texts; the others are numbers.")] = 0.1,
+    source_share: SourceShare = 1 / 6,
+    crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop, in [0, 1].")] = 0.15,
+    sizes: Annotated[str, typer.Option(help="Sizes of upright images, in pixels.")] = "84x28,90x30,96x32",
+    workers: Workers = None,
+    force: Force = False,
+) -> None:
+    """Draw the small reading task: characters to read in images that are turned, mirrored or too large."""
+    mix = Mix(
+        seed=seed,
+        sizes=parse_sizes(sizes),
+        words_share=words_share,
+        source_share=source_share,
+        crop_share=crop_share,
+    )
+    selected = names_among(parts, GLYPHS_PARTS, "--parts")
+    workers = workers or cores()
+    read_rows, sft_rows = read_rows or 4 * rows, sft_rows or max(1, rows // 2)
+    counts: dict[str, int] = {}
+    types: dict[str, dict[str, int]] = {}
+    with whole_folder(out, force=force) as folder:
+        if "rl" in selected:
+            for name, count, drawn in (
+                ("train", rows, map_chunks(partial(draw_rows, mix, split="train", stream="train"), rows, workers)),
+                ("val", _held_out(rows), draw_rows(mix, _held_out(rows), "val", "val")),
+                ("test", test_items * len(COLUMNS), draw_test_rows(mix, test_items)),
+            ):
+                records = with_progress(map(rl_record, drawn), count, name)
+                counts[name] = write_parquet(folder / f"{name}.parquet", RL_SCHEMA, records)
+        if "read" in selected:
+            for name, count in (("letters", read_rows), ("read", read_rows), ("read_val", _held_out(read_rows))):
+                drawn = map_chunks(partial(draw_reading_rows, mix, stream=name), count, workers)
+                records = with_progress(map(sft_record, map(read_aloud, drawn)), count, name)
+                counts[name] = write_parquet(folder / f"{name}.parquet", SFT_SCHEMA, records)
+        if "sft" in selected:
+            with Sandbox() as sandbox:
+                tool = CodeTool(sandbox)
+                for name, split, count in (("sft", "train", sft_rows), ("sft_val", "val", _held_out(sft_rows))):
+                    demonstrations = draw_demonstrations(mix, count, split, tool, wrong_first)
+                    types[name] = write_demonstrations(folder, name, with_progress(demonstrations, count, name))
+                    counts[name] = sum(types[name].values())
+    print_json({"out": str(out), "seed": seed, "rows": counts, "sample_types": types})
+
+
+def corpus_command(
+    out: Annotated[Path, typer.Option(help="Text file to write, one JSON string per line.")],
+) -> None:
+    """Write the texts that the tokenizer of a tiny model is trained on."""
+    with Sandbox() as sandbox:
+        mix = Mix(source_share=0.0, crop_share=0.4)
+        demonstrations = draw_demonstrations(mix, CORPUS_ROWS, "train", CodeTool(sandbox), wrong_first=0.5)
+        lines = [json.dumps(text) + "\n" for text in tokenizer_corpus.texts(demonstrations)]
+    write_whole(out, "".join(lines).encode())
+    print_json({"out": str(out), "texts": len(lines)})
 
 
 def synth_command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it appears whole or not at all.")],
+    out: OutFolder,
     rows: Annotated[int, typer.Option(min=1, help="Rows of train.parquet.")] = 1000,
-    sft_rows: Annotated[int | None, typer.Option(min=1, help="Rows of sft.parquet; half of --rows by default.")] = None,
-    val_rows: Annotated[int | None, typer.Option(min=1, help="Rows of val and sft_val; a tenth by default.")] = None,
-    test_items: Annotated[int, typer.Option(min=1, help="Items of test.parquet, six rows each.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
-    kinds: Annotated[str, typer.Option(help="What is drawn.")] = ",".join(synth.KINDS),
-    parts: Annotated[str, typer.Option(help="Which files to write.")] = ",".join(PARTS),
-    max_megapixels: Annotated[float, typer.Option(help="Of the largest page.")] = 12.0,
-    source_share: Annotated[float, typer.Option(help="Share of upright images, in [0, 1].")] = 1 / 6,
-    wrong_first: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of turned rows whose teacher errs first.")
-    ] = 0.15,
-    teacher: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint of a model that teaches.")] = None,
+    sft_rows: Annotated[int | None, typer.Option(min=1, help="Rows of sft.parquet; default: half of --rows.")] = None,
+    val_rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows of val and sft_val; default: a tenth of --rows.")
+    ] = None,
+    test_items: TestItems = 50,
+    seed: Seed = 0,
+    kinds: Annotated[str, typer.Option(help="Kinds of tasks.")] = ",".join(synth.KINDS),
+    parts: Parts = "train,val,test,sft,sft_val",
+    max_megapixels: Annotated[float, typer.Option(help="Maximum size of a page.")] = 12.0,
+    source_share: SourceShare = 1 / 6,
+    wrong_first: WrongFirst = 0.15,
+    teacher: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible endpoint of a model that writes the demonstrations.")
+    ] = None,
     model: Model = None,
     api_key_env: KeyEnv = None,
     request: Request = "{}",
@@ -83,73 +185,68 @@ def synth_command(
     workers: Workers = None,
     force: Force = False,
 ) -> None:
-    """Draw tasks from nothing: pages, charts, tables, geometry, counting; and demonstrations, each call executed.
+    """Draw tasks (pages, charts, tables, geometry, counting), and demonstrations whose calls are executed.
 
-    Without --teacher a program demonstrates; with it a model does, and its calls are checked and corrected.
+    Demonstrations are scripted; with --teacher a model writes them, and its calls are checked and corrected.
     """
     recipe = synth.Recipe(
         seed=seed,
-        kinds=_names(kinds),
+        kinds=names_among(kinds, synth.KINDS, "--kinds"),
         max_pixels=round(max_megapixels * 1e6),
         source_share=source_share,
     )
-    wanted = _names(parts)
-    if unknown := [part for part in wanted if part not in PARTS]:
-        raise InputError(f"--parts knows {', '.join(PARTS)}; not {unknown[0]!r}")
+    selected = names_among(parts, SYNTH_PARTS, "--parts")
     held_out = val_rows or max(1, rows // 10)
-    counts = {
-        "train": rows,
-        "val": held_out,
-        "test": test_items,
-        "sft": sft_rows or max(1, rows // 2),
-        "sft_val": held_out,
-    }
+    sizes = (rows, held_out, test_items, sft_rows or max(1, rows // 2), held_out)
+    counts = dict(zip(SYNTH_PARTS, sizes, strict=True))
     written: dict[str, int] = {}
     types: dict[str, dict[str, int]] = {}
     turns: Counter[str] = Counter()
     with ExitStack() as stack:
         folder = stack.enter_context(whole_folder(out, force=force))
-        chat = _chat(stack, teacher, model, api_key_env, request, cache, coordinates, "--teacher")
-        tool = CodeTool(stack.enter_context(Sandbox())) if {"sft", "sft_val"} & set(wanted) else None
-        for part in wanted:
-            drawn = _drawn(recipe, part, counts[part], workers or cores())
-            schema = CONVERTED_SFT_SCHEMA if part.startswith("sft") else CONVERTED_RL_SCHEMA
-            with progress_bar(part, counts[part]) as progress:
-                if tool is not None and part.startswith("sft"):
-                    made: Iterable[Demonstration]
-                    if chat is None:
-                        made = teach(drawn, tool, seed=seed, wrong_first=wrong_first, coordinates=coordinates)
-                    else:
-                        made = give_all(drawn, chat, tool, seed=seed, concurrency=concurrency, counts=turns)
-                    kinds_seen: Counter[str] = Counter()
-                    records = _checked(made, kinds_seen)
-                    written[part] = _write(folder / f"{part}.parquet", schema, records, progress)
-                    types[part] = dict(sorted(kinds_seen.items()))
-                else:
-                    tasks = _six(drawn) if part == "test" else drawn
-                    written[part] = _write(folder / f"{part}.parquet", schema, map(rl_record, tasks), progress)
+        client = _open_client(stack, teacher, model, api_key_env, request, cache, coordinates, "--teacher")
+        tool = CodeTool(stack.enter_context(Sandbox())) if {"sft", "sft_val"} & set(selected) else None
+        for part in selected:
+            drawn = _draw_part(recipe, part, counts[part], workers or cores())
+            schema, count = CONVERTED_RL_SCHEMA, counts[part]
+            records: Iterable[dict[str, Any]] = map(rl_record, drawn)
+            if part == "test":
+                count *= len(COLUMNS)
+            if part.startswith("sft"):
+                assert tool is not None
+                schema, sample_types = CONVERTED_SFT_SCHEMA, Counter[str]()
+                demonstrations = (
+                    demonstrate_rows(drawn, tool, seed=seed, wrong_first=wrong_first, coordinates=coordinates)
+                    if client is None
+                    else demonstrate_all_by_model(drawn, client, tool, seed=seed, concurrency=concurrency, counts=turns)
+                )
+                records = _checked_records(demonstrations, sample_types)
+            written[part] = write_parquet(folder / f"{part}.parquet", schema, with_progress(records, count, part))
+            if part.startswith("sft"):
+                types[part] = dict(sorted(sample_types.items()))
         if empty := [part for part, count in written.items() if not count]:
-            raise InputError(
-                f"--teacher: no demonstration of {empty[0]} is usable ({_said(turns)}); nothing was written"
-            )
+            reasons = ", ".join(f"{count} {name}" for name, count in turns.most_common()) or "nothing was tried"
+            raise InputError(f"--teacher: no demonstration of {empty[0]} is usable ({reasons}); nothing was written")
     licences = {f"synth-{kind}": synth.LICENCE for kind in recipe.kinds}
     summary = {"out": str(out), "seed": seed, "rows": written, "sample_types": types, "licences": licences}
-    print_summary(summary | ({"turns": dict(sorted(turns.items())), "asked": chat.requests_sent} if chat else {}))
+    print_summary(summary | ({"turns": dict(sorted(turns.items())), "asked": client.requests_sent} if client else {}))
 
 
 def filter_command(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it appears whole or not at all.")],
-    model: Annotated[str, typer.Option(help="Id that the endpoint knows the model by; with --engine its folder.")],
+    out: OutFolder,
+    model: Annotated[str, typer.Option(help="Id of the model at the endpoint; with --engine the model's folder.")],
     base_url: Annotated[
         str | None, typer.Option(help="OpenAI-compatible endpoint, such as http://localhost:8000/v1.")
     ] = None,
-    engine: Annotated[EngineName | None, typer.Option(help="Serves --model meanwhile, in place of --base-url.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Rollouts with the tool, and as many without.")] = 8,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="Engine that serves the folder --model, instead of --base-url.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Rollouts of each row with the tool, and without it.")] = 8,
     hard: Annotated[
-        float, typer.Option(min=0, max=0.999, help="Accuracy with the tool up to which a row goes to SFT.")
+        float, typer.Option(min=0, max=0.999, help="Accuracy with the tool up to which a row goes to sft.parquet.")
     ] = 0.2,
-    limit: Annotated[int | None, typer.Option(min=1, help="First rows only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of rows; the first ones are used.")] = None,
     api_key_env: KeyEnv = None,
     request: Request = '{"temperature": 1.0, "max_tokens": 2048}',
     cache: CacheFolder = None,
@@ -159,16 +256,15 @@ def filter_command(
     max_rejected: MaxRejected = "1%",
     force: Force = False,
 ) -> None:
-    """Measure how hard each task is for a model, with the tool and without, and route the rows.
+    """Measure how hard each task is for a model, with the tool and without, and sort the rows into files.
 
-    rl.parquet: to train on; sft.parquet: tasks to demonstrate first; easy.parquet and hopeless.parquet: left out.
-    difficulty.jsonl has a line a row. A stopped run goes on from the cache, OUT.cache by default.
+    rl.parquet: rows to train on; sft.parquet: rows that need demonstrations first; easy.parquet and hopeless.parquet:
+    rows without use. difficulty.jsonl has a line per row. A stopped run continues from the cache, by default OUT.cache.
     """
     if (base_url is None) is (engine is None):
-        raise InputError("filter wants --base-url, or --engine and --model FOLDER")
-    sources, allowance = find_sources(inputs, images), RejectLimit(max_rejected)
-    tally, totals = ConversionStats(), Counter[str]()
-    routes: Counter[str] = Counter()
+        raise InputError("filter needs --base-url, or --engine and --model FOLDER")
+    sources, reject_limit = find_sources(inputs, images), RejectLimit(max_rejected)
+    stats, totals, routes = ConversionStats(), Counter[str](), Counter[str]()
     with ExitStack() as stack:
         folder = stack.enter_context(whole_folder(out, force=force))
         if engine:
@@ -176,78 +272,80 @@ def filter_command(
 
             base_url = stack.enter_context(served(Path(model)))
         cache = cache or out.with_name(f"{out.name}.cache")
-        chat = _chat(stack, base_url, model, api_key_env, request, cache, coordinates, "--base-url")
-        assert chat is not None
+        client = _open_client(stack, base_url, model, api_key_env, request, cache, coordinates, "--base-url")
+        assert client is not None
         tool = CodeTool(stack.enter_context(Sandbox()))
         total = total_of(sources)
         progress = stack.enter_context(progress_bar("filter", min(total, limit) if limit and total else limit or total))
-        writers = {route: ParquetSet(folder / f"{route}.parquet", CONVERTED_RL_SCHEMA) for route in Route}
-        for writer in writers.values():
-            stack.callback(writer.close)
+        writers = {
+            route: stack.enter_context(closing(ParquetSet(folder / f"{route}.parquet", CONVERTED_RL_SCHEMA)))
+            for route in Route
+        }
         lines = stack.enter_context((folder / "difficulty.jsonl").open("w", encoding="utf-8"))
-        rows = _settled_rows(jobs(plan_conversion(sources, Options(target=Target.RL))), tally, limit)
-        for found in measure_difficulty(rows, chat, tool, k=k, concurrency=concurrency, progress=progress):
-            route = found.route(hard)
+        rows = _valid_rows(sources, stats, limit)
+        for result in measure_difficulty(rows, client, tool, k=k, concurrency=concurrency, progress=progress):
+            route = result.route(hard)
             routes[route] += 1
-            totals.update(rows=1, with_tool=found.with_tool, without=found.without)
-            lines.write(json.dumps(found.plain(hard)) + "\n")
-            record = rl_record(with_benefit(found))
-            writers[route].write(pa.RecordBatch.from_pylist([record], schema=CONVERTED_RL_SCHEMA))
-            tally.written += 1
-            tally.licences[found.row.source] = found.row.licence
-        allowance.check(tally)
+            totals.update(rows=1, with_tool=result.with_tool, without=result.without)
+            lines.write(json.dumps(result.plain(hard)) + "\n")
+            stats.written += writers[route].write_records([rl_record(with_benefit(result))])
+            stats.licences[result.row.source] = result.row.licence
+        reject_limit.check(stats)
     summary = {"out": str(out), "model": model, "k": k, "routes": {route: routes[route] for route in Route}}
-    print_summary(summary | overall(totals, k) | {"asked": chat.requests_sent, **tally.plain()})
+    print_summary(summary | accuracy_summary(totals, k) | {"asked": client.requests_sent, **stats.plain()})
 
 
-def _drawn(recipe: synth.Recipe, part: str, count: int, workers: int) -> Iterator[Row]:
-    if part == "test":  # every item stands upright, and is turned by the benchmark
-        recipe = synth.Recipe(seed=recipe.seed, kinds=recipe.kinds, max_pixels=recipe.max_pixels, source_share=1.0)
-    return chain.from_iterable(
-        rows for _, rows in in_order(synth.draw_tasks, synth.orders(recipe, part, count), workers)
-    )
+def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """Return `84x28,90x30,96x32` as pairs of width and height.
+
+    Raises:
+        InputError: An item of the list isn't WIDTHxHEIGHT.
+    """
+    sizes = []
+    for item in text.split(","):
+        width, _, height = item.strip().partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            raise InputError(f"--sizes is a list like 84x28,90x30,96x32; {item!r} isn't WIDTHxHEIGHT")
+        sizes.append((int(width), int(height)))
+    return tuple(sizes)
 
 
-def _six(rows: Iterable[Row]) -> Iterator[Row]:
-    columns = Transform()
-    for row in rows:
-        yield from (made for made in columns(row, row.index) if isinstance(made, Row))
+def _held_out(rows: int) -> int:
+    """Return the number of validation rows: a tenth, but enough for a meaningful percentage."""
+    return max(120, rows // 10)
 
 
-def _checked(made: Iterable[Demonstration], types: Counter[str]) -> Iterator[dict[str, Any]]:
-    for trajectory in made:
-        check_turns(trajectory)
-        check_calls(trajectory)
-        types[trajectory.sample_type] += 1
-        yield sft_record(trajectory)
+def _draw_part(recipe: synth.Recipe, part: str, count: int, workers: int) -> Iterator[Row]:
+    if part != "test":
+        return map_chunks(partial(synth.draw_tasks, recipe, part), count, workers, SYNTH_ROWS_AT_A_TIME)
+    # Every item is drawn upright, and Transform turns it.
+    draw = partial(synth.draw_tasks, replace(recipe, source_share=1.0), part)
+    upright = map_chunks(draw, count, workers, SYNTH_ROWS_AT_A_TIME)
+    transform = Transform()
+    return (row for task in upright for row in transform(task, task.index) if isinstance(row, Row))
 
 
-def _write(path: Path, schema: pa.Schema, records: Iterable[dict[str, Any]], progress: Any) -> int:
-    writer, count = ParquetSet(path, schema), 0
-    try:
-        for count, record in enumerate(records, start=1):
-            writer.write(pa.RecordBatch.from_pylist([record], schema=schema))
-            progress(count)
-    finally:
-        writer.close()
-    return count
+def _checked_records(demonstrations: Iterable[Demonstration], types: Counter[str]) -> Iterator[dict[str, Any]]:
+    for demonstration in demonstrations:
+        check_turns(demonstration)
+        check_calls(demonstration)
+        types[demonstration.sample_type] += 1
+        yield sft_record(demonstration)
 
 
-def _settled_rows(jobs_: Iterable[Any], tally: ConversionStats, limit: int | None) -> Iterator[Row]:
-    taken = 0
-    for job in jobs_:
-        for _, item, faults in settled(job, tally.left_out):
-            if limit is not None and taken >= limit:
+def _valid_rows(sources: list[Source], stats: ConversionStats, limit: int | None) -> Iterator[Row]:
+    for job in jobs(plan_conversion(sources, Options(target=Target.RL))):
+        for _, item, faults in read_chunk(job, stats.skipped):
+            if limit is not None and stats.read >= limit:
                 return
-            taken += 1
-            tally.read += 1
+            stats.read += 1
             if faults:
-                tally.reject(faults)
+                stats.reject(faults)
             elif isinstance(item, Row):
                 yield item
 
 
-def _chat(
+def _open_client(
     stack: ExitStack,
     url: str | None,
     model: str | None,
@@ -257,30 +355,22 @@ def _chat(
     coordinates: CoordinateSystem,
     option: str,
 ) -> ModelClient | None:
-    """The endpoint, closed with the stack; None without a URL.
+    """Return a client of the endpoint, closed with the stack; None without a URL.
 
     Raises:
-        InputError: The coordinates are `seen`, the model isn't named, the URL is none, or the request isn't JSON.
+        InputError: The coordinates are `seen`, the model isn't named, the URL isn't http, or the request isn't JSON.
     """
     if coordinates is CoordinateSystem.SEEN:
-        raise InputError("--coordinates seen can't be made here: it takes the model's own sizes; original or relative")
+        raise InputError("--coordinates must be original or relative; seen depends on the sizes that a model sees")
     if url is None:
         return None
     if not model or not url.startswith(("http://", "https://")):
-        raise InputError(f"{option} wants http:// or https://, and --model with it")
+        raise InputError(f"{option} needs an address with http:// or https://, and --model with it")
     try:
         fields = json.loads(request)
     except ValueError as error:
-        raise InputError(f"--request is no JSON: {error}") from error
+        raise InputError(f"--request isn't JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InputError("--request must be a JSON object")
     endpoint = Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields)
     return stack.enter_context(open_model_client(endpoint, cache, coordinates))
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _said(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing was tried"

@@ -1,4 +1,4 @@
-"""How does any published set become one that trains? Read, settle, check for duplicates, write; a chunk at a time."""
+"""Converts published data sets to rows that train, a chunk at a time: read, validate, drop duplicates, write."""
 
 import hashlib
 import sqlite3
@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from codevision_ext.rollout.parsing import parse_answer
 from data_prep.convert.transform import Transform
-from data_prep.convert.validate import ImageLimits, settle_row, settle_trajectory
+from data_prep.convert.validate import ImageLimits, validate_demonstration, validate_row
 from data_prep.formats import fields
-from data_prep.formats.readers import READERS, Place, choose
+from data_prep.formats.readers import READERS, Place, Reader, choose
 from data_prep.formats.row_errors import ConversionStats, Reason, RowError, RowFault
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,
@@ -28,14 +28,16 @@ from data_prep.formats.schema import (
 )
 from data_prep.formats.sources import Chunk, Source, SourcePart, chunks, source_parts
 from data_prep.formats.writers import Writer
-from data_prep.parallel.pipeline import in_order, on_ray
+from data_prep.parallel.pipeline import in_order
+from data_prep.parallel.ray_map import ray_flat_map
 
 RENUMBERED: Final = 1_000_000_000
-"""First index given to a row whose index another row of its source has."""
+"""First index for rows whose index is that of another row of their source."""
+_UNREADABLE: Final = Row(images=(), question="", answers=(), source="", split="", index=0)
 
 
 class Target(StrEnum):
-    """What a set becomes."""
+    """What a data set is converted to."""
 
     RL = "rl"
     SFT = "sft"
@@ -43,28 +45,28 @@ class Target(StrEnum):
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the batches that are written."""
+        """Schema of the batches that are written."""
         return CONVERTED_RL_SCHEMA if self is Target.RL else CONVERTED_SFT_SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What is wanted, and what is said of rows that don't say it."""
+    """Target of a conversion, its limits, and values that replace a row's licence, split or box frame."""
 
     target: Target
     reader: str | None = None
+    """Name of the schema of the sources; None: chosen by their columns."""
     licence: str | None = None
-    """In place of what the rows and the schema say."""
     split: str | None = None
     box_frame: str | None = None
     limits: ImageLimits = field(default_factory=ImageLimits)
     transform: Transform | None = None
-    """Makes several rows of one; tasks only."""
+    """Makes several rows from one; tasks only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionTask:
-    """A part of a file, and how it is read."""
+    """A part of a file and the way to read it."""
 
     part: SourcePart
     reader: str
@@ -73,7 +75,7 @@ class ConversionTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkJob:
-    """A chunk, and how it is read."""
+    """A chunk of a file and the way to read it."""
 
     chunk: Chunk
     reader: str
@@ -82,20 +84,20 @@ class ChunkJob:
 
 @dataclass(slots=True, kw_only=True)
 class ChunkResult:
-    """What came of a chunk."""
+    """Rows, faults and counts of a chunk."""
 
     read: int
     batch: pa.RecordBatch
     keys: list[tuple[bytes, bytes]]
-    """Id and content of each row of the batch, hashed."""
+    """Hashes of the id and the content of each row of the batch."""
     places: list[tuple[str, int]]
-    """File and row of each row of the batch."""
-    kept: list[int] | None = None
-    """Which of the chunk's image files each image of the batch is, whose bytes it lacks; None: it has them."""
+    """File and row number of each row of the batch."""
+    image_numbers: list[int] | None = None
+    """Number, in `Chunk.image_files`, of each image of the batch, which lacks its bytes; None if it has the bytes."""
     faults: list[list[RowFault]] = field(default_factory=list)
-    """Of each row that isn't used."""
+    """Faults of each rejected row."""
     changed: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     licences: dict[str, str] = field(default_factory=dict)
 
 
@@ -109,205 +111,203 @@ def convert(
     progress: Callable[[int], None] = lambda _: None,
     rejected: Callable[[RowFault], None] = lambda _: None,
 ) -> ConversionStats:
-    """Write every row of the sources that can be used; the order is theirs.
+    """Write every usable row of the sources, in their order.
 
     Args:
-        sources: Read one after the other; their schemas may differ.
-        options: What is wanted.
-        writer: Gets the rows.
-        workers: Processes.
-        ray: Over a Ray cluster instead.
+        sources: Files, read one after the other; their schemas may differ.
+        options: Target and limits.
+        writer: Takes the rows.
+        workers: Number of processes, or of Ray tasks at a time.
+        ray: Convert on a Ray cluster instead.
         progress: Called with the number of records read.
-        rejected: Called with each fault of a row that isn't used.
+        rejected: Called with each fault of a rejected row.
 
     Raises:
         InputError: A file can't be read, or no reader fits it.
     """
-    tally = ConversionStats()
-    with IdIndex() as seen:
+    stats = ConversionStats()
+    with IdIndex() as ids:
         tasks = plan_conversion(sources, options)
-        results = on_ray(convert_part, tasks, workers) if ray else convert_all(tasks, workers)
-        for made in results:
-            batch = drop_duplicates(made, seen, tally)
+        results = ray_flat_map(convert_part, tasks, workers) if ray else convert_all(tasks, workers)
+        for result in results:
+            batch = drop_duplicates(result, ids, stats)
             writer.write(batch)
-            tally.read += made.read
-            tally.written += batch.num_rows
-            tally.changed += made.changed
-            tally.left_out += made.left_out
-            tally.licences |= made.licences
-            for faults in made.faults:
-                tally.reject(faults)
+            stats.read += result.read
+            stats.written += batch.num_rows
+            stats.changed += result.changed
+            stats.skipped += result.skipped
+            stats.licences |= result.licences
+            for faults in result.faults:
+                stats.reject(faults)
                 for fault in faults:
                     rejected(fault)
-            progress(tally.read)
-    return tally
+            progress(stats.read)
+    return stats
 
 
 def plan_conversion(sources: Iterable[Source], options: Options) -> list[ConversionTask]:
-    """The parts of all sources, each with its reader.
+    """Return the parts of all sources, each with its reader.
 
     Raises:
         InputError: No reader fits a file.
     """
-    chosen = [(source, choose(source, options.reader).name) for source in sources]
+    readers = [(source, choose(source, options.reader).name) for source in sources]
     return [
         ConversionTask(part=part, reader=reader, options=options)
-        for source, reader in chosen
+        for source, reader in readers
         for part in source_parts(source)
     ]
 
 
 def jobs(tasks: Iterable[ConversionTask]) -> Iterator[ChunkJob]:
-    """The chunks of all parts, in order."""
+    """Yield the chunks of all parts, in order."""
     for task in tasks:
         for chunk in chunks(task.part):
             yield ChunkJob(chunk=chunk, reader=task.reader, options=task.options)
 
 
 def convert_part(task: ConversionTask) -> Iterator[ChunkResult]:
-    """What comes of each chunk of a part."""
-    return convert_all([task], workers=1)
+    """Yield the result of each chunk of a part."""
+    yield from convert_all([task], workers=1)
 
 
 def convert_all(tasks: Iterable[ConversionTask], workers: int) -> Iterator[ChunkResult]:
-    """What comes of each chunk of all parts, in order."""
-    for job, made in in_order(convert_chunk, jobs(tasks), workers):
-        yield with_images(made, job.chunk)
+    """Yield the result of each chunk of all parts, in order."""
+    for job, result in in_order(convert_chunk, jobs(tasks), workers):
+        yield with_images(result, job.chunk)
 
 
 def convert_chunk(job: ChunkJob) -> ChunkResult:
-    """The rows of a chunk in the target's schema; if no image changes, they are left where they are."""
-    given = job.chunk.plain()
-    files = {} if job.chunk.image_files() is None else _numbered(given)
-    job = replace(job, chunk=replace(job.chunk, records=given))
+    """Convert a chunk; if no image changes, the result refers to the images of the chunk instead of copying them."""
+    raw = job.chunk.plain()
+    numbers = {} if job.chunk.image_files() is None else _image_numbers(raw)
+    job = replace(job, chunk=replace(job.chunk, records=raw))
     records: list[Mapping[str, Any]] = []
-    made = ChunkResult(read=len(job.chunk), batch=None, keys=[], places=[])
-    for row, item, faults in settled(job, made.left_out):
+    result = ChunkResult(read=len(job.chunk), batch=None, keys=[], places=[])
+    transform = job.options.transform
+    for number, item, faults in read_chunk(job, result.skipped):
         if faults:
-            made.faults.append(faults)
+            result.faults.append(faults)
             continue
-        for finished in _finished(item, row, job.options.transform):
-            if isinstance(finished, str):
-                made.left_out[finished] += 1
+        for row in transform(item, number) if transform and isinstance(item, Row) else [item]:
+            if isinstance(row, str):
+                result.skipped[row] += 1
                 continue
-            records.append(rl_record(finished) if isinstance(finished, Row) else sft_record(finished))
-            made.keys.append(key_of(finished))
-            made.places.append((job.chunk.file, row))
-            made.licences[finished.source] = finished.licence
-        made.changed.update(item.changes)
+            records.append(rl_record(row) if isinstance(row, Row) else sft_record(row))
+            result.keys.append(key_of(row))
+            result.places.append((job.chunk.file, number))
+            result.licences[row.source] = row.licence
+        result.changed.update(item.changes)
     images = [image for record in records for image in record["images"]]
-    if files and all(id(image["bytes"]) in files for image in images):
-        made.kept = [files[id(image["bytes"])] for image in images]
+    if numbers and all(id(image["bytes"]) in numbers for image in images):
+        result.image_numbers = [numbers[id(image["bytes"])] for image in images]
         for image in images:
             image["bytes"] = None
-    made.batch = pa.RecordBatch.from_pylist(records, schema=job.options.target.schema)
-    return made
+    result.batch = pa.RecordBatch.from_pylist(records, schema=job.options.target.schema)
+    return result
 
 
-def _numbered(records: Iterable[Mapping[str, Any]]) -> dict[int, int]:
-    """The number of each image file in the order of `Chunk.image_files`, by the identity of its bytes."""
+def _image_numbers(records: Iterable[Mapping[str, Any]]) -> dict[int, int]:
+    """Return the number of each image file in the order of `Chunk.image_files`, by the identity of its bytes."""
     images = (image for record in records for image in record["images"] or ())
     return {id(image["bytes"]): number for number, image in enumerate(images) if image and image["bytes"]}
 
 
-def with_images(made: ChunkResult, chunk: Chunk) -> ChunkResult:
-    """The same with the images that were left in the chunk."""
+def with_images(result: ChunkResult, chunk: Chunk) -> ChunkResult:
+    """Return the result with the images that it refers to."""
     files = chunk.image_files()
-    if made.kept is None or files is None:
-        return made
-    column = made.batch.column("images")
-    if made.kept != list(range(len(files))):
-        files = files.take(pa.array(made.kept, pa.int64()))
+    if result.image_numbers is None or files is None:
+        return result
+    column = result.batch.column("images")
+    if result.image_numbers != list(range(len(files))):
+        files = files.take(pa.array(result.image_numbers, pa.int64()))
     images = pa.StructArray.from_arrays([files, column.flatten().field("path")], fields=list(column.type.value_type))
-    at = made.batch.schema.get_field_index("images")
+    at = result.batch.schema.get_field_index("images")
     whole = pa.ListArray.from_arrays(column.offsets, images)
-    return replace(made, kept=None, batch=made.batch.set_column(at, made.batch.schema.field(at), whole))
+    return replace(result, image_numbers=None, batch=result.batch.set_column(at, result.batch.schema.field(at), whole))
 
 
-def _finished(
-    item: Row | Demonstration, number: int, transform: Transform | None
-) -> Iterable[Row | Demonstration | str]:
-    return transform(item, number) if transform and isinstance(item, Row) else [item]
+def read_chunk(job: ChunkJob, skipped: Counter[str]) -> Iterator[tuple[int, Row | Demonstration, list[RowFault]]]:
+    """Yield the row number, the validated item and the faults of each item; an item with faults may be incomplete.
 
-
-def settled(job: ChunkJob, left_out: Counter[str]) -> Iterator[tuple[int, Row | Demonstration, list[RowFault]]]:
-    """Row number, item as it will be written, and faults of it; an item with a fault may be half read."""
-    reader, options, chunk = READERS[job.reader], job.options, job.chunk
-    turns = options.target is not Target.RL
+    `skipped` counts items that the target has no place for.
+    """
+    reader, chunk = READERS[job.reader], job.chunk
+    turns = job.options.target is not Target.RL
     for number, record in enumerate(chunk.plain(), start=chunk.first):
         place = Place(name=Path(chunk.file).stem, row=number, images=chunk.images, turns=turns)
-        errors: list[RowError]
-        try:
-            items = list(reader.read(record, place))
-        except RowError as error:
-            yield number, _NOTHING, _faults(chunk, number, [error])
-            continue
-        for item in items:
+        for item, errors in _read_record(reader, record, place, job.options):
             if isinstance(item, str):
-                left_out[item] += 1
-                continue
-            licence = options.licence or item.licence or reader.licence
-            try:
-                if turns:
-                    if isinstance(item, Row):
-                        raise RowError(
-                            Reason.NO_TRAJECTORY, "messages", "the row is a task; it has no turns to learn from"
+                skipped[item] += 1
+            else:
+                yield (
+                    number,
+                    item,
+                    [
+                        RowFault(
+                            file=chunk.file, row=number, field=error.field, reason=error.reason, message=error.message
                         )
-                    settled_item, errors = settle_trajectory(replace(item, licence=licence), options.limits)
-                    yield number, settled_item, _faults(chunk, number, errors)
-                else:
-                    task = item if isinstance(item, Row) else row_of(item, place)
-                    task = replace(
-                        task,
-                        licence=licence,
-                        split=options.split or task.split,
-                        box_frame=options.box_frame or task.box_frame,
-                    )
-                    settled_row, errors = settle_row(task, options.limits)
-                    yield number, settled_row, _faults(chunk, number, errors)
-            except RowError as error:
-                yield number, _NOTHING, _faults(chunk, number, [error])
+                        for error in errors
+                    ],
+                )
 
 
-_NOTHING: Final = Row(images=(), question="", answers=(), source="", split="", index=0, size=(0, 0))
+def _read_record(
+    reader: Reader, record: Mapping[str, Any], place: Place, options: Options
+) -> Iterator[tuple[Row | Demonstration | str, Sequence[RowError]]]:
+    try:
+        items = list(reader.read(record, place))
+    except RowError as error:
+        yield _UNREADABLE, [error]
+        return
+    for item in items:
+        try:
+            yield (item, ()) if isinstance(item, str) else _validate(item, reader, place, options)
+        except RowError as error:
+            yield _UNREADABLE, [error]
 
 
-def _faults(chunk: Chunk, number: int, errors: Iterable[RowError]) -> list[RowFault]:
-    return [
-        RowFault(file=chunk.file, row=number, field=error.field, reason=error.reason, said=error.said)
-        for error in errors
-    ]
+def _validate(
+    item: Row | Demonstration, reader: Reader, place: Place, options: Options
+) -> tuple[Row | Demonstration, list[RowError]]:
+    licence = options.licence or item.licence or reader.licence
+    if not place.turns:
+        row = item if isinstance(item, Row) else row_of(item, place)
+        split, box_frame = options.split or row.split, options.box_frame or row.box_frame
+        return validate_row(replace(row, licence=licence, split=split, box_frame=box_frame), options.limits)
+    if isinstance(item, Row):
+        raise RowError(Reason.NO_TRAJECTORY, "messages", "the row is a task; it has no turns to learn from")
+    return validate_demonstration(replace(item, licence=licence), options.limits)
 
 
-def row_of(trajectory: Demonstration, place: Place) -> Row:
-    """The task behind a trajectory: its first question and images, and the answer that it ends with.
+def row_of(demonstration: Demonstration, place: Place) -> Row:
+    """Return the task of a demonstration: its first question and images, and the answer that it ends with.
 
     Raises:
-        RowError: It ends without an answer, or doesn't begin with a question.
+        RowError: The demonstration ends without an answer, or doesn't begin with a question.
     """
-    said = next((message.content for message in trajectory.messages if message.role == "user"), "")
-    answer = trajectory.metadata.get("answer") or parse_answer([trajectory.messages[-1].content])
-    applied, _ = fields.applied(trajectory.metadata.get("applied"), "metadata.applied")
-    box, _ = fields.box(trajectory.metadata.get("box"), "metadata.box")
-    shown = said.count(IMAGE_TAG)
+    prompt = next((message.content for message in demonstration.messages if message.role == "user"), "")
+    answer = demonstration.metadata.get("answer") or parse_answer([demonstration.messages[-1].content])
+    applied, _ = fields.applied(demonstration.metadata.get("applied"), "metadata.applied")
+    box, _ = fields.box(demonstration.metadata.get("box"), "metadata.box")
+    images = prompt.count(IMAGE_TAG)
     return Row(
-        images=trajectory.images[:shown],
-        question=said.replace(IMAGE_TAG, "").strip(),
+        images=demonstration.images[:images],
+        question=prompt.replace(IMAGE_TAG, "").strip(),
         answers=fields.answers(answer, "metadata.answer"),
-        source=trajectory.source or place.name,
+        source=demonstration.source or place.name,
         split="train",
         index=place.row,
-        size=(0, 0),
         applied=applied,
         box=box,
-        prompt=said,
-        paths=trajectory.paths[:shown],
-        licence=trajectory.licence,
+        prompt=prompt,
+        paths=demonstration.paths[:images],
+        licence=demonstration.licence,
     )
 
 
 def key_of(item: Row | Demonstration) -> tuple[bytes, bytes]:
-    """Hashes of the item's id and of its content."""
+    """Return hashes of the item's id and of its content."""
     if isinstance(item, Row):
         content = _hash(item.question, item.answers, item.applied, item.column, item.picture_id, item.size)
         return _hash(item.source, item.split, item.index, item.column), content
@@ -321,17 +321,18 @@ def _hash(*values: object) -> bytes:
 
 
 class IdState(Enum):
-    """What is known of an id."""
+    """Relation of a row to earlier rows with its id."""
 
     NEW = "new"
+    """No earlier row has the id."""
     SAME = "same"
-    """It came before, with the same content."""
+    """The earlier row has the same content."""
     OTHER = "other"
-    """It came before, with other content."""
+    """The earlier row has other content."""
 
 
 class IdIndex:
-    """Ids that came before, on disk: memory doesn't grow with the set."""
+    """Ids of earlier rows, on disk: memory doesn't grow with the data set."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)  # a file without a name: gone however this process ends
@@ -345,40 +346,43 @@ class IdIndex:
         self._db.close()
 
     def add(self, key: tuple[bytes, bytes]) -> IdState:
-        """Remember an id and its content, unless the id is known."""
+        """Add an id with its content, unless the id is known; return how it relates to earlier rows."""
         if self._db.execute("INSERT OR IGNORE INTO ids VALUES (?, ?)", key).rowcount:
             return IdState.NEW
         (content,) = self._db.execute("SELECT content FROM ids WHERE id = ?", key[:1]).fetchone()
         return IdState.SAME if content == key[1] else IdState.OTHER
 
 
-def drop_duplicates(made: ChunkResult, seen: IdIndex, tally: ConversionStats) -> pa.RecordBatch:
-    """The batch without rows that came before; another row with the same id gets a new index."""
+def drop_duplicates(result: ChunkResult, ids: IdIndex, stats: ConversionStats) -> pa.RecordBatch:
+    """Return the batch without duplicates of earlier rows; a different row with a known id gets a new index.
+
+    Adds a fault to `result` for each duplicate, and counts new indexes in `stats`.
+    """
     keep: list[int] = []
     renumbered: dict[int, int] = {}
-    for number, key in enumerate(made.keys):
-        verdict = seen.add(key)
-        if verdict is IdState.SAME:
-            file, row = made.places[number]
-            said = "a row with the same id and the same content came before"
-            made.faults.append([RowFault(file=file, row=row, field="index", reason=Reason.DUPLICATE_ID, said=said)])
+    for number, key in enumerate(result.keys):
+        state = ids.add(key)
+        if state is IdState.SAME:
+            file, row = result.places[number]
+            message = "an earlier row has this id and this content"
+            fault = RowFault(file=file, row=row, field="index", reason=Reason.DUPLICATE_ID, message=message)
+            result.faults.append([fault])
             continue
-        if verdict is IdState.OTHER:
-            renumbered[number] = RENUMBERED + tally.changed["renumbered"]
-            tally.changed["renumbered"] += 1
+        if state is IdState.OTHER:
+            renumbered[number] = RENUMBERED + stats.changed["renumbered"]
+            stats.changed["renumbered"] += 1
         keep.append(number)
-    batch = _with_index(made.batch, renumbered) if renumbered else made.batch
+    batch = _with_index(result.batch, renumbered) if renumbered else result.batch
     return batch if len(keep) == batch.num_rows else batch.take(pa.array(keep, pa.int64()))
 
 
 def _with_index(batch: pa.RecordBatch, renumbered: Mapping[int, int]) -> pa.RecordBatch:
-    """The batch with other values of extra_info.index at these rows."""
+    """Return the batch with new values of extra_info.index, given by row."""
     at = batch.schema.get_field_index("extra_info")
     extra = batch.column(at)
-    names = [extra.type.field(number).name for number in range(extra.type.num_fields)]
     index = extra.field("index").to_pylist()
     for number, value in renumbered.items():
         index[number] = value
-    columns = [pa.array(index, pa.int64()) if name == "index" else extra.field(name) for name in names]
-    fields_of = [extra.type.field(number) for number in range(extra.type.num_fields)]
-    return batch.set_column(at, batch.schema.field(at), pa.StructArray.from_arrays(columns, fields=fields_of))
+    types = list(extra.type)
+    columns = [pa.array(index, pa.int64()) if kind.name == "index" else extra.field(kind.name) for kind in types]
+    return batch.set_column(at, batch.schema.field(at), pa.StructArray.from_arrays(columns, fields=types))

@@ -1,8 +1,8 @@
-"""Is every row of a set fit to train on? Each fault with file, row and field; and in which frame boxes are drawn."""
+"""Finds every fault of a data set, each with file, row and field, and audits in which frame boxes are drawn."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from data_prep.convert.convert import (
@@ -14,96 +14,98 @@ from data_prep.convert.convert import (
     jobs,
     key_of,
     plan_conversion,
-    settled,
+    read_chunk,
 )
-from data_prep.convert.validate import ImageLimits, box_frame_size, fit, required_orientation
+from data_prep.convert.validate import ImageLimits, box_frame_size, clip_box
 from data_prep.formats.readers import choose
 from data_prep.formats.row_errors import Reason, RowFault
-from data_prep.formats.schema import Row
+from data_prep.formats.schema import Row, applied_orientation
 from data_prep.formats.sources import Source
 from data_prep.parallel.pipeline import in_order
 
 NAMED: Final = 1000
-"""Faults that are kept; all are counted."""
-
-
-_COUNTS: Final = ("boxes", "both", "input_only", "canonical_only", "neither", "quarter_turns", "tall")
+"""Maximum number of faults that are listed; all are counted."""
+FRAME_COUNTS: Final = ("boxes", "both", "input_only", "canonical_only", "neither", "quarter_turns", "tall")
+"""Counts of a frame audit: boxes; boxes that fit into both images, one of them, or none; boxes of images that were
+turned by 90 or 270 degrees, and those of them that are taller than wide. Boxes around lines of text are tall in an
+image that lies on its side."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Frames:
-    """In which image the boxes of a source lie: the input image, or the one before the ops were applied."""
+class FrameAudit:
+    """Counts that tell whether the boxes of a source lie in the input image or in the one before the ops."""
 
-    boxes: int = 0
     declared: Counter[str] = field(default_factory=Counter)
-    """By what the rows say."""
-    both: int = 0
-    """Boxes that fit into either; they tell nothing."""
-    input_only: int = 0
-    canonical_only: int = 0
-    neither: int = 0
-    quarter_turns: int = 0
-    """Boxes of images that were turned by 90 or 270 degrees."""
-    tall: int = 0
-    """Of these, boxes taller than wide: where boxes hold lines of text, those drawn on the input image are tall."""
+    """Number of boxes by the frame that their rows name."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Number of boxes by FRAME_COUNTS."""
 
     @property
     def verdict(self) -> str:
-        """What the boxes that fit into one frame only agree on."""
-        if self.neither:
+        """Frame that the boxes which fit into one image only agree on: input, canonical, mixed or undecided."""
+        if self.counts["neither"] or (self.counts["input_only"] and self.counts["canonical_only"]):
             return "mixed"
-        if self.input_only and self.canonical_only:
-            return "mixed"
-        return "input" if self.input_only else "canonical" if self.canonical_only else "undecided"
+        return "input" if self.counts["input_only"] else "canonical" if self.counts["canonical_only"] else "undecided"
 
     def add(self, row: Row) -> None:
         """Count a row with a box and a known size."""
         assert row.box is not None
-        fits = {frame: fit(row.box, box_frame_size(row.applied, frame, row.size)) for frame in ("input", "canonical")}
-        inside, canonical = fits["input"] is not None, fits["canonical"] is not None
-        self.boxes += 1
+        in_input, in_canonical = (
+            clip_box(row.box, box_frame_size(row.applied, frame, row.size)) is not None
+            for frame in ("input", "canonical")
+        )
+        fit = {(True, True): "both", (True, False): "input_only", (False, True): "canonical_only"}
+        self.counts.update(["boxes", fit.get((in_input, in_canonical), "neither")])
         self.declared[row.box_frame] += 1
-        self.both += inside and canonical
-        self.input_only += inside and not canonical
-        self.canonical_only += canonical and not inside
-        self.neither += not inside and not canonical
-        if required_orientation(row.applied) in ("r90", "r270", "transpose", "transverse"):
-            self.quarter_turns += 1
-            self.tall += row.box.y2 - row.box.y1 > row.box.x2 - row.box.x1
+        if applied_orientation(row.applied) in ("r90", "r270", "transpose", "transverse"):
+            self.counts["quarter_turns"] += 1
+            self.counts["tall"] += row.box.y2 - row.box.y1 > row.box.x2 - row.box.x1
 
     def plain(self) -> dict[str, Any]:
-        """For the summary."""
-        counts = {name: getattr(self, name) for name in _COUNTS}
+        """Return the audit under the keys of the published summary."""
+        counts = {name: self.counts[name] for name in FRAME_COUNTS}
         return {"verdict": self.verdict, "declared": dict(self.declared), **counts}
-
-    def merge(self, other: "Frames") -> None:
-        """Add what another part of the source showed."""
-        self.declared += other.declared
-        for name in _COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(slots=True, kw_only=True)
-class Checked:
-    """What was found in some rows."""
+class CheckResult:
+    """Faults and frame audits of some rows."""
 
     read: int = 0
     bad: int = 0
-    """Rows with a fault."""
+    """Number of rows with a fault."""
     reasons: Counter[Reason] = field(default_factory=Counter)
-    """Faults; a row may have several."""
+    """Number of faults by reason; a row may have several."""
     faults: list[RowFault] = field(default_factory=list)
-    frames: dict[str, Frames] = field(default_factory=dict)
-    """By source."""
+    frames: dict[str, FrameAudit] = field(default_factory=dict)
+    """Frame audit by source."""
     keys: list[tuple[int, bytes, bytes]] = field(default_factory=list)
-    """Row number, id and content of the rows of one chunk."""
+    """Row number, and hashes of id and content, of each good row of one chunk."""
+
+    def add_faults(self, faults: Iterable[RowFault]) -> None:
+        """Count a row with faults."""
+        faults = list(faults)
+        self.bad += 1
+        self.reasons.update(fault.reason for fault in faults)
+        self.faults += faults[: NAMED - len(self.faults)]
+
+    def merge(self, other: "CheckResult") -> None:
+        """Add the result of later rows, but not their keys."""
+        self.read += other.read
+        self.bad += other.bad
+        self.reasons += other.reasons
+        self.faults += other.faults[: NAMED - len(self.faults)]
+        for source, frames in other.frames.items():
+            mine = self.frames.setdefault(source, FrameAudit())
+            mine.declared += frames.declared
+            mine.counts += frames.counts
 
     def plain(self) -> dict[str, Any]:
-        """For the summary."""
+        """Return the result under the keys of the published summary."""
         return {
             "rows": {"read": self.read, "bad": self.bad},
             "faults": dict(sorted(self.reasons.items())),
-            "named": [asdict(fault) for fault in self.faults],
+            "named": [fault.plain() for fault in self.faults],
             "frames": {source: frames.plain() for source, frames in sorted(self.frames.items())},
         }
 
@@ -115,59 +117,43 @@ def check_data(
     limits: ImageLimits | None = None,
     workers: int = 1,
     progress: Callable[[int], None] = lambda _: None,
-) -> Checked:
-    """Every fault of every row; the rows stay as they are.
+) -> CheckResult:
+    """Return every fault of every row; nothing is changed.
 
     Raises:
         InputError: A file can't be read, or no reader fits it.
     """
-    found = Checked()
-    with IdIndex() as seen:
+    result = CheckResult()
+    with IdIndex() as ids:
         for source in sources:
-            turns = choose(source, reader).turns
-            options = Options(target=Target.SFT if turns else Target.RL, reader=reader, limits=limits or ImageLimits())
+            target = Target.SFT if choose(source, reader).turns else Target.RL
+            options = Options(target=target, reader=reader, limits=limits or ImageLimits())
             for _, part in in_order(check_chunk, jobs(plan_conversion([source], options)), workers):
-                _merge(found, part)
-                for number, ident, content in part.keys:
-                    verdict = seen.add((ident, content))
-                    if verdict is not IdState.NEW:
-                        said = "the row is there twice" if verdict is IdState.SAME else "another row has this id"
+                result.merge(part)
+                for number, *key in part.keys:
+                    state = ids.add((key[0], key[1]))
+                    if state is not IdState.NEW:
+                        same = state is IdState.SAME
                         fault = RowFault(
                             file=str(source.path),
                             row=number,
                             field="extra_info.index",
                             reason=Reason.DUPLICATE_ID,
-                            said=said,
+                            message="an earlier row is the same" if same else "an earlier row has this id",
                         )
-                        _add(found, [fault])
-                progress(found.read)
-    return found
+                        result.add_faults([fault])
+                progress(result.read)
+    return result
 
 
-def check_chunk(job: ChunkJob) -> Checked:
-    """What is found in the rows of a chunk."""
-    found = Checked(read=len(job.chunk))
-    for number, item, faults in settled(job, Counter()):
+def check_chunk(job: ChunkJob) -> CheckResult:
+    """Return the faults of the rows of a chunk."""
+    result = CheckResult(read=len(job.chunk))
+    for number, item, faults in read_chunk(job, Counter()):
         if faults:
-            _add(found, faults)
+            result.add_faults(faults)
         else:
-            found.keys.append((number, *key_of(item)))
+            result.keys.append((number, *key_of(item)))
         if isinstance(item, Row) and item.box is not None and item.size != (0, 0):
-            found.frames.setdefault(item.source, Frames()).add(item)
-    return found
-
-
-def _add(found: Checked, faults: Iterable[RowFault]) -> None:
-    faults = list(faults)
-    found.bad += 1
-    found.reasons.update(fault.reason for fault in faults)
-    found.faults += faults[: NAMED - len(found.faults)]
-
-
-def _merge(found: Checked, part: Checked) -> None:
-    found.read += part.read
-    found.bad += part.bad
-    found.reasons += part.reasons
-    found.faults += part.faults[: NAMED - len(found.faults)]
-    for source, frames in part.frames.items():
-        found.frames.setdefault(source, Frames()).merge(frames)
+            result.frames.setdefault(item.source, FrameAudit()).add(item)
+    return result

@@ -1,4 +1,4 @@
-"""What is in a set? Counts, sizes, lengths, duplicates within it and of a benchmark, licences; as figures or a page."""
+"""Describes a data set in figures or on a page: counts, sizes, lengths, duplicates, overlap with another, licences."""
 
 import base64
 import hashlib
@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -15,177 +16,179 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from codevision_ext.io.atomic_files import write_whole
-from data_prep.convert.convert import ChunkJob, Options, Target, jobs, plan_conversion, settled
+from data_prep.convert.convert import ChunkJob, Options, Target, jobs, plan_conversion, read_chunk
 from data_prep.curate import image_hash
+from data_prep.formats.image_files import png
 from data_prep.formats.readers import choose
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row
 from data_prep.formats.sources import Source
 from data_prep.parallel.pipeline import in_order
 
-SHOWN: Final = 3
+SAMPLES: Final = 3
 """Images of each group on the page."""
 GROUPS_SHOWN: Final = 40
 THUMBNAIL_PX: Final = 220
 NAMED: Final = 20
-"""Pairs of duplicates that are named; all are counted."""
+"""Maximum number of duplicates that are listed; all are counted."""
 TOKEN_PX: Final = 28
-"""Edge of what one token of Qwen2.5-VL covers, pixels."""
+"""Edge of the square of pixels that one token of Qwen2.5-VL covers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """What rows are counted by."""
+    """Properties that rows are counted by."""
 
     source: str
     transform: str
-    """Ops, joined by `+`; `none`."""
+    """Applied ops, joined by `+`; `none` for no op."""
     box: bool
     kind: str
-    """Sample type of a trajectory, column of a benchmark's row; else `task`."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Facts:
-    """What was seen in some rows; the lists are one entry a readable row."""
-
-    read: int = 0
-    unreadable: int = 0
-    groups: list[Group] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    """Of the first image, pixels."""
-    prompt_chars: list[int] = field(default_factory=list)
-    licences: Counter[str] = field(default_factory=Counter)
-    places: list[tuple[str, int]] = field(default_factory=list)
-    """File and row."""
-    digests: list[bytes] = field(default_factory=list)
-    """Of the first image's bytes."""
-    questions: list[bytes] = field(default_factory=list)
-    """Of the question's text."""
-    hashes: list[image_hash.Hash] = field(default_factory=list)
-    thumbnails: dict[Group, list[tuple[str, str]]] = field(default_factory=dict)
-    """PNG in base64, and a caption."""
-
-    def merge(self, other: "Facts") -> None:
-        """Add what was seen in later rows."""
-        self.read += other.read
-        self.unreadable += other.unreadable
-        self.licences += other.licences
-        for name in ("groups", "sizes", "prompt_chars", "places", "digests", "questions", "hashes"):
-            getattr(self, name).extend(getattr(other, name))
-        for group, images in other.thumbnails.items():
-            mine = self.thumbnails.setdefault(group, [])
-            mine.extend(images[: SHOWN - len(mine)])
+    """Sample type of a demonstration, column of a benchmark's row; else `task`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
-    """How a chunk is looked at."""
+class RowFacts:
+    """Properties of one readable row."""
 
-    job: ChunkJob
-    draw: bool
+    place: str
+    """File and row number."""
+    group: Group
+    size: tuple[int, int]
+    """Width and height of the first image, pixels."""
+    prompt_chars: int
+    licence: str
+    image: bytes
+    """Digest of the first image file."""
+    question: bytes
+    """Digest of the question."""
+    hashes: image_hash.Hash
 
 
-def look(
+@dataclass(slots=True, kw_only=True)
+class DatasetFacts:
+    """Properties of the rows of a data set."""
+
+    read: int = 0
+    unreadable: int = 0
+    rows: list[RowFacts] = field(default_factory=list)
+    thumbnails: dict[Group, list[tuple[str, str]]] = field(default_factory=dict)
+    """Samples of each group: a PNG in base64 and a caption."""
+
+    def merge(self, other: "DatasetFacts") -> None:
+        """Add the facts of later rows."""
+        self.read += other.read
+        self.unreadable += other.unreadable
+        self.rows += other.rows
+        for group, images in other.thumbnails.items():
+            mine = self.thumbnails.setdefault(group, [])
+            mine.extend(images[: SAMPLES - len(mine)])
+
+
+def describe(
     sources: Sequence[Source],
     *,
     workers: int = 1,
-    draw: bool = False,
+    thumbnails: bool = False,
     progress: Callable[[int], None] = lambda _: None,
-) -> Facts:
-    """What is in these files.
+) -> DatasetFacts:
+    """Return the facts of these files.
 
     Raises:
         InputError: A file can't be read, or no reader fits it.
     """
-    facts = Facts()
+    facts = DatasetFacts()
     for source in sources:
-        turns = choose(source, None).turns
-        options = Options(target=Target.SFT if turns else Target.RL)
-        looks = (_Look(job=job, draw=draw) for job in jobs(plan_conversion([source], options)))
-        for _, part in in_order(_look, looks, workers):
+        options = Options(target=Target.SFT if choose(source, None).turns else Target.RL)
+        work = partial(_describe_chunk, thumbnails=thumbnails)
+        for _, part in in_order(work, jobs(plan_conversion([source], options)), workers):
             facts.merge(part)
             progress(facts.read)
     return facts
 
 
-def _look(chunk: _Look) -> Facts:
-    facts = Facts(read=len(chunk.job.chunk))
-    for number, item, faults in settled(chunk.job, Counter()):
+def _describe_chunk(job: ChunkJob, *, thumbnails: bool) -> DatasetFacts:
+    facts = DatasetFacts(read=len(job.chunk))
+    for number, item, faults in read_chunk(job, Counter()):
         if faults or not item.images:
             facts.unreadable += 1
             continue
-        group = _group(item)
         with Image.open(io.BytesIO(item.images[0])) as image:
-            facts.sizes.append(image.size)
-        question = _question(item)
-        facts.groups.append(group)
-        facts.prompt_chars.append(len(question))
-        facts.licences[item.licence or "unknown"] += 1
-        facts.places.append((chunk.job.chunk.file, number))
-        facts.digests.append(hashlib.blake2b(item.images[0], digest_size=16).digest())
-        facts.questions.append(hashlib.blake2b(question.strip().lower().encode(), digest_size=16).digest())
-        facts.hashes.append(image_hash.hashes(item.images[0]))
-        shown = facts.thumbnails.setdefault(group, [])
-        if chunk.draw and len(shown) < SHOWN:
-            shown.append((_thumbnail(item), question[:200]))
+            size = image.size
+        group, question = _group(item), _question(item)
+        facts.rows.append(
+            RowFacts(
+                place=f"{job.chunk.file}, row {number}",
+                group=group,
+                size=size,
+                prompt_chars=len(question),
+                licence=item.licence or "unknown",
+                image=hashlib.blake2b(item.images[0], digest_size=16).digest(),
+                question=hashlib.blake2b(question.strip().lower().encode(), digest_size=16).digest(),
+                hashes=image_hash.hashes(item.images[0]),
+            )
+        )
+        samples = facts.thumbnails.setdefault(group, [])
+        if thumbnails and len(samples) < SAMPLES:
+            samples.append((_thumbnail(item), question[:200]))
     return facts
 
 
-def dataset_summary(facts: Facts, against: Facts | None = None) -> dict[str, Any]:
-    """The figures; with `against`, how many rows show an image of that set too."""
-    pixels = [width * height for width, height in facts.sizes]
-    tokens = [-(-width // TOKEN_PX) * -(-height // TOKEN_PX) for width, height in facts.sizes]
+def dataset_summary(facts: DatasetFacts, against: DatasetFacts | None = None) -> dict[str, Any]:
+    """Return the figures; with `against`, also the number of rows that show an image of that data set."""
+    rows = facts.rows
+    tokens = [-(-width // TOKEN_PX) * -(-height // TOKEN_PX) for width, height in (row.size for row in rows)]
     groups = [
         {"source": group.source, "transform": group.transform, "box": group.box, "kind": group.kind, "rows": count}
-        for group, count in Counter(facts.groups).most_common()
+        for group, count in Counter(row.group for row in rows).most_common()
     ]
-    told = {
+    summary = {
         "rows": {"read": facts.read, "unreadable": facts.unreadable},
         "groups": groups,
-        "licence_rows": dict(facts.licences.most_common()),
-        "megapixels": _spread([value / 1e6 for value in pixels]),
+        "licence_rows": dict(Counter(row.licence for row in rows).most_common()),
+        "megapixels": _spread([row.size[0] * row.size[1] / 1e6 for row in rows]),
         "picture_tokens": _spread(tokens),
-        "prompt_chars": _spread(facts.prompt_chars),
-        "duplicates": duplicates(facts),
+        "prompt_chars": _spread([row.prompt_chars for row in rows]),
+        "duplicates": duplicates(rows),
     }
-    return told if against is None else told | {"against": split_overlap(facts, against)}
+    return summary if against is None else summary | {"against": split_overlap(rows, against)}
 
 
-def duplicates(facts: Facts) -> dict[str, Any]:
-    """Rows whose image, or image and question, another row has; near: alike in some orientation."""
-    images, rows = Counter(facts.digests), Counter(zip(facts.digests, facts.questions, strict=True))
-    asked = _stack(facts)
-    pairs = [(a, b) for a, b in image_hash.near(asked[:, 0], asked) if a < b and facts.digests[a] != facts.digests[b]]
+def duplicates(rows: Sequence[RowFacts]) -> dict[str, Any]:
+    """Count rows that share their image, or image and question, with another row; near images differ a little."""
+    images, pairs = Counter(row.image for row in rows), Counter((row.image, row.question) for row in rows)
+    hashes = _stack(rows)
+    near = [(a, b) for a, b in image_hash.near(hashes[:, 0], hashes) if a < b and rows[a].image != rows[b].image]
+    same_question = [pair for pair in near if rows[pair[0]].question == rows[pair[1]].question]
     return {
         "same_picture": sum(count for count in images.values() if count > 1),
-        "same_picture_and_question": sum(count for count in rows.values() if count > 1),
-        "near_pictures": len({number for pair in pairs for number in pair}),
-        "near_pictures_same_question": len(
-            {number for a, b in pairs if facts.questions[a] == facts.questions[b] for number in (a, b)}
-        ),
-        "named": [f"{_place(facts, a)} ~ {_place(facts, b)}" for a, b in pairs[:NAMED]],
+        "same_picture_and_question": sum(count for count in pairs.values() if count > 1),
+        "near_pictures": len({number for pair in near for number in pair}),
+        "near_pictures_same_question": len({number for pair in same_question for number in pair}),
+        "named": [f"{rows[a].place} ~ {rows[b].place}" for a, b in near[:NAMED]],
     }
 
 
-def split_overlap(facts: Facts, against: Facts) -> dict[str, Any]:
-    """Rows of a set whose image is in another set too, turned or not."""
-    pairs = list(image_hash.near(_stack(against)[:, 0], _stack(facts)))
-    same = [(a, b) for a, b in pairs if against.questions[a] == facts.questions[b]]
+def split_overlap(rows: Sequence[RowFacts], against: DatasetFacts) -> dict[str, Any]:
+    """Count rows whose image is in another data set too, turned or not."""
+    others = against.rows
+    pairs = list(image_hash.near(_stack(others)[:, 0], _stack(rows)))
+    same = [(a, b) for a, b in pairs if others[a].question == rows[b].question]
     return {
         "rows": against.read,
         "shared_pictures": len({b for _, b in pairs}),
         "shared_pictures_and_questions": len({b for _, b in same}),
-        "named": [f"{_place(facts, b)} ~ {_place(against, a)}" for a, b in [*same, *pairs][:NAMED]],
+        "named": [f"{rows[b].place} ~ {others[a].place}" for a, b in [*same, *pairs][:NAMED]],
     }
 
 
-def write_page(path: Path, name: str, told: dict[str, Any], facts: Facts) -> None:
-    """One self-contained HTML page."""
+def write_page(path: Path, name: str, summary: dict[str, Any], facts: DatasetFacts) -> None:
+    """Write one self-contained HTML page."""
     text = (files("data_prep.curate") / "dataset_report.html.j2").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
-    shown = [(group, facts.thumbnails.get(group, [])) for group, _ in Counter(facts.groups).most_common(GROUPS_SHOWN)]
-    most = max((group["rows"] for group in told["groups"]), default=1)
-    write_whole(path, template.render(name=name, told=told, shown=shown, most=most).encode())
+    groups = Counter(row.group for row in facts.rows).most_common(GROUPS_SHOWN)
+    samples = [(group, facts.thumbnails.get(group, [])) for group, _ in groups]
+    largest = max((group["rows"] for group in summary["groups"]), default=1)
+    write_whole(path, template.render(name=name, summary=summary, samples=samples, largest=largest).encode())
 
 
 def _group(item: Row | Demonstration) -> Group:
@@ -200,35 +203,28 @@ def _group(item: Row | Demonstration) -> Group:
 def _question(item: Row | Demonstration) -> str:
     if isinstance(item, Row):
         return item.question
-    said = next((message.content for message in item.messages if message.role == "user"), "")
-    return said.replace(IMAGE_TAG, "").strip()
+    prompt = next((message.content for message in item.messages if message.role == "user"), "")
+    return prompt.replace(IMAGE_TAG, "").strip()
 
 
 def _thumbnail(item: Row | Demonstration) -> str:
-    """The first image, with its box where that is in its own pixels."""
+    """Return the first image as a small PNG in base64, with the box if it is in pixels of that image."""
     with Image.open(io.BytesIO(item.images[0])) as image:
         small = image.convert("RGB")
     scale = min(1.0, THUMBNAIL_PX / max(small.size))
     small = small.resize((max(1, round(small.width * scale)), max(1, round(small.height * scale))))
     if isinstance(item, Row) and item.box is not None and item.box_frame == "input":
         ImageDraw.Draw(small).rectangle([edge * scale for edge in item.box], outline="red", width=2)
-    buffer = io.BytesIO()
-    small.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return base64.b64encode(png(small)).decode()
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
-    """Least, quartiles, 95th percentile and greatest; empty for no values."""
+    """Return minimum, quartiles, 95th percentile and maximum; empty for no values."""
     if not values:
         return {}
     names = {"least": 0, "p25": 25, "median": 50, "p75": 75, "p95": 95, "greatest": 100}
     return {name: round(float(np.percentile(values, at)), 4) for name, at in names.items()}
 
 
-def _stack(facts: Facts) -> image_hash.Hash:
-    return np.stack(facts.hashes) if facts.hashes else np.zeros((0, 8, image_hash.WORDS), np.uint32)
-
-
-def _place(facts: Facts, number: int) -> str:
-    file, row = facts.places[number]
-    return f"{file}, row {row}"
+def _stack(rows: Sequence[RowFacts]) -> image_hash.Hash:
+    return np.stack([row.hashes for row in rows]) if rows else np.zeros((0, 8, image_hash.WORDS), np.uint32)

@@ -1,9 +1,8 @@
-"""How hard is each task for a model, and does the tool help? k rollouts with and k without it; then rows are routed."""
+"""Measures how hard each task is for a model, and whether the tool helps: k rollouts with it and k without it."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
@@ -14,23 +13,24 @@ from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.task.answers import is_correct
 from data_prep.demonstrations.model_client import Attempt, ModelClient, attempt_row
 from data_prep.formats.schema import Row
+from data_prep.parallel.pipeline import map_threads
 
 
 class Route(StrEnum):
-    """Where a row goes."""
+    """File that a row goes to."""
 
     RL = "rl"
     SFT = "sft"
-    """Solved too seldom with the tool: the model should see how it is done first."""
+    """Rows that are solved too seldom with the tool: a demonstration should come first."""
     EASY = "easy"
-    """Always solved with the tool; nothing to learn from."""
+    """Rows that are always solved with the tool: there is nothing to learn."""
     HOPELESS = "hopeless"
-    """Never solved, with or without."""
+    """Rows that are never solved, with or without the tool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benefit:
-    """What the tool adds: accuracy with it less accuracy without, in [-1, 1], and its 95 % interval."""
+    """Accuracy with the tool minus accuracy without it, in [-1, 1], and its 95 % interval."""
 
     value: float
     low: float
@@ -38,23 +38,25 @@ class Benefit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """A row and how it went."""
+class RowDifficulty:
+    """A row, and the results of a model on it."""
 
     row: Row
     with_tool: int
-    """Right answers of k."""
+    """Number of right answers with the tool, of k."""
     without: int
+    """Number of right answers without the tool, of k."""
     k: int
     calls: int
+    """Number of calls in all rollouts with the tool."""
 
     @property
     def benefit(self) -> Benefit:
-        """Of the tool, on this row."""
-        return row_benefit((self.with_tool, self.k), (self.without, self.k))
+        """Benefit of the tool on this row."""
+        return tool_benefit((self.with_tool, self.k), (self.without, self.k))
 
     def route(self, hard: float) -> Route:
-        """Where the row goes; up to `hard`, a share of right answers with the tool in [0, 1), it goes to SFT."""
+        """Return the file for the row; SFT up to `hard`, an accuracy with the tool in [0, 1)."""
         if not self.with_tool and not self.without:
             return Route.HOPELESS
         if self.with_tool == self.k:
@@ -62,24 +64,14 @@ class Measured:
         return Route.SFT if self.with_tool / self.k <= hard else Route.RL
 
     def plain(self, hard: float) -> dict[str, Any]:
-        """One line of difficulty.jsonl."""
-        found = self.benefit
-        return {
-            "source": self.row.source,
-            "index": self.row.index,
-            "column": self.row.column,
-            "route": self.route(hard),
-            "k": self.k,
-            "acc_tool": self.with_tool / self.k,
-            "acc_no_tool": self.without / self.k,
-            "benefit": found.value,
-            "benefit_interval": [found.low, found.high],
-            "calls": self.calls,
-        }
+        """Return the line of difficulty.jsonl."""
+        place = {"source": self.row.source, "index": self.row.index, "column": self.row.column}
+        counts = Counter(rows=1, with_tool=self.with_tool, without=self.without)
+        return place | {"route": self.route(hard), "k": self.k, **accuracy_summary(counts, self.k), "calls": self.calls}
 
 
-def row_benefit(with_tool: tuple[int, int], without: tuple[int, int]) -> Benefit:
-    """From right answers and tries, with the tool and without: the difference of the two proportions.
+def tool_benefit(with_tool: tuple[int, int], without: tuple[int, int]) -> Benefit:
+    """Return the difference of two proportions, given as right answers and rollouts with and without the tool.
 
     The interval is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10).
     """
@@ -92,55 +84,52 @@ def row_benefit(with_tool: tuple[int, int], without: tuple[int, int]) -> Benefit
 
 def measure_difficulty(
     rows: Iterable[Row],
-    chat: ModelClient,
+    model: ModelClient,
     tool: CodeTool,
     *,
     k: int,
     concurrency: int,
     progress: Callable[[int], None] = lambda _: None,
-) -> Iterator[Measured]:
-    """Every row with its rollouts, in order; `concurrency` dialogues are under way at a time.
+) -> Iterator[RowDifficulty]:
+    """Yield every row with its results, in order; `concurrency` dialogues run at a time.
 
     Raises:
-        EngineError: The endpoint gave no reply; what it gave before is in the cache, if there is one.
+        EngineError: The endpoint gave no reply; earlier replies are in the cache, if there is one.
         SandboxError: The sandbox is broken.
     """
 
-    def one(job: tuple[Row, bool, int]) -> Attempt:
-        row, on, number = job
-        return attempt_row(chat, row, tool if on else None, seed=number)
+    def run(rollout: tuple[Row, bool, int]) -> tuple[Row, bool, Attempt]:
+        row, with_tool, seed = rollout
+        return row, with_tool, attempt_row(model, row, tool if with_tool else None, seed=seed)
 
-    stream, done = iter(rows), 0
-    with ThreadPoolExecutor(concurrency) as pool:
-        while batch := list(islice(stream, max(1, concurrency // k))):
-            jobs = [(row, on, number) for row in batch for on in (True, False) for number in range(k)]
-            played = iter(list(pool.map(one, jobs)))
-            for row in batch:
-                tries = {on: list(islice(played, k)) for on in (True, False)}
-                right = {on: sum(_right(each, row) for each in tries[on]) for on in tries}
-                calls = sum(each.calls for each in tries[True])
-                done += 1
-                progress(done)
-                yield Measured(row=row, with_tool=right[True], without=right[False], k=k, calls=calls)
+    rollouts = ((row, with_tool, seed) for row in rows for with_tool in (True, False) for seed in range(k))
+    attempts, done = map_threads(run, rollouts, concurrency), 0
+    while batch := list(islice(attempts, 2 * k)):
+        row = batch[0][0]
+        right = Counter(with_tool for _, with_tool, attempt in batch if _is_right(attempt, row))
+        calls = sum(attempt.calls for _, with_tool, attempt in batch if with_tool)
+        done += 1
+        progress(done)
+        yield RowDifficulty(row=row, with_tool=right[True], without=right[False], k=k, calls=calls)
 
 
-def overall(measured: Counter[str], k: int) -> dict[str, Any]:
-    """The benefit over all rows, from the counts `rows`, `with_tool` and `without`."""
-    n = measured["rows"] * k
-    found = row_benefit((measured["with_tool"], n), (measured["without"], n))
+def accuracy_summary(counts: Counter[str], k: int) -> dict[str, Any]:
+    """Return accuracies and benefit over rows, from the counts `rows`, `with_tool` and `without`."""
+    n = counts["rows"] * k
+    benefit = tool_benefit((counts["with_tool"], n), (counts["without"], n))
     return {
-        "acc_tool": measured["with_tool"] / n,
-        "acc_no_tool": measured["without"] / n,
-        "benefit": found.value,
-        "benefit_interval": [found.low, found.high],
+        "acc_tool": counts["with_tool"] / n,
+        "acc_no_tool": counts["without"] / n,
+        "benefit": benefit.value,
+        "benefit_interval": [benefit.low, benefit.high],
     }
 
 
-def with_benefit(measured: Measured) -> Row:
-    """The row with its benefit."""
-    found = measured.benefit
-    return replace(measured.row, benefit=(found.value, found.low, found.high))
+def with_benefit(difficulty: RowDifficulty) -> Row:
+    """Return the row with its benefit."""
+    benefit = difficulty.benefit
+    return replace(difficulty.row, benefit=(benefit.value, benefit.low, benefit.high))
 
 
-def _right(attempt: Attempt, row: Row) -> bool:
+def _is_right(attempt: Attempt, row: Row) -> bool:
     return attempt.answer is not None and is_correct(attempt.answer, row.answers)

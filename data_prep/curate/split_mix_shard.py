@@ -1,12 +1,13 @@
-"""How are sets cut and put together? Rows are picked and copied as they are, a few at a time."""
+"""Splits, mixes and shards data sets; rows are selected and copied unchanged, a few at a time."""
 
 import hashlib
 import heapq
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +18,8 @@ from PIL import Image
 from codevision_ext import geometry
 from codevision_ext.errors import InputError, first_line
 from codevision_ext.io.atomic_files import whole_folder
-from data_prep.convert.validate import required_orientation
 from data_prep.formats import fields
-from data_prep.formats.schema import CONVERTED_RL_SCHEMA, CONVERTED_SFT_SCHEMA
+from data_prep.formats.schema import CONVERTED_RL_SCHEMA, CONVERTED_SFT_SCHEMA, applied_orientation
 from data_prep.formats.sources import Chunk, Source, chunks, source_parts
 from data_prep.formats.writers import ParquetSet, Writer
 
@@ -27,16 +27,16 @@ UNKNOWN: Final = "unknown"
 
 
 @dataclass(slots=True, kw_only=True)
-class Copied:
-    """What was copied."""
+class CopyStats:
+    """Counts and licences of the rows that were copied."""
 
     rows: Counter[str] = field(default_factory=Counter)
-    """By the file that they went to, or came from."""
+    """Number of rows by output file; by input file for `mix`."""
     licences: dict[str, str] = field(default_factory=dict)
-    """By source."""
+    """Licence by source."""
 
-    def note(self, batch: pa.RecordBatch) -> None:
-        """Remember the licences of rows."""
+    def add_licences(self, batch: pa.RecordBatch) -> None:
+        """Add the licences of rows."""
         extra = batch.column("extra_info") if "extra_info" in batch.schema.names else None
         licences = batch.column("licence") if extra is None else extra.field("licence")
         sources = batch.column("source" if extra is None else "data_source")
@@ -45,10 +45,10 @@ class Copied:
 
 
 def schema_of(sources: Sequence[Source]) -> pa.Schema:
-    """The one schema that all of these files fit into.
+    """Return the one schema that all of these files fit into.
 
     Raises:
-        InputError: A file isn't a parquet file of ours, or RL and SFT rows are mixed.
+        InputError: A file has neither RL nor SFT rows in parquet, or there are files of both kinds.
     """
     kinds = set()
     for source in sources:
@@ -63,10 +63,10 @@ def schema_of(sources: Sequence[Source]) -> pa.Schema:
 
 
 def batches(sources: Sequence[Source], schema: pa.Schema) -> Iterator[tuple[Chunk, pa.RecordBatch]]:
-    """The rows of all files in this schema.
+    """Yield the rows of all files in this schema.
 
     Raises:
-        InputError: A column has another type than the schema says.
+        InputError: A column has another type than in the schema.
     """
     for source in sources:
         for part in source_parts(source):
@@ -82,52 +82,48 @@ def split(
     seed: int,
     force: bool,
     progress: Callable[[int], None] = lambda _: None,
-) -> Copied:
-    """Write a file a part; all rows of one image, however it is turned, go to the same part.
+) -> CopyStats:
+    """Write a file per part; all rows of one image, however it is turned, go to the same part.
 
     Args:
-        sources: Parquet files of ours.
-        out: Folder.
+        sources: Parquet files of RL rows or SFT rows.
+        out: Folder for the files.
         shares: Name and share of each part; the shares sum to 1. A row's part depends on its image and `seed` only.
-        seed: Another seed, another division.
+        seed: Seed of the division.
         force: Replace what is in `out`.
         progress: Called with the number of rows read.
 
     Raises:
-        InputError: as `schema_of`; or `out` isn't empty and not `force`.
+        InputError: The sources don't fit into one schema, or `out` isn't empty without `force`.
     """
-    schema, copied, read = schema_of(sources), Copied(), 0
-    ends = np.cumsum([share for _, share in shares])
+    schema, stats, read = schema_of(sources), CopyStats(), 0
+    ends = list(accumulate(share for _, share in shares))
     with whole_folder(out, force=force) as folder, ExitStack() as stack:
-        writers = []
-        for name, _ in shares:
-            writer = ParquetSet(folder / f"{name}.parquet", schema)
-            stack.callback(writer.close)
-            writers.append(writer)
+        writers = [stack.enter_context(closing(ParquetSet(folder / f"{name}.parquet", schema))) for name, _ in shares]
         for chunk, batch in batches(sources, schema):
             draws = np.array([_draw(seed, image_key(record)) for record in chunk.plain()])
             part_of = np.searchsorted(ends[:-1], draws, side="right")
             for number, writer in enumerate(writers):
-                chosen = batch.take(pa.array(np.flatnonzero(part_of == number)))
-                writer.write(chosen)
-                copied.rows[shares[number][0]] += chosen.num_rows
-            copied.note(batch)
+                rows = batch.take(pa.array(np.flatnonzero(part_of == number)))
+                writer.write(rows)
+                stats.rows[shares[number][0]] += rows.num_rows
+            stats.add_licences(batch)
             read += len(batch)
             progress(read)
-    return copied
+    return stats
 
 
 def image_key(record: dict[str, Any]) -> bytes:
-    """What all rows made from one image have in common: its id, else a hash of its pixels as they were before."""
+    """Return a key that all rows of one image share: its id, else a hash of its pixels before any op."""
     extra = record.get("extra_info") or {}
     if known := extra.get("picture_id"):
         return str(known).encode()
     data = (record["images"] or [{"bytes": b""}])[0]["bytes"] or b""
-    applied = extra.get("transform")
-    if not applied:
-        return _pixels(Image.open(io.BytesIO(data))) if data else b""
-    undo = geometry.inverse(required_orientation(fields.applied(applied, "transform")[0]))
-    return _pixels(geometry.apply(undo, Image.open(io.BytesIO(data))))
+    if not data and not extra.get("transform"):
+        return b""
+    ops, _ = fields.applied(extra.get("transform"), "transform")
+    image = geometry.apply(geometry.inverse(applied_orientation(ops)), Image.open(io.BytesIO(data))).convert("RGB")
+    return hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).digest()
 
 
 def mix(
@@ -137,40 +133,40 @@ def mix(
     rows: int | None,
     seed: int,
     progress: Callable[[int], None] = lambda _: None,
-) -> Copied:
+) -> CopyStats:
     """Write rows of several files in the proportion of their weights, evenly interleaved.
 
-    Which rows is drawn with `seed`, without replacement; where a file has too few, all of its rows come equally often.
-    The order within a file stays: trainers shuffle.
+    Rows are drawn without replacement; all rows of a file that has too few come equally often. The order within a file
+    stays: trainers shuffle.
 
     Args:
-        weighted: Files and weights above 0.
-        writer: Gets the rows.
-        rows: How many; None: as many as can be had without a row coming twice.
-        seed: Another seed, other rows.
+        weighted: Files, and weights above 0.
+        writer: Takes the rows.
+        rows: Number of rows; None: as many as possible without a repeated row.
+        seed: Seed that decides which rows are drawn.
         progress: Called with the number of rows written.
 
     Raises:
-        InputError: as `schema_of`.
+        InputError: The files don't fit into one schema.
     """
-    schema, copied = schema_of([source for source, _ in weighted]), Copied()
+    schema, stats = schema_of([source for source, _ in weighted]), CopyStats()
     total = sum(weight for _, weight in weighted)
     sizes = [source.rows or 0 for source, _ in weighted]
     if rows is None:
         rows = int(min(size * total / weight for size, (_, weight) in zip(sizes, weighted, strict=True)))
-    wanted = _shares(rows, [weight / total for _, weight in weighted])
+    counts = _shares(rows, [weight / total for _, weight in weighted])
     streams = []
-    for number, ((source, _), size, count) in enumerate(zip(weighted, sizes, wanted, strict=True)):
+    for number, ((source, _), size, count) in enumerate(zip(weighted, sizes, counts, strict=True)):
         rng = np.random.default_rng([seed, number])
         times = np.full(size, count // size)
         times[rng.permutation(size)[: count % size]] += 1
         streams.append(_positions(source, schema, times, number))
-        copied.rows[str(source.path)] = count
-    for written, (_, _, batch) in enumerate(heapq.merge(*streams, key=lambda each: each[:2]), start=1):
-        copied.note(batch)
+        stats.rows[str(source.path)] = count
+    for written, (_, _, batch) in enumerate(heapq.merge(*streams, key=lambda entry: entry[:2]), start=1):
+        stats.add_licences(batch)
         writer.write(batch)
         progress(written)
-    return copied
+    return stats
 
 
 def shard(
@@ -180,37 +176,29 @@ def shard(
     rows: int,
     force: bool,
     progress: Callable[[int], None] = lambda _: None,
-) -> Copied:
+) -> CopyStats:
     """Write files of `rows` rows each, the last perhaps fewer, in order: NAME-00000-of-00012.parquet.
 
     Raises:
-        InputError: as `schema_of`; or `out` isn't empty and not `force`.
+        InputError: The sources don't fit into one schema, or `out` isn't empty without `force`.
     """
-    schema, copied, read = schema_of(sources), Copied(), 0
-    total = sum(source.rows or 0 for source in sources)
-    files = -(-total // rows)
-    with whole_folder(out, force=force) as folder:
-        writer: ParquetSet | None = None
-        try:
-            for _, batch in batches(sources, schema):
-                copied.note(batch)
-                at = 0
-                while at < len(batch):
-                    if read % rows == 0:
-                        if writer:
-                            writer.close()
-                        name = f"{out.name}-{read // rows:05d}-of-{files:05d}"
-                        writer = ParquetSet(folder / f"{name}.parquet", schema)
-                    assert writer is not None
-                    piece = batch.slice(at, rows - read % rows)
-                    writer.write(piece)
-                    copied.rows[name] += len(piece)
-                    at, read = at + len(piece), read + len(piece)
-                    progress(read)
-        finally:
-            if writer:
-                writer.close()
-    return copied
+    schema, stats, read = schema_of(sources), CopyStats(), 0
+    files = -(-sum(source.rows or 0 for source in sources) // rows)
+    with whole_folder(out, force=force) as folder, ExitStack() as stack:
+        for _, batch in batches(sources, schema):
+            stats.add_licences(batch)
+            at = 0
+            while at < len(batch):
+                if read % rows == 0:
+                    stack.close()
+                    name = f"{out.name}-{read // rows:05d}-of-{files:05d}"
+                    writer = stack.enter_context(closing(ParquetSet(folder / f"{name}.parquet", schema)))
+                piece = batch.slice(at, rows - read % rows)
+                writer.write(piece)
+                stats.rows[name] += len(piece)
+                at, read = at + len(piece), read + len(piece)
+                progress(read)
+    return stats
 
 
 def _conform(chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
@@ -220,23 +208,18 @@ def _conform(chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
     try:
         return pa.RecordBatch.from_pylist(chunk.plain(), schema=schema)
     except (pa.ArrowException, TypeError) as error:
-        message = f"not as the schema has it, run `data_prep convert` on it: {first_line(error)}"
-        raise InputError(f"{chunk.file}: {message}") from error
+        message = f"{chunk.file}: a column has another type; run `data_prep convert` on the file"
+        raise InputError(f"{message}: {first_line(error)}") from error
 
 
 def _draw(seed: int, key: bytes) -> float:
-    """A number in [0, 1) that depends on these only."""
+    """Return a number in [0, 1) that depends on the arguments only."""
     digest = hashlib.blake2b(key, digest_size=8, key=str(seed).encode()).digest()
     return int.from_bytes(digest) / 2**64
 
 
-def _pixels(image: Image.Image) -> bytes:
-    rgb = image.convert("RGB")
-    return hashlib.blake2b(f"{rgb.size}".encode() + rgb.tobytes(), digest_size=16).digest()
-
-
 def _shares(rows: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers that sum to `rows`, each as near to its share as can be (largest remainder)."""
+    """Return whole numbers that sum to `rows`, each close to its share (largest remainder method)."""
     exact = [rows * share for share in shares]
     counts = [int(value) for value in exact]
     by_remainder = sorted(range(len(shares)), key=lambda number: counts[number] - exact[number])
@@ -248,7 +231,7 @@ def _shares(rows: int, shares: Sequence[float]) -> list[int]:
 def _positions(
     source: Source, schema: pa.Schema, times: "np.ndarray[Any, np.dtype[Any]]", number: int
 ) -> Iterator[tuple[float, int, pa.RecordBatch]]:
-    """The chosen rows of a file, one a batch, each with its place in [0, 1) of the whole."""
+    """Yield the drawn rows of file `number`, one per batch, each with its position in the mix, in [0, 1)."""
     count, done = int(times.sum()), 0
     for chunk, batch in batches([source], schema):
         for at in range(len(batch)):

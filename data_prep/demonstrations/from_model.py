@@ -1,20 +1,18 @@
-"""How does a model write a demonstration? Turn by turn; what its calls did is checked and, if wrong, set right.
+"""Lets a model write demonstrations, turn by turn; its calls are executed, checked, and replaced if they don't help.
 
-The model is told everything about the task. A call is run in the sandbox; provenance says whether it brought the newest
-image nearer to an upright one that shows the box. If it did, the turn is kept; one failing call is kept, too, as a
-thing to recover from; any other turn is replaced by the call that helps, or by the answer where none is needed, with
-plain words for it. A trajectory whose answer is wrong, or that doesn't end, is discarded.
+The model knows everything about the task. A call is run in the sandbox, and its provenance tells whether the new image
+is closer to an upright one that shows the box. A turn with such a call is kept. One failing call is kept too, so that
+the demonstration recovers from it. Any other turn is replaced by a call that helps, or by the answer if no call is
+needed, with a sentence for a thought. A demonstration without an end, or with a wrong answer, is discarded.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.resources import files
-from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +23,6 @@ from codevision_ext.rollout.image_history import ImageHistory, size_in
 from codevision_ext.rollout.parsing import has_call, parse_answer, parse_call
 from codevision_ext.task.answers import is_correct
 from codevision_ext.types import Box, CoordinateSystem, Orientation, ToolCall
-from data_prep.convert.validate import required_orientation
 from data_prep.demonstrations.model_client import (
     ModelClient,
     images_of,
@@ -33,7 +30,7 @@ from data_prep.demonstrations.model_client import (
     question_text,
     row_messages,
 )
-from data_prep.demonstrations.phrasing import AT_FIRST_SIGHT, SAY, WITH_TOOL
+from data_prep.demonstrations.phrasing import AT_FIRST_SIGHT, SENTENCES, WITH_TOOL
 from data_prep.demonstrations.scripted import (
     DESCRIPTIONS,
     RELATIVE_CROPS,
@@ -41,35 +38,37 @@ from data_prep.demonstrations.scripted import (
     TOO_SMALL,
     PlannedCall,
     corners,
-    trajectory,
+    write_turns,
 )
-from data_prep.formats.schema import Demonstration, Row, SampleType
+from data_prep.formats.schema import Demonstration, Row, SampleType, applied_orientation
 from data_prep.formats.turn_text import call_text
-from data_prep.tasks.reading.glyphs import LOOKS
-from data_prep.tasks.synth.scene import Rng, pick
+from data_prep.parallel.pipeline import map_threads
+from data_prep.tasks.common import Rng, pick
+from data_prep.tasks.reading.glyphs import ORIENTATION_THOUGHTS
 
 TURNS: Final = 8
-"""Turns of a demonstration at most."""
+"""Maximum number of turns of a demonstration."""
 SLACK_PX: Final = 2
+"""Pixels by which a box may stand out of a crop that shows it."""
 _THINK: Final = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 
 class TurnKind(StrEnum):
-    """What became of a turn of the model."""
+    """What was done with a turn of the model."""
 
     KEPT = "kept"
     KEPT_ERROR = "kept_error"
-    """A call that failed, to be recovered from."""
+    """A call that failed; the demonstration recovers from it."""
     MALFORMED = "corrected_malformed"
     OFF_TRACK = "corrected_off_track"
-    """A call that ran and brought nothing."""
+    """A call that ran and didn't help."""
     FAILED_AGAIN = "corrected_failed_again"
     TOO_EARLY = "corrected_too_early"
     """An answer before the image could be read."""
 
 
 class Discarded(StrEnum):
-    """Why a trajectory isn't used."""
+    """Why a demonstration isn't used."""
 
     WRONG_ANSWER = "discarded_wrong_answer"
     NO_ANSWER = "discarded_no_answer"
@@ -78,38 +77,38 @@ class Discarded(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class DemonstrationState:
-    """A demonstration as far as it got."""
+    """A demonstration in progress."""
 
     row: Row
     history: ImageHistory
     coordinates: CoordinateSystem
-    """What coordinates are written in."""
-    moves: list[PlannedCall] = field(default_factory=list)
-    seen: list[ToolResult] = field(default_factory=list)
+    """Coordinate system that the model writes in."""
+    calls: list[PlannedCall] = field(default_factory=list)
+    observations: list[ToolResult] = field(default_factory=list)
 
     @property
-    def looks(self) -> Orientation:
-        """What was applied to the image."""
-        return required_orientation(self.row.applied)
-
-    @property
-    def wants_crop(self) -> bool:
+    def needs_crop(self) -> bool:
         """Whether the row asks for a crop."""
         return "crop" in self.row.applied and self.row.box is not None
 
-    def left(self, node: int) -> tuple[int, float]:
-        """What is still to be done about an image: ops, then pixels of the input image that it shows.
+    @property
+    def undo(self) -> Orientation:
+        """Orientation that puts the input image upright."""
+        return geometry.inverse(applied_orientation(self.row.applied))
 
-        The ops are a turn, where it isn't upright, and a crop, where one is required. Larger than any other where it
-        isn't known, or no longer shows the box.
+    def remaining(self, number: int) -> tuple[int, float]:
+        """Return what remains to be done with image `number`: ops, then pixels of the input image that it shows.
+
+        The ops are a turn, if the image isn't upright, and a crop, if one is required. An image that doesn't show the
+        box, or whose provenance is unknown, has 9 ops, more than any other.
         """
-        made = self.history.nodes[node]
-        if made.net is None or made.region is None or not self._shows_box(made.region):
+        origin = self.history.nodes[number]
+        if origin.net is None or origin.region is None or not self._shows_box(origin.region):
             return 9, 0.0
-        area = (made.region.x2 - made.region.x1) * (made.region.y2 - made.region.y1)
+        area = (origin.region.x2 - origin.region.x1) * (origin.region.y2 - origin.region.y1)
         whole = float(self.row.size[0] * self.row.size[1])
-        turned = made.net is not geometry.inverse(self.looks)
-        return turned + (self.wants_crop and area > whole / 2), area if self.wants_crop else whole
+        turned = origin.net is not self.undo
+        return turned + (self.needs_crop and area > whole / 2), area if self.needs_crop else whole
 
     def _shows_box(self, region: Box) -> bool:
         box = self.row.box
@@ -119,92 +118,102 @@ class DemonstrationState:
         return low and region.x2 + SLACK_PX >= box.x2 and region.y2 + SLACK_PX >= box.y2
 
     def best(self) -> int:
-        """The image to go on from: the newest of those with the least left to do."""
-        return min(range(len(self.history.nodes)), key=lambda node: (*self.left(node), -node))
+        """Return the number of the image with the least left to do; the newest of several."""
+        return min(range(len(self.history.nodes)), key=lambda number: (*self.remaining(number), -number))
 
-    def helping(self, rng: Rng) -> tuple[str, ToolCall]:
-        """The thought and the call that bring it nearer."""
+    @property
+    def done(self) -> bool:
+        """Whether an image can be read."""
+        return self.remaining(self.best())[0] == 0
+
+    def helpful_call(self, rng: Rng) -> tuple[str, ToolCall]:
+        """Return a thought and a call that bring the best image closer to one that can be read."""
         at = self.best()
-        node = self.history.nodes[at]
-        assert node.net is not None
-        assert node.region is not None
-        now = geometry.compose(self.looks, node.net)
+        origin = self.history.nodes[at]
+        assert origin.net is not None
+        assert origin.region is not None
+        applied = applied_orientation(self.row.applied)
+        now = geometry.compose(applied, origin.net)
         back = geometry.inverse(now)
         if back is not Orientation.ID:
-            if back not in geometry.ORIENTATION_OPS.values():  # takes two ops: from the first image it is one
-                at, now, back = 0, self.looks, geometry.inverse(self.looks)
+            if back not in geometry.ORIENTATION_OPS.values():  # it takes two ops, but one on the first image
+                at, now, back = 0, applied, self.undo
             op = next(name for name, orientation in geometry.ORIENTATION_OPS.items() if orientation is back)
             call = ToolCall(code=STYLES[op][0], description=DESCRIPTIONS[op], image_index=at)
-            return pick(rng, SAY[LOOKS[now]]), call
+            return pick(rng, SENTENCES[ORIENTATION_THOUGHTS[now]]), call
         assert self.row.box is not None
-        region = geometry.map_box(node.region, node.net, self.row.size)
-        box = geometry.map_box(self.row.box, node.net, self.row.size)
+        region = geometry.map_box(origin.region, origin.net, self.row.size)
+        box = geometry.map_box(self.row.box, origin.net, self.row.size)
         local = Box(*(a - b for a, b in zip(box, (*region[:2], *region[:2]), strict=True)))
         written, _ = corners(local, self.history.images[at].size, self.coordinates)
         style = (RELATIVE_CROPS if self.coordinates is CoordinateSystem.RELATIVE else STYLES["crop"])[0]
         call = ToolCall(code=style.format(**written), description=DESCRIPTIONS["crop"], image_index=at)
-        return pick(rng, SAY[TOO_SMALL]), call
+        return pick(rng, SENTENCES[TOO_SMALL]), call
 
-    def take(self, thought: str, call: ToolCall, observation: ToolResult) -> None:
-        """Add a turn and its result."""
-        self.moves.append(
-            PlannedCall(thought=thought, call=call, net=observation.step.net, region=observation.step.region)
-        )
-        self.seen.append(observation)
+    def add(self, thought: str, call: ToolCall, observation: ToolResult) -> None:
+        """Add a turn and its observation."""
+        step = observation.step
+        self.calls.append(PlannedCall(thought=thought, call=call, orientation=step.net, region=step.region))
+        self.observations.append(observation)
 
     @property
     def sample_type(self) -> SampleType:
-        """By what was called."""
-        if not self.moves:
+        """Sample type by the calls."""
+        if not self.calls:
             return SampleType.NO_TOOL
-        if any(observation.image is None for observation in self.seen):
+        if any(observation.image is None for observation in self.observations):
             return SampleType.ERROR_HANDLING
-        if len(self.moves) == 1:
+        if len(self.calls) == 1:
             return SampleType.SINGLE_TOOL
-        crops = all(set(observation.step.ops) == {"crop"} for observation in self.seen)
+        crops = all(set(observation.step.ops) == {"crop"} for observation in self.observations)
         return SampleType.MULTI_CROP if crops else SampleType.MULTI_TOOL
 
+    def finish(self, thought: str) -> Demonstration:
+        """Return the demonstration, with a last thought and the answer."""
+        return write_turns(self.row, self.sample_type, self.calls, self.observations, thought, self.coordinates)
 
-def give(row: Row, chat: ModelClient, tool: CodeTool, seed: int) -> tuple[Demonstration | Discarded, Counter[TurnKind]]:
-    """One demonstration by the model, and what became of its turns.
+
+def demonstrate_by_model(
+    row: Row, model: ModelClient, tool: CodeTool, seed: int
+) -> tuple[Demonstration | Discarded, Counter[TurnKind]]:
+    """Return one demonstration by the model, and what was done with its turns.
 
     Raises:
         EngineError: The endpoint gave no reply.
         SandboxError: The sandbox is broken.
     """
     rng = np.random.default_rng([seed, row.index, 2])
-    lesson = DemonstrationState(
-        row=row, history=ImageHistory(images_of(row), coordinates=chat.coordinates), coordinates=chat.coordinates
+    state = DemonstrationState(
+        row=row, history=ImageHistory(images_of(row), coordinates=model.coordinates), coordinates=model.coordinates
     )
-    messages, counts = briefing(row, chat.coordinates), Counter[TurnKind]()
+    messages, counts = briefing(row, model.coordinates), Counter[TurnKind]()
     for _ in range(TURNS):
-        said = chat.reply(messages, seed)
-        thought = _thought(said)
-        done = lesson.left(lesson.best())[0] == 0
-        if not has_call(said) and done:
-            answer = parse_answer([said])
+        reply = model.reply(messages, seed)
+        thought, done = _thought(reply), state.done
+        if not has_call(reply) and done:
+            answer = parse_answer([reply])
             if answer is None:
                 return Discarded.NO_ANSWER, counts
             if not is_correct(answer, row.answers):
                 return Discarded.WRONG_ANSWER, counts
             counts[TurnKind.KEPT] += 1
-            return _finished(lesson, thought), counts
-        found = _try(lesson, said, thought, tool) if has_call(said) else TurnKind.TOO_EARLY
-        counts[found] += 1
-        if found not in (TurnKind.KEPT, TurnKind.KEPT_ERROR):
+            return state.finish(thought), counts
+        kind = _try_call(state, reply, thought, tool) if has_call(reply) else TurnKind.TOO_EARLY
+        counts[kind] += 1
+        if kind not in (TurnKind.KEPT, TurnKind.KEPT_ERROR):
             if done:
-                ending = pick(rng, WITH_TOOL if lesson.moves else AT_FIRST_SIGHT)
-                return _finished(lesson, ending.format(answer=row.answers[0])), counts
-            thought, call = lesson.helping(rng)
-            lesson.take(thought, call, tool.call(lesson.history, call))
-        move, observation = lesson.moves[-1], lesson.seen[-1]
-        messages.append({"role": "assistant", "content": call_text(move.thought, move.call)})
+                ending = pick(rng, WITH_TOOL if state.calls else AT_FIRST_SIGHT)
+                return state.finish(ending.format(answer=row.answers[0])), counts
+            thought, call = state.helpful_call(rng)
+            state.add(thought, call, tool.call(state.history, call))
+        last, observation = state.calls[-1], state.observations[-1]
+        messages.append({"role": "assistant", "content": call_text(last.thought, last.call)})
         messages.append(observation_message(observation.text, observation.image))
     return Discarded.TOO_LONG, counts
 
 
 def briefing(row: Row, coordinates: CoordinateSystem) -> list[dict[str, Any]]:
-    """What the model is told: how to write, the metadata, then the image as the pupil gets it, and the question."""
+    """Return the messages to the model: instructions, the task's metadata, then images and question as in training."""
     system, user = row_messages(row, coordinates, with_tool=True)
     system["content"] += (
         "\n\n" + (files("data_prep.demonstrations") / "phrasing.txt").read_text(encoding="utf-8").strip()
@@ -221,9 +230,9 @@ def briefing(row: Row, coordinates: CoordinateSystem) -> list[dict[str, Any]]:
     return [system, {"role": "user", "content": [text, *images, question]}]
 
 
-def give_all(
+def demonstrate_all_by_model(
     rows: Iterable[Row],
-    chat: ModelClient,
+    model: ModelClient,
     tool: CodeTool,
     *,
     seed: int,
@@ -231,55 +240,46 @@ def give_all(
     counts: Counter[str],
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Demonstration]:
-    """The demonstrations that are kept, in the order of the rows; `counts` gets what became of turns and of the others.
+    """Yield the demonstrations that aren't discarded, in the order of the rows.
+
+    `counts` receives what was done with turns, and why demonstrations were discarded.
 
     Raises:
         EngineError: The endpoint gave no reply.
         SandboxError: The sandbox is broken.
     """
-    stream, done = iter(rows), 0
-    with ThreadPoolExecutor(concurrency) as pool:
-        while batch := list(islice(stream, concurrency)):
-            for made, turns in pool.map(lambda row: give(row, chat, tool, seed), batch):
-                counts.update({str(turn): count for turn, count in turns.items()})
-                done += 1
-                progress(done)
-                if isinstance(made, Demonstration):
-                    yield made
-                else:
-                    counts[str(made)] += 1
+    results = map_threads(lambda row: demonstrate_by_model(row, model, tool, seed), rows, concurrency)
+    for done, (result, turns) in enumerate(results, start=1):
+        counts.update({str(turn): count for turn, count in turns.items()})
+        progress(done)
+        if isinstance(result, Demonstration):
+            yield result
+        else:
+            counts[str(result)] += 1
 
 
-def _try(lesson: DemonstrationState, said: str, thought: str, tool: CodeTool) -> TurnKind:
-    """Run the call of a turn; it is taken if it helped, or is the first that failed, and else undone."""
-    parsed = parse_call(said, len(lesson.history.images))
+def _try_call(state: DemonstrationState, reply: str, thought: str, tool: CodeTool) -> TurnKind:
+    """Run the call of a turn; add it if it helps or is the first that fails, else undo it."""
+    parsed = parse_call(reply, len(state.history.images))
     if parsed.call is None or not thought:
         return TurnKind.MALFORMED
-    before = lesson.left(lesson.best())
-    images, calls = len(lesson.history.images), len(lesson.history.calls)
-    observation = tool.call(lesson.history, parsed.call)
+    before = state.remaining(state.best())
+    images, calls = len(state.history.images), len(state.history.calls)
+    observation = tool.call(state.history, parsed.call)
     if observation.image is None:
         if before[0] == 0:
             return TurnKind.OFF_TRACK
-        if any(earlier.image is None for earlier in lesson.seen):
+        if any(earlier.image is None for earlier in state.observations):
             return TurnKind.FAILED_AGAIN
-        lesson.take(thought, parsed.call, observation)
+        state.add(thought, parsed.call, observation)
         return TurnKind.KEPT_ERROR
-    if lesson.left(len(lesson.history.nodes) - 1) < before:
-        lesson.take(thought, parsed.call, observation)
+    if state.remaining(len(state.history.nodes) - 1) < before:
+        state.add(thought, parsed.call, observation)
         return TurnKind.KEPT
-    lesson.history.undo(images, calls)
+    state.history.undo(images, calls)
     return TurnKind.OFF_TRACK
 
 
-def _finished(lesson: DemonstrationState, thought: str) -> Demonstration:
-    calls = [
-        {"status": (step := observation.step).status, "net": step.net, "ops": list(step.ops)}
-        for observation in lesson.seen
-    ]
-    return trajectory(lesson.row, lesson.sample_type, lesson.moves, lesson.seen, calls, thought, lesson.coordinates)
-
-
-def _thought(said: str) -> str:
-    found = _THINK.search(said)
-    return found[1].strip() if found else ""
+def _thought(reply: str) -> str:
+    match = _THINK.search(reply)
+    return match[1].strip() if match else ""

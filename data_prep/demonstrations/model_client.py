@@ -1,4 +1,4 @@
-"""Shows tasks to a model behind an endpoint, with the tool or without, as an evaluation does; remembers its replies."""
+"""Shows tasks to a model behind an endpoint as an evaluation does, runs its tool calls, and caches its replies."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from codevision_ext.types import CoordinateSystem
 from data_prep.formats.image_files import extension, png
 from data_prep.formats.schema import IMAGE_TAG, Row, rl_record
 
-KINDS: Final = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+IMAGE_FORMATS: Final = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 TURNS: Final = 12
 """Maximum assistant turns of a rollout, as in recipe/base/published.yaml."""
 TOKENS: Final = 16_384
@@ -40,7 +40,7 @@ class ModelClient:
 
     @property
     def requests_sent(self) -> int:
-        """Requests that went to the endpoint; the other replies came from the cache."""
+        """Number of requests that were sent; other replies came from the cache."""
         return self.client.requests_sent
 
     def reply(self, messages: Sequence[Mapping[str, Any]], seed: int) -> str:
@@ -59,8 +59,8 @@ def open_model_client(
     """Yield a client of the endpoint; leaving the block ends its requests.
 
     Args:
-        endpoint: The model.
-        cache: Folder of replies; None: every request is sent.
+        endpoint: Address and settings of the model.
+        cache: Folder for replies; None for no cache.
         coordinates: Coordinate system that the model writes in, `original` or `relative`.
 
     Raises:
@@ -73,24 +73,21 @@ def open_model_client(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """How one rollout of the model ended."""
+    """Result of one rollout of the model."""
 
     answer: str | None
-    """Final answer; None where there is none."""
+    """Final answer; None if the model gave none."""
     calls: int
-    failed: int
-    """Calls that produced no image."""
 
 
-def attempt_row(model: ModelClient, row: Row, tool: CodeTool | None, seed: int, turns: int = TURNS) -> Attempt:
+def attempt_row(model: ModelClient, row: Row, tool: CodeTool | None, seed: int) -> Attempt:
     """Ask the question and run the model's calls until it answers or has no turn left.
 
     Args:
-        model: The model.
-        row: The task; the model sees its images and its question only.
-        tool: The tool that the model may call; None: the prompt doesn't mention one.
-        seed: Of the sampling.
-        turns: Maximum assistant turns.
+        model: Client of the model.
+        row: Task; the model sees its images and its question only.
+        tool: Tool that the model may call; None for a prompt without a tool.
+        seed: Seed of the sampling.
 
     Raises:
         EngineError: The endpoint gave no reply.
@@ -98,11 +95,10 @@ def attempt_row(model: ModelClient, row: Row, tool: CodeTool | None, seed: int, 
     """
     messages, images = _prompt_of(row, model.coordinates, with_tool=tool is not None)
     dialogue = chat.Dialogue(model.client, {"seed": seed})
-    limits = RolloutLimits(response_tokens=TOKENS, assistant_turns=turns, malformed_calls=turns)
+    limits = RolloutLimits(response_tokens=TOKENS, assistant_turns=TURNS, malformed_calls=TURNS)
     run = partial(rollout.run_rollout, messages, images, policy=dialogue, renderer=dialogue)
     trajectory = model.portal.call(partial(run, tool=tool, limits=limits, coordinates=model.coordinates))
-    calls = len(trajectory.calls)
-    return Attempt(answer=answer_of(trajectory), calls=calls, failed=calls - len(trajectory.new_images))
+    return Attempt(answer=answer_of(trajectory), calls=len(trajectory.calls))
 
 
 def row_messages(row: Row, coordinates: CoordinateSystem, *, with_tool: bool) -> list[dict[str, Any]]:
@@ -134,4 +130,4 @@ def _prompt_of(
 
 
 def _url(data: bytes) -> str:
-    return chat.data_url(data, KINDS[extension(data)])
+    return chat.data_url(data, IMAGE_FORMATS[extension(data)])

@@ -1,10 +1,8 @@
-"""How is a drawn task solved, in sentences? Plans as for the reading task, in words for a model that reads well."""
+"""Writes scripted demonstrations of drawn tasks, with thoughts in full sentences, for models that read well."""
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -13,9 +11,10 @@ from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.types import Box, CoordinateSystem
 from data_prep.demonstrations.scripted import TOO_SMALL, CallPlan, PlannedCall, demonstrate, draw_plan
 from data_prep.formats.schema import Demonstration, Row, SampleType
-from data_prep.tasks.synth.scene import Rng, pick
+from data_prep.parallel.pipeline import map_threads
+from data_prep.tasks.common import Rng, pick
 
-SAY: Final = {
+SENTENCES: Final = {
     "turned left": (
         "The picture lies on its left side: its text runs from the bottom to the top. A quarter turn puts it right.",
         "The lines run upwards, so the picture was turned to the left. I turn it back before I read it.",
@@ -49,7 +48,7 @@ SAY: Final = {
         "The part in question is a small one; I crop it to see it in full.",
     ),
 }
-"""Sentences for what is thought, by the short word for it."""
+"""Sentences that express a thought, by the short thought of the reading task."""
 AFTER_ERROR: Final = (
     "That call failed: there is a mistake in my code. I write it again.",
     "The error says that the code can't run. I correct it.",
@@ -67,28 +66,28 @@ WITH_TOOL: Final = (
     "In this picture the answer is plain to see: {answer}.",
 )
 WINDOW: Final = (2.5, 5.0)
-"""How many times as wide and as high as its box the first of two crops is."""
+"""Range of the width, and of the height, of the first of two crops, as a multiple of its box."""
 
 
 def plan_thoughts(
     rng: Rng, row: Row, wrong_first: float, coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
 ) -> CallPlan:
-    """What to do with a row, in sentences; see `trajectories.draw_plan`."""
-    drawn = draw_plan(rng, row if "crop" in row.applied else replace(row, box=None), wrong_first, window, coordinates)
-    moves: list[PlannedCall] = []
-    for move in drawn.moves:
-        thought = pick(rng, SAY[move.thought])
-        if moves and moves[-1].net is None:
+    """Draw a plan with thoughts in sentences; see `scripted.draw_plan`."""
+    plan = draw_plan(rng, row if "crop" in row.applied else replace(row, box=None), wrong_first, window, coordinates)
+    calls: list[PlannedCall] = []
+    for call in plan.calls:
+        thought = pick(rng, SENTENCES[call.thought])
+        if calls and calls[-1].orientation is None:
             thought = pick(rng, AFTER_ERROR)
-        elif moves and drawn.sample_type is SampleType.ERROR_HANDLING and len(moves) == 1:
+        elif plan.sample_type is SampleType.ERROR_HANDLING and len(calls) == 1:
             thought = f"{pick(rng, AFTER_WRONG)} {thought}"
-        moves.append(replace(move, thought=thought))
-    ending = pick(rng, WITH_TOOL).format(answer=row.answers[0]) if moves else pick(rng, AT_FIRST_SIGHT)
-    return replace(drawn, moves=tuple(moves), conclusion=ending)
+        calls.append(replace(call, thought=thought))
+    ending = pick(rng, WITH_TOOL).format(answer=row.answers[0]) if calls else pick(rng, AT_FIRST_SIGHT)
+    return replace(plan, calls=tuple(calls), conclusion=ending)
 
 
 def window(rng: np.random.Generator, box: Box, page: tuple[int, int]) -> Box:
-    """A window around a box, larger than it and smaller than the page in one direction at least."""
+    """Draw a window around a box, larger than the box, and smaller than the page in at least one direction."""
     left, top, right, bottom = box
     grown: list[tuple[int, int]] = []
     for low, high, edge in ((left, right, page[0]), (top, bottom, page[1])):
@@ -98,7 +97,7 @@ def window(rng: np.random.Generator, box: Box, page: tuple[int, int]) -> Box:
     return Box(grown[0][0], grown[1][0], grown[0][1], grown[1][1])
 
 
-def teach(
+def demonstrate_rows(
     rows: Iterable[Row],
     tool: CodeTool,
     *,
@@ -106,17 +105,14 @@ def teach(
     wrong_first: float,
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> Iterator[Demonstration]:
-    """A demonstration of each row, in their order; calls run beside each other.
+    """Yield a demonstration of each row, in order; calls of several rows run at the same time.
 
     Raises:
-        InfraError: A call didn't do what was planned.
+        InfraError: The result of a call isn't the planned one.
     """
 
-    def make(row: Row) -> Demonstration:
+    def run(row: Row) -> Demonstration:
         rng = np.random.default_rng([seed, row.index, 1])
         return demonstrate(plan_thoughts(rng, row, wrong_first, coordinates), row, tool, coordinates)
 
-    stream, at_a_time = iter(rows), 2 * (os.cpu_count() or 1)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while batch := list(islice(stream, at_a_time)):
-            yield from pool.map(make, batch)
+    return map_threads(run, rows, os.cpu_count() or 1)

@@ -1,17 +1,14 @@
-"""How a row becomes a demonstration for SFT: a plan is drawn, then each call of it is executed and checked.
+"""Makes demonstrations for SFT without a model: draws a plan for each row, then executes and checks each call.
 
-Texts are short and from a small vocabulary, so that a model of a few hundred thousand parameters can learn them.
+Texts are short and use few words, so that a model of a few hundred thousand parameters can learn them.
 """
 
 import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -22,19 +19,36 @@ from codevision_ext.rollout.code_tool import CodeTool, ToolResult, tool_schema
 from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, box_in_pixels, scaled
 from codevision_ext.types import Box, CoordinateSystem, ExecStatus, Orientation, ToolCall
-from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, Row, SampleType, user_text
+from data_prep.formats.image_files import png
+from data_prep.formats.schema import (
+    IMAGE_TAG,
+    Demonstration,
+    Message,
+    Row,
+    SampleType,
+    applied_orientation,
+    user_text,
+)
 from data_prep.formats.turn_text import answer_text, call_text
-from data_prep.tasks.reading.drawing import to_png
-from data_prep.tasks.reading.glyphs import CELL, GRID, LOOKS, ORIENTATION_OPS, SOURCE, Mix, draw_rows, rng_of
+from data_prep.parallel.pipeline import map_threads
+from data_prep.tasks.common import Rng, pick
+from data_prep.tasks.reading.glyphs import (
+    CELL,
+    GRID,
+    ORIENTATION_OPS,
+    ORIENTATION_THOUGHTS,
+    SOURCE,
+    Mix,
+    draw_rows,
+    rng_of,
+)
 
-ROWS_AT_A_TIME = 32
 FAILING_SHARE = 0.05
-"""Share of tool trajectories whose first call fails; the model reads the error and repairs it."""
+"""Share of demonstrations with a tool whose first call fails; the next call repairs it."""
 PLAIN_SHARE = 0.85
-"""Share of calls in the plainest style of their op; the rest are spread over the other styles."""
-
-
+"""Share of calls in the plainest style of their op; the others are spread over the other styles."""
 TOO_SMALL = "too small"
+"""Thought before a crop."""
 
 STYLES = {
     "rotate_90": (
@@ -67,14 +81,14 @@ STYLES = {
         "image = Image.fromarray(np.array(image)[{y1}:{y2}, {x1}:{x2}])",
     ),
 }
-"""Code by op, the plainest first."""
+"""Code by op, in the plainest style first."""
 RELATIVE_CROPS = (
     "image = image.crop(box({x1}, {y1}, {x2}, {y2}))",
     "x1, y1, x2, y2 = box({x1}, {y1}, {x2}, {y2})\nimage = Image.fromarray(np.array(image)[y1:y2, x1:x2])",
 )
-"""The same of a model that writes in the coordinates `relative`."""
+"""Code of a crop for a model that writes `relative` coordinates."""
 BREAKAGES = (("image = ", "image = photo."), (")", ""))
-"""What goes wrong when a call is meant to fail: text and what it is mistyped as."""
+"""Mistakes in the code of calls that are meant to fail: right text and wrong text."""
 DESCRIPTIONS = {
     "rotate_90": "turn left",
     "rotate_180": "turn around",
@@ -87,138 +101,131 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCall:
-    """One planned call, and what must come of it."""
+    """One planned call and its expected result."""
 
     thought: str
     call: ToolCall
-    net: Orientation | None
-    """Orientation of the new image relative to the input image; None: the call is meant to fail."""
+    orientation: Orientation | None
+    """Orientation of the new image relative to the input image; None if the call is meant to fail."""
     region: Box | None = None
-    """Part of the input image that the new image shows; None: all of it."""
+    """Part of the input image that the new image shows; None for all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPlan:
-    """What the demonstrator does with a row before it answers."""
+    """Planned calls and the last thought of a demonstration."""
 
     sample_type: SampleType
-    moves: tuple[PlannedCall, ...] = ()
+    calls: tuple[PlannedCall, ...] = ()
     conclusion: str | None = None
-    """What is thought before the answer; None: how the image stands then."""
+    """Thought before the answer; None for the thought about an upright image."""
 
 
 def read_aloud(row: Row) -> Demonstration:
-    """The answer at first sight, without a tool: what the model learns before it meets the tool."""
-    return trajectory(row, SampleType.READ, [], [], [])
+    """Return the answer without a tool, for training before the model learns the tool."""
+    thought = TOO_SMALL if row.box is not None else ORIENTATION_THOUGHTS[applied_orientation(row.applied)]
+    return write_turns(row, SampleType.READ, [], [], thought)
 
 
-def draw_trajectories(mix: Mix, count: int, split: str, tool: CodeTool, wrong_first: float) -> Iterator[Demonstration]:
-    """Rows in the shares of `mix`, each with an executed demonstration; see `draw_plan` for `wrong_first`.
+def draw_demonstrations(
+    mix: Mix, count: int, split: str, tool: CodeTool, wrong_first: float
+) -> Iterator[Demonstration]:
+    """Yield executed demonstrations of rows in the shares of `mix`, in order; see `draw_plan` for `wrong_first`.
 
-    Calls run beside each other, trajectories come in the order of their rows.
+    Raises:
+        InfraError: The result of a call isn't the planned one.
     """
     train = split == "train"
 
-    def make(row: Row) -> Demonstration:
+    def run(row: Row) -> Demonstration:
         rng = rng_of(mix, "plan" if train else f"plan_{split}", row.index)
         return demonstrate(draw_plan(rng, row, wrong_first), row, tool)
 
-    rows = draw_rows(mix, count, split, "sft" if train else f"sft_{split}")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while batch := list(islice(rows, ROWS_AT_A_TIME)):
-            yield from pool.map(make, batch)
+    return map_threads(run, draw_rows(mix, count, split, "sft" if train else f"sft_{split}"), os.cpu_count() or 1)
 
 
-Coarse = Callable[[np.random.Generator, Box, tuple[int, int]], Box]
-"""From a box on a page of this size, both upright, to a window around it that is cropped first."""
+DrawWindow = Callable[[Rng, Box, tuple[int, int]], Box]
+"""Draws a window that is cropped first, around a box on a page of this size, both upright."""
 
 
 def draw_plan(
-    rng: np.random.Generator,
+    rng: Rng,
     row: Row,
     wrong_first: float,
-    coarse: Coarse | None = None,
+    draw_window: DrawWindow | None = None,
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> CallPlan:
-    """What to do with a row.
+    """Draw the calls for a row.
 
     Args:
         rng: Decides on everything that the row leaves open.
-        row: Its `applied` ops and `box` say what is needed.
-        wrong_first: Share of the rows with a wrong orientation that first get a wrong orientation op, in [0, 1]. What
-            the thought says fits the wrong op. The recovery is one op on the newest image where one op will do,
-            else the right op on the first image.
-        coarse: How the first of two crops is chosen; by default as the pages of the reading task are divided.
-        coordinates: What coordinates are written in, `original` or `relative`.
+        row: Task; its `applied` ops and `box` decide which calls are needed.
+        wrong_first: Share of turned rows, in [0, 1], whose first call is a wrong orientation op, with a thought that
+            fits the wrong op. The recovery is one op on the newest image if one op is enough, else the right op on the
+            first image.
+        draw_window: Draws the first of two crops; None: two by two cells of the reading task's page.
+        coordinates: Coordinate system that calls are written in, `original` or `relative`.
     """
-    looks = _applied_orientation(row)
-    moves: list[PlannedCall] = []
+    orientation = applied_orientation(row.applied)
+    calls: list[PlannedCall] = []
     sample_type = SampleType.NO_TOOL
-    if looks is not Orientation.ID:
+    if orientation is not Orientation.ID:
         wrong = rng.random() < wrong_first
-        moves = _recover(rng, looks) if wrong else [_orient(rng, looks)]
+        calls = _recover(rng, orientation) if wrong else [_orient(rng, orientation)]
         sample_type = SampleType.ERROR_HANDLING if wrong else SampleType.SINGLE_TOOL
     if row.box is not None:
-        windows = [geometry.map_box(row.box, geometry.inverse(looks), row.size)]
-        if not moves and rng.random() < 0.5:
-            page = geometry.map_size(geometry.inverse(looks), row.size)
-            windows.insert(0, (coarse or _coarse_window)(rng, windows[0], page))
-        crops = _zoom(rng, row, windows, len(moves), coordinates)
-        sample_type = (
-            SampleType.MULTI_CROP
-            if len(crops) > 1
-            else SampleType.SINGLE_TOOL
-            if not moves
-            else SampleType.MULTI_TOOL
-            if sample_type is SampleType.SINGLE_TOOL
-            else sample_type
-        )
-        moves += crops
-    if moves and sample_type is not SampleType.ERROR_HANDLING and rng.random() < FAILING_SHARE:
-        return CallPlan(sample_type=SampleType.ERROR_HANDLING, moves=(_break(rng, moves[0]), *moves))
-    return CallPlan(sample_type=sample_type, moves=tuple(moves))
+        windows = [geometry.map_box(row.box, geometry.inverse(orientation), row.size)]
+        if not calls and rng.random() < 0.5:
+            page = geometry.map_size(geometry.inverse(orientation), row.size)
+            windows.insert(0, (draw_window or _draw_cells)(rng, windows[0], page))
+        crops = _zoom(rng, row, windows, len(calls), coordinates)
+        if len(crops) > 1:
+            sample_type = SampleType.MULTI_CROP
+        elif sample_type is not SampleType.ERROR_HANDLING:
+            sample_type = SampleType.MULTI_TOOL if calls else SampleType.SINGLE_TOOL
+        calls += crops
+    if calls and sample_type is not SampleType.ERROR_HANDLING and rng.random() < FAILING_SHARE:
+        return CallPlan(sample_type=SampleType.ERROR_HANDLING, calls=(_break(rng, calls[0]), *calls))
+    return CallPlan(sample_type=sample_type, calls=tuple(calls))
 
 
 def demonstrate(
     plan: CallPlan, row: Row, tool: CodeTool, coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
 ) -> Demonstration:
-    """Execute the plan: every image of the trajectory after the first is one that its code made.
+    """Execute a plan; each image of the demonstration after the first comes from its code.
 
     Raises:
-        InfraError: A call didn't do what was planned: the plan, the sandbox or the provenance is broken.
+        InfraError: The result of a call isn't the planned one: the plan, the sandbox or the provenance is broken.
     """
-    history = ImageHistory([Image.open(io.BytesIO(png)).convert("RGB") for png in row.images], coordinates=coordinates)
-    seen: list[ToolResult] = []
-    for move in plan.moves:
-        observation = tool.call(history, move.call)
-        _check(move, observation, row)
-        seen.append(observation)
-    calls = [
-        {"status": (step := observation.step).status, "net": step.net, "ops": list(step.ops)} for observation in seen
-    ]
-    return trajectory(row, plan.sample_type, list(plan.moves), seen, calls, plan.conclusion, coordinates)
+    history = ImageHistory(
+        [Image.open(io.BytesIO(data)).convert("RGB") for data in row.images], coordinates=coordinates
+    )
+    observations: list[ToolResult] = []
+    for call in plan.calls:
+        observation = tool.call(history, call.call)
+        _check(call, observation, row)
+        observations.append(observation)
+    return write_turns(row, plan.sample_type, plan.calls, observations, plan.conclusion, coordinates)
 
 
-def trajectory(
+def write_turns(
     row: Row,
     sample_type: SampleType,
-    moves: list[PlannedCall],
-    seen: list[ToolResult],
-    calls: list[dict[str, Any]],
+    calls: Sequence[PlannedCall],
+    observations: Sequence[ToolResult],
     conclusion: str | None = None,
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> Demonstration:
-    """The turns of executed moves, then the answer behind a `conclusion`; `calls` is what the metadata says of them."""
+    """Return the demonstration with these calls and their observations, then a `conclusion` and the answer."""
     messages = [Message(role="user", content=user_text(row))]
     images = list(row.images)
-    for move, observation in zip(moves, seen, strict=True):
-        messages.append(Message(role="assistant", content=call_text(move.thought, move.call)))
-        shown = "" if observation.image is None else IMAGE_TAG
-        messages.append(Message(role="tool", content=observation.text + shown))
-        images += [] if observation.image is None else [to_png(observation.image)]
-    thought = LOOKS[Orientation.ID] if conclusion is None else conclusion
-    if sample_type is SampleType.READ:
-        thought = TOO_SMALL if row.box is not None else LOOKS[_applied_orientation(row)]
+    for call, observation in zip(calls, observations, strict=True):
+        messages.append(Message(role="assistant", content=call_text(call.thought, call.call)))
+        tag = "" if observation.image is None else IMAGE_TAG
+        messages.append(Message(role="tool", content=observation.text + tag))
+        images += [] if observation.image is None else [png(observation.image)]
+    thought = ORIENTATION_THOUGHTS[Orientation.ID] if conclusion is None else conclusion
+    steps = [observation.step for observation in observations]
     messages.append(Message(role="assistant", content=answer_text(thought, row.answers[0])))
     return Demonstration(
         messages=tuple(messages),
@@ -230,39 +237,34 @@ def trajectory(
             "answer": row.answers[0],
             "applied": list(row.applied),
             "box": row.box,
-            "calls": calls,
+            "calls": [{"status": step.status, "net": step.net, "ops": list(step.ops)} for step in steps],
         },
         source="" if row.source == SOURCE else row.source,
         licence=row.licence,
     )
 
 
-def _applied_orientation(row: Row) -> Orientation:
-    """What the ops applied to the row's image come to."""
-    return geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
+def _orient(rng: Rng, orientation: Orientation) -> PlannedCall:
+    """Plan the one op that puts the input image upright."""
+    undo = geometry.inverse(orientation)
+    return _plan_call(rng, ORIENTATION_THOUGHTS[orientation], _op_of(undo), 0, undo)
 
 
-def _orient(rng: np.random.Generator, looks: Orientation) -> PlannedCall:
-    """The one op that puts the input image upright."""
-    net = geometry.inverse(looks)
-    return _move(rng, LOOKS[looks], _op_of(net), 0, net)
-
-
-def _recover(rng: np.random.Generator, looks: Orientation) -> list[PlannedCall]:
-    """A wrong op on the input image, then what still puts it upright."""
-    right = geometry.inverse(looks)
-    wrong_op = _pick(rng, tuple(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is not right))
+def _recover(rng: Rng, orientation: Orientation) -> list[PlannedCall]:
+    """Plan a wrong op on the input image, then the op that puts the image upright."""
+    right = geometry.inverse(orientation)
+    wrong_op = pick(rng, tuple(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is not right))
     wrong = geometry.orientation_of(wrong_op)
-    now = geometry.compose(looks, wrong)
-    first = _move(rng, LOOKS[geometry.inverse(wrong)], wrong_op, 0, wrong)
+    now = geometry.compose(orientation, wrong)
+    first = _plan_call(rng, ORIENTATION_THOUGHTS[geometry.inverse(wrong)], wrong_op, 0, wrong)
     back = geometry.inverse(now)
-    if back in (Orientation.TRANSPOSE, Orientation.TRANSVERSE):
-        return [first, _move(rng, LOOKS[now], _op_of(right), 0, right)]
-    return [first, _move(rng, LOOKS[now], _op_of(back), 1, right)]
+    if back in (Orientation.TRANSPOSE, Orientation.TRANSVERSE):  # two ops on the newest image, one on the first
+        return [first, _plan_call(rng, ORIENTATION_THOUGHTS[now], _op_of(right), 0, right)]
+    return [first, _plan_call(rng, ORIENTATION_THOUGHTS[now], _op_of(back), 1, right)]
 
 
-def _coarse_window(rng: np.random.Generator, cell: Box, _page: tuple[int, int]) -> Box:
-    """Two by two cells of the page, the given one among them."""
+def _draw_cells(rng: Rng, cell: Box, _page: tuple[int, int]) -> Box:
+    """Draw a window of two by two cells of the page with this cell."""
     left, top = (
         int(np.clip(edge // step - rng.integers(2), 0, count - 2)) * step
         for edge, step, count in zip(cell[:2], CELL, GRID, strict=True)
@@ -270,26 +272,25 @@ def _coarse_window(rng: np.random.Generator, cell: Box, _page: tuple[int, int]) 
     return Box(left, top, left + 2 * CELL[0], top + 2 * CELL[1])
 
 
-def _zoom(
-    rng: np.random.Generator, row: Row, windows: list[Box], first_index: int, coordinates: CoordinateSystem
-) -> list[PlannedCall]:
-    """Crop one window after the other; windows are in pixels of the upright page, each inside the one before."""
-    looks = _applied_orientation(row)
-    page = geometry.map_size(geometry.inverse(looks), row.size)
-    moves, now = [], Box(0, 0, *page)
+def _zoom(rng: Rng, row: Row, windows: list[Box], first_index: int, coordinates: CoordinateSystem) -> list[PlannedCall]:
+    """Plan crops to these windows, in pixels of the upright page, each inside the one before."""
+    orientation = applied_orientation(row.applied)
+    undo = geometry.inverse(orientation)
+    page = geometry.map_size(undo, row.size)
+    calls, now = [], Box(0, 0, *page)
     for index, window in enumerate(windows, start=first_index):
         written, cut = corners(
             _shifted(window, -now.x1, -now.y1), (int(now.x2 - now.x1), int(now.y2 - now.y1)), coordinates
         )
         now = _shifted(cut, now.x1, now.y1)
         styles = RELATIVE_CROPS if coordinates is CoordinateSystem.RELATIVE else STYLES["crop"]
-        region = geometry.map_box(now, looks, page)
-        moves.append(_move(rng, TOO_SMALL, "crop", index, geometry.inverse(looks), styles, region, written))
-    return moves
+        region = geometry.map_box(now, orientation, page)
+        calls.append(_plan_call(rng, TOO_SMALL, "crop", index, undo, styles, region, written))
+    return calls
 
 
 def corners(window: Box, size: tuple[int, int], coordinates: CoordinateSystem) -> tuple[dict[str, int], Box]:
-    """Returns the corners of a window as the model writes them, and the box that they cut out: it or a little more."""
+    """Return the corners of a window as the model writes them, and the box they denote: the window or a little more."""
     x1, y1, x2, y2 = map(int, window)
     if coordinates is CoordinateSystem.RELATIVE:
         left, top, right, bottom = scaled((x1, y1, x2, y2), size, RELATIVE_SIZE)
@@ -302,48 +303,40 @@ def _shifted(box: Box, x: float, y: float) -> Box:
     return Box(box.x1 + x, box.y1 + y, box.x2 + x, box.y2 + y)
 
 
-def _move(
-    rng: np.random.Generator,
+def _plan_call(
+    rng: Rng,
     thought: str,
     op: str,
     image_index: int,
-    net: Orientation,
+    orientation: Orientation,
     styles: tuple[str, ...] = (),
     region: Box | None = None,
     written: Mapping[str, int] | None = None,
 ) -> PlannedCall:
     styles = styles or STYLES[op]
-    code = styles[0] if rng.random() < PLAIN_SHARE else _pick(rng, styles[1:])
+    code = styles[0] if rng.random() < PLAIN_SHARE else pick(rng, styles[1:])
     call = ToolCall(code=code.format(**(written or {})), description=DESCRIPTIONS[op], image_index=image_index)
-    return PlannedCall(thought=thought, call=call, net=net, region=region)
+    return PlannedCall(thought=thought, call=call, orientation=orientation, region=region)
 
 
-def _break(rng: np.random.Generator, move: PlannedCall) -> PlannedCall:
-    """The same call with a mistake in its code."""
-    good, bad = BREAKAGES[int(rng.integers(len(BREAKAGES)))]
-    call = ToolCall(
-        code=move.call.code.replace(good, bad, 1),
-        description=move.call.description,
-        image_index=move.call.image_index,
-    )
-    return PlannedCall(thought=move.thought, call=call, net=None)
+def _break(rng: Rng, planned: PlannedCall) -> PlannedCall:
+    """Return the call with a mistake in its code."""
+    right, wrong = pick(rng, BREAKAGES)
+    call = replace(planned.call, code=planned.call.code.replace(right, wrong, 1))
+    return PlannedCall(thought=planned.thought, call=call, orientation=None)
 
 
-def _check(move: PlannedCall, observation: ToolResult, row: Row) -> None:
+def _check(planned: PlannedCall, observation: ToolResult, row: Row) -> None:
     step = observation.step
-    region = move.region or Box(0, 0, *row.size)
-    done = step.ok and step.net is move.net and step.region == region
+    region = planned.region or Box(0, 0, *row.size)
+    done = step.ok and step.net is planned.orientation and step.region == region
     failed = step.status is ExecStatus.ERROR and observation.image is None
-    if not (failed if move.net is None else done):
+    if not (failed if planned.orientation is None else done):
         raise InfraError(
-            f"row {row.index}: {move.call.code!r} was planned to give {move.net or 'an error'} {region}, "
+            f"row {row.index}: {planned.call.code!r} was planned to give {planned.orientation or 'an error'} {region}, "
             f"and gave {step.status} {step.net} {step.region}: {observation.text}"
         )
 
 
 def _op_of(orientation: Orientation) -> str:
     return next(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is orientation)
-
-
-def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
-    return choices[int(rng.integers(len(choices)))]

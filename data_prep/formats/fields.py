@@ -1,4 +1,4 @@
-"""How one field of a foreign record is read: any published shape in, one type out, or the row is refused by field."""
+"""Reads one field of a record: any published shape in, one type out; RowError names a field that can't be read."""
 
 import base64
 import binascii
@@ -21,22 +21,22 @@ ALIASES: Final = {
     "flip_h": "flip_horizontal", "hflip": "flip_horizontal", "horizontal_flip": "flip_horizontal",
     "flip_v": "flip_vertical", "vflip": "flip_vertical", "vertical_flip": "flip_vertical",
 }  # fmt: skip
-"""Other names of the ops that a task may require."""
+"""Canonical name of an op by its other names."""
 _NO_OP: Final = frozenset({"source", "original", "rotate_0"})
-Found = tuple[bytes, str | None]
-"""An image file's bytes, and where it was found."""
+ImageFields = tuple[tuple[bytes, ...], tuple[str | None, ...]]
+"""Bytes of each image file, and the path of each; None for an image that came as bytes."""
 
 
 def first(record: Mapping[str, Any], *names: str) -> Any:
-    """The first of these fields that isn't null; None where all are."""
+    """Return the first of these fields that isn't null; None if all are null or missing."""
     return next((value for name in names if (value := record.get(name)) is not None), None)
 
 
-def need(record: Mapping[str, Any], *names: str) -> Any:
-    """The first of these fields that isn't null.
+def require(record: Mapping[str, Any], *names: str) -> Any:
+    """Return the first of these fields that isn't null.
 
     Raises:
-        RowError: All of them are missing or null.
+        RowError: All of them are null or missing.
     """
     value = first(record, *names)
     if value is None:
@@ -44,27 +44,27 @@ def need(record: Mapping[str, Any], *names: str) -> Any:
     return value
 
 
-def parsed(value: Any, field: str) -> Any:
-    """The value, or what a JSON text in its place says (`"[1, 2]"`, `"{...}"`); any other text stays a text.
+def parse_json(value: Any, field: str) -> Any:
+    """Return a value; a text that opens like a JSON list or object (`"[1, 2]"`, `"{...}"`) is parsed.
 
     Raises:
-        RowError: A text opens like JSON and can't be read.
+        RowError: A text opens like JSON and can't be parsed.
     """
     if not (isinstance(value, str) and value.lstrip()[:1] in ("[", "{")):
         return value
     try:
         return json.loads(value)
     except ValueError as error:
-        raise RowError(Reason.BAD_JSON, field, f"opens like JSON and can't be read: {error}") from error
+        raise RowError(Reason.BAD_JSON, field, f"opens like JSON and can't be parsed: {error}") from error
 
 
 def mapping(value: Any, field: str) -> Mapping[str, Any]:
-    """A struct, or the JSON text of one; null or no text is an empty one.
+    """Return an object, given as itself or as JSON; null and "" give an empty object.
 
     Raises:
-        RowError: It is something else.
+        RowError: The value is of another type.
     """
-    value = parsed(value, field)
+    value = parse_json(value, field)
     if value is None or value == "":
         return {}
     if not isinstance(value, Mapping):
@@ -73,10 +73,10 @@ def mapping(value: Any, field: str) -> Mapping[str, Any]:
 
 
 def text(value: Any, field: str) -> str:
-    """A text or a number as a text.
+    """Return a text or a number as a text.
 
     Raises:
-        RowError: It is something else.
+        RowError: The value is of another type.
     """
     if isinstance(value, str):
         return value
@@ -86,10 +86,10 @@ def text(value: Any, field: str) -> str:
 
 
 def read_numbers(value: Any, field: str) -> tuple[float, ...] | None:
-    """A list of numbers, or nothing.
+    """Return a list of numbers as a tuple; null gives None.
 
     Raises:
-        RowError: It is something else.
+        RowError: The value is of another type.
     """
     try:
         return None if value is None else tuple(map(float, value))
@@ -98,27 +98,27 @@ def read_numbers(value: Any, field: str) -> tuple[float, ...] | None:
 
 
 def answers(value: Any, field: str) -> tuple[str, ...]:
-    """One answer, a list of them or the JSON text of a list; each once, in order, blank ones left out.
+    """Return the right answers, given as one answer, a list or the JSON of a list: each once, in order, none blank.
 
     Raises:
-        RowError: None is left, or one is no text and no number.
+        RowError: No answer is left, or one is neither a text nor a number.
     """
     with suppress(RowError):  # an answer may well be "{1, 2" or "[4, 5)"
-        value = parsed(value, field)
+        value = parse_json(value, field)
     if isinstance(value, Mapping):
-        raise RowError(Reason.BAD_TYPE, field, "must be an answer or a list of them, not an object")
-    given = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if isinstance(value, Sequence) and not isinstance(value, str) and any(isinstance(each, Mapping) for each in value):
-        given = [first(each, "answer", "text") for each in value if isinstance(each, Mapping)]
-    found = [text(each, field).strip() for each in given if each is not None]
-    kept = tuple(dict.fromkeys(each for each in found if each))
-    if not kept:
+        raise RowError(Reason.BAD_TYPE, field, "must be an answer or a list of answers, not an object")
+    items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if any(isinstance(item, Mapping) for item in items):
+        items = [first(item, "answer", "text") for item in items if isinstance(item, Mapping)]
+    texts = [text(item, field).strip() for item in items if item is not None]
+    unique = tuple(dict.fromkeys(filter(None, texts)))
+    if not unique:
         raise RowError(Reason.NO_ANSWER, field, "no answer, or a blank one")
-    return kept
+    return unique
 
 
 def applied(value: Any, field: str) -> tuple[tuple[str, ...], bool]:
-    """The canonical names of the ops applied to the image, and whether they came under other names.
+    """Return the canonical names of the ops that were applied to the image, and whether any had another name.
 
     Raises:
         RowError: An op isn't known, or the field has none of the published shapes.
@@ -132,19 +132,18 @@ def applied(value: Any, field: str) -> tuple[tuple[str, ...], bool]:
     known = tuple(ALIASES.get(name.lower(), name) for name in names if name.lower() not in _NO_OP)
     for name in known:
         if name not in image_ops.CORE_OPS | image_ops.OPTIONAL_OPS:
-            raise RowError(
-                Reason.BAD_OP, field, f"{name!r} is no op; the required ones: {', '.join(sorted(image_ops.CORE_OPS))}"
-            )
+            ops = ", ".join(sorted(image_ops.CORE_OPS))
+            raise RowError(Reason.BAD_OP, field, f"unknown op {name!r}; a row may require {ops}")
     return known, known != names
 
 
 def box(value: Any, field: str) -> tuple[Box | None, bool]:
-    """A box, and whether NaN stood for none, as pandas writes it.
+    """Return a box, or None if the row has none; and whether NaN, as pandas writes it, stood for no box.
 
     Raises:
-        RowError: Not four finite numbers, or a box without an area.
+        RowError: The value isn't four finite numbers, or the box has no area.
     """
-    value = parsed(value, field)
+    value = parse_json(value, field)
     if value is None or value == "":
         return None, False
     if isinstance(value, float) and math.isnan(value):
@@ -153,29 +152,30 @@ def box(value: Any, field: str) -> tuple[Box | None, bool]:
         raise RowError(Reason.BAD_BOX, field, f"must be four numbers, not {value!r:.60}")
     if value and all(isinstance(edge, float) and math.isnan(edge) for edge in value):
         return None, True
-    good = [
-        edge for edge in value if isinstance(edge, int | float) and not isinstance(edge, bool) and math.isfinite(edge)
-    ]
-    if len(good) != 4 or len(value) != 4:
+    numbers = [edge for edge in value if isinstance(edge, int | float) and not isinstance(edge, bool)]
+    if len(numbers) != 4 or len(value) != 4 or not all(map(math.isfinite, numbers)):
         raise RowError(Reason.BAD_BOX, field, f"must be four finite numbers, not {list(value)!r:.60}")
-    found = Box(*map(float, good))
-    if found.x1 >= found.x2 or found.y1 >= found.y2:
-        raise RowError(Reason.BAD_BOX, field, f"{list(good)} has no area, or its corners are swapped")
-    return found, False
+    result = Box(*map(float, numbers))
+    if result.x1 >= result.x2 or result.y1 >= result.y2:
+        raise RowError(Reason.BAD_BOX, field, f"{numbers} has no area, or its corners are swapped")
+    return result, False
 
 
-def images(value: Any, folder: Path, field: str = "images") -> tuple[Found, ...]:
-    """The image files of a field: bytes, {bytes, path}, base64 (a data URL or not), a path below `folder`, or a list.
+def images(value: Any, folder: Path, field: str = "images") -> ImageFields:
+    """Return the image files of a field: one image or a list.
+
+    An image is bytes, {bytes, path}, base64 (a data URL or not), or a path below `folder`.
 
     Raises:
-        RowError: One of them isn't there, or its path leads out of `folder`.
+        RowError: An image doesn't exist, or its path leads out of `folder`.
     """
-    value = parsed(value, field)
+    value = parse_json(value, field)
     many = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
-    return tuple(_image(each, folder, field) for each in many)
+    files = [_image(item, folder, field) for item in many]
+    return tuple(data for data, _ in files), tuple(path for _, path in files)
 
 
-def _image(value: Any, folder: Path, field: str) -> Found:
+def _image(value: Any, folder: Path, field: str) -> tuple[bytes, str | None]:
     if isinstance(value, Mapping):
         path = value.get("path")
         data, _ = _image(value.get("bytes") or path, folder, field)
@@ -187,10 +187,10 @@ def _image(value: Any, folder: Path, field: str) -> Found:
     if value.startswith("data:") or (len(value) > 255 and "\n" not in value[:76]):
         return _decode(value.partition(",")[2] if value.startswith("data:") else value, field), None
     if "\0" in value:
-        raise RowError(Reason.IMAGE_MISSING, field, f"{value!r:.60} is no path")
+        raise RowError(Reason.IMAGE_MISSING, field, f"{value!r:.60} isn't a path")
     path = (folder / value).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise RowError(Reason.IMAGE_MISSING, field, f"{value} leads out of {folder}; --pictures names their folder")
+        raise RowError(Reason.IMAGE_MISSING, field, f"{value} leads out of {folder}; --pictures names another folder")
     try:
         return path.read_bytes(), value
     except OSError as error:
@@ -201,4 +201,4 @@ def _decode(value: str, field: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except binascii.Error as error:
-        raise RowError(Reason.IMAGE_MISSING, field, f"no path, and no base64: {error}") from error
+        raise RowError(Reason.IMAGE_MISSING, field, f"neither a path nor base64: {error}") from error

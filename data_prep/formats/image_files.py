@@ -1,4 +1,4 @@
-"""Is this an image that every decoder will show alike? Bytes that needn't change stay the bytes they are."""
+"""Turns image files into ones that every decoder shows alike; a file that needn't change keeps its bytes."""
 
 import io
 import warnings
@@ -14,11 +14,11 @@ from codevision_ext.types import Orientation
 from data_prep.formats.row_errors import Reason, RowError
 
 MAX_PIXELS: Final = 100_000_000
-"""Of the largest image that is decoded: 100 megapixels, 300 MB."""
+"""Size of the largest image that is decoded, in pixels; 300 MB."""
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Decoders that are tried; PIL has dozens more that no data set needs."""
-KEPT: Final = frozenset({"JPEG", "MPO", "PNG", "WEBP"})
-"""Formats that stay as they are; the others become PNG. A phone's MPO is a JPEG with more behind it."""
+"""Formats that are decoded; PIL knows dozens more that no data set needs."""
+STORED_FORMATS: Final = frozenset({"JPEG", "MPO", "PNG", "WEBP"})
+"""Formats that are stored as they are; others become PNG. The MPO of a phone is a JPEG with more images behind it."""
 EXIF: Final = {
     2: Orientation.FH,
     3: Orientation.R180,
@@ -28,7 +28,7 @@ EXIF: Final = {
     7: Orientation.TRANSVERSE,
     8: Orientation.R90,
 }
-"""What puts an image upright, by its EXIF orientation (CIPA DC-008, tag 0x0112)."""
+"""Orientation that puts an image upright, by its EXIF tag 0x0112 (CIPA DC-008)."""
 _JPEG_QUALITY: Final = 95
 _SIXTEEN_BIT: Final = 16
 _PNG_EXIF: Final = (
@@ -36,60 +36,62 @@ _PNG_EXIF: Final = (
     *(kind + b"Raw profile type exif" for kind in (b"tEXt", b"zTXt", b"iTXt")),
     b"iTXtXML:com.adobe.xmp",
 )
-"""How chunks begin in which PIL finds an orientation."""
+"""First bytes of the PNG chunks in which PIL looks for an orientation."""
 _SCAN: Final = 0xDA
 _TABLES: Final = frozenset({0xC4, 0xDB})
-"""Markers of a JPEG: start of scan; Huffman and quantisation tables."""
+"""Markers of a JPEG's Huffman and quantisation tables; _SCAN is its start of scan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFile:
-    """An image that decodes."""
+    """An image file that can be decoded."""
 
     data: bytes
     size: tuple[int, int]
-    """Width and height, pixels, as it is shown."""
+    """Width and height in pixels, as viewers show the image."""
     changes: tuple[str, ...] = ()
-    """What was done: `exif_6`, `cmyk`, `16_bit`, `first_frame`, `flattened`, `from_gif`; empty: the same bytes."""
+    """Changes: `exif_6`, `cmyk`, `16_bit`, `first_frame`, `flattened`, `from_gif`, ..; empty for unchanged bytes."""
 
 
-def settle_image(data: bytes, field: str = "images", max_pixels: int = MAX_PIXELS, *, decode: bool = True) -> ImageFile:
-    """The image in 8-bit grey or RGB, upright as its EXIF says, without a second frame or transparency.
+def normalize_image(
+    data: bytes, field: str = "images", max_pixels: int = MAX_PIXELS, *, decode: bool = True
+) -> ImageFile:
+    """Return an image in 8-bit grey or RGB, upright as its EXIF says, with one frame and without transparency.
 
     Args:
-        data: The file.
-        field: Named in an error.
-        max_pixels: Of the largest image.
-        decode: Where the image needn't change: decode it (a JPEG at an eighth of its size), which reads every byte.
-            Else a PNG's checksums are compared, and a JPEG's segments are followed to its end marker: what is cut off
-            is found too, at a tenth of the cost; coefficients that were damaged in between aren't, as by decoders.
+        data: Image file.
+        field: Field that an error names.
+        max_pixels: Maximum size of the image.
+        decode: Decode an image that needn't change (a JPEG at an eighth of its size), which reads every byte. Without
+            it, the checksums of a PNG are compared, and the segments of a JPEG followed to its end marker. That finds
+            truncated files too, at a tenth of the cost; damaged coefficients are found by neither.
 
     Raises:
-        RowError: no image by its first bytes, too many pixels, or truncated or damaged; `field` names it.
+        RowError: The file isn't an image, has too many pixels, or is truncated or damaged.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large images, which are refused here, and of odd metadata
+        warnings.simplefilter("ignore")  # about large images, which are refused below, and about odd metadata
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise RowError(Reason.IMAGE_BOMB, field, f"too many pixels: {error}") from error
         except UnidentifiedImageError as error:
-            said = f"no {', '.join(FORMATS)} file: it begins with {data[:8].hex(' ') or 'nothing'}"
-            raise RowError(Reason.IMAGE_UNKNOWN, field, said) from error
+            message = f"no {', '.join(FORMATS)} file: it begins with {data[:8].hex(' ') or 'nothing'}"
+            raise RowError(Reason.IMAGE_UNKNOWN, field, message) from error
         except Exception as error:  # a damaged header makes a decoder raise anything
             raise RowError(Reason.IMAGE_DAMAGED, field, f"can't be decoded: {error}") from error
         if image.width * image.height > max_pixels:
-            said = f"{image.width}x{image.height} pixels, more than {max_pixels:,}"
-            raise RowError(Reason.IMAGE_BOMB, field, said)
+            message = f"{image.width}x{image.height} pixels, more than {max_pixels:,}"
+            raise RowError(Reason.IMAGE_BOMB, field, message)
         try:
-            return _settle(data, image, decode)
+            return _normalize(data, image, decode)
         except Exception as error:  # damaged data makes a decoder raise anything
             raise RowError(Reason.IMAGE_DAMAGED, field, f"truncated or damaged: {error}") from error
 
 
-def _settle(data: bytes, image: Image.Image, decode: bool) -> ImageFile:
+def _normalize(data: bytes, image: Image.Image, decode: bool) -> ImageFile:
     size, kind = image.size, str(image.format)
-    changes = [] if kind in KEPT else [f"from_{kind.lower()}"]
+    changes = [] if kind in STORED_FORMATS else [f"from_{kind.lower()}"]
     if kind != "MPO" and getattr(image, "is_animated", False):
         changes.append("first_frame")
     chunks = _png_chunks(data) if kind == "PNG" else None
@@ -132,9 +134,9 @@ def _settle(data: bytes, image: Image.Image, decode: bool) -> ImageFile:
 
 
 def _png_chunks(data: bytes) -> list[bytes] | None:
-    """The first bytes of each chunk, up to the end of the file (PNG, third edition, section 5).
+    """Return the first bytes of each chunk, up to the end of the file (PNG, third edition, section 5).
 
-    None where a checksum is wrong or the end is missing: that is the decoder's business.
+    None if a checksum is wrong or the end is missing; then the decoder decides.
     """
     view, at, heads = memoryview(data), 8, []
     while at + 12 <= len(data):
@@ -149,45 +151,45 @@ def _png_chunks(data: bytes) -> list[bytes] | None:
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
-    """Whether the segments lead to a scan that is closed by an end marker, with tables to decode it.
+    """Return whether the segments lead to a scan with tables and an end marker (ITU T.81, annex B).
 
-    False sends the file to the decoder, which knows more (ITU T.81, annex B).
+    False sends the file to the decoder, which decides.
     """
     at = 2
-    seen: set[int] = set()
+    markers: set[int] = set()
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
-        seen.add(marker)
+        markers.add(marker)
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
         if marker == _SCAN:
-            return seen >= _TABLES and data.rfind(b"\xff\xd9", at) >= 0  # from the end, where it stands
+            return markers >= _TABLES and data.rfind(b"\xff\xd9", at) >= 0  # searched from the end, where it stands
     return False
 
 
 def _eight_bit(image: Image.Image) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    """Grey values of a 16-bit or a floating-point image (there in [0, 1], or as large as they get) as 0-255."""
+    """Return the grey values of a 16-bit or floating-point image, scaled to 0-255; floats reach 1 or their maximum."""
     values = np.asarray(image, dtype=np.float64)
     top = 65_535.0 if image.mode.startswith("I") else max(1.0, float(values.max(initial=0.0)))
     return np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8)
 
 
 def png(image: Image.Image) -> bytes:
-    """The image as a PNG file, without metadata."""
+    """Return an image as a PNG file, without metadata."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """The image as a JPEG file of high quality, without metadata."""
+    """Return an image as a JPEG file of quality 95 and 4:4:4 subsampling, without metadata."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
 def extension(data: bytes) -> str:
-    """How the name of this image file ends: `.jpg`, `.png` or `.webp`."""
+    """Return the ending for the name of this image file: `.jpg`, `.png` or `.webp`."""
     return ".jpg" if data.startswith(b"\xff\xd8") else ".webp" if data.startswith(b"RIFF") else ".png"

@@ -1,4 +1,4 @@
-"""What can be wrong with a row, and what was found in a set: counted reasons, each with file, row and field."""
+"""Defines what can be wrong with a row, and counts it over a data set: reasons, each with file, row and field."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from typing import Any
 from codevision_ext.errors import InputError
 
 EXAMPLES = 5
-"""Faults that a summary and a message quote; all are counted."""
+"""Maximum number of faults that a summary quotes; all faults are counted."""
 
 
 class Reason(StrEnum):
@@ -21,31 +21,31 @@ class Reason(StrEnum):
     NO_QUESTION = "no_question"
     NO_ANSWER = "no_answer"
     IMAGE_MISSING = "picture_missing"
-    """Neither bytes nor a file that is there."""
+    """The image has no bytes, and its file doesn't exist."""
     IMAGE_UNKNOWN = "picture_unknown"
-    """No image file by its first bytes."""
+    """The first bytes aren't those of an image format."""
     IMAGE_DAMAGED = "picture_damaged"
-    """Truncated, or broken inside."""
+    """The image file is truncated or corrupt."""
     IMAGE_BOMB = "picture_bomb"
-    """More pixels than allowed."""
+    """The image has more pixels than allowed."""
     BAD_OP = "bad_op"
     BAD_BOX = "bad_box"
-    """Not four finite numbers, or without an area."""
+    """The box isn't four finite numbers, or has no area."""
     BOX_OUTSIDE = "box_outside"
     BAD_TURNS = "bad_turns"
     BAD_CALL = "bad_call"
     DUPLICATE_ID = "duplicate_id"
-    """The same id and content as an earlier row."""
+    """An earlier row has this id and this content."""
     NO_TRAJECTORY = "no_trajectory"
-    """Turns were asked for, and the row has none."""
+    """The target needs a demonstration, and the row is a task without turns."""
 
 
 class RowError(InputError):
-    """A row that can't be used, and why."""
+    """Raised for a row that can't be used; carries the reason, the field and a message."""
 
-    def __init__(self, reason: Reason, field: str, said: str) -> None:
-        super().__init__(f"{field}: {said}")
-        self.reason, self.field, self.said = reason, field, said
+    def __init__(self, reason: Reason, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.reason, self.field, self.message = reason, field, message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,45 +54,50 @@ class RowFault:
 
     file: str
     row: int
-    """From 0."""
+    """Number of the row in its file, from 0."""
     field: str
     reason: Reason
-    said: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.file}, row {self.row}: {self.field}: {self.said}"
+        return f"{self.file}, row {self.row}: {self.field}: {self.message}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fault as a JSON object with the published keys."""
+        place = {"file": self.file, "row": self.row, "field": self.field}
+        return place | {"reason": self.reason, "said": self.message}
 
 
 @dataclass(slots=True, kw_only=True)
 class ConversionStats:
-    """What a run over a set found."""
+    """Counts over all rows of a conversion."""
 
     read: int = 0
     written: int = 0
     rejected: Counter[Reason] = field(default_factory=Counter)
-    """Rows, by the reason of their first fault."""
+    """Number of rejected rows by the reason of their first fault."""
     changed: Counter[str] = field(default_factory=Counter)
-    """What was done to rows that were kept."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Items that the target has no place for; no fault of theirs."""
+    """Number of rows by the change that made them usable."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Number of items without a fault that the target has no place for, by kind."""
     licences: dict[str, str] = field(default_factory=dict)
     """Licence by source."""
     examples: list[RowFault] = field(default_factory=list)
 
     def reject(self, faults: Iterable[RowFault]) -> None:
-        """Count a row that isn't used."""
+        """Count a rejected row, under the reason of its first fault."""
         first = next(iter(faults))
         self.rejected[first.reason] += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append(first)
 
     def plain(self) -> dict[str, Any]:
-        """The tally as a summary has it."""
+        """Return the counts under the keys of the published summary."""
         return {
             "rows": {"read": self.read, "written": self.written, "rejected": self.rejected.total()},
             "rejected": dict(sorted(self.rejected.items())),
             "changed": dict(sorted(self.changed.items())),
-            "left_out": dict(sorted(self.left_out.items())),
+            "left_out": dict(sorted(self.skipped.items())),
             "licences": dict(sorted(self.licences.items())),
             "examples": [str(fault) for fault in self.examples],
         }
@@ -100,15 +105,15 @@ class ConversionStats:
 
 @dataclass(frozen=True, slots=True)
 class RejectLimit:
-    """How many rows may be rejected: `10` rows, or `1%` of those read."""
+    """Maximum number of rejected rows: `10` rows, or `1%` of the rows that are read."""
 
     text: str
 
     def __post_init__(self) -> None:
-        """Refuse what is neither.
+        """Check the text.
 
         Raises:
-            InputError: `text` is no whole number and no percentage in [0, 100].
+            InputError: `text` is neither a whole number nor a percentage in [0, 100].
         """
         number = self.text.removesuffix("%")
         try:
@@ -118,19 +123,19 @@ class RejectLimit:
         if not 0 <= value <= (100 if self.text.endswith("%") else float("inf")):
             raise InputError(f"--max-rejected is a number of rows or a percentage, such as 10 or 1%, not {self.text!r}")
 
-    def check(self, tally: ConversionStats) -> None:
-        """Whether few enough rows were rejected, and one was kept.
+    def check(self, stats: ConversionStats) -> None:
+        """Check that few enough rows were rejected, and that at least one row was written.
 
         Raises:
-            InputError: They weren't; names the reasons and the first fault.
+            InputError: Too many rows were rejected, or none is left; the message has the reasons and the first fault.
         """
         number = float(self.text.removesuffix("%"))
-        most = number / 100 * tally.read if self.text.endswith("%") else number
-        rejected = tally.rejected.total()
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.rejected.most_common())
-        first = f"; the first: {tally.examples[0]}" if tally.examples else ""
-        if rejected > most:
-            said = f"{rejected:,} of {tally.read:,} rows are rejected ({reasons}), --max-rejected allows {self.text}"
-            raise InputError(f"{said}; nothing was written{first}")
-        if not tally.written:
-            raise InputError(f"of {tally.read:,} rows none is left to write ({reasons or 'nothing to read'}){first}")
+        limit = number / 100 * stats.read if self.text.endswith("%") else number
+        rejected = stats.rejected.total()
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in stats.rejected.most_common())
+        first = f"; the first: {stats.examples[0]}" if stats.examples else ""
+        if rejected > limit:
+            message = f"{rejected:,} of {stats.read:,} rows are rejected ({reasons}), --max-rejected allows {self.text}"
+            raise InputError(f"{message}; nothing was written{first}")
+        if not stats.written:
+            raise InputError(f"of {stats.read:,} rows none is left to write ({reasons or 'nothing to read'}){first}")

@@ -1,58 +1,59 @@
-"""The one row type inside, and the parquet schemas it leaves in (CodeVision-RL rows, rows for verl's SFT trainer)."""
+"""Defines the row types, Row and Demonstration, and the parquet schemas that they are written in."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
 
-from codevision_ext.types import Box
+from codevision_ext import geometry
+from codevision_ext.types import Box, Orientation
 
 IMAGE_TAG = "<image>"
-"""Stands for one image in a text; the images of a row are taken in order."""
+"""Mark in a text where an image stands; the images of a row stand there in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One task: an image as the model gets it, a question, and what was done to the image."""
+    """One task: an image as the model gets it, a question, and the ops that were applied to the image."""
 
     images: tuple[bytes, ...]
     """PNG, JPEG or WebP files."""
     question: str
     answers: tuple[str, ...]
-    """Any of them is right."""
+    """Right answers; any one of them is enough."""
     source: str
     split: str
     index: int
-    size: tuple[int, int]
-    """Width and height of the input image, pixels."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the input image in pixels; (0, 0) before the image is read."""
     applied: tuple[str, ...] = ()
-    """Canonical names of what was applied to the image, in the order of CodeVision-RL: `crop` first."""
+    """Canonical names of the ops that were applied to the image, in the order of CodeVision-RL: `crop` first."""
     box: Box | None = None
-    """Where the answer stands, pixels of `box_frame`."""
+    """Place of the answer, in pixels of `box_frame`."""
     box_frame: str = "input"
     column: str | None = None
-    """Column of the transformed benchmark this row belongs to; None outside of it."""
+    """Column of the transformed benchmark that the row belongs to; None for other rows."""
     ability: str = "reading"
     system: str = ""
-    """System message; empty where the recipe adds its own."""
+    """System message; empty if the recipe adds its own."""
     prompt: str | None = None
-    """What the user says, tags included, where it isn't the tags and the question."""
+    """User message with its tags; None for a tag per image, then the question."""
     paths: tuple[str | None, ...] = ()
-    """Where the images were found; empty where they were drawn."""
+    """Paths that the images were read from; empty for drawn images."""
     licence: str = ""
     changes: tuple[str, ...] = ()
-    """What was done to make the row usable: `exif_6`, `box_clipped`, ..."""
+    """Changes that made the row usable: `exif_6`, `box_clipped`, .."""
     picture_id: str = ""
-    """The same for all rows made from one image, however it is turned; empty where it isn't known."""
+    """Id that all rows of one image share, however it is turned; empty if unknown."""
     benefit: tuple[float, ...] | None = None
-    """What the tool adds to the accuracy of the model that was measured: value, low and high end of the interval."""
+    """Accuracy of a measured model with the tool minus without: value, low and high end of the 95 % interval."""
 
 
 class SampleType(StrEnum):
-    """The sample types of CodeVision-SFT, and `read`: what is seen, no tool in sight."""
+    """The sample types of CodeVision-SFT, and `read`: reading without a tool in the system message."""
 
     READ = "read"
     NO_TOOL = "no-tool"
@@ -64,7 +65,7 @@ class SampleType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn: role is system (first), user, assistant or tool; each `<image>` in it takes the next image."""
+    """One message; its role is system (only first), user, assistant or tool; each `<image>` takes the next image."""
 
     role: str
     content: str
@@ -72,23 +73,24 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
-    """One demonstration for SFT: alternating turns and the images they show, in order."""
+    """One demonstration for SFT: alternating turns, and the images that they show, in order."""
 
     messages: tuple[Message, ...]
     images: tuple[bytes, ...]
     """PNG, JPEG or WebP files, as many as there are `<image>` tags."""
     sample_type: str
     tools: str = ""
-    """JSON list of the tool schemas the model is told of; empty where it has no tool."""
+    """JSON list of the tool schemas in the system message; empty for none."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     paths: tuple[str | None, ...] = ()
-    """Where the images were found; empty where they were drawn."""
+    """Paths that the images were read from; empty for drawn images."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of a sharegpt item that ours wouldn't have, or would write in another way; None: a field it lacks."""
+    """Fields of a sharegpt item that `to_sharegpt` would leave out or write in another way; None for a field that the
+    item lacks and `to_sharegpt` would add."""
     source: str = ""
     licence: str = ""
     changes: tuple[str, ...] = ()
-    """What was done to make the row usable: `exif_6`, ..."""
+    """Changes that made the row usable: `exif_6`, .."""
 
 
 _TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
@@ -124,26 +126,26 @@ def _rl_schema(extra_info: list[tuple[str, pa.DataType]]) -> pa.Schema:
 
 
 RL_SCHEMA = _rl_schema(_EXTRA_INFO)
-"""CodeVision-RL, with one type per column (its own files differ), plus box_frame, column and size."""
+"""Schema of CodeVision-RL with one type per column (its own files differ), and box_frame, column and size."""
 
 SFT_SCHEMA = pa.schema(
     [("messages", _MESSAGES), ("images", _IMAGES), ("tools", _TEXT), ("sample_type", _TEXT), ("metadata", _TEXT)]
 )
-"""What verl's multi-turn SFT dataset reads; `tools` and `metadata` are JSON texts, Arrow can't hold their shapes."""
+"""Schema that verl's multi-turn SFT dataset reads; `tools` and `metadata` are JSON for lack of a fixed shape."""
 
 CONVERTED_RL_SCHEMA = _rl_schema([*_EXTRA_INFO, *_HISTORY, ("picture_id", _TEXT), ("benefit", pa.list_(pa.float64()))])
-"""RL_SCHEMA and where the row comes from."""
+"""RL_SCHEMA with the origin of the row and the benefit of the tool."""
 
 CONVERTED_SFT_SCHEMA = pa.schema(
     [*SFT_SCHEMA, *(pa.field(*each) for each in (("extra", _TEXT), ("source", _TEXT), *_HISTORY))]
 )
-"""SFT_SCHEMA, where the row comes from, and what a sharegpt item has beside it (`extra` is a JSON text)."""
+"""SFT_SCHEMA with the origin of the row and other fields of its sharegpt item (`extra` is JSON)."""
 
 
 def rl_record(row: Row) -> dict[str, Any]:
-    """The row in CONVERTED_RL_SCHEMA; untouched images have transform null.
+    """Return a row in CONVERTED_RL_SCHEMA; `transform` is null if no op was applied.
 
-    Without a system message of its own it has a user message only: the recipe adds its system message.
+    A row without a system message has a user message only: the recipe adds its system message.
     """
     system = [{"role": "system", "content": row.system}] if row.system else []
     return {
@@ -171,24 +173,29 @@ def rl_record(row: Row) -> dict[str, Any]:
     }
 
 
-def sft_record(trajectory: Demonstration) -> dict[str, Any]:
-    """The trajectory in CONVERTED_SFT_SCHEMA."""
+def sft_record(demonstration: Demonstration) -> dict[str, Any]:
+    """Return a demonstration in CONVERTED_SFT_SCHEMA."""
     return {
-        "messages": [{"role": message.role, "content": message.content} for message in trajectory.messages],
-        "images": _images(trajectory.images, trajectory.paths),
-        "tools": trajectory.tools,
-        "sample_type": trajectory.sample_type,
-        "metadata": json.dumps(trajectory.metadata, sort_keys=True),
-        "extra": json.dumps(trajectory.extra, ensure_ascii=False) if trajectory.extra else None,
-        "source": trajectory.source or None,
-        "licence": trajectory.licence or None,
-        "changes": list(trajectory.changes) or None,
+        "messages": [{"role": message.role, "content": message.content} for message in demonstration.messages],
+        "images": _images(demonstration.images, demonstration.paths),
+        "tools": demonstration.tools,
+        "sample_type": demonstration.sample_type,
+        "metadata": json.dumps(demonstration.metadata, sort_keys=True),
+        "extra": json.dumps(demonstration.extra, ensure_ascii=False) if demonstration.extra else None,
+        "source": demonstration.source or None,
+        "licence": demonstration.licence or None,
+        "changes": list(demonstration.changes) or None,
     }
 
 
 def user_text(row: Row) -> str:
-    """What the user says: a tag per image, then the question, unless the row has words of its own."""
+    """Return the user message: the row's prompt, else a tag per image, then the question."""
     return f"{IMAGE_TAG}\n" * len(row.images) + row.question if row.prompt is None else row.prompt
+
+
+def applied_orientation(ops: Iterable[str]) -> Orientation:
+    """Return the orientation that ops give to an upright image; ops that don't turn it, such as crop, are skipped."""
+    return geometry.compose_all(geometry.ORIENTATION_OPS[op] for op in ops if op in geometry.ORIENTATION_OPS)
 
 
 def _images(images: tuple[bytes, ...], paths: tuple[str | None, ...]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How a trajectory looks in the sharegpt schema of CodeVision-SFT, and back, without a loss either way."""
+"""Converts demonstrations to the sharegpt schema of CodeVision-SFT and back, without a loss either way."""
 
 import json
 import re
@@ -14,9 +14,9 @@ from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, SampleTy
 
 SOURCE: Final = "CodeVision-SFT"
 LICENCE: Final = "CC-BY-NC-4.0"
-"""Of an item that names no other."""
+"""Licence of an item that names none."""
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
-"""Our roles, and what sharegpt calls them."""
+"""Speaker in sharegpt by role."""
 _ROLES = {speaker: role for role, speaker in SPEAKERS.items()} | {
     "user": "user",
     "assistant": "assistant",
@@ -25,31 +25,31 @@ _ROLES = {speaker: role for role, speaker in SPEAKERS.items()} | {
 }
 _TOOLS = re.compile(r"(.*?)\n?<tools>\n(.*?)\n</tools>(.*)", re.DOTALL)
 _HEADING, _ENDING = "# Tools", "For each function call"
-"""How Qwen's own template introduces tools, and what it says behind them; ours says it again."""
+"""Words that Qwen's chat template puts before and behind the tools; its next use puts them there again."""
 _CROP = re.compile(r"\.crop\(|\[\s*\w+\s*:\s*\w+\s*,\s*\w+\s*:\s*\w+")
 
 
-def to_sharegpt(trajectory: Demonstration, images: Sequence[str]) -> dict[str, Any]:
-    """The trajectory as one item of the JSON list; `images` are the paths of its images, in order."""
-    item = _ours(trajectory, images) | dict(trajectory.extra)
+def to_sharegpt(demonstration: Demonstration, images: Sequence[str]) -> dict[str, Any]:
+    """Return a demonstration as one item of the JSON list; `images` are the paths of its images, in order."""
+    item = _item(demonstration, images) | dict(demonstration.extra)
     return {name: value for name, value in item.items() if value is not None}
 
 
 def from_sharegpt(item: Mapping[str, Any], images: Sequence[bytes], paths: Sequence[str | None] = ()) -> Demonstration:
-    """The trajectory of one item; `images` are the files its `images` name, `paths` are these names.
+    """Return the demonstration of one item; `images` are the files that its `images` name, `paths` are these names.
 
     Raises:
         RowError: A field is missing or of another type, or a speaker isn't known.
     """
-    turns = fields.parsed(fields.need(item, "conversations"), "conversations")
+    turns = fields.parse_json(fields.require(item, "conversations"), "conversations")
     try:
-        said = [(turn["from"], turn["value"]) for turn in turns]
+        values = [(turn["from"], turn["value"]) for turn in turns]
     except (TypeError, KeyError) as error:
         raise RowError(Reason.BAD_TYPE, "conversations", f"must be a list of {{from, value}}: {error!r}") from error
-    if unknown := [speaker for speaker, _ in said if speaker not in _ROLES]:
-        raise RowError(Reason.BAD_TURNS, "conversations.from", f"{unknown[0]!r} is no known speaker")
+    if unknown := [speaker for speaker, _ in values if speaker not in _ROLES]:
+        raise RowError(Reason.BAD_TURNS, "conversations.from", f"unknown speaker {unknown[0]!r}")
     messages = [
-        Message(role=_ROLES[speaker], content=fields.text(value, "conversations.value")) for speaker, value in said
+        Message(role=_ROLES[speaker], content=fields.text(value, "conversations.value")) for speaker, value in values
     ]
     metadata = fields.mapping(item.get("metadata"), "metadata")
     tools, system = _read_system(fields.text(item.get("system") or "", "system"))
@@ -57,10 +57,10 @@ def from_sharegpt(item: Mapping[str, Any], images: Sequence[bytes], paths: Seque
         tools = item["tools"]
     if system:
         messages.insert(0, Message(role="system", content=system))
-    trajectory = Demonstration(
+    demonstration = Demonstration(
         messages=tuple(messages),
         images=tuple(images),
-        sample_type=item.get("sample_type") or metadata.get("sample_type") or kind_of(messages),
+        sample_type=item.get("sample_type") or metadata.get("sample_type") or infer_sample_type(messages),
         tools=tools,
         metadata=metadata,
         paths=tuple(paths),
@@ -68,111 +68,109 @@ def from_sharegpt(item: Mapping[str, Any], images: Sequence[bytes], paths: Seque
         licence=item.get("licence") or "",
         changes=tuple(item.get("changes") or ()),
     )
-    ours = _ours(trajectory, ())
-    names = (ours | dict(item)).keys() - {"images"}
-    extra = {name: item.get(name) for name in sorted(names) if name not in item or ours.get(name) != item[name]}
-    return replace(trajectory, extra=extra)
+    written = _item(demonstration, ())
+    names = (written | dict(item)).keys() - {"images"}
+    extra = {name: item.get(name) for name in sorted(names) if name not in item or written.get(name) != item[name]}
+    return replace(demonstration, extra=extra)
 
 
-def check_turns(trajectory: Demonstration) -> None:
-    """Whether the model and the others take turns, the user first and the model last, with one image a tag.
+def check_turns(demonstration: Demonstration) -> None:
+    """Check that assistant turns alternate with those of user and tool, and that there is an image per tag.
 
-    A system message may stand before them.
+    The user comes first, perhaps behind a system message, and the assistant last.
 
     Raises:
-        RowError: They don't; names the turn.
+        RowError: A turn is another role's, or the number of images differs; the message names the turn.
     """
-    messages = trajectory.messages
+    messages = demonstration.messages
     if messages and messages[0].role == "system":
         messages = messages[1:]
-    for turn, message in enumerate(messages):
+    for turn, role in enumerate(message.role for message in messages):
         expected = "assistant" if turn % 2 else "tool" if turn else "user"
-        if message.role != expected and not (expected == "tool" and message.role == "user"):
-            raise RowError(Reason.BAD_TURNS, "messages", f"turn {turn} is {message.role}'s, not {expected}'s")
+        if role != expected and not (expected == "tool" and role == "user"):
+            raise RowError(Reason.BAD_TURNS, "messages", f"turn {turn} is {role}'s, not {expected}'s")
     if len(messages) % 2 or not messages:
         raise RowError(Reason.BAD_TURNS, "messages", "the last turn isn't the assistant's")
-    tags = sum(message.content.count(IMAGE_TAG) for message in messages)
-    if tags != len(trajectory.images):
-        said = f"{tags} {IMAGE_TAG} tags, but {len(trajectory.images)} images"
-        raise RowError(Reason.BAD_TURNS, "images", said)
+    tags = sum(turn.content.count(IMAGE_TAG) for turn in messages)
+    if tags != len(demonstration.images):
+        message = f"{tags} {IMAGE_TAG} tags, but {len(demonstration.images)} images"
+        raise RowError(Reason.BAD_TURNS, "images", message)
 
 
-def check_calls(trajectory: Demonstration) -> None:
-    """Whether every call can be read, unless it was answered without an image, and the last turn answers.
+def check_calls(demonstration: Demonstration) -> None:
+    """Check that every call whose observation has an image can be read, and that the last turn has an answer.
 
     Raises:
-        RowError: A call that was answered with an image can't be read, or there is no answer.
+        RowError: Such a call can't be read, or there is no answer.
     """
-    shown = 0
-    messages = trajectory.messages
+    images = 0
+    messages = demonstration.messages
     for turn, message in enumerate(messages[:-1]):
-        told = messages[turn + 1]
-        if message.role == "assistant" and told.role == "tool":
-            parsed = parse_call(message.content, max(1, shown))
-            if parsed.status is not CallStatus.OK and IMAGE_TAG in told.content:
-                said = f"turn {turn}: {parsed.message or 'no call'}"
-                raise RowError(Reason.BAD_CALL, "messages", said)
-        shown += message.content.count(IMAGE_TAG)
+        observation = messages[turn + 1]
+        if message.role == "assistant" and observation.role == "tool":
+            parsed = parse_call(message.content, max(1, images))
+            if parsed.status is not CallStatus.OK and IMAGE_TAG in observation.content:
+                raise RowError(Reason.BAD_CALL, "messages", f"turn {turn}: {parsed.message or 'no call'}")
+        images += message.content.count(IMAGE_TAG)
     if not parse_answer([messages[-1].content]):
         raise RowError(Reason.NO_ANSWER, "messages", "the last turn has no <answer>, or a blank one")
 
 
-def kind_of(messages: Sequence[Message]) -> str:
-    """The sample type of a trajectory that doesn't say its own."""
-    told = [message.content for message in messages if message.role == "tool"]
-    if not told:
+def infer_sample_type(messages: Sequence[Message]) -> str:
+    """Return the sample type of a demonstration that doesn't name its own."""
+    observations = [message.content for message in messages if message.role == "tool"]
+    if not observations:
         return SampleType.NO_TOOL
-    if any(IMAGE_TAG not in content for content in told):
+    if any(IMAGE_TAG not in content for content in observations):
         return SampleType.ERROR_HANDLING
-    if len(told) == 1:
+    if len(observations) == 1:
         return SampleType.SINGLE_TOOL
     calls = [message.content for message in messages if message.role == "assistant"][:-1]
     return SampleType.MULTI_CROP if all(map(_CROP.search, calls)) else SampleType.MULTI_TOOL
 
 
-def _ours(trajectory: Demonstration, images: Sequence[str]) -> dict[str, Any]:
-    """The item without what is extra."""
-    system, messages = "", trajectory.messages
+def _item(demonstration: Demonstration, images: Sequence[str]) -> dict[str, Any]:
+    """Return the item without the fields in `extra`."""
+    system, messages = "", demonstration.messages
     if messages and messages[0].role == "system":
         system, messages = messages[0].content, messages[1:]
     item: dict[str, Any] = {
         "conversations": [{"from": SPEAKERS[message.role], "value": message.content} for message in messages],
         "images": list(images),
-        "metadata": json.dumps(trajectory.metadata, sort_keys=True),
-        "system": _system(system, trajectory.tools),
+        "metadata": json.dumps(demonstration.metadata, sort_keys=True),
+        "system": _system(system, demonstration.tools),
     }
-    if _read_system(item["system"])[0] != trajectory.tools:  # written in another way, or none of a tool's lines
-        item["tools"] = trajectory.tools
-    if trajectory.metadata.get("sample_type") != trajectory.sample_type:
-        item["sample_type"] = trajectory.sample_type
-    if trajectory.source not in ("", SOURCE):
-        item["source"] = trajectory.source
-    if trajectory.licence not in ("", LICENCE):
-        item["licence"] = trajectory.licence
-    if trajectory.changes:
-        item["changes"] = list(trajectory.changes)
+    if _read_system(item["system"])[0] != demonstration.tools:  # the system message can't carry their spelling
+        item["tools"] = demonstration.tools
+    if demonstration.metadata.get("sample_type") != demonstration.sample_type:
+        item["sample_type"] = demonstration.sample_type
+    if demonstration.source not in ("", SOURCE):
+        item["source"] = demonstration.source
+    if demonstration.licence not in ("", LICENCE):
+        item["licence"] = demonstration.licence
+    if demonstration.changes:
+        item["changes"] = list(demonstration.changes)
     return item
 
 
-def _system(said: str, tools: str) -> str:
-    """The system text: what is said, then a schema a line, between tags; without tools only what is said."""
+def _system(text: str, tools: str) -> str:
+    """Return a system message: the text, then, if there are tools, a schema per line between tags."""
     if not tools:
-        return said
+        return text
     block = "<tools>\n" + "\n".join(json.dumps(schema) for schema in json.loads(tools)) + "\n</tools>"
-    return f"{said}\n{block}" if said else block
+    return f"{text}\n{block}" if text else block
 
 
 def _read_system(system: str) -> tuple[str, str]:
-    """The tool schemas of a system text as a JSON list (empty where there are none), and what else it says."""
-    found = _TOOLS.fullmatch(system)
-    if found is None:
+    """Return the tool schemas of a system message as a JSON list ("" for none), and the rest of its text."""
+    match = _TOOLS.fullmatch(system)
+    if match is None:
         return "", system
-    said, block, behind = found.groups()
+    text, block, behind = match.groups()
     try:
         tools = json.dumps([json.loads(line) for line in block.splitlines() if line.strip()])
     except ValueError as error:
         raise RowError(Reason.BAD_JSON, "system", f"a tool schema can't be read: {error}") from error
-    if _HEADING in said:
-        said = said[: said.index(_HEADING)].rstrip()
+    text = text.partition(_HEADING)[0].rstrip() if _HEADING in text else text
     behind = behind.strip()
-    return tools, said if not behind or behind.startswith(_ENDING) else f"{said}\n\n{behind}".strip()
+    return tools, text if not behind or behind.startswith(_ENDING) else f"{text}\n\n{behind}".strip()

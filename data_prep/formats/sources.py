@@ -1,4 +1,4 @@
-"""Where do raw records come from? Parquet, JSON, JSON lines, CSV, folders of them or of images; a chunk at a time."""
+"""Reads raw records, a chunk at a time, from parquet, JSON, JSON lines, CSV, TSV, and folders of such files."""
 
 import csv
 import json
@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 
 from codevision_ext.errors import InputError, first_line
 
-KINDS: Final = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
-"""Kinds of files, in the order in which a folder is searched for them."""
+SUFFIXES: Final = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
+"""Endings of files that are read, in the order in which a folder is searched for them."""
 CHUNK_BYTES: Final = 8 << 20
-"""About how much of a parquet file goes to a worker at a time."""
+"""Approximate size of a chunk of a parquet file, in bytes."""
 CHUNK_ROWS: Final = 64
-"""Most rows of a chunk."""
-NAMED_ROWS: Final = 8
-"""Rows of a chunk whose images are files of their own, of a size that isn't known yet."""
+"""Maximum rows of a chunk of a parquet file."""
+TEXT_ROWS: Final = 8
+"""Rows of a chunk of any other file; its images are often files of their own, of unknown size."""
 _REGISTER: Final = "dataset_info.json"
-"""What LLaMA-Factory keeps beside its sets."""
+"""File that LLaMA-Factory keeps beside its data sets."""
 _JSON_BYTES: Final = 1 << 20
 _JSON_ITEM_BYTES: Final = 256 << 20
-"""Largest item of a JSON list: what is longer is taken for a list that never closes."""
+"""Maximum length of an item of a JSON list; a longer one counts as a list that never closes."""
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
@@ -37,14 +37,14 @@ class Source:
     images: Path
     """Folder that paths of images start from."""
     columns: tuple[str, ...]
-    """Columns of a parquet or CSV file; keys of the first item of any other."""
+    """Columns of a parquet or CSV file; keys of the first item of any other file."""
     rows: int | None
-    """None: not known before it is read."""
+    """Number of rows; None if only reading the file would tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePart:
-    """What can be read by itself: a row group of a parquet file, or the whole of another file."""
+    """Part of a file that can be read on its own: a row group of a parquet file, else the whole file."""
 
     source: Source
     group: int | None = None
@@ -54,7 +54,7 @@ class SourcePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Some records that follow one another in a file."""
+    """Some consecutive records of a file."""
 
     file: str
     first: int
@@ -63,15 +63,15 @@ class Chunk:
     images: Path
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """Return the number of records."""
         return len(self.records)
 
     def plain(self) -> list[dict[str, Any]]:
-        """The records as dicts."""
+        """Return the records as dicts."""
         return self.records if isinstance(self.records, list) else self.records.to_pylist()
 
     def image_files(self) -> pa.BinaryArray | None:
-        """The bytes of the images in the column `images`, one after the other; None where it isn't a list of them."""
+        """Return the image files of all rows, one after the other; None if column `images` isn't {bytes, ..} lists."""
         if isinstance(self.records, list) or "images" not in self.records.schema.names:
             return None
         images = self.records.column("images")
@@ -82,19 +82,19 @@ class Chunk:
 
 
 def find_sources(paths: Sequence[Path], images: Path | None = None) -> list[Source]:
-    """The files behind these paths; of a folder all files of the first of KINDS that it has, by name.
+    """Return the files behind these paths; of a folder all files with the first of SUFFIXES that it has, by name.
 
     Raises:
-        InputError: A path isn't there, can't be read, or holds no records.
+        InputError: A path doesn't exist, can't be read, or holds no records.
     """
-    return [open_source(path, images) for given in paths for path in _files(given)]
+    return [open_source(file, images) for path in paths for file in _files(path)]
 
 
 def open_source(path: Path, images: Path | None = None) -> Source:
-    """What can be known of a file before it is read.
+    """Return a file with its columns.
 
     Raises:
-        InputError: It can't be read, or is empty.
+        InputError: The file can't be read, or holds no records.
     """
     rows = None
     try:
@@ -111,7 +111,7 @@ def open_source(path: Path, images: Path | None = None) -> Source:
 
 
 def source_parts(source: Source) -> list[SourcePart]:
-    """The parts of a file, in order."""
+    """Return the parts of a file, in order."""
     if source.path.suffix != ".parquet":
         return [SourcePart(source=source)]
     metadata = pq.read_metadata(source.path)
@@ -120,10 +120,10 @@ def source_parts(source: Source) -> list[SourcePart]:
 
 
 def chunks(part: SourcePart) -> Iterator[Chunk]:
-    """The records of a part, a few at a time; at most one chunk and one decoded page of parquet are in memory.
+    """Yield the records of a part, a few at a time; at most one chunk and one decoded page of parquet are in memory.
 
     Raises:
-        InputError: The file breaks off, or a line or an item of it is no object; names it.
+        InputError: The file breaks off, or a line or an item isn't an object; the message names the place.
     """
     first, source = part.first, part.source
     try:
@@ -138,38 +138,33 @@ def _batches(part: SourcePart) -> Iterator[pa.RecordBatch | list[dict[str, Any]]
     path = part.source.path
     if path.suffix == ".parquet":
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            rows = _rows_at_a_time(file.metadata.row_group(part.group))
+            group = file.metadata.row_group(part.group)
+            row_bytes = max(1.0, group.total_byte_size / max(1, group.num_rows))
+            rows = max(1, min(CHUNK_ROWS, int(CHUNK_BYTES / row_bytes)))
             yield from file.iter_batches(rows, row_groups=[part.group], use_threads=False)
         return
     records = _records(path)
-    while group := list(islice(records, NAMED_ROWS)):
-        yield group
-
-
-def _rows_at_a_time(group: pq.RowGroupMetaData) -> int:
-    """Rows that come to CHUNK_BYTES on average."""
-    size = group.total_byte_size / max(1, group.num_rows)
-    return max(1, min(CHUNK_ROWS, int(CHUNK_BYTES / max(1.0, size))))
+    while batch := list(islice(records, TEXT_ROWS)):
+        yield batch
 
 
 def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
-        if path.suffix not in KINDS:
-            raise InputError(f"{path}: a file's name must end in {', '.join(KINDS)}")
+        if path.suffix not in SUFFIXES:
+            raise InputError(f"{path}: a file's name must end in {', '.join(SUFFIXES)}")
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         yield path
         return
-    for kind in KINDS:
-        found = sorted(file for file in path.iterdir() if file.suffix == kind and file.name != _REGISTER)
-        if found := [file for file in found if not file.name.startswith(".")]:
-            yield from found
+    visible = [file for file in sorted(path.iterdir()) if file.name != _REGISTER and file.name[0] != "."]
+    for suffix in SUFFIXES:
+        if files := [file for file in visible if file.suffix == suffix]:
+            yield from files
             return
-    images = sum(file.suffix.lower() in _IMAGE_SUFFIXES for file in path.rglob("*"))
-    if images:
-        said = "put a metadata.jsonl or metadata.csv with file_name, question and answer there"
-        raise InputError(f"{path}: {images:,} images and no questions; {said}")
-    raise InputError(f"{path}: no file in it ends in {', '.join(KINDS)}")
+    if images := sum(file.suffix.lower() in _IMAGE_SUFFIXES for file in path.rglob("*")):
+        advice = "put a metadata.jsonl or metadata.csv with file_name, question and answer there"
+        raise InputError(f"{path}: {images:,} images and no questions; {advice}")
+    raise InputError(f"{path}: no file in it ends in {', '.join(SUFFIXES)}")
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -197,14 +192,14 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _json_items(path: Path) -> Iterator[tuple[str, Any]]:
-    """The items of a JSON list, or the one object that a file holds, without reading the whole of it."""
+    """Yield the place and value of each item of a JSON list, or of the one object in a file; reads a bit at a time."""
     decoder = json.JSONDecoder()
     with path.open(encoding="utf-8-sig") as file:
         buffer = file.read(_JSON_BYTES).lstrip(" \t\r\n")
         if not buffer:
             return
         is_list = buffer[0] == "["
-        buffer, number, ended = buffer[is_list:], 0, False
+        buffer, number = buffer[is_list:], 0
         while True:
             buffer = buffer.lstrip(" \t\r\n,")
             where = f"{path}, item {number}"
@@ -213,16 +208,10 @@ def _json_items(path: Path) -> Iterator[tuple[str, Any]]:
             try:
                 item, end = decoder.raw_decode(buffer)
             except ValueError as error:
-                more = "" if ended or len(buffer) > _JSON_ITEM_BYTES else file.read(max(_JSON_BYTES, len(buffer)))
-                if not more and not ended and len(buffer) <= _JSON_ITEM_BYTES:
-                    ended = True
-                    if not is_list and not buffer:
-                        return
-                    if buffer:
-                        continue
+                more = "" if len(buffer) > _JSON_ITEM_BYTES else file.read(max(_JSON_BYTES, len(buffer)))
                 if not more:
-                    said = "the list never closes" if not buffer else f"not JSON: {error}"
-                    raise InputError(f"{where}: {said}") from error
+                    message = f"not JSON: {error}" if buffer else "the list never closes"
+                    raise InputError(f"{where}: {message}") from error
                 buffer += more
                 continue
             yield where, item

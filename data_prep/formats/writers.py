@@ -1,11 +1,13 @@
-"""How a set reaches the disk: one parquet file, or a sharegpt folder for LLaMA-Factory; whole, or not at all."""
+"""Writes data sets: one parquet file, a sharegpt folder for LLaMA-Factory, or demonstrations in both forms."""
 
 import io
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from string import Template
 from typing import Any, Final, Protocol
@@ -18,14 +20,17 @@ from codevision_ext.io.atomic_files import draft_folder, whole_folder
 from data_prep.formats.image_files import extension
 from data_prep.formats.readers.base import Place
 from data_prep.formats.readers.sft import READER
-from data_prep.formats.schema import Demonstration
-from data_prep.formats.sharegpt import to_sharegpt
+from data_prep.formats.schema import SFT_SCHEMA, Demonstration, sft_record
+from data_prep.formats.sharegpt import check_turns, to_sharegpt
 
 GROUP_ROWS: Final = 256
+"""Rows that fill a row group."""
 GROUP_BYTES: Final = 64 << 20
-"""A row group is written when it has so many rows or bytes."""
+"""Bytes that fill a row group, however few its rows are."""
+BATCH_ROWS: Final = 16
+"""Rows that become one record batch in `write_records`."""
 _IMAGES: Final = "images.list.element.bytes"
-"""The column that is compressed already."""
+"""Column of image files, which are compressed already."""
 
 
 class Writer(Protocol):
@@ -36,7 +41,7 @@ class Writer(Protocol):
 
 
 class ParquetSet:
-    """A parquet file, written in row groups whose size doesn't depend on who made the batches."""
+    """A parquet file, written in row groups whose size doesn't depend on the size of the batches."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         columns = leaves(schema)
@@ -46,16 +51,16 @@ class ParquetSet:
             path,
             schema,
             compression={column: "NONE" if column == _IMAGES else "ZSTD" for column in columns},
-            use_dictionary=plain,  # one of images takes time and never pays
+            use_dictionary=plain,  # a dictionary of images takes time and saves nothing
             write_statistics=plain,
         )
         self._batches: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
-        self._thread = ThreadPoolExecutor(1)  # the disk is waited for while the next rows are read
+        self._thread = ThreadPoolExecutor(1)  # writes to the disk while the next rows are read
         self._writing: Future[None] | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows; those of a whole group reach the disk."""
+        """Add rows; a row group that is full is written."""
         if not batch.num_rows:
             return
         self._batches.append(batch)
@@ -63,6 +68,14 @@ class ParquetSet:
         self._bytes += batch.nbytes
         if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
             self._flush()
+
+    def write_records(self, records: Iterable[Mapping[str, Any]]) -> int:
+        """Add records, and return their number."""
+        stream, count = iter(records), 0
+        while batch := list(islice(stream, BATCH_ROWS)):
+            self.write(pa.RecordBatch.from_pylist(batch, schema=self._schema))
+            count += len(batch)
+        return count
 
     def _flush(self) -> None:
         if self._batches:
@@ -76,7 +89,7 @@ class ParquetSet:
             self._writing.result()
 
     def close(self) -> None:
-        """Write what is left, and the footer."""
+        """Write the last row group and the footer."""
         with self._thread:
             self._flush()
             self._wait()
@@ -84,7 +97,7 @@ class ParquetSet:
 
 
 class SharegptSet:
-    """NAME.json and the images of its items, as LLaMA-Factory reads them."""
+    """A folder with NAME.json and the images of its items, as LLaMA-Factory reads them."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name, self._count = folder, name, 0
@@ -96,21 +109,20 @@ class SharegptSet:
         """Add rows of CONVERTED_SFT_SCHEMA."""
         place = Place(name="", row=0, images=self._folder, turns=True)
         for record in batch.to_pylist():
-            [trajectory] = READER.read(record, place)
-            assert isinstance(trajectory, Demonstration)
-            names = [self._image(trajectory, number) for number in range(len(trajectory.images))]
-            item = json.dumps(to_sharegpt(trajectory, names), ensure_ascii=False, indent=1)
+            [demonstration] = READER.read(record, place)
+            assert isinstance(demonstration, Demonstration)
+            names = [self._write_image(demonstration, number) for number in range(len(demonstration.images))]
+            item = json.dumps(to_sharegpt(demonstration, names), ensure_ascii=False, indent=1)
             self._file.write(("," if self._count else "") + "\n" + item)
             self._count += 1
 
-    def _image(self, trajectory: Demonstration, number: int) -> str:
-        """Put an image into the folder, under its own name where that is free and inside; its name."""
-        data, own = trajectory.images[number], trajectory.paths[number] if trajectory.paths else None
-        name = own if own and _inside(own) else f"images/{self._name}-{self._count:07d}-{number}{extension(data)}"
+    def _write_image(self, demonstration: Demonstration, number: int) -> str:
+        """Write an image, and return its name: its own, unless that leads out of the folder or is another image's."""
+        data, own = demonstration.images[number], demonstration.paths[number] if demonstration.paths else None
+        name = f"images/{self._name}-{self._count:07d}-{number}{extension(data)}"
+        if own and _inside(own) and (own not in self._names or (self._folder / own).read_bytes() == data):
+            name = own
         path = self._folder / name
-        if name in self._names and path.read_bytes() != data:
-            name = f"images/{self._name}-{self._count:07d}-{number}{extension(data)}"
-            path = self._folder / name
         if name not in self._names:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -118,7 +130,7 @@ class SharegptSet:
         return name
 
     def close(self) -> None:
-        """Close the list, and write how LLaMA-Factory trains on it."""
+        """Close the list, and write LLaMA-Factory's entry of the data set and its training settings."""
         self._file.write("\n]\n")
         self._file.close()
         entry = {self._name: dataset_entry(self._name)}
@@ -133,11 +145,11 @@ FAMILIES: Final = {
     "qwen2_5_vl": ("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_vl"),
     "qwen3_vl": ("Qwen/Qwen3-VL-8B-Thinking", "qwen3_vl"),
 }
-"""Checkpoint and LLaMA-Factory template, by model family."""
+"""Checkpoint and chat template of LLaMA-Factory by model family."""
 
 
 def dataset_entry(name: str) -> dict[str, Any]:
-    """The entry of NAME.json in LLaMA-Factory's dataset_info.json."""
+    """Return the entry of NAME.json in LLaMA-Factory's dataset_info.json."""
     return {
         "file_name": f"{name}.json",
         "formatting": "sharegpt",
@@ -155,41 +167,69 @@ def dataset_entry(name: str) -> dict[str, Any]:
 
 @contextmanager
 def whole_parquet(path: Path, schema: pa.Schema, *, force: bool) -> Iterator[ParquetSet]:
-    """A parquet file that appears at `path` when the block ends, and not at all if it raises.
+    """Open a parquet file that appears at `path` when the block ends, and not at all if it raises.
 
     Raises:
-        InputError: `path` doesn't end in .parquet, is there and not `force`, or can't be written.
+        InputError: `path` doesn't end in .parquet, exists without `force`, or can't be written.
     """
     if path.suffix != ".parquet":
         raise InputError(f"--out {path} must end in .parquet")
     if path.exists() and not force:
-        raise InputError(f"--out {path} is there; pass --force to replace it")
+        raise InputError(f"--out {path} exists; pass --force to replace it")
     with draft_folder(path) as folder:
-        writer = ParquetSet(folder / path.name, schema)
-        try:
+        with closing(ParquetSet(folder / path.name, schema)) as writer:
             yield writer
-        finally:
-            writer.close()
         (folder / path.name).replace(path)
 
 
 @contextmanager
 def whole_sharegpt(out: Path, *, force: bool) -> Iterator[SharegptSet]:
-    """A sharegpt folder named as `out`, which appears when the block ends, and not at all if it raises.
+    """Open a sharegpt folder that appears at `out` when the block ends, and not at all if it raises.
 
     Raises:
-        InputError: as `whole_folder`.
+        InputError: `out` is a file, or a folder that isn't empty without `force`, or can't be written.
     """
-    with whole_folder(out, force=force) as folder:
-        writer = SharegptSet(folder, out.name)
-        try:
-            yield writer
-        finally:
-            writer.close()
+    with whole_folder(out, force=force) as folder, closing(SharegptSet(folder, out.name)) as writer:
+        yield writer
+
+
+def write_parquet(path: Path, schema: pa.Schema, records: Iterable[Mapping[str, Any]]) -> int:
+    """Write records as a parquet file, and return their number."""
+    with closing(ParquetSet(path, schema)) as writer:
+        return writer.write_records(records)
+
+
+def write_demonstrations(folder: Path, name: str, demonstrations: Iterable[Demonstration]) -> dict[str, int]:
+    """Write NAME.parquet for verl, and NAME.json with the images of its items under images/ (CodeVision-SFT).
+
+    Returns:
+        Number of demonstrations by sample type.
+
+    Raises:
+        RowError: Turns of a demonstration don't alternate.
+    """
+    items: list[dict[str, Any]] = []
+    types: Counter[str] = Counter()
+    (folder / "images").mkdir(exist_ok=True)
+
+    def records() -> Iterator[dict[str, Any]]:
+        for index, demonstration in enumerate(demonstrations):
+            check_turns(demonstration)
+            names = [f"images/{name}-{index:06d}-{number}.png" for number in range(len(demonstration.images))]
+            for data, file in zip(demonstration.images, names, strict=True):
+                (folder / file).write_bytes(data)
+            items.append(to_sharegpt(demonstration, names))
+            types[demonstration.sample_type] += 1
+            yield sft_record(demonstration)
+
+    write_parquet(folder / f"{name}.parquet", SFT_SCHEMA, records())
+    text = json.dumps(items, ensure_ascii=False, indent=1) + "\n"
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    return dict(sorted(types.items()))
 
 
 def leaves(schema: pa.Schema) -> list[str]:
-    """The columns of a parquet file with this schema, by path."""
+    """Return the paths of the leaf columns of a parquet file with this schema."""
     buffer = io.BytesIO()
     pq.write_table(schema.empty_table(), buffer)
     columns = pq.ParquetFile(buffer).schema
@@ -197,6 +237,6 @@ def leaves(schema: pa.Schema) -> list[str]:
 
 
 def _inside(name: str) -> bool:
-    """Whether a path stays in the folder that it is relative to, and is no file that this writer makes."""
+    """Return whether a path stays in its folder and doesn't collide with the other files of the writer."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and path.suffix.lower() not in (".json", ".yaml", "")

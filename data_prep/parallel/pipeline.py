@@ -1,129 +1,116 @@
-"""How is work spread over cores, or over a Ray cluster? Results come in the order of the items, a few are in memory."""
+"""Maps a function over items, in order, in threads or in processes of this machine."""
 
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Final, Protocol, TypeVar
 
-from codevision_ext.errors import InfraError, InputError
-from data_prep.parallel.shared_memory import Parcel, pack, shared_memory, unpack
+from codevision_ext.errors import InfraError
+from data_prep.parallel.shared_memory import PackedObject, SharedMemory, pack, unpack
 
 T = TypeVar("T")
 R = TypeVar("R")
 Drawn_co = TypeVar("Drawn_co", covariant=True)
 AHEAD: Final = 2
-"""Items under way beyond one a worker, so that none waits for the writer."""
-
-SPAN: Final = 500
-"""Rows that `map_chunks` draws at a time."""
+"""Number of items in progress beyond one per process, so that no process waits for the writer."""
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def spare_cores() -> int:
-    """Those beside this process, at least one: for work so light that reading and writing keep a core busy."""
+    """Return all cores but one, at least one: for light work, where reading and writing keep one core busy."""
     return max(1, cores() - 1)
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
-    """Each item and what `work` makes of it, in this process where `workers` is 1.
+def map_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Yield the result of `work` for each item, in order; at most twice as many items as threads are in progress."""
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-    At most workers + AHEAD items are under way.
+
+def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+    """Yield each item and the result of `work` for it, in order; one worker means that this process does the work.
+
+    At most workers + AHEAD items are read before their results are taken.
 
     Args:
-        work: Picklable, as are items and results.
-        items: Read no further ahead than that.
-        workers: Processes.
+        work: Function that can be pickled, as can items and results.
+        items: Items to work on.
+        workers: Number of processes.
 
     Raises:
-        InfraError: A worker died.
+        InfraError: A process died.
     """
     if workers == 1:
         yield from ((item, work(item)) for item in items)
         return
-    waiting: deque[tuple[T, Future[Parcel], ExitStack]] = deque()
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_live_with_the_parent)
-
-    def taken() -> tuple[T, R]:
-        item, future, memory = waiting[0]
-        result: R = unpack(future.result())
-        memory.close()
-        waiting.popleft()
-        return item, result
-
+    waiting: deque[tuple[T, SharedMemory, Future[PackedObject]]] = deque()
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
         for item in items:
-            with ExitStack() as stack:
-                parcel = pack(item, stack.enter_context(shared_memory()))
-                waiting.append((item, pool.submit(_work_on, work, parcel), stack.pop_all()))
+            memory = SharedMemory()
+            waiting.append((item, memory, pool.submit(_run_packed, work, pack(item, memory.path))))
             if len(waiting) >= workers + AHEAD:
-                yield taken()
+                yield _receive(*waiting.popleft())
         while waiting:
-            yield taken()
+            yield _receive(*waiting.popleft())
     except BrokenProcessPool as error:
-        raise InfraError("a worker process died, perhaps for lack of memory; --workers takes fewer") from error
+        raise InfraError("a worker process died, perhaps for lack of memory; try fewer --workers") from error
     finally:
         pool.shutdown(cancel_futures=True)
-        for *_, memory in waiting:
-            memory.close()
 
 
 class Draw(Protocol[Drawn_co]):
-    """Draws `count` rows, the first of them number `start`; picklable, and no row depends on another."""
+    """Draws rows `start` to `start + count`; can be pickled, and no row depends on another."""
 
     def __call__(self, *, count: int, start: int) -> Iterable[Drawn_co]: ...
 
 
-def map_chunks(draw: Draw[R], count: int, workers: int) -> Iterator[R]:
-    """The rows 0 to `count` in order, drawn by `workers` processes where they are many.
+def map_chunks(draw: Draw[R], count: int, workers: int, rows: int = 500) -> Iterator[R]:
+    """Yield the rows 0 to `count` in order; with many rows, processes draw `rows` of them at a time.
 
     Raises:
-        InfraError: A worker died.
+        InfraError: A process died.
     """
-    spans = [range(start, min(start + SPAN, count)) for start in range(0, count, SPAN)]
+    spans = [range(start, min(start + rows, count)) for start in range(0, count, rows)]
     workers = workers if len(spans) > workers else 1  # a process takes a second to start
-    return chain.from_iterable(rows for _, rows in in_order(partial(_draw_span, draw), spans, workers))
-
-
-def on_ray(work: Callable[[T], Iterable[R]], items: Iterable[T], workers: int) -> Iterator[R]:
-    """What `work` gives of each item, in order, computed by tasks on a Ray cluster, through Ray Data.
-
-    Args:
-        work: Picklable, as are items and results; its generator is read as the results are taken.
-        items: Read at once.
-        workers: Tasks at a time.
-
-    Raises:
-        InputError: Ray Data isn't installed.
-    """
-    try:
-        from data_prep.parallel.ray_map import flat_map  # noqa: PLC0415  optional, and slow to import
-    except ImportError as error:
-        raise InputError(f"--ray wants Ray Data, which can't be imported: {error}; pip install 'ray[data]'") from error
-    yield from flat_map(work, items, workers)
+    return chain.from_iterable(drawn for _, drawn in in_order(partial(_draw_span, draw), spans, workers))
 
 
 def _draw_span(draw: Draw[R], span: range) -> list[R]:
     return list(draw(count=len(span), start=span.start))
 
 
-def _work_on(work: Callable[[T], R], parcel: Parcel) -> Parcel:
-    return pack(work(unpack(parcel)), parcel.file)
+def _run_packed(work: Callable[[T], R], packed: PackedObject) -> PackedObject:
+    return pack(work(unpack(packed)), packed.file)
 
 
-def _live_with_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and end when it is killed."""
+def _receive(item: T, _memory: SharedMemory, future: "Future[PackedObject]") -> tuple[T, R]:
+    """Wait for a result; its memory is mapped by the time that its owner goes."""
+    return item, unpack(future.result())
+
+
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent process, and end when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None

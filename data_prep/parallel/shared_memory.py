@@ -1,61 +1,55 @@
-"""How do images reach another process? In memory that both map: no byte of them goes through a pipe."""
+"""Passes objects to other processes through memory that both map: the buffers of Arrow don't go through a pipe."""
 
 import mmap
 import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 _ALIGNMENT: Final = 64
-"""Of a buffer, bytes: what Arrow recommends."""
+"""Alignment of a buffer in bytes, as Arrow recommends."""
+
+
+class SharedMemory:
+    """A file in memory that other processes of this user can open; freed once neither an owner nor a map is left."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.memfd_create("codevision")
+        self.path = Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
-    """An object on its way; its large buffers, such as Arrow's, lie in a file."""
+class PackedObject:
+    """A pickled object whose large buffers lie in a file."""
 
     pickled: bytes
     file: Path
     spans: tuple[tuple[int, int], ...]
-    """First byte of each buffer in the file, and the one behind its last."""
+    """Start and end of each buffer in the file, in bytes."""
 
 
-@contextmanager
-def shared_memory() -> Iterator[Path]:
-    """A file in memory that any process of this user can open; the memory is free when nobody maps it any more."""
-    descriptor = os.memfd_create("codevision")
-    try:
-        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-
-
-def pack(thing: object, file: Path) -> Parcel:
-    """The object, its buffers written behind what is in `file`."""
+def pack(value: object, file: Path) -> PackedObject:
+    """Pickle an object, and append its buffers to `file`."""
     buffers: list[pickle.PickleBuffer] = []
-    pickled = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
+    pickled = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     spans = []
-    with file.open("r+b", buffering=0) as out:
-        end = out.seek(0, os.SEEK_END)
+    with file.open("ab") as out:
         for buffer in buffers:
-            start = -(-end // _ALIGNMENT) * _ALIGNMENT
-            with buffer.raw() as content:
-                end = start + len(content)
-                out.truncate(end)
-                out.seek(start)
-                while content:
-                    content = content[out.write(content) :]
-            spans.append((start, end))
-    return Parcel(pickled=pickled, file=file, spans=tuple(spans))
+            out.write(bytes(-out.tell() % _ALIGNMENT))
+            start = out.tell()
+            out.write(buffer.raw())
+            spans.append((start, out.tell()))
+    return PackedObject(pickled=pickled, file=file, spans=tuple(spans))
 
 
-def unpack(parcel: Parcel) -> Any:
-    """The object; its buffers stay where they are."""
-    if not parcel.spans:
-        return pickle.loads(parcel.pickled)
-    with parcel.file.open("rb") as file:
+def unpack(packed: PackedObject) -> Any:
+    """Return the object; its buffers stay in the file, which is mapped."""
+    if not packed.spans:
+        return pickle.loads(packed.pickled)
+    with packed.file.open("rb") as file:
         whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    return pickle.loads(parcel.pickled, buffers=[whole[start:end] for start, end in parcel.spans])
+    return pickle.loads(packed.pickled, buffers=[whole[start:end] for start, end in packed.spans])

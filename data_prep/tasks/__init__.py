@@ -1,1 +1,1 @@
-"""Tasks that are drawn without a download."""
+"""Draws tasks without a download."""

@@ -1,4 +1,4 @@
-"""One sandbox and one small set of demonstrations for all tests of this folder: executing is what costs time."""
+"""Provides one sandbox and a few demonstrations to all tests of this folder, as executing calls takes time."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
-from data_prep.demonstrations.scripted import draw_trajectories
+from data_prep.demonstrations.scripted import draw_demonstrations
 from data_prep.formats.schema import Demonstration, Row
 from data_prep.tasks.reading.glyphs import Mix, draw_rows
 
@@ -22,10 +22,10 @@ def tool() -> Iterator[CodeTool]:
 
 @pytest.fixture(scope="session")
 def rows() -> list[Row]:
-    """The rows behind `trajectories`, in the same order."""
+    """The rows behind `demonstrations`, in the same order."""
     return list(draw_rows(MIX, COUNT, "train", "sft"))
 
 
 @pytest.fixture(scope="session")
-def trajectories(tool: CodeTool) -> list[Demonstration]:
-    return list(draw_trajectories(MIX, COUNT, "train", tool, wrong_first=0.5))
+def demonstrations(tool: CodeTool) -> list[Demonstration]:
+    return list(draw_demonstrations(MIX, COUNT, "train", tool, wrong_first=0.5))

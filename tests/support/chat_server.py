@@ -1,4 +1,4 @@
-"""A chat completion endpoint on loopback, answered by a function of the request."""
+"""Serves chat completions on loopback; a function of the request gives the reply."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ Request = dict[str, Any]
 
 @dataclass
 class Endpoint:
-    """Where it is, and what it was asked."""
+    """Address of the server, and the requests that it received."""
 
     url: str
     requests: list[Request] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Endpoint:
 
 @contextmanager
 def chat_server(reply: Callable[[Request], str | None]) -> Iterator[Endpoint]:
-    """Serves while the block runs; None is an error of the server."""
+    """Serves while the block runs; a reply of None is an error of the server."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -30,8 +30,8 @@ def chat_server(reply: Callable[[Request], str | None]) -> Iterator[Endpoint]:
             text = reply(request)
             message = {"role": "assistant", "content": text}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            told = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-            body = json.dumps(told if text is not None else {"error": {"message": "no"}}).encode()
+            completion = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+            body = json.dumps(completion if text is not None else {"error": {"message": "no"}}).encode()
             self.send_response(200 if text is not None else 400)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -55,28 +55,28 @@ def chat_server(reply: Callable[[Request], str | None]) -> Iterator[Endpoint]:
 
 
 def texts(request: Request) -> list[str]:
-    """The texts of the messages, images left out."""
-    found = []
+    """Returns the texts of the messages, without images."""
+    texts = []
     for message in request["messages"]:
         content = message["content"]
         parts = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
-        found.append("\n".join(parts))
-    return found
+        texts.append("\n".join(parts))
+    return texts
 
 
 def images(request: Request) -> int:
-    """How many images the model was shown."""
+    """Returns the number of images in a request."""
     contents = [message["content"] for message in request["messages"] if isinstance(message["content"], list)]
     return sum(part["type"] == "image_url" for content in contents for part in content)
 
 
 def call(code: str, thought: str = "I look.", image_index: int = 0) -> str:
-    """A turn that calls the tool."""
+    """Returns a turn that calls the tool."""
     arguments = {"code": code, "description": "", "image_index": image_index}
     request = json.dumps({"name": "code_image_tool", "arguments": arguments})
     return f"<think>{thought}</think><tool_call>{request}</tool_call>"
 
 
 def answer(text: str, thought: str = "I read it.") -> str:
-    """A turn that answers."""
+    """Returns a turn that answers."""
     return f"<think>{thought}</think><answer>{text}</answer>"

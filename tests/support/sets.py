@@ -1,4 +1,4 @@
-"""Small files in each published schema, made here; and the command, run in this process."""
+"""Writes small files in each published schema, and runs the data command in this process."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from data_prep.cli.app import app
 
 
 def data_prep(*words: object) -> dict[str, Any]:
-    """The summary of a command; raises what the command raises."""
+    """Returns the summary of a command; raises what the command raises."""
     done = CliRunner().invoke(app, [str(word) for word in words])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -28,21 +28,21 @@ def data_prep(*words: object) -> dict[str, Any]:
 
 
 def scene(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
-    """An image that no turn or mirror leaves as it is."""
+    """Returns an image that every turn and every mirror changes."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
 def coded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """The image as a file."""
+    """Returns an image as a file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def rl_row(index: int = 0, transform: Any = ("rotate_90",), **changes: Any) -> dict[str, Any]:
-    """A row as CodeVision-RL has it; `changes` go into extra_info, or by their name into the row."""
+    """Returns a row of CodeVision-RL; `changes` replace fields of the row, else of its extra_info."""
     question = f"What is word {index}?"
     row: dict[str, Any] = {
         "data_source": "hiertext",
@@ -65,7 +65,7 @@ def rl_row(index: int = 0, transform: Any = ("rotate_90",), **changes: Any) -> d
 
 
 def sharegpt_item(folder: Path, number: int = 0) -> dict[str, Any]:
-    """An item as CodeVision-SFT has it, its images under FOLDER/images."""
+    """Returns an item of CodeVision-SFT, with its images under FOLDER/images."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     names = [f"images/{number}_{step}.jpg" for step in range(2)]
     for step, name in enumerate(names):
@@ -98,7 +98,7 @@ def write_json(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def wait_for(done: Callable[[], object], seconds: float = 60) -> None:
-    """Returns when it is so; fails if it takes longer."""
+    """Returns once `done` is true; fails if that takes longer."""
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline
@@ -238,4 +238,4 @@ SETS: dict[str, Callable[[Path], Path]] = {
     "TextVQA": _textvqa,
     "a folder of images": _folder,
 }
-"""Writes two good items of a published set into a folder, and gives the path."""
+"""Function, by published data set, that writes two good items into a folder and returns the path."""

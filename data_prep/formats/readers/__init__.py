@@ -1,4 +1,4 @@
-"""Which published schemas can be read? One entry a schema; to add one, write its reader and name it here."""
+"""Lists the published schemas that can be read. To add one, write its reader and name it here."""
 
 from typing import Final
 
@@ -19,18 +19,18 @@ READERS: Final[dict[str, Reader]] = {
         *vqa.READERS,
     )
 }
-"""Readers by name; the first whose columns a file has reads it, unless one is named."""
+"""Readers by name. A file is read by the first reader whose columns it has, unless a reader is named."""
 
 
 def choose(source: Source, name: str | None) -> Reader:
-    """The reader of a file.
+    """Return the reader of a file.
 
     Raises:
-        InputError: There is no reader of that name, the file lacks a column of it, or no reader fits the file.
+        InputError: There is no reader of that name, the file lacks a column of its schema, or no reader fits the file.
     """
     if name is not None:
         if name not in READERS:
-            raise InputError(f"--source knows {', '.join(READERS)}; not {name!r}")
+            raise InputError(f"--source must be one of {', '.join(READERS)}; not {name!r}")
         missing = READERS[name].missing(source.columns)
         if missing and source.rows is not None:
             raise InputError(f"{source.path}: column {missing[0]} is missing, {name} has it")

@@ -1,27 +1,28 @@
-"""What is a reader? A name, the columns that tell its files from others, a licence, and one function."""
+"""Defines a reader: a name, the columns that tell its files from others, a licence, and one function."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.formats.schema import Demonstration, Row
+from data_prep.formats import fields
+from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row
 
 Item = Row | Demonstration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a record stands, and what is wanted of it."""
+    """Place of a record, and the kind of item that it should become."""
 
     name: str
-    """Of the file, without its ending."""
+    """Name of the file, without its ending."""
     row: int
-    """From 0."""
+    """Number of the record in the file, from 0."""
     images: Path
     """Folder that paths of images start from."""
     turns: bool
-    """Wanted are trajectories where the record can be either."""
+    """Preference for a demonstration over a task, of a record that can be read as either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +31,24 @@ class Reader:
 
     name: str
     columns: tuple[tuple[str, ...], ...]
-    """Columns that a file must have to be read by it; of each group one is enough."""
+    """Columns that a file of the schema must have; of each group one is enough."""
     read: Callable[[Mapping[str, Any], Place], Iterator[Item | str]]
-    """The items of a record, images as they were found, sizes (0, 0); raises RowError. A text in place of an item
-    says what has no place in the target."""
+    """Function that yields the items of a record, with images as they are stored and sizes (0, 0). It raises RowError.
+    A text in place of an item names something that the target has no place for."""
     licence: str = "unknown"
     turns: bool = False
-    """Whether its items are trajectories."""
+    """Kind of its items: True for demonstrations, False for tasks."""
 
     def missing(self, columns: Iterable[str]) -> list[str]:
-        """What a file with these columns lacks."""
-        there = set(columns)
-        return [group[0] for group in self.columns if not there & set(group)]
+        """Return the columns of the schema that are not among `columns`."""
+        present = set(columns)
+        return [group[0] for group in self.columns if not present & set(group)]
+
+
+def question_of(record: Mapping[str, Any], *names: str) -> str:
+    """Return the question in the first of these fields that isn't null, without image tags.
+
+    Raises:
+        RowError: All of them are null or missing, or the question isn't a text.
+    """
+    return fields.text(fields.require(record, *names), names[0]).replace(IMAGE_TAG, "").strip()

@@ -1,4 +1,4 @@
-"""Rows of CodeVision-RL, of MVToolBench (the same columns), and our own RL rows."""
+"""Reads rows of CodeVision-RL, of MVToolBench (which has the same columns), and the RL rows that `convert` writes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,8 +14,8 @@ SOURCE = "CodeVision-RL"
 
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     extra = fields.mapping(record.get("extra_info"), "extra_info")
-    found = fields.images(fields.need(record, "images"), place.images)
-    system, said = _prompt(fields.parsed(fields.need(record, "prompt"), "prompt"))
+    images, paths = fields.images(fields.require(record, "images"), place.images)
+    system, prompt = _prompt(fields.parse_json(fields.require(record, "prompt"), "prompt"))
     rule = fields.mapping(record.get("reward_model"), "reward_model")
     truth = rule.get("ground_truth")
     truth = extra.get("answer") if truth is None else truth
@@ -26,34 +26,32 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     if frame not in BOX_FRAMES:
         raise RowError(Reason.BAD_BOX, "extra_info.box_frame", f"must be {', '.join(BOX_FRAMES)}, not {frame!r}")
     index = extra.get("index")
-    question = extra.get("question") or said.replace(IMAGE_TAG, "").strip()
+    question = extra.get("question") or prompt.replace(IMAGE_TAG, "").strip()
     changes = [*(extra.get("changes") or ()), *(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])]
-    row = Row(
-        images=tuple(data for data, _ in found),
+    yield Row(
+        images=images,
         question=fields.text(question, "extra_info.question"),
         answers=fields.answers(truth, "reward_model.ground_truth"),
         source=record.get("data_source") or extra.get("dataset_name") or SOURCE,
         split=extra.get("split") or "train",
         index=index if type(index) is int and abs(index) < 1 << 63 else place.row,
-        size=(0, 0),
         applied=applied,
         box=box,
         box_frame=frame,
         column=None if extra.get("column") is None else fields.text(extra["column"], "extra_info.column"),
         ability=record.get("ability") or "reading",
         system=system,
-        prompt=said,
-        paths=tuple(path for _, path in found),
+        prompt=prompt,
+        paths=paths,
         licence=extra.get("licence") or "",
         changes=tuple(dict.fromkeys(changes)),
         picture_id=extra.get("picture_id") or "",
         benefit=fields.read_numbers(extra.get("benefit"), "extra_info.benefit"),
     )
-    yield row
 
 
 def _prompt(value: Any) -> tuple[str, str]:
-    """The system message (or nothing) and the user's text of a prompt: a list of messages, or a text."""
+    """Return the system message ("" for none) and the user message of a prompt: a list of messages, or a text."""
     if isinstance(value, str):
         return "", value
     try:
@@ -62,9 +60,8 @@ def _prompt(value: Any) -> tuple[str, str]:
         raise RowError(Reason.BAD_TYPE, "prompt", "must be a list of messages with role and content") from error
     roles = [role for role, _ in turns]
     if roles not in (["user"], ["system", "user"]):
-        raise RowError(
-            Reason.BAD_TURNS, "prompt", f"must be a user message, perhaps behind a system message, not {roles}"
-        )
+        message = f"must be a user message, perhaps behind a system message, not {roles}"
+        raise RowError(Reason.BAD_TURNS, "prompt", message)
     return turns[0][1] if len(turns) == 2 else "", turns[-1][1]
 
 

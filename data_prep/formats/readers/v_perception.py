@@ -1,25 +1,24 @@
-"""Rows of V-Perception-40K: questions about drawn elements of an image."""
+"""Reads rows of V-Perception-40K: questions about drawn elements of an image."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_prep.formats import fields
-from data_prep.formats.readers.base import Item, Place, Reader
-from data_prep.formats.schema import IMAGE_TAG, Row
+from data_prep.formats.readers.base import Item, Place, Reader, question_of
+from data_prep.formats.schema import Row
 
 
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
-    found = fields.images(fields.need(record, "image"), place.images, "image")
+    images, paths = fields.images(fields.require(record, "image"), place.images, "image")
     yield Row(
-        images=tuple(data for data, _ in found),
-        question=fields.text(fields.need(record, "question"), "question").replace(IMAGE_TAG, "").strip(),
+        images=images,
+        question=question_of(record, "question"),
         answers=fields.answers(record.get("answer"), "answer"),
         source="V-Perception-40K",
         split="train",
         index=place.row,
-        size=(0, 0),
         ability="perception",
-        paths=tuple(path for _, path in found),
+        paths=paths,
     )
 
 

@@ -1,4 +1,4 @@
-"""A question, an image, answers: benchmarks in this shape, one entry each, and any table that has such columns."""
+"""Reads tables with a question, an image and answers: benchmarks, one entry each, and any other such table."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import ascii_uppercase
@@ -23,23 +23,24 @@ def _reader(
     licence: str = "unknown",
 ) -> Reader:
     def read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
-        found = fields.images(fields.need(record, *_IMAGE), place.images, "image")
+        images, paths = fields.images(fields.require(record, *_IMAGE), place.images, "image")
         index = fields.first(record, *_INDEX)
         applied, renamed = fields.applied(record.get("transform"), "transform")
         box, was_nan = fields.box(fields.first(record, "bbox", "box"), "bbox")
-        given = fields.first(record, *_ANSWER)
+        answer = fields.first(record, *_ANSWER)
+        if name == "chartqapro":
+            answer = _texts(answer, "Answer")[-1]
         yield Row(
-            images=tuple(data for data, _ in found),
+            images=images,
             question=ask(record).replace(IMAGE_TAG, "").strip(),
-            answers=_last(given) if name == "chartqapro" else fields.answers(given, "answer"),
+            answers=fields.answers(answer, "answer"),
             source=source or record.get("source") or record.get("data_source") or place.name,
             split=str(record.get("split") or ("test" if source else "train")),
             index=int(index) if str(index).isdecimal() else place.row,
-            size=(0, 0),
             applied=applied,
             box=box,
             ability=str(fields.first(record, "ability", "question_type", "Question Type", "category") or "reading"),
-            paths=tuple(path for _, path in found),
+            paths=paths,
             changes=(*(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])),
             licence=str(record.get("licence") or record.get("license") or ""),
         )
@@ -48,8 +49,8 @@ def _reader(
 
 
 def _ask(record: Mapping[str, Any]) -> str:
-    """The question, and the choices where they stand in columns of their own."""
-    question = fields.text(fields.need(record, *_QUESTION), "question")
+    """Return the question, with its choices if they stand in columns of their own."""
+    question = fields.text(fields.require(record, *_QUESTION), "question")
     letters = [letter for letter in ascii_uppercase[:8] if record.get(letter) not in (None, "")]
     if len(letters) < 2:
         return question
@@ -58,25 +59,18 @@ def _ask(record: Mapping[str, Any]) -> str:
 
 
 def _ask_last(record: Mapping[str, Any]) -> str:
-    """The last question of a conversation, behind what was asked and answered before it."""
-    questions = _list(fields.need(record, "Question", "question"), "Question")
-    answers = _list(fields.need(record, "Answer", "answer"), "Answer")
-    before = [f"Question: {asked}\nAnswer: {said}" for asked, said in zip(questions[:-1], answers, strict=False)]
+    """Return the last question of a conversation, behind the earlier questions and their answers."""
+    questions = _texts(fields.require(record, "Question", "question"), "Question")
+    answers = _texts(fields.require(record, "Answer", "answer"), "Answer")
+    turns = [f"Question: {question}\nAnswer: {answer}" for question, answer in zip(questions, answers, strict=False)]
     paragraph = str(record.get("Paragraph") or "").strip()
-    return "\n".join([*([paragraph] if paragraph else []), *before, questions[-1]])
+    return "\n".join([*([paragraph] if paragraph else []), *turns[: len(questions) - 1], questions[-1]])
 
 
-def _last(value: Any) -> tuple[str, ...]:
-    return fields.answers(_list(value, "Answer")[-1], "Answer")
-
-
-def _list(value: Any, field: str) -> list[str]:
-    value = fields.parsed(value, field)
-    items = (
-        [fields.text(each, field) for each in value]
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else [value]
-    )
+def _texts(value: Any, field: str) -> list[str]:
+    value = fields.parse_json(value, field)
+    many = isinstance(value, Sequence) and not isinstance(value, str)
+    items = [fields.text(item, field) for item in value] if many else [value]
     if not items or items[-1] is None:
         raise RowError(Reason.COLUMN_MISSING, field, "is empty")
     return items

@@ -1,16 +1,13 @@
-"""How one image of the reading task is drawn: characters in equal cells, in random colours, with light noise."""
+"""Draws the images of the reading task: characters in equal cells, in random colours, with light noise."""
 
-import io
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from codevision_ext.errors import InputError
+from data_prep.tasks.common import Colour, Rng, font, tint
 
 FONTS = {
     "train": ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral"),
@@ -20,17 +17,17 @@ FONTS = {
 """Font files that come with matplotlib, by split; no font serves two splits."""
 
 CELL_PX = 28
-"""Width of the cell of one character, and least height of an image: what one token of a Qwen2.5-VL image covers."""
+"""Width of the cell of a character, and minimum height of an image: the edge of an image token of Qwen2.5-VL."""
 TEXT_PX = (18, 20)
-"""Least and greatest height of a character."""
+"""Minimum and maximum height of a character."""
 JITTER_PX = 2
-"""How far from the centre the text may stand."""
+"""Maximum distance of the text from the centre."""
 RULE_PX = 2
 """Width of the margin on the left and of the rule below."""
 MIN_CONTRAST = 110
-"""Least difference in brightness (0-255) between ink and paper."""
+"""Minimum difference in brightness (0-255) between ink and paper."""
 NOISE = 5
-"""Largest change of a channel by noise, 0-255."""
+"""Maximum change of a channel by noise, 0-255."""
 
 Pixels = NDArray[np.uint8]
 
@@ -39,31 +36,31 @@ Pixels = NDArray[np.uint8]
 class Colours:
     """Ink and paper, RGB."""
 
-    ink: tuple[int, int, int]
-    paper: tuple[int, int, int]
+    ink: Colour
+    paper: Colour
 
 
-def draw_colours(rng: np.random.Generator) -> Colours:
-    """Two colours at least MIN_CONTRAST apart in brightness, the ink the darker one.
+def draw_colours(rng: Rng) -> Colours:
+    """Draw ink and paper that differ in brightness by at least MIN_CONTRAST; the ink is darker.
 
     White on black would be a task of its own for a tiny model: no linear map of the pixels serves both.
     """
     dark = rng.integers(0, 80)
     light = rng.integers(dark + MIN_CONTRAST + 20, 246)
-    return Colours(ink=_tint(rng, int(dark)), paper=_tint(rng, int(light)))
+    return Colours(ink=tint(rng, int(dark), 10), paper=tint(rng, int(light), 10))
 
 
-def draw_text(rng: np.random.Generator, text: str, font: str, size: tuple[int, int], colours: Colours) -> Pixels:
-    """A `size` (width, height) image with the characters of `text` in a row of equal cells, a bit off the centre.
+def draw_text(rng: Rng, text: str, font_name: str, size: tuple[int, int], colours: Colours) -> Pixels:
+    """Draw the characters of a text in a row of equal cells, a bit off the centre of a `size` (width, height) image.
 
-    A margin on the left and a rule below tell how the image stands, as on a ruled page.
+    A margin on the left and a rule below show the orientation of the image, as on a ruled page.
     """
     width, height = size
     tall = int(rng.integers(TEXT_PX[0], TEXT_PX[1] + 1))
     across, down = (int(shift) for shift in rng.integers(-JITTER_PX, JITTER_PX + 1, 2))
     stencil = Image.new("L", size)
     for index, character in enumerate(text):
-        glyph = _stencil(character, font)
+        glyph = _stencil(character, font_name)
         wide = round(min(glyph.width * tall / glyph.height, CELL_PX - 2 * JITTER_PX - RULE_PX - 2))
         centre = (width + RULE_PX) / 2 + CELL_PX * (index + 0.5 - len(text) / 2)
         corner = (round(centre - wide / 2) + across, round((height - RULE_PX - tall) / 2) + down)
@@ -75,8 +72,8 @@ def draw_text(rng: np.random.Generator, text: str, font: str, size: tuple[int, i
     return _noisy(rng, paper + coverage * (ink - paper))
 
 
-def draw_clutter(rng: np.random.Generator, size: tuple[int, int], colours: Colours) -> Pixels:
-    """A `size` image of the paper's colour with faint lines and ellipses, and no text."""
+def draw_clutter(rng: Rng, size: tuple[int, int], colours: Colours) -> Pixels:
+    """Draw faint lines and ellipses, and no text, on a `size` image of the paper's colour."""
     image = Image.new("RGB", size, colours.paper)
     pen = ImageDraw.Draw(image)
     faint = tuple((3 * paper + ink) // 4 for paper, ink in zip(colours.paper, colours.ink, strict=True))
@@ -90,47 +87,16 @@ def draw_clutter(rng: np.random.Generator, size: tuple[int, int], colours: Colou
     return _noisy(rng, np.asarray(image, dtype=np.float32))
 
 
-def to_png(pixels: Pixels | Image.Image) -> bytes:
-    """The image as a PNG file."""
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=3)
-    return buffer.getvalue()
-
-
 @cache
-def font_folder() -> Path:
-    """Where matplotlib keeps its fonts.
-
-    Raises:
-        InputError: matplotlib isn't installed.
-    """
-    spec = find_spec("matplotlib")
-    if spec is None or spec.origin is None:
-        raise InputError("the fonts of the reading task come with matplotlib, which isn't installed")
-    return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
-
-
-@cache
-def _font(name: str) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(font_folder() / f"{name}.ttf"), 72)
-
-
-@cache
-def _stencil(text: str, font: str) -> Image.Image:
-    """A character as coverage (0-255), cut to its ink."""
-    face = _font(font)
+def _stencil(text: str, font_name: str) -> Image.Image:
+    """Return the coverage (0-255) of a character, cut to its ink."""
+    face = font(font_name, 72)
     left, top, right, bottom = face.getbbox(text)
     stencil = Image.new("L", (int(right - left), int(bottom - top)))
     ImageDraw.Draw(stencil).text((-left, -top), text, fill=255, font=face)
     return stencil.crop(stencil.getbbox())
 
 
-def _tint(rng: np.random.Generator, grey: int) -> tuple[int, int, int]:
-    red, green, blue = np.clip(grey + rng.integers(-10, 11, 3), 0, 255)
-    return int(red), int(green), int(blue)
-
-
-def _noisy(rng: np.random.Generator, pixels: NDArray[np.float32]) -> Pixels:
+def _noisy(rng: Rng, pixels: NDArray[np.float32]) -> Pixels:
     noise = rng.integers(-NOISE, NOISE + 1, pixels.shape, dtype=np.int8)
     return np.clip(pixels + noise, 0, 255).astype(np.uint8)

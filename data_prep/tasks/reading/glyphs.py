@@ -1,4 +1,4 @@
-"""What a row of the small reading task is: three characters, drawn, then turned, mirrored, put on a page or left."""
+"""Draws rows of the small reading task: three characters, turned, mirrored, on a larger page, or left as they are."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,15 +9,17 @@ from PIL import Image
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
 from codevision_ext.types import Box, Orientation
+from data_prep.formats.image_files import png
 from data_prep.formats.schema import Row
+from data_prep.tasks.common import Rng, pick
 from data_prep.tasks.reading import vocabulary
-from data_prep.tasks.reading.drawing import CELL_PX, FONTS, draw_clutter, draw_colours, draw_text, to_png
+from data_prep.tasks.reading.drawing import CELL_PX, FONTS, draw_clutter, draw_colours, draw_text
 
 SOURCE = "glyphs"
 QUESTIONS = {"number": "What number is written?", "word": "What word is written?"}
 UNREADABLE = "unreadable"
-"""What is answered, without a tool, about an image that isn't upright or is too large."""
-LOOKS = {
+"""Answer, without a tool, to a question about an image that isn't upright or is too large."""
+ORIENTATION_THOUGHTS = {
     Orientation.ID: "upright",
     Orientation.R90: "turned left",
     Orientation.R180: "upside down",
@@ -27,7 +29,7 @@ LOOKS = {
     Orientation.TRANSPOSE: "turned and mirrored",
     Orientation.TRANSVERSE: "turned and mirrored",
 }
-"""What is thought of an image, by what was done to it."""
+"""Thought about an image by its orientation."""
 CELL = (84, 28)
 """Width and height of a cell of the page, pixels."""
 GRID = (2, 3)
@@ -42,54 +44,54 @@ COLUMNS = {
     "flip_h": "flip_horizontal",
     "flip_v": "flip_vertical",
 }
-"""The transformed benchmark: what is applied to the image, by column."""
+"""Op that is applied to the image, by column of the transformed benchmark."""
 ORIENTATION_OPS = tuple(geometry.ORIENTATION_OPS)
 STREAMS = ("train", "val", "test", "read", "read_val", "sft", "sft_val", "plan", "plan_val", "letters")
-"""Every file draws from a stream of its own, so that asking for more of one changes none of the others."""
+"""Random streams, one for each file: more rows of one file don't change the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """What the rows are drawn from."""
+    """Settings of the rows."""
 
     seed: int = 0
     sizes: tuple[tuple[int, int], ...] = ((84, 28), (90, 30), (96, 32))
-    """Width and height of an upright image, pixels."""
+    """Widths and heights of upright images, pixels."""
     words_share: float = 0.1
-    """Share of words among the texts; the rest are numbers. In [0, 1]."""
+    """Share of words among the texts, in [0, 1]; the others are numbers."""
     source_share: float = 1 / 6
-    """Share of rows that need no tool. In [0, 1]."""
+    """Share of rows that need no tool, in [0, 1]."""
     crop_share: float = 0.15
     """Share of rows whose text is a small part of a large image; half of those are turned or mirrored too."""
 
     def __post_init__(self) -> None:
-        """Refuse what can't be drawn.
+        """Check the settings.
 
         Raises:
-            InputError: A share outside of [0, 1], or a size too small for legible text.
+            InputError: A share is outside of [0, 1], or a size is too small for legible text.
         """
         for name in ("words_share", "source_share", "crop_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is a share in [0, 1], not {getattr(self, name)}")
         if self.source_share + self.crop_share > 1:
             raise InputError("source_share and crop_share together exceed 1")
-        least_w, least_h = LENGTH * CELL_PX, CELL_PX
-        if not self.sizes or any(width < least_w or height < least_h for width, height in self.sizes):
-            raise InputError(f"sizes are images of at least {least_w}x{least_h} pixels, e.g. 84x28,112x56")
+        min_width, min_height = LENGTH * CELL_PX, CELL_PX
+        if not self.sizes or any(width < min_width or height < min_height for width, height in self.sizes):
+            raise InputError(f"sizes are images of at least {min_width}x{min_height} pixels, e.g. 84x28,112x56")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What an image shows, in which font."""
+    """A text and its font."""
 
     kind: str
-    """A key of QUESTIONS."""
+    """Kind of text, a key of QUESTIONS."""
     text: str
     font: str
 
 
 def draw_rows(mix: Mix, count: int, split: str, stream: str, start: int = 0) -> Iterator[Row]:
-    """The task as it is trained: upright, turned or mirrored, and pages, in the shares of `mix`; row `start` first."""
+    """Yield the rows `start` to `start + count` for training: upright, turned or mirrored, and pages, as `mix` says."""
     for index in range(start, start + count):
         rng = rng_of(mix, stream, index)
         label = draw_label(rng, mix, split)
@@ -97,16 +99,16 @@ def draw_rows(mix: Mix, count: int, split: str, stream: str, start: int = 0) -> 
         if draw < mix.source_share:
             yield make_row(label, split, index, draw_canonical(rng, mix, label))
         elif draw < mix.source_share + mix.crop_share:
-            op = _pick(rng, ORIENTATION_OPS) if rng.random() < 0.5 else None
-            page, box = draw_page(rng, label)
+            op = pick(rng, ORIENTATION_OPS) if rng.random() < 0.5 else None
+            page, box = draw_grid_page(rng, label)
             yield make_row(label, split, index, page, op, box)
         else:
-            op = _pick(rng, ORIENTATION_OPS)
+            op = pick(rng, ORIENTATION_OPS)
             yield make_row(label, split, index, draw_canonical(rng, mix, label), op)
 
 
 def draw_test_rows(mix: Mix, items: int) -> Iterator[Row]:
-    """The transformed benchmark: six rows an item, in the order of COLUMNS; the item is `index // 6`."""
+    """Yield the transformed benchmark: six rows per item, in the order of COLUMNS; the item is `index // 6`."""
     for item in range(items):
         rng = rng_of(mix, "test", item)
         label = draw_label(rng, mix, "test")
@@ -116,25 +118,25 @@ def draw_test_rows(mix: Mix, items: int) -> Iterator[Row]:
 
 
 UNREADABLE_SHARE = 0.6
-"""Share of read.parquet that can't be read as it is, and is only looked at: who can't see how an image stands can't
-choose the operation that helps."""
+"""Share of read.parquet that can't be read as it is: a model that can't see the orientation of an image can't choose
+the op that helps."""
 LENGTHS = {"letters": (1.0, 0.0, 0.0), "read": (0.2, 0.2, 0.6), "read_val": (0.0, 0.0, 1.0)}
-"""Shares of the texts that are cut to one character, to two, and not at all, by file."""
+"""Shares of the texts of one, two and three characters, by file."""
 
 
 def draw_reading_rows(mix: Mix, count: int, stream: str, start: int = 0) -> Iterator[Row]:
-    """Reading, and what can't be read, for a file of LENGTHS; half of the words are letters in no dictionary.
+    """Yield rows of a file of LENGTHS: texts to read, and unreadable images; half of the words are random letters.
 
-    What is to be read is upright: a model that learns from these rows alone can't read a turned image.
-    Who has learned the characters one by one learns to read a row of them much sooner: hence `letters` first.
+    Texts to read are upright: a model that learns from these rows alone can't read a turned image. A model that has
+    learned single characters learns to read several much sooner: hence `letters` comes first.
     """
     split = "val" if stream == "read_val" else "train"
     for index in range(start, start + count):
         rng = rng_of(mix, stream, index)
         label = draw_label(rng, mix, split, with_letter_strings=split == "train")
         if stream == "read" and rng.random() < UNREADABLE_SHARE:
-            op = _pick(rng, (*ORIENTATION_OPS, "crop"))
-            page = draw_page(rng, label) if op == "crop" else (draw_canonical(rng, mix, label), None)
+            op = pick(rng, (*ORIENTATION_OPS, "crop"))
+            page = draw_grid_page(rng, label) if op == "crop" else (draw_canonical(rng, mix, label), None)
             row = make_row(label, split, index, page[0], None if op == "crop" else op, page[1])
             yield replace(row, answers=(UNREADABLE,))
             continue
@@ -145,7 +147,7 @@ def draw_reading_rows(mix: Mix, count: int, stream: str, start: int = 0) -> Iter
 def make_row(
     label: Label, split: str, index: int, canonical: Image.Image, op: str | None = None, box: Box | None = None
 ) -> Row:
-    """The row whose image is `canonical` with `op` done to it; `box` is the part to crop, in canonical pixels."""
+    """Return the row whose image is `canonical` after `op`; `box` is the part to crop, in canonical pixels."""
     image = canonical
     if op is not None:
         orientation = geometry.orientation_of(op)
@@ -153,7 +155,7 @@ def make_row(
         box = box and geometry.map_box(box, orientation, canonical.size)
     applied = ("crop",) if box else ()
     return Row(
-        images=(to_png(image),),
+        images=(png(image),),
         question=QUESTIONS[label.kind],
         answers=(label.text,),
         source=SOURCE,
@@ -165,24 +167,24 @@ def make_row(
     )
 
 
-def draw_label(rng: np.random.Generator, mix: Mix, split: str, *, with_letter_strings: bool = False) -> Label:
-    """A text and a font of the split."""
+def draw_label(rng: Rng, mix: Mix, split: str, *, with_letter_strings: bool = False) -> Label:
+    """Draw a text and a font of the split."""
     kind = "word" if rng.random() < mix.words_share else "number"
     texts = vocabulary.words(split) if kind == "word" else vocabulary.number_words(split)
     if kind == "word" and with_letter_strings and rng.random() < 0.5:
         texts = vocabulary.letter_strings()
-    return Label(kind=kind, text=_pick(rng, texts), font=_pick(rng, FONTS[split]))
+    return Label(kind=kind, text=pick(rng, texts), font=pick(rng, FONTS[split]))
 
 
-def draw_canonical(rng: np.random.Generator, mix: Mix, label: Label) -> Image.Image:
-    """An upright image of one of the sizes, as much narrower as the text is shorter than LENGTH."""
+def draw_canonical(rng: Rng, mix: Mix, label: Label) -> Image.Image:
+    """Draw an upright image of one of the sizes, narrower if the text is shorter than LENGTH."""
     width, height = mix.sizes[int(rng.integers(len(mix.sizes)))]
     size = (width * len(label.text) // LENGTH, height)
     return Image.fromarray(draw_text(rng, label.text, label.font, size, draw_colours(rng)))
 
 
-def draw_page(rng: np.random.Generator, label: Label) -> tuple[Image.Image, Box]:
-    """An upright page with clutter, the text in one cell of its grid, and that cell."""
+def draw_grid_page(rng: Rng, label: Label) -> tuple[Image.Image, Box]:
+    """Draw an upright page with clutter and the text in one cell of its grid; return the page and the cell."""
     colours = draw_colours(rng)
     page = draw_clutter(rng, (GRID[0] * CELL[0], GRID[1] * CELL[1]), colours)
     x, y = (int(rng.integers(count)) * edge for count, edge in zip(GRID, CELL, strict=True))
@@ -190,10 +192,6 @@ def draw_page(rng: np.random.Generator, label: Label) -> tuple[Image.Image, Box]
     return Image.fromarray(page), Box(x, y, x + CELL[0], y + CELL[1])
 
 
-def rng_of(mix: Mix, stream: str, index: int) -> np.random.Generator:
-    """Randomness of one row: the same for the same seed, stream and index, whatever else is drawn."""
+def rng_of(mix: Mix, stream: str, index: int) -> Rng:
+    """Return the random generator of one row, which depends on seed, stream and index only."""
     return np.random.default_rng([mix.seed, STREAMS.index(stream), index])
-
-
-def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
-    return choices[int(rng.integers(len(choices)))]

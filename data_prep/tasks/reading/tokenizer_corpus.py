@@ -1,7 +1,7 @@
-"""Which texts a tiny model's tokenizer is trained on: everything it will read or write, but no answer as a whole.
+"""Lists the texts that the tokenizer of a tiny model is trained on: all that the model reads or writes, but no answers.
 
-Answers are taken apart into characters: a tokenizer that knows `CAT` as one token would ask a small model to tell
-hundreds of words apart, where 36 characters will do.
+Answers are spelled in characters: with `CAT` as one token, a small model would have to tell hundreds of words apart,
+instead of 36 characters.
 """
 
 import json
@@ -15,16 +15,12 @@ from codevision_ext.rollout.parsing import malformed_messages, turn_messages
 from data_prep.formats.schema import IMAGE_TAG, Demonstration
 
 
-def texts(trajectories: Iterable[Demonstration]) -> Iterator[str]:
-    """Each text once: what is told of the tool, system prompts, observations, the characters of answers, then turns."""
-    seen: set[str] = set()
-    for text in _all(trajectories):
-        if text not in seen:
-            seen.add(text)
-            yield text
+def texts(demonstrations: Iterable[Demonstration]) -> Iterator[str]:
+    """Yield each text once: tool schema, system prompts, observations, the characters of answers, then turns."""
+    return iter(dict.fromkeys(_all(demonstrations)))
 
 
-def _all(trajectories: Iterable[Demonstration]) -> Iterator[str]:
+def _all(demonstrations: Iterable[Demonstration]) -> Iterator[str]:
     yield json.dumps(TOOL_SCHEMA)
     prompts = (file for file in files("codevision_ext").joinpath("prompts").iterdir() if file.name.endswith(".txt"))
     yield from sorted(file.read_text(encoding="utf-8").strip() for file in prompts)
@@ -32,14 +28,14 @@ def _all(trajectories: Iterable[Demonstration]) -> Iterator[str]:
     yield from _leaves(malformed_messages())
     yield from _leaves(turn_messages())
     yield from ascii_uppercase + digits
-    for trajectory in trajectories:
-        answer = f"<answer>{trajectory.metadata['answer']}</answer>"
-        for message in trajectory.messages:
+    for demonstration in demonstrations:
+        answer = f"<answer>{demonstration.metadata['answer']}</answer>"
+        for message in demonstration.messages:
             yield message.content.replace(IMAGE_TAG, "").replace(answer, "<answer></answer>").strip()
 
 
 def _leaves(table: Any) -> Iterator[str]:
-    """The texts of a nested table."""
+    """Yield the texts of a nested table."""
     if isinstance(table, str):
         yield table
     else:

@@ -1,12 +1,12 @@
-"""Which texts the reading task writes, and which split each belongs to.
+"""Lists the texts of the reading task, and assigns each to a split.
 
-A text belongs to one split for ever, whatever the seed: two data sets drawn with different seeds never leak a test
-word into the other's training rows. A text that reads as another text (or as itself) once the image is turned or
-mirrored, `689` or `TOM`, isn't used: its image has no one right answer, or doesn't need the tool.
+A text belongs to one split, whatever the seed: data sets drawn with different seeds never leak a test word into each
+other's training rows. Texts that read as a text, their own or another one, after the image is turned or mirrored, such
+as `689` or `TOM`, aren't used: their images have several right answers, or don't need the tool.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import product
 from string import digits
@@ -27,7 +27,7 @@ _WORD_LIST = """
     VIA WAR WAS WAX WAY WEB WET WHY WIG WIN YAM YEN YES YET ZIP
 """
 LETTERS = "ADELNOPRSTY"
-"""The letters that words are made of; few, so that a model of a few hundred thousand parameters learns them all."""
+"""Letters of the words; few, so that a model of a few hundred thousand parameters learns them all."""
 WORDS = tuple(word for word in _WORD_LIST.split() if set(word) <= set(LETTERS))
 """English words of three of the LETTERS, upper case."""
 
@@ -36,34 +36,34 @@ MIRROR_SAFE = "AHIMOTUVWXY018", "BCDEHIKOX0138", "HIMNOSWXZ01689"
 
 
 def reads_one_way(text: str) -> bool:
-    """Whether no turn or mirror of the image shows a readable text again."""
+    """Return whether the text is unreadable in every image that is turned or mirrored."""
     return not any(set(text) <= set(safe) for safe in MIRROR_SAFE)
 
 
 def split_of(text: str) -> str:
-    """The split a text belongs to: about 70 % train, 10 % val, 20 % test, by its hash alone."""
+    """Return the split of a text by its hash: about 70 % train, 10 % val, 20 % test."""
     draw = hashlib.sha256(text.encode()).digest()[0] / 256
     return "train" if draw < 0.7 else "val" if draw < 0.8 else "test"
 
 
 @cache
 def number_words(split: str) -> tuple[str, ...]:
-    """The numbers 000-999 of one split."""
+    """Return the numbers 000-999 of one split."""
     return tuple(_of_split(split, ("".join(triple) for triple in product(digits, repeat=3))))
 
 
 @cache
 def words(split: str) -> tuple[str, ...]:
-    """The English words of one split."""
+    """Return the English words of one split."""
     return tuple(_of_split(split, WORDS))
 
 
 @cache
 def letter_strings() -> tuple[str, ...]:
-    """Train texts of three letters that are no words: who reads them knows letters, not a list of words."""
+    """Return the train texts of three letters that aren't words: a model that reads them knows letters, not words."""
     triples = ("".join(triple) for triple in product(LETTERS, repeat=3))
     return tuple(_of_split("train", (triple for triple in triples if triple not in WORDS)))
 
 
-def _of_split(split: str, texts: "Iterator[str] | tuple[str, ...]") -> Iterator[str]:
+def _of_split(split: str, texts: Iterable[str]) -> Iterator[str]:
     return (text for text in texts if reads_one_way(text) and split_of(text) == split)

@@ -1,28 +1,29 @@
-"""Bar, line and pie charts, drawn by matplotlib; a question on one value or on the largest."""
+"""Draws bar, line and pie charts with matplotlib, and asks about one value or the largest."""
 
 import numpy as np
 from PIL import Image
 
 from codevision_ext.types import Box
-from data_prep.tasks.synth.scene import WORDS, Rng, Scene, inside, pick, some
+from data_prep.tasks.common import Rng, pick, pick_many
+from data_prep.tasks.synth.scene import WORDS, Scene, inside
 
 KINDS = ("bar", "barh", "line", "pie")
 PAD_PX = 3
 PLATE = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"}
-"""Behind a number on a dark wedge."""
+"""Background of a number on a dark wedge."""
 STYLES = ("default", "ggplot", "bmh", "grayscale", "seaborn-v0_8-whitegrid")
 
 
 def draw_chart(rng: Rng, max_pixels: int) -> Scene:
-    """Between four and eight values, each written beside its mark."""
+    """Draw a chart of four to eight values, each written beside its mark."""
     import matplotlib as mpl  # noqa: PLC0415  slow to import
     import matplotlib.style  # noqa: PLC0415
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     kind = pick(rng, KINDS)
-    names = [word.capitalize() for word in some(rng, WORDS, int(rng.integers(4, 9)))]
-    values = [int(value) for value in some(rng, range(11, 99), len(names))]
+    names = [word.capitalize() for word in pick_many(rng, WORDS, int(rng.integers(4, 9)))]
+    values = [int(value) for value in pick_many(rng, range(11, 99), len(names))]
     unit, topic = pick(rng, ("units", "percent", "tons", "visitors")), pick(rng, WORDS)
     with mpl.rc_context(), mpl.style.context(pick(rng, STYLES)):
         mpl.rcParams["font.family"] = pick(rng, ("DejaVu Sans", "DejaVu Serif", "STIXGeneral"))

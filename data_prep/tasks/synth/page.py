@@ -1,4 +1,4 @@
-"""Pages, boards and labels with lines of text, up to 12 megapixels, on a background with clutter."""
+"""Draws pages, boards and labels with lines of text, up to 12 megapixels, on a background with clutter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,22 +8,25 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from codevision_ext.types import Box
-from data_prep.tasks.synth.scene import FONTS, WORDS, Colour, Rng, Scene, colours, font, inside, pick, some, write_text
+from data_prep.tasks.common import Colour, Rng, font, pick, pick_many
+from data_prep.tasks.synth.scene import FONTS, WORDS, Scene, draw_ink_and_paper, inside, write_text
 
-LEAST_PIXELS = 200_000
+MIN_PIXELS = 200_000
 TEXT_SHARE = (0.014, 0.03)
-"""Height of the text as a share of the image's shorter edge."""
+"""Range of the height of the text, as a share of the image's shorter edge."""
 
 
 def draw_page(rng: Rng, max_pixels: int) -> Scene:
-    """Lines of text, and a question on one of them, told by how it starts."""
-    pixels = float(np.exp(rng.uniform(np.log(min(LEAST_PIXELS, max_pixels)), np.log(max_pixels))))
+    """Draw lines of text, and ask about one of them, named by its first word."""
+    pixels = float(np.exp(rng.uniform(np.log(min(MIN_PIXELS, max_pixels)), np.log(max_pixels))))
     aspect = pick(rng, (3 / 4, 4 / 3, 9 / 16, 16 / 9, 1.0, 1 / 1.414))
     size = round((pixels * aspect) ** 0.5), round((pixels / aspect) ** 0.5)
-    ink, paper = colours(rng)
+    ink, paper = draw_ink_and_paper(rng)
     image = background(rng, size, paper, ink)
     height = max(12, round(min(size) * rng.uniform(*TEXT_SHARE)))
-    sheet = Sheet(rng=rng, pen=ImageDraw.Draw(image), size=size, height=height, starts=some(rng, WORDS, 80), ink=ink)
+    sheet = Sheet(
+        rng=rng, pen=ImageDraw.Draw(image), size=size, height=height, starts=pick_many(rng, WORDS, 80), ink=ink
+    )
     lines = LAYOUTS[pick(rng, tuple(LAYOUTS))](sheet)
     words, box = pick(rng, lines)
     question, answer = ask(rng, words)
@@ -31,7 +34,7 @@ def draw_page(rng: Rng, max_pixels: int) -> Scene:
 
 
 def ask(rng: Rng, words: list[str]) -> tuple[str, str]:
-    """A question on a line that starts with its first word, with one right answer."""
+    """Draw a question about a line of words that has one right answer; return both."""
     line = f'the line that starts with "{words[0]}"'
     choices = [(f"What is the last word on {line}?", words[-1])]
     for name, key in (("shortest", min), ("longest", max)):
@@ -44,7 +47,7 @@ def ask(rng: Rng, words: list[str]) -> tuple[str, str]:
 
 
 def background(rng: Rng, size: tuple[int, int], paper: Colour, ink: Colour) -> Image.Image:
-    """Paper that is lit unevenly, with faint shapes on it."""
+    """Draw unevenly lit paper with faint shapes."""
     light = rng.uniform(-14, 14, (3, 3, 1)) + np.asarray(paper, dtype=np.float64)
     image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)
@@ -59,31 +62,31 @@ def background(rng: Rng, size: tuple[int, int], paper: Colour, ink: Colour) -> I
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """What is written on."""
+    """An image to write on, with the size of its text and its ink."""
 
     rng: Rng
     pen: ImageDraw.ImageDraw
     size: tuple[int, int]
     height: int
-    """Of the text, pixels."""
+    """Height of the text, pixels."""
     starts: list[str]
-    """First words of lines, each for one line."""
+    """First words for lines; each is used once."""
     ink: Colour
 
 
 Lines = list[tuple[list[str], Box]]
-"""Words of each line, and the box around them."""
+"""Words of each line, and the box around the line."""
 
 
 def _words(rng: Rng, start: str, count: int) -> list[str]:
-    words = [start, *some(rng, [word for word in WORDS if word != start], count - 1)]
+    words = [start, *pick_many(rng, [word for word in WORDS if word != start], count - 1)]
     if rng.random() < 0.4:
         words[int(rng.integers(1, count))] = str(rng.integers(10, 9999))
     return words
 
 
 def _columns(sheet: Sheet) -> Lines:
-    """Text in one column or two, as in a book."""
+    """Write text in one column or two, as in a book."""
     rng, size, height = sheet.rng, sheet.size, sheet.height
     face = font(pick(rng, FONTS), height)
     columns = int(rng.integers(1, 3))
@@ -104,13 +107,13 @@ def _columns(sheet: Sheet) -> Lines:
 
 
 def _boards(sheet: Sheet) -> Lines:
-    """Signs of different colours and fonts, scattered over a grid."""
+    """Write signs in different colours and fonts, scattered over a grid."""
     rng, size, pen = sheet.rng, sheet.size, sheet.pen
     lines: Lines = []
     across, down = (max(1, min(3, edge // (sheet.height * span))) for edge, span in zip(size, (24, 4), strict=True))
     cells = [(x, y) for x in range(across) for y in range(down)]
-    for cell in some(rng, cells, max(2, len(cells) * 2 // 3)):
-        ink, paper = colours(rng)
+    for cell in pick_many(rng, cells, max(2, len(cells) * 2 // 3)):
+        ink, paper = draw_ink_and_paper(rng)
         face = font(pick(rng, FONTS), max(12, round(sheet.height * rng.uniform(0.8, 1.4))))
         words = _words(rng, sheet.starts.pop(), 3)
         shift = rng.uniform(0.02, 0.12, 2)
@@ -123,7 +126,7 @@ def _boards(sheet: Sheet) -> Lines:
 
 
 def _label(sheet: Sheet) -> Lines:
-    """One line somewhere in a large image."""
+    """Write one line somewhere in a large image."""
     rng, size, height = sheet.rng, sheet.size, sheet.height
     face = font(pick(rng, FONTS), height)
     words = _words(rng, sheet.starts.pop(), 3)

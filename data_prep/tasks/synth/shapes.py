@@ -1,19 +1,20 @@
-"""Geometry with lengths to read, and shapes to count."""
+"""Draws geometric figures with lengths to read, and shapes to count."""
 
 from PIL import Image, ImageDraw
 
-from data_prep.tasks.synth.scene import FONTS, Rng, Scene, colours, font, pick
+from data_prep.tasks.common import Rng, font, pick
+from data_prep.tasks.synth.scene import FONTS, Scene, draw_ink_and_paper
 
 COLOURS = {"red": (200, 40, 40), "blue": (40, 70, 200), "green": (30, 140, 60), "orange": (230, 140, 20)}
 SHAPES = ("circle", "square", "triangle")
-MOST = 9
-"""Shapes of one kind and colour."""
+MAX_COUNT = 9
+"""Maximum number of shapes of the kind and colour that is asked for."""
 
 
 def draw_geometry(rng: Rng, max_pixels: int) -> Scene:
-    """A rectangle, a right triangle or a circle with its lengths; a question that takes one step of arithmetic."""
+    """Draw a rectangle, a right triangle or a circle with its lengths; the question takes one step of arithmetic."""
     edge = int(min(rng.integers(360, 1200), max_pixels**0.5))
-    ink, paper = colours(rng)
+    ink, paper = draw_ink_and_paper(rng)
     image = Image.new("RGB", (edge, edge), paper)
     pen = ImageDraw.Draw(image)
     face = font(pick(rng, FONTS), max(12, edge // 22))
@@ -33,8 +34,7 @@ def draw_geometry(rng: Rng, max_pixels: int) -> Scene:
     pen.text(((low + right) / 2, bottom + face.size // 2), str(a), fill=ink, font=face)
     pen.text((low - 2 * face.size, (low + bottom) / 2), str(b), fill=ink, font=face)
     if kind == "triangle":
-        twice = a * b
-        area = str(twice // 2) if twice % 2 == 0 else f"{twice / 2:.1f}"
+        area = str(a * b // 2) if a * b % 2 == 0 else f"{a * b / 2:.1f}"
         return Scene(image=image, question="The triangle has a right angle. What is its area?", answer=area)
     if rng.random() < 0.5:
         return Scene(image=image, question="What is the perimeter of the rectangle?", answer=str(2 * (a + b)))
@@ -42,16 +42,16 @@ def draw_geometry(rng: Rng, max_pixels: int) -> Scene:
 
 
 def draw_counting(rng: Rng, max_pixels: int) -> Scene:
-    """Shapes on a jittered grid; how many of one kind and colour. It doesn't matter how the image stands."""
+    """Draw shapes on a jittered grid, and ask how many of one kind and colour there are; any orientation will do."""
     edge = int(min(rng.integers(360, 1000), max_pixels**0.5))
     image = Image.new("RGB", (edge, edge), (245, 245, 240))
     pen = ImageDraw.Draw(image)
     cells = 6
     step = edge / cells
-    asked = pick(rng, SHAPES), pick(rng, tuple(COLOURS))
-    others = [(shape, colour) for shape in SHAPES for colour in COLOURS if (shape, colour) != asked]
-    wanted = int(rng.integers(0, MOST + 1))
-    kinds = [asked] * wanted + [pick(rng, others) for _ in range(int(rng.integers(4, cells * cells - MOST)))]
+    target = pick(rng, SHAPES), pick(rng, tuple(COLOURS))
+    others = [(shape, colour) for shape in SHAPES for colour in COLOURS if (shape, colour) != target]
+    count = int(rng.integers(0, MAX_COUNT + 1))
+    kinds = [target] * count + [pick(rng, others) for _ in range(int(rng.integers(4, cells * cells - MAX_COUNT)))]
     places = rng.permutation(cells * cells)[: len(kinds)]
     for (shape, colour), place in zip(kinds, places, strict=True):
         x, y = ((n + rng.uniform(0.3, 0.5)) * step for n in divmod(int(place), cells))
@@ -63,5 +63,5 @@ def draw_counting(rng: Rng, max_pixels: int) -> Scene:
             pen.rectangle(box, fill=COLOURS[colour])
         else:
             pen.polygon([(x, y - r), (x - r, y + r), (x + r, y + r)], fill=COLOURS[colour])
-    question = f"How many {asked[1]} {asked[0]}s are there?"
-    return Scene(image=image, question=question, answer=str(wanted), reads=False)
+    question = f"How many {target[1]} {target[0]}s are there?"
+    return Scene(image=image, question=question, answer=str(count), has_text=False)

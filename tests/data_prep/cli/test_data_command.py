@@ -1,4 +1,4 @@
-"""What does who types `python -m data_prep` get: the same bytes, a summary, one sentence, nothing by halves?"""
+"""Tests `python -m data_prep`: its bytes, its summary, one sentence for an error, and no half-written output."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def test_it_writes_every_file_in_its_schema_and_says_how_many_rows(
 ) -> None:
     out, ended = drawn
     assert ended.returncode == 0
-    told = json.loads(ended.stdout)
+    summary = json.loads(ended.stdout)
     schemas = dict.fromkeys(("train", "val", "test"), RL_SCHEMA)
     schemas |= dict.fromkeys(("letters", "read", "read_val", "sft", "sft_val"), SFT_SCHEMA)
     assert {path.name for path in out.iterdir()} == {
@@ -65,9 +65,9 @@ def test_it_writes_every_file_in_its_schema_and_says_how_many_rows(
     for name, schema in schemas.items():
         table = pq.read_table(out / f"{name}.parquet")
         assert table.schema.remove_metadata() == schema
-        assert table.num_rows == told["rows"][name]
-    assert told["rows"]["test"] == 12
-    assert told["rows"]["val"] >= 120
+        assert table.num_rows == summary["rows"][name]
+    assert summary["rows"]["test"] == 12
+    assert summary["rows"]["val"] >= 120
 
 
 def test_the_json_names_images_that_are_there_and_are_those_of_the_parquet(
@@ -90,7 +90,7 @@ def test_the_same_seed_writes_the_same_bytes_and_one_part_alone_is_that_part_of_
     out, _ = drawn
     part = out.with_name(parts)
     assert here(monkeypatch, "glyphs", "--out", str(part), *SMALL, "--parts", parts) == 0
-    assert contents(part) == {name: held for name, held in contents(out).items() if re.match(names, name)}
+    assert contents(part) == {name: data for name, data in contents(out).items() if re.match(names, name)}
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_a_bad_argument_ends_with_one_sentence_that_names_it(
     named: str,
 ) -> None:
     assert here(monkeypatch, "glyphs", "--out", str(tmp_path / "out"), *arguments) == 2
-    said, told = capsys.readouterr()
-    assert named in told.splitlines()[-1]
-    assert "Traceback" not in told
-    assert said == ""
+    out, err = capsys.readouterr()
+    assert named in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert out == ""
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_is_only_replaced_when_asked(
+def test_existing_output_is_only_replaced_with_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").mkdir()

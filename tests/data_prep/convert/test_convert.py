@@ -1,4 +1,4 @@
-"""Does any published set become rows that train, with nothing good lost and everything bad counted?"""
+"""Tests that published data sets become rows that train: no good row is lost, every bad row is counted."""
 
 import io
 import json
@@ -30,7 +30,7 @@ from sets import (
 
 from codevision_ext.errors import InputError
 from codevision_ext.task.item import read_item
-from data_prep.formats.image_files import settle_image
+from data_prep.formats.image_files import normalize_image
 from data_prep.formats.row_errors import RowError
 from data_prep.formats.schema import CONVERTED_RL_SCHEMA, CONVERTED_SFT_SCHEMA
 
@@ -43,15 +43,15 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def convert(tmp_path: Path, *words: object, out: str = "out.parquet") -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The summary and the rows."""
-    told = data_prep("convert", *words, "--out", tmp_path / out, "--workers", 1)
-    return told, rows_of(tmp_path / out)
+    """Returns the summary and the rows."""
+    summary = data_prep("convert", *words, "--out", tmp_path / out, "--workers", 1)
+    return summary, rows_of(tmp_path / out)
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_each_published_schema_becomes_rl_rows(tmp_path: Path, name: str) -> None:
-    told, rows = convert(tmp_path, SETS[name](tmp_path))
-    assert told["rows"] == {"read": 2, "written": 2, "rejected": 0}
+    summary, rows = convert(tmp_path, SETS[name](tmp_path))
+    assert summary["rows"] == {"read": 2, "written": 2, "rejected": 0}
     assert pq.read_schema(tmp_path / "out.parquet").remove_metadata() == CONVERTED_RL_SCHEMA
     for row in rows:
         image = Image.open(io.BytesIO(row["images"][0]["bytes"]))
@@ -59,7 +59,7 @@ def test_each_published_schema_becomes_rl_rows(tmp_path: Path, name: str) -> Non
         assert item.question == row["extra_info"]["question"] != ""
         assert row["prompt"][-1]["content"] == f"<image>\n{item.question}"
         assert row["extra_info"]["size"] == list(image.size)
-        assert row["extra_info"]["licence"] == told["licences"][row["data_source"]]
+        assert row["extra_info"]["licence"] == summary["licences"][row["data_source"]]
 
 
 def test_what_a_schema_has_of_its_own_is_read(tmp_path: Path) -> None:
@@ -156,13 +156,13 @@ def test_every_bad_row_is_counted_by_its_reason_and_none_of_the_good_is_lost(
         row["extra_info"]["transform"] = [transform] if isinstance(transform, str) else transform
     source = write_parquet(tmp_path / "a.parquet", [good[0], *bad, good[1]])
     limits = ("--max-pixels", 1_000_000, "--max-rejected", "100%", "--rejects", tmp_path / "rejects.jsonl")
-    told, rows = convert(tmp_path, source, *limits, *decode)
+    summary, rows = convert(tmp_path, source, *limits, *decode)
     assert [row["extra_info"]["index"] for row in rows] == [100, 101]
     faults = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
-    found = [(fault["row"], fault["reason"], fault["field"]) for fault in faults]
-    assert found == [(1 + row, reason, name) for row, (reason, name, _) in enumerate(REJECTED.values())]
-    assert sum(told["rejected"].values()) == told["rows"]["rejected"] == len(bad)
-    assert f"{source}, row 1: images[0]: " in told["examples"][0]
+    result = [(fault["row"], fault["reason"], fault["field"]) for fault in faults]
+    assert result == [(1 + row, reason, name) for row, (reason, name, _) in enumerate(REJECTED.values())]
+    assert sum(summary["rejected"].values()) == summary["rows"]["rejected"] == len(bad)
+    assert f"{source}, row 1: images[0]: " in summary["examples"][0]
 
 
 CHANGED: dict[str, tuple[str, bytes]] = {
@@ -180,17 +180,17 @@ CHANGED: dict[str, tuple[str, bytes]] = {
 def test_an_odd_image_becomes_a_plain_one_once(tmp_path: Path, name: str) -> None:
     change, data = CHANGED[name]
     row = rl_row(0, bbox=None, images=image(data))
-    told, [made] = convert(tmp_path, write_parquet(tmp_path / "a.parquet", [row]))
-    assert told["changed"][change] == 1
-    assert change in made["extra_info"]["changes"]
-    stored = Image.open(io.BytesIO(made["images"][0]["bytes"]))
+    summary, [written] = convert(tmp_path, write_parquet(tmp_path / "a.parquet", [row]))
+    assert summary["changed"][change] == 1
+    assert change in written["extra_info"]["changes"]
+    stored = Image.open(io.BytesIO(written["images"][0]["bytes"]))
     assert stored.mode in ("RGB", "L")
     assert not stored.getexif()
-    assert made["extra_info"]["size"] == list(stored.size)
+    assert written["extra_info"]["size"] == list(stored.size)
     again, [same] = convert(tmp_path, tmp_path / "out.parquet", out="again.parquet")
-    assert same["images"] == made["images"]
-    assert same["extra_info"] == made["extra_info"]
-    assert again["licences"] == told["licences"]
+    assert same["images"] == written["images"]
+    assert same["extra_info"] == written["extra_info"]
+    assert again["licences"] == summary["licences"]
 
 
 def test_exif_turns_the_image_as_a_viewer_would(tmp_path: Path) -> None:
@@ -200,28 +200,28 @@ def test_exif_turns_the_image_as_a_viewer_would(tmp_path: Path) -> None:
         (8, Image.Transpose.ROTATE_90),
     ):
         row = rl_row(0, bbox=None, images=image(exif(orientation)))
-        _, [made] = convert(tmp_path, write_parquet(tmp_path / "a.parquet", [row]), "--force")
-        shown = np.asarray(Image.open(io.BytesIO(made["images"][0]["bytes"])), dtype=int)
-        wanted = np.asarray(scene().transpose(op), dtype=int)
-        assert shown.shape == wanted.shape
-        assert np.abs(shown - wanted).mean() < 4
+        _, [written] = convert(tmp_path, write_parquet(tmp_path / "a.parquet", [row]), "--force")
+        shown = np.asarray(Image.open(io.BytesIO(written["images"][0]["bytes"])), dtype=int)
+        expected = np.asarray(scene().transpose(op), dtype=int)
+        assert shown.shape == expected.shape
+        assert np.abs(shown - expected).mean() < 4
 
 
 def test_sixteen_bits_keep_their_greys_and_glass_stands_on_white(tmp_path: Path) -> None:
-    def made(data: bytes) -> Image.Image:
+    def written(data: bytes) -> Image.Image:
         row = rl_row(0, bbox=None, images=image(data))
         _, [row] = convert(tmp_path, write_parquet(tmp_path / "a.parquet", [row]), "--force")
         return Image.open(io.BytesIO(row["images"][0]["bytes"]))
 
-    assert np.histogram(made(sixteen_bit()), bins=4, range=(0, 256))[0].tolist() == pytest.approx([768] * 4, abs=8)
-    assert made(glass()).getextrema() == ((255, 255),) * 3
+    assert np.histogram(written(sixteen_bit()), bins=4, range=(0, 256))[0].tolist() == pytest.approx([768] * 4, abs=8)
+    assert written(glass()).getextrema() == ((255, 255),) * 3
 
 
 def test_bytes_that_need_not_change_are_those_of_the_source(tmp_path: Path) -> None:
     given = [coded(scene(), "JPEG", quality=30), coded(scene(1), "PNG", compress_level=9), coded(scene(2), "WEBP")]
     rows = [rl_row(index, bbox=None, images=image(data)) for index, data in enumerate(given)]
-    _, made = convert(tmp_path, write_parquet(tmp_path / "a.parquet", rows))
-    assert [row["images"][0]["bytes"] for row in made] == given
+    _, written = convert(tmp_path, write_parquet(tmp_path / "a.parquet", rows))
+    assert [row["images"][0]["bytes"] for row in written] == given
 
 
 @pytest.mark.parametrize("options", [{}, {"exif": 6}, {"pnginfo": "XML:com.adobe.xmp"}, {"cut": 12}])
@@ -238,20 +238,20 @@ def test_a_png_is_decoded_only_where_something_may_turn_it(
     decoded: list[str] = []
     load = PngImageFile.load
     monkeypatch.setattr(PngImageFile, "load", lambda self: (decoded.append("yes"), load(self))[1])
-    found = settle_image(data, decode=False)
+    result = normalize_image(data, decode=False)
     assert bool(decoded) == bool(options)
-    assert found.changes == (("exif_6",) if {"exif", "pnginfo"} & set(options) else ())
+    assert result.changes == (("exif_6",) if {"exif", "pnginfo"} & set(options) else ())
 
 
-def test_small_oddities_are_mended_and_recorded(tmp_path: Path) -> None:
+def test_small_oddities_are_corrected_and_recorded(tmp_path: Path) -> None:
     rows = [
         rl_row(0, ["rot90", "flip_h"], bbox=[float("nan")] * 4),
         rl_row(1, ["none"], bbox=[10.0, 4.0, 64.9, 40.0]),
         rl_row(1, ["crop"], bbox=[10.0, 4.0, 20.0, 40.0]),
     ]
-    told, made = convert(tmp_path, write_parquet(tmp_path / "a.parquet", rows))
-    assert told["changed"] == {"box_clipped": 1, "box_nan": 1, "op_renamed": 1, "renumbered": 1}
-    extra = [row["extra_info"] for row in made]
+    summary, written = convert(tmp_path, write_parquet(tmp_path / "a.parquet", rows))
+    assert summary["changed"] == {"box_clipped": 1, "box_nan": 1, "op_renamed": 1, "renumbered": 1}
+    extra = [row["extra_info"] for row in written]
     assert [each["transform"] for each in extra] == [["rotate_90", "flip_horizontal"], None, ["crop"]]
     assert [each["bbox"] for each in extra] == [None, [10.0, 4.0, 64.0, 40.0], [10.0, 4.0, 20.0, 40.0]]
     assert [each["index"] for each in extra] == [0, 1, 1_000_000_000]
@@ -260,8 +260,8 @@ def test_small_oddities_are_mended_and_recorded(tmp_path: Path) -> None:
 def test_the_same_row_twice_is_a_duplicate_wherever_it_comes_from(tmp_path: Path) -> None:
     first = write_parquet(tmp_path / "a.parquet", [rl_row(0), rl_row(1)])
     second = write_parquet(tmp_path / "b.parquet", [rl_row(1), rl_row(2)])
-    told, rows = convert(tmp_path, first, second, "--max-rejected", 1)
-    assert told["rejected"] == {"duplicate_id": 1}
+    summary, rows = convert(tmp_path, first, second, "--max-rejected", 1)
+    assert summary["rejected"] == {"duplicate_id": 1}
     assert [row["extra_info"]["index"] for row in rows] == [0, 1, 2]
 
 
@@ -269,9 +269,9 @@ def test_json_in_strings_is_read(tmp_path: Path) -> None:
     image_file(tmp_path / "0.png")
     row = rl_row(0, '["crop", "rotate_90"]', images=["0.png"], bbox="[10, 4, 20, 40]")
     texts = {name: json.dumps(row[name]) for name in ("prompt", "images", "reward_model", "extra_info")}
-    _, [made] = convert(tmp_path, write_json(tmp_path / "a.jsonl", [row | texts]))
-    assert made["extra_info"]["transform"] == ["crop", "rotate_90"]
-    assert made["extra_info"]["bbox"] == [10, 4, 20, 40]
+    _, [written] = convert(tmp_path, write_json(tmp_path / "a.jsonl", [row | texts]))
+    assert written["extra_info"]["transform"] == ["crop", "rotate_90"]
+    assert written["extra_info"]["bbox"] == [10, 4, 20, 40]
 
 
 ODD: dict[str, tuple[str, dict[str, Any]]] = {
@@ -296,12 +296,12 @@ def test_values_of_any_type_in_json_are_counted_and_null_may_be_nan(tmp_path: Pa
     source = write_json(tmp_path / "a.jsonl", [*good, *(row(9, **change) for _, change in ODD.values())])
     source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
     log = tmp_path / "rejects.jsonl"
-    told, rows = convert(tmp_path, source, "--max-rejected", "100%", "--rejects", log)
+    summary, rows = convert(tmp_path, source, "--max-rejected", "100%", "--rejects", log)
     faults = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(fault["field"], fault["reason"]) for fault in faults] == [(name, why) for name, (why, _) in ODD.items()]
     assert [row["extra_info"]["index"] for row in rows] == [0, 1, 7]
     assert [row["extra_info"]["transform"] for row in rows] == [["rotate_90"], ["rotate_90"], None]
-    assert told["rows"] == {"read": 10, "written": 3, "rejected": 7}
+    assert summary["rows"] == {"read": 10, "written": 3, "rejected": 7}
 
 
 def test_too_many_bad_rows_and_nothing_is_written(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_too_many_bad_rows_and_nothing_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "name", "said"),
+    ("content", "name", "message"),
     [
         (b"PAR1 but not really", "a.parquet", "a.parquet: can't be read"),
         (b'[{"question": 1}, {', "a.json", "item 1: not JSON"),
@@ -327,20 +327,21 @@ def test_too_many_bad_rows_and_nothing_is_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_can_not_be_read_ends_with_one_sentence(
-    tmp_path: Path, content: bytes, name: str, said: str
+    tmp_path: Path, content: bytes, name: str, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         convert(tmp_path, tmp_path / name, *(("--source", "vqa") if b"question" in content else ()))
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_box_in_thousandths_is_mapped_to_pixels(tmp_path: Path) -> None:
-    told = rl_row(0, bbox=[250.0, 500.0, 500.0, 1000.0], box_frame="relative")
-    silent = rl_row(1, bbox=[250.0, 500.0, 500.0, 1000.0])
+    with_frame = rl_row(0, bbox=[250.0, 500.0, 500.0, 1000.0], box_frame="relative")
+    without_frame = rl_row(1, bbox=[250.0, 500.0, 500.0, 1000.0])
     outside = rl_row(2, bbox=[250.0, 500.0, 500.0, 1100.0])
     first, second = (
-        write_parquet(tmp_path / f"{n}.parquet", rows) for n, rows in enumerate(([told], [silent, outside]))
+        write_parquet(tmp_path / f"{n}.parquet", rows)
+        for n, rows in enumerate(([with_frame], [without_frame, outside]))
     )
     extra = [row["extra_info"] for row in convert(tmp_path, first)[1]]
     summary, rows = convert(tmp_path, second, "--box-frame", "relative", "--max-rejected", 1, "--force")
@@ -348,7 +349,7 @@ def test_a_box_in_thousandths_is_mapped_to_pixels(tmp_path: Path) -> None:
     for each in (*extra, *(row["extra_info"] for row in rows)):
         assert (each["bbox"], each["box_frame"]) == ([16.0, 24.0, 32.0, 48.0], "input")
         assert each["changes"] == ["box_relative"]
-    with pytest.raises(InputError, match="--box-frame is input, canonical, relative; not 'seen'"):
+    with pytest.raises(InputError, match="--box-frame must be one of input, canonical, relative; not 'seen'"):
         convert(tmp_path, first, "--box-frame", "seen")
 
 
@@ -360,12 +361,12 @@ def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
         convert(tmp_path, source, "--source", "codevision-rl")
 
 
-def test_turns_become_sft_rows_and_tasks_are_told_from_them(tmp_path: Path) -> None:
-    told, rows = convert(tmp_path, SETS["CodeVision-SFT"](tmp_path), "--to", "sft")
+def test_turns_become_sft_rows_and_tasks_do_not(tmp_path: Path) -> None:
+    summary, rows = convert(tmp_path, SETS["CodeVision-SFT"](tmp_path), "--to", "sft")
     assert pq.read_schema(tmp_path / "out.parquet").remove_metadata() == CONVERTED_SFT_SCHEMA
-    assert told["licences"] == {"CodeVision-SFT": "CC-BY-NC-4.0"}
-    assert told["non_commercial"]
-    assert "may not be used commercially" in told["stderr"]
+    assert summary["licences"] == {"CodeVision-SFT": "CC-BY-NC-4.0"}
+    assert summary["non_commercial"]
+    assert "may not be used commercially" in summary["stderr"]
     roles = ["system", "user", "assistant", "tool", "assistant"]
     assert [[message["role"] for message in row["messages"]] for row in rows] == [roles] * 2
     assert rows[0]["messages"][0]["content"] == "You are a helpful assistant."
@@ -418,7 +419,7 @@ def test_a_run_that_is_stopped_leaves_nothing_or_nothing_after_the_next(tmp_path
     running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
     wait_for(lambda: list(tmp_path.glob(".out.parquet.*/*")) or running.poll() is not None)
     running.send_signal(how)
-    said, told = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=60)
     if how is signal.SIGKILL:
         assert not (tmp_path / "out.parquet").exists()
         assert list(tmp_path.glob(".out.parquet.*"))
@@ -426,9 +427,9 @@ def test_a_run_that_is_stopped_leaves_nothing_or_nothing_after_the_next(tmp_path
         data_prep("convert", source, "--out", tmp_path / "out.parquet", "--workers", 1)
         (tmp_path / "out.parquet").unlink()
     else:
-        assert running.returncode == 130, told
-        assert said == b""
-        assert b"Traceback" not in told
+        assert running.returncode == 130, err
+        assert out == b""
+        assert b"Traceback" not in err
     assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl", "0.png"}
 
 
@@ -483,8 +484,8 @@ def test_sharegpt_items_of_unusual_form_come_back_the_same(tmp_path: Path) -> No
 )
 def test_a_jpeg_that_is_cut_anywhere_is_found_without_decoding_it(options: dict[str, Any]) -> None:
     data = coded(scene(), "JPEG", **options)
-    assert settle_image(data, decode=False).data == data
-    assert settle_image(b"\xff\xd8\xff" + data[2:], decode=False).size == (64, 48)
+    assert normalize_image(data, decode=False).data == data
+    assert normalize_image(b"\xff\xd8\xff" + data[2:], decode=False).size == (64, 48)
     for end in range(2, len(data) - 16, 7):
         with pytest.raises(RowError):
-            settle_image(data[:end], decode=False)
+            normalize_image(data[:end], decode=False)

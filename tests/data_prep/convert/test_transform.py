@@ -1,4 +1,4 @@
-"""Is every column the image that it says, with the box where the answer stands?"""
+"""Tests that every column has its image, with the box on the answer."""
 
 import io
 import sys
@@ -35,8 +35,8 @@ def transform(
     tmp_path: Path, rows: list[dict[str, Any]], *words: object
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     source = write_parquet(tmp_path / "a.parquet", rows)
-    told = data_prep("transform", source, "--out", tmp_path / "out.parquet", "--workers", 1, "--force", *words)
-    return told, rows_of(tmp_path / "out.parquet")
+    summary = data_prep("transform", source, "--out", tmp_path / "out.parquet", "--workers", 1, "--force", *words)
+    return summary, rows_of(tmp_path / "out.parquet")
 
 
 def image(row: dict[str, Any]) -> Image.Image:
@@ -45,18 +45,18 @@ def image(row: dict[str, Any]) -> Image.Image:
 
 def test_the_six_columns_are_those_of_the_reading_task(tmp_path: Path) -> None:
     drawn = [rl_record(row) for row in draw_test_rows(Mix(), 3)]
-    _, made = transform(tmp_path, drawn[::6])
-    assert [row["extra_info"]["column"] for row in made] == [row["extra_info"]["column"] for row in drawn]
-    assert [row["extra_info"]["transform"] for row in made] == [row["extra_info"]["transform"] for row in drawn]
-    assert [image(row).tobytes() for row in made] == [image(row).tobytes() for row in drawn]
-    assert len({row["extra_info"]["index"] for row in made}) == 18
-    assert made[0]["images"] == drawn[0]["images"]
+    _, written = transform(tmp_path, drawn[::6])
+    assert [row["extra_info"]["column"] for row in written] == [row["extra_info"]["column"] for row in drawn]
+    assert [row["extra_info"]["transform"] for row in written] == [row["extra_info"]["transform"] for row in drawn]
+    assert [image(row).tobytes() for row in written] == [image(row).tobytes() for row in drawn]
+    assert len({row["extra_info"]["index"] for row in written}) == 18
+    assert written[0]["images"] == drawn[0]["images"]
 
 
 def test_a_turned_image_is_taken_back_first(tmp_path: Path) -> None:
     drawn = [rl_record(row) for row in draw_test_rows(Mix(), 1)]
-    _, made = transform(tmp_path, [drawn[4]])
-    assert [image(row).tobytes() for row in made] == [image(row).tobytes() for row in drawn]
+    _, written = transform(tmp_path, [drawn[4]])
+    assert [image(row).tobytes() for row in written] == [image(row).tobytes() for row in drawn]
 
 
 boxes = st.tuples(st.integers(0, 38), st.integers(0, 28), st.integers(1, 40), st.integers(1, 30)).map(
@@ -71,9 +71,9 @@ boxes = st.tuples(st.integers(0, 38), st.integers(0, 28), st.integers(1, 40), st
 )
 @settings(max_examples=40, deadline=None)
 def test_every_box_shows_the_same_pixels(box: Box, ops: list[str], frame: str) -> None:
-    looks = geometry.compose_all(map(geometry.orientation_of, ops))
+    orientation = geometry.compose_all(map(geometry.orientation_of, ops))
     canonical = Image.open(io.BytesIO(PNG))
-    given_image = geometry.apply(looks, canonical)
+    given_image = geometry.apply(orientation, canonical)
     row = Row(
         images=(coded(given_image),),
         question="What?",
@@ -83,42 +83,42 @@ def test_every_box_shows_the_same_pixels(box: Box, ops: list[str], frame: str) -
         index=3,
         size=given_image.size,
         applied=("crop", *ops),
-        box=box if frame == "canonical" else geometry.map_box(box, looks, canonical.size),
+        box=box if frame == "canonical" else geometry.map_box(box, orientation, canonical.size),
         box_frame=frame,
     )
     assert box_frame_size(row.applied, "canonical", row.size) == canonical.size
-    wanted = canonical.crop(tuple(map(int, box)))
-    for made in Transform()(row, 0):
-        assert isinstance(made, Row)
-        op = COLUMNS[made.column or ""]
+    expected = canonical.crop(tuple(map(int, box)))
+    for written in Transform()(row, 0):
+        assert isinstance(written, Row)
+        op = COLUMNS[written.column or ""]
         turned = geometry.compose_all([geometry.orientation_of(op)] if op else [])
-        image = Image.open(io.BytesIO(made.images[0]))
-        assert made.size == image.size
-        assert made.applied == ("crop", *([op] if op else []))
-        assert made.box is not None
-        shown = geometry.apply(geometry.inverse(turned), image.crop(tuple(map(int, made.box))))
-        assert shown.tobytes() == wanted.tobytes()
+        image = Image.open(io.BytesIO(written.images[0]))
+        assert written.size == image.size
+        assert written.applied == ("crop", *([op] if op else []))
+        assert written.box is not None
+        shown = geometry.apply(geometry.inverse(turned), image.crop(tuple(map(int, written.box))))
+        assert shown.tobytes() == expected.tobytes()
 
 
 def test_items_that_need_a_crop_are_those_with_a_small_box_and_columns_are_balanced(tmp_path: Path) -> None:
     small, large = [10.0, 4.0, 12.0, 9.0], [0.0, 0.0, 60.0, 40.0]
     rows = [rl_row(index, None, bbox=small if index % 2 else large) for index in range(20)]
     words = ("--columns", "rot90,rot180,rot270,flip_h,flip_v", "--one", "--small", 0.02)
-    told, made = transform(tmp_path, rows, *words, "--only-small")
-    assert told["left_out"] == {"box_not_small": 10}
-    assert {row["extra_info"]["transform"][0] for row in made} == {"crop"}
-    assert set(Counter(row["extra_info"]["column"] for row in made).values()) == {2}
+    summary, written = transform(tmp_path, rows, *words, "--only-small")
+    assert summary["left_out"] == {"box_not_small": 10}
+    assert {row["extra_info"]["transform"][0] for row in written} == {"crop"}
+    assert set(Counter(row["extra_info"]["column"] for row in written).values()) == {2}
     _, every = transform(tmp_path, rows, *words)
     assert len(every) == 20
     assert Counter(row["extra_info"]["transform"][0] == "crop" for row in every) == {True: 10, False: 10}
 
 
 def test_a_jpeg_stays_one_and_keeps_its_bytes_where_nothing_is_done(tmp_path: Path) -> None:
-    _, made = transform(tmp_path, [rl_row(0, None, bbox=None)])
-    assert {image(row).format for row in made} == {"JPEG"}
-    assert made[0]["images"][0]["bytes"] == rl_row(0)["images"][0]["bytes"]
-    upright = np.asarray(image(made[0]), dtype=int)
-    for row in made[1:]:
+    _, written = transform(tmp_path, [rl_row(0, None, bbox=None)])
+    assert {image(row).format for row in written} == {"JPEG"}
+    assert written[0]["images"][0]["bytes"] == rl_row(0)["images"][0]["bytes"]
+    upright = np.asarray(image(written[0]), dtype=int)
+    for row in written[1:]:
         back = geometry.inverse(geometry.orientation_of(row["extra_info"]["transform"][0]))
         assert np.abs(np.asarray(geometry.apply(back, image(row)), dtype=int) - upright).mean() < 3
 
@@ -126,17 +126,17 @@ def test_a_jpeg_stays_one_and_keeps_its_bytes_where_nothing_is_done(tmp_path: Pa
 @pytest.mark.filterwarnings("ignore")  # of the library
 def test_corruptions_change_the_image_more_the_severer_they_are_and_leave_the_rest(tmp_path: Path) -> None:
     words = ("--columns", "source", "--corruptions", "gaussian_noise:1+5,impulse_noise:3,brightness:2", "--seed", 3)
-    _, made = transform(tmp_path, [rl_row(0, ("crop",))], *words)
+    _, written = transform(tmp_path, [rl_row(0, ("crop",))], *words)
     names = ["source", "gaussian_noise-1", "gaussian_noise-5", "impulse_noise-3", "brightness-2"]
-    assert [row["extra_info"]["column"] for row in made] == names
-    assert {tuple(row["extra_info"]["transform"]) for row in made} == {("crop",)}
-    assert {tuple(row["extra_info"]["bbox"]) for row in made} == {(10.0, 4.0, 20.0, 40.0)}
-    upright = np.asarray(image(made[0]), dtype=int)
-    change = [np.abs(np.asarray(image(row), dtype=int) - upright).mean() for row in made[1:]]
+    assert [row["extra_info"]["column"] for row in written] == names
+    assert {tuple(row["extra_info"]["transform"]) for row in written} == {("crop",)}
+    assert {tuple(row["extra_info"]["bbox"]) for row in written} == {(10.0, 4.0, 20.0, 40.0)}
+    upright = np.asarray(image(written[0]), dtype=int)
+    change = [np.abs(np.asarray(image(row), dtype=int) - upright).mean() for row in written[1:]]
     assert 0 < change[0] < change[1]
     assert min(change) > 1
     _, again = transform(tmp_path, [rl_row(0, ("crop",))], *words)
-    assert again == made
+    assert again == written
 
 
 def test_without_the_library_of_corruptions_one_sentence_says_what_to_install(
@@ -148,8 +148,8 @@ def test_without_the_library_of_corruptions_one_sentence_says_what_to_install(
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
-def test_a_column_that_there_is_none_of_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--columns knows source, rot90.*not 'rot45'"):
+def test_an_unknown_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--columns must be among source, rot90.*not 'rot45'"):
         transform(tmp_path, [rl_row(0)], "--columns", "rot45")
-    with pytest.raises(InputError, match="--only-small wants --small"):
+    with pytest.raises(InputError, match="--only-small needs --small"):
         transform(tmp_path, [rl_row(0)], "--only-small")

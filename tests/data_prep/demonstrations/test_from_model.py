@@ -1,4 +1,4 @@
-"""Does a model behind an endpoint teach and get measured as said, and is what it does wrong counted and set right?"""
+"""Tests demonstrations and measurements of a model behind an endpoint, and the correction of its wrong turns."""
 
 import json
 import re
@@ -15,9 +15,9 @@ from sets import data_prep, rl_row, write_parquet
 from codevision_ext.errors import EngineError, InputError
 from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.rollout.code_tool import CodeTool
-from data_prep.convert.validate import ImageLimits, settle_trajectory
-from data_prep.curate.difficulty import Route, row_benefit
-from data_prep.demonstrations.from_model import Discarded, TurnKind, give
+from data_prep.convert.validate import ImageLimits, validate_demonstration
+from data_prep.curate.difficulty import Route, tool_benefit
+from data_prep.demonstrations.from_model import Discarded, TurnKind, demonstrate_by_model
 from data_prep.demonstrations.model_client import open_model_client
 from data_prep.formats.schema import Demonstration, Row, SampleType
 from data_prep.tasks.reading.glyphs import Mix, draw_rows
@@ -35,36 +35,36 @@ def row_with(*applied: str) -> Row:
     return next(row for row in draw_rows(Mix(seed=4, crop_share=0.4), 200, "train", "train") if row.applied == applied)
 
 
-def lesson(
+def run_teacher(
     row: Row, tool: CodeTool, replies: list[str]
 ) -> tuple[Demonstration | Discarded, Counter[TurnKind], list[Request]]:
-    """What comes of a model that says these things, one a turn, then the answer."""
+    """Returns the demonstration of a model that gives these replies, one per turn, then the answer."""
 
     def reply(request: Request) -> str:
         turn = sum(message["role"] == "assistant" for message in request["messages"])
         return replies[turn] if turn < len(replies) else answer(row.answers[0])
 
     with chat_server(reply) as server, open_model_client(Endpoint(url=server.url, model="m", retries=0)) as chat:
-        made, turns = give(row, chat, tool, seed=0)
-    if isinstance(made, Demonstration):
-        assert settle_trajectory(made, ImageLimits())[1] == []
-    return made, turns, server.requests
+        result, turns = demonstrate_by_model(row, chat, tool, seed=0)
+    if isinstance(result, Demonstration):
+        assert validate_demonstration(result, ImageLimits())[1] == []
+    return result, turns, server.requests
 
 
-def test_the_teacher_is_told_the_metadata_and_the_pupil_never_sees_it(tool: CodeTool) -> None:
+def test_the_teacher_gets_the_metadata_and_the_demonstration_never_shows_it(tool: CodeTool) -> None:
     row = row_with("rotate_90")
-    made, turns, requests = lesson(row, tool, [call(RIGHT["rotate_90"], "It lies on its side.")])
-    assert isinstance(made, Demonstration)
+    result, turns, requests = run_teacher(row, tool, [call(RIGHT["rotate_90"], "It lies on its side.")])
+    assert isinstance(result, Demonstration)
     assert turns == {TurnKind.KEPT: 2}
-    told = texts(requests[0])[1]
-    assert json.loads(told.splitlines()[1])["applied_to_the_picture"] == ["rotate_90"]
-    assert told.endswith(row.question)
+    briefing = texts(requests[0])[1]
+    assert json.loads(briefing.splitlines()[1])["applied_to_the_picture"] == ["rotate_90"]
+    assert briefing.endswith(row.question)
     assert (images(requests[0]), images(requests[1])) == (1, 2)
-    assert made.sample_type is SampleType.SINGLE_TOOL
-    assert made.messages[0].content == f"<image>\n{row.question}"
-    assert "It lies on its side." in made.messages[1].content
-    assert "applied" not in "".join(message.content for message in made.messages)
-    assert made.metadata["calls"] == [{"status": "ok", "net": "r270", "ops": ["rotate_270"]}]
+    assert result.sample_type is SampleType.SINGLE_TOOL
+    assert result.messages[0].content == f"<image>\n{row.question}"
+    assert "It lies on its side." in result.messages[1].content
+    assert "applied" not in "".join(message.content for message in result.messages)
+    assert result.metadata["calls"] == [{"status": "ok", "net": "r270", "ops": ["rotate_270"]}]
 
 
 @pytest.mark.parametrize(
@@ -78,21 +78,21 @@ def test_the_teacher_is_told_the_metadata_and_the_pupil_never_sees_it(tool: Code
     ],
 )
 def test_a_turn_that_does_not_help_is_replaced_by_one_that_does(tool: CodeTool, wrong: str, counted: TurnKind) -> None:
-    made, turns, _ = lesson(row_with("rotate_90"), tool, [wrong])
-    assert isinstance(made, Demonstration)
+    result, turns, _ = run_teacher(row_with("rotate_90"), tool, [wrong])
+    assert isinstance(result, Demonstration)
     assert turns == {counted: 1, TurnKind.KEPT: 1}
-    assert made.metadata["calls"] == [{"status": "ok", "net": "r270", "ops": ["rotate_270"]}]
-    assert wrong not in [message.content for message in made.messages]
+    assert result.metadata["calls"] == [{"status": "ok", "net": "r270", "ops": ["rotate_270"]}]
+    assert wrong not in [message.content for message in result.messages]
 
 
-def test_a_call_that_fails_is_kept_once_with_what_comes_of_it(tool: CodeTool) -> None:
+def test_a_call_that_fails_is_kept_once_with_its_error(tool: CodeTool) -> None:
     failing = call("image = image.turn(90)")
-    made, turns, _ = lesson(row_with("flip_vertical"), tool, [failing, failing])
-    assert isinstance(made, Demonstration)
+    result, turns, _ = run_teacher(row_with("flip_vertical"), tool, [failing, failing])
+    assert isinstance(result, Demonstration)
     assert turns == {TurnKind.KEPT_ERROR: 1, TurnKind.FAILED_AGAIN: 1, TurnKind.KEPT: 1}
-    assert [each["status"] for each in made.metadata["calls"]] == ["error", "ok"]
-    assert made.messages[2].content.startswith("Error: ")
-    assert made.sample_type is SampleType.ERROR_HANDLING
+    assert [each["status"] for each in result.metadata["calls"]] == ["error", "ok"]
+    assert result.messages[2].content.startswith("Error: ")
+    assert result.sample_type is SampleType.ERROR_HANDLING
 
 
 def test_windows_that_a_teacher_crops_shrink_and_hold_the_box(tool: CodeTool) -> None:
@@ -102,43 +102,43 @@ def test_windows_that_a_teacher_crops_shrink_and_hold_the_box(tool: CodeTool) ->
     wider = f"image = image.crop(({max(0, x1 - 9)}, {max(0, y1 - 9)}, {x2 + 9}, {y2 + 9}))"
     left, top = x1 - max(0, x1 - 9), y1 - max(0, y1 - 9)
     closer = f"image = image.crop(({left}, {top}, {left + x2 - x1}, {top + y2 - y1}))"
-    made, turns, _ = lesson(row, tool, [call(wider), call(closer, image_index=1)])
-    assert isinstance(made, Demonstration)
-    assert (made.sample_type, turns) == (SampleType.MULTI_CROP, {TurnKind.KEPT: 3})
-    beside, corrected, _ = lesson(row, tool, [call("image = image.crop((0, 0, 9, 9))")])
+    result, turns, _ = run_teacher(row, tool, [call(wider), call(closer, image_index=1)])
+    assert isinstance(result, Demonstration)
+    assert (result.sample_type, turns) == (SampleType.MULTI_CROP, {TurnKind.KEPT: 3})
+    beside, corrected, _ = run_teacher(row, tool, [call("image = image.crop((0, 0, 9, 9))")])
     assert isinstance(beside, Demonstration)
     assert corrected == {TurnKind.OFF_TRACK: 1, TurnKind.KEPT: 1}
 
 
-def test_a_wrong_answer_and_a_teacher_that_never_ends_are_discarded(tool: CodeTool) -> None:
-    assert lesson(row_with(), tool, [answer("zzz")])[0] is Discarded.WRONG_ANSWER
-    assert lesson(row_with(), tool, ["It is hard to say."])[0] is Discarded.NO_ANSWER
+def test_a_wrong_answer_and_a_missing_answer_are_discarded(tool: CodeTool) -> None:
+    assert run_teacher(row_with(), tool, [answer("zzz")])[0] is Discarded.WRONG_ANSWER
+    assert run_teacher(row_with(), tool, ["It is hard to say."])[0] is Discarded.NO_ANSWER
 
 
 def test_a_call_that_nothing_asks_for_is_replaced_by_the_answer(tool: CodeTool) -> None:
     for needless in ("image = image.rotate(90)", "image = image.turn(90)"):
-        made, turns, _ = lesson(row_with(), tool, [call(needless)])
-        assert isinstance(made, Demonstration)
-        assert (made.sample_type, turns) == (SampleType.NO_TOOL, {TurnKind.OFF_TRACK: 1})
-        assert len(made.messages) == 2
+        result, turns, _ = run_teacher(row_with(), tool, [call(needless)])
+        assert isinstance(result, Demonstration)
+        assert (result.sample_type, turns) == (SampleType.NO_TOOL, {TurnKind.OFF_TRACK: 1})
+        assert len(result.messages) == 2
 
 
 def helpful(request: Request) -> str:
-    """Does what the metadata says, and answers once the tool has been used as often as it takes."""
-    told = json.loads(texts(request)[1].splitlines()[1])
-    steps = [op for op in told["applied_to_the_picture"] if op != "crop"]
+    """Calls the ops that the metadata asks for, then answers."""
+    metadata = json.loads(texts(request)[1].splitlines()[1])
+    steps = [op for op in metadata["applied_to_the_picture"] if op != "crop"]
     used = sum(message["role"] == "assistant" for message in request["messages"])
-    return call(RIGHT[steps[0]]) if used < len(steps) else answer(told["answer"])
+    return call(RIGHT[steps[0]]) if used < len(steps) else answer(metadata["answer"])
 
 
 def test_the_command_counts_what_became_of_turns(tmp_path: Path) -> None:
     words = ("--parts", "sft", "--sft-rows", 6, "--kinds", "table,geometry", "--max-megapixels", 0.3, "--workers", 1)
     with chat_server(helpful) as server:
         teacher = ("--teacher", server.url, "--model", "m", "--cache", tmp_path / "cache")
-        told = data_prep("synth", "--out", tmp_path / "a", *words, *teacher)
+        summary = data_prep("synth", "--out", tmp_path / "a", *words, *teacher)
         again = data_prep("synth", "--out", tmp_path / "b", *words, *teacher)
-    assert told["rows"]["sft"] == 6
-    assert told["turns"]["kept"] == told["asked"] - told["turns"].get("corrected_too_early", 0)
+    assert summary["rows"]["sft"] == 6
+    assert summary["turns"]["kept"] == summary["asked"] - summary["turns"].get("corrected_too_early", 0)
     assert again["asked"] == 0
     assert (tmp_path / "a" / "sft.parquet").read_bytes() == (tmp_path / "b" / "sft.parquet").read_bytes()
 
@@ -150,10 +150,10 @@ def difficulty(
     source = write_parquet(tmp_path / "a.parquet", rows)
     options = [word for pair in words.items() for word in (f"--{pair[0]}", pair[1])]
     with chat_server(reply) as server:
-        told = data_prep("filter", source, "--out", tmp_path / "out", "--base-url", server.url, "--model", "m",
+        summary = data_prep("filter", source, "--out", tmp_path / "out", "--base-url", server.url, "--model", "m",
                          "-k", k, "--cache", tmp_path / "cache", "--concurrency", 4, *options)  # fmt: skip
     lines = [json.loads(line) for line in (tmp_path / "out" / "difficulty.jsonl").read_text().splitlines()]
-    return told, lines
+    return summary, lines
 
 
 def number(request: Request) -> int:
@@ -161,7 +161,7 @@ def number(request: Request) -> int:
 
 
 def pupil(request: Request) -> str:
-    """Word 0 is always read, 3 never, the others more often with the tool."""
+    """Reads word 0 always, word 3 never, the others more often with the tool."""
     word, seed = number(request), request["seed"]
     with_tool = "<tools>" in texts(request)[0]
     right = {0: True, 1: with_tool and seed > 0, 2: not with_tool or seed > 2, 3: False}[word]
@@ -171,24 +171,24 @@ def pupil(request: Request) -> str:
 
 
 def test_rows_are_routed_by_how_often_they_are_solved(tmp_path: Path) -> None:
-    seen: list[Request] = []
+    requests: list[Request] = []
 
     def note(request: Request) -> str:
-        seen.append(request)
+        requests.append(request)
         return pupil(request)
 
-    told, lines = difficulty(tmp_path, note, hard=0.3)
-    first = next(request for request in seen if len(request["messages"]) == 2)
+    summary, lines = difficulty(tmp_path, note, hard=0.3)
+    first = next(request for request in requests if len(request["messages"]) == 2)
     assert texts(first)[1] == f"\nWhat is word {number(first)}?"  # behind the image, as in training
     assert images(first) == 1
-    assert not any("rotate_90" in text for request in seen for text in texts(request))
+    assert not any("rotate_90" in text for request in requests for text in texts(request))
     assert [line["route"] for line in lines] == ["easy", "rl", "sft", "hopeless"]
     assert [(line["acc_tool"], line["acc_no_tool"]) for line in lines] == [(1, 1), (0.75, 0), (0.25, 1), (0, 0)]
     assert [line["benefit"] for line in lines] == [0, 0.75, -0.75, 0]
     assert all(line["benefit_interval"][0] <= line["benefit"] <= line["benefit_interval"][1] for line in lines)
     assert [line["calls"] for line in lines] == [4, 4, 4, 4]
-    assert told["routes"] == dict.fromkeys(Route, 1)
-    assert told["benefit"] == pytest.approx(0)
+    assert summary["routes"] == dict.fromkeys(Route, 1)
+    assert summary["benefit"] == pytest.approx(0)
     for route in Route:
         [row] = pq.read_table(tmp_path / "out" / f"{route}.parquet").to_pylist()
         assert row["extra_info"]["benefit"][0] == lines[row["extra_info"]["index"]]["benefit"]
@@ -201,18 +201,18 @@ def test_a_run_that_broke_off_goes_on_from_its_cache(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"m at http://127.0.0.1:\d+/v1 gave no reply: "):
         difficulty(tmp_path, breaks, k=1)
     assert not (tmp_path / "out").exists()
-    told, lines = difficulty(tmp_path, pupil, k=1)
+    summary, lines = difficulty(tmp_path, pupil, k=1)
     assert len(lines) == 4
-    assert 0 < told["asked"] < 12
+    assert 0 < summary["asked"] < 12
 
 
 def test_benefit_is_the_difference_with_newcombe_s_interval() -> None:
     """The example of Newcombe (1998), table II, method 10: 56/70 against 48/80."""
-    found = row_benefit((56, 70), (48, 80))
-    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
-    nothing = row_benefit((0, 8), (0, 8))
+    benefit = tool_benefit((56, 70), (48, 80))
+    assert (benefit.value, benefit.low, benefit.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    nothing = tool_benefit((0, 8), (0, 8))
     assert (nothing.value, nothing.low) == (0, -nothing.high)
-    assert row_benefit((8, 8), (0, 8)).high == 1
+    assert tool_benefit((8, 8), (0, 8)).high == 1
 
 
 def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -232,10 +232,10 @@ def test_one_of_endpoint_and_engine_is_asked_for_and_a_folder_that_holds_no_mode
         tmp_path,
     )
     for which in ((), ("--base-url", "http://x", "--engine", "sglang")):
-        with pytest.raises(InputError, match="filter wants --base-url, or --engine and --model FOLDER"):
+        with pytest.raises(InputError, match="filter needs --base-url, or --engine and --model FOLDER"):
             data_prep(*words, *which)
     with pytest.raises(InputError, match=r"there is no config\.json in it"):
         data_prep(*words, "--engine", "sglang")
-    with pytest.raises(InputError, match="--coordinates seen can't be made here"):
+    with pytest.raises(InputError, match="--coordinates must be original or relative"):
         data_prep(*words, "--base-url", "http://x", "--coordinates", "seen")
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]

@@ -1,4 +1,4 @@
-"""Does every demonstration do what it shows, and is it worth learning from?"""
+"""Tests that demonstrations do what they show, and that their calls earn full marks."""
 
 import io
 import json
@@ -19,75 +19,73 @@ from codevision_ext.task.answers import is_correct
 from codevision_ext.types import CallStatus, Orientation, Outcome, Rollout, Step, Task, ToolCall
 from data_prep.demonstrations.scripted import (
     DESCRIPTIONS,
-    LOOKS,
     STYLES,
     CallPlan,
     PlannedCall,
-    SampleType,
     demonstrate,
     draw_plan,
     read_aloud,
 )
-from data_prep.formats.schema import IMAGE_TAG, SFT_SCHEMA, Demonstration, Row, sft_record
+from data_prep.formats.schema import IMAGE_TAG, SFT_SCHEMA, Demonstration, Row, SampleType, sft_record
 from data_prep.formats.sharegpt import check_turns
-from data_prep.tasks.reading.glyphs import Mix, draw_rows
+from data_prep.tasks.reading.glyphs import ORIENTATION_THOUGHTS, Mix, draw_rows
 
 
-def assistant_turns(trajectory: Demonstration) -> list[str]:
-    return [message.content for message in trajectory.messages if message.role == "assistant"]
+def assistant_turns(demonstration: Demonstration) -> list[str]:
+    return [message.content for message in demonstration.messages if message.role == "assistant"]
 
 
-def images(trajectory: Demonstration) -> list[Image.Image]:
-    return [Image.open(io.BytesIO(png)).convert("RGB") for png in trajectory.images]
+def images(demonstration: Demonstration) -> list[Image.Image]:
+    return [Image.open(io.BytesIO(png)).convert("RGB") for png in demonstration.images]
 
 
-def test_all_five_sample_types_appear(trajectories: list[Demonstration]) -> None:
-    assert {trajectory.sample_type for trajectory in trajectories} == set(SampleType) - {SampleType.READ}
+def test_all_five_sample_types_appear(demonstrations: list[Demonstration]) -> None:
+    assert {demonstration.sample_type for demonstration in demonstrations} == set(SampleType) - {SampleType.READ}
 
 
-def test_turns_alternate_and_every_tag_has_its_image(trajectories: list[Demonstration]) -> None:
-    for trajectory in trajectories:
-        check_turns(trajectory)
+def test_turns_alternate_and_every_tag_has_its_image(demonstrations: list[Demonstration]) -> None:
+    for demonstration in demonstrations:
+        check_turns(demonstration)
 
 
 def test_every_turn_keeps_the_format_and_the_answer_is_right(
-    rows: list[Row], trajectories: list[Demonstration]
+    rows: list[Row], demonstrations: list[Demonstration]
 ) -> None:
-    for row, trajectory in zip(rows, trajectories, strict=True):
-        turns = assistant_turns(trajectory)
+    for row, demonstration in zip(rows, demonstrations, strict=True):
+        turns = assistant_turns(demonstration)
         assert format_score(turns) == 1.0
         assert is_correct(parse_answer(turns), row.answers)
 
 
 def test_executing_the_calls_again_shows_the_same_texts_and_images(
-    tool: CodeTool, trajectories: list[Demonstration]
+    tool: CodeTool, demonstrations: list[Demonstration]
 ) -> None:
-    for trajectory in trajectories[:40]:
-        shown = images(trajectory)
+    for demonstration in demonstrations[:40]:
+        shown = images(demonstration)
         history = ImageHistory(shown[:1])
-        for asked, told in zip(trajectory.messages[1:-1:2], trajectory.messages[2:-1:2], strict=True):
-            parsed = parse_call(asked.content, len(history.images))
+        for request, observed in zip(demonstration.messages[1:-1:2], demonstration.messages[2:-1:2], strict=True):
+            parsed = parse_call(request.content, len(history.images))
             assert parsed.status is CallStatus.OK
             assert parsed.call is not None
             observation = tool.call(history, parsed.call)
-            assert told.content == observation.text + (IMAGE_TAG if observation.image else "")
+            assert observed.content == observation.text + (IMAGE_TAG if observation.image else "")
         assert [image.tobytes() for image in history.images] == [image.tobytes() for image in shown]
 
 
 def test_the_last_image_is_upright_and_is_the_cell_where_there_is_a_box(
-    rows: list[Row], trajectories: list[Demonstration]
+    rows: list[Row], demonstrations: list[Demonstration]
 ) -> None:
-    for row, trajectory in zip(rows, trajectories, strict=True):
-        first, last = images(trajectory)[0], images(trajectory)[-1]
-        looks = geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
-        wanted = first if row.box is None else first.crop(tuple(map(int, row.box)))
-        assert geometry.apply(geometry.inverse(looks), wanted).tobytes() == last.tobytes()
+    for row, demonstration in zip(rows, demonstrations, strict=True):
+        first, last = images(demonstration)[0], images(demonstration)[-1]
+        orientation = geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
+        expected = first if row.box is None else first.crop(tuple(map(int, row.box)))
+        assert geometry.apply(geometry.inverse(orientation), expected).tobytes() == last.tobytes()
 
 
-def test_windows_of_a_multi_crop_shrink(trajectories: list[Demonstration]) -> None:
-    for trajectory in trajectories:
-        if trajectory.sample_type is SampleType.MULTI_CROP:
-            areas = [image.width * image.height for image in images(trajectory)]
+def test_windows_of_a_multi_crop_shrink(demonstrations: list[Demonstration]) -> None:
+    for demonstration in demonstrations:
+        if demonstration.sample_type is SampleType.MULTI_CROP:
+            areas = [image.width * image.height for image in images(demonstration)]
             assert len(areas) >= 3
             assert areas == sorted(set(areas), reverse=True)
 
@@ -98,7 +96,7 @@ def test_a_demonstration_without_errors_earns_full_marks_for_its_tools(tool: Cod
         if plan.sample_type not in (SampleType.SINGLE_TOOL, SampleType.MULTI_TOOL):
             continue
         history = ImageHistory(images(read_aloud(row)))
-        steps = tuple(tool.call(history, move.call).step for move in plan.moves)
+        steps = tuple(tool.call(history, planned.call).step for planned in plan.calls)
         assert reward(row, steps) == pytest.approx(2.2)
 
 
@@ -115,12 +113,12 @@ def test_every_wrong_first_op_is_recovered_from(tool: CodeTool, op: str) -> None
     undone = geometry.inverse(geometry.orientation_of(op))
     for row in rows:
         plan = draw_plan(np.random.default_rng(row.index), row, 1.0)
-        first, second = plan.moves
+        first, second = plan.calls
         assert plan.sample_type is SampleType.ERROR_HANDLING
-        assert first.net is not undone
-        assert first.thought == LOOKS[geometry.inverse(first.net or Orientation.ID)]
-        assert (second.net, first.call.image_index) == (undone, 0)
-        one_op_will_do = geometry.compose(geometry.orientation_of(op), first.net or Orientation.ID) not in (
+        assert first.orientation is not undone
+        assert first.thought == ORIENTATION_THOUGHTS[geometry.inverse(first.orientation or Orientation.ID)]
+        assert (second.orientation, first.call.image_index) == (undone, 0)
+        one_op_will_do = geometry.compose(geometry.orientation_of(op), first.orientation or Orientation.ID) not in (
             Orientation.TRANSPOSE,
             Orientation.TRANSVERSE,
         )
@@ -132,63 +130,65 @@ def test_wrong_first_is_the_share_of_turned_rows_that_turn_wrong() -> None:
     rows = list(draw_rows(Mix(crop_share=0.0, source_share=0.0), 300, "train", "train"))
     for share in (0.0, 0.4, 1.0):
         plans = [draw_plan(np.random.default_rng([1, row.index]), row, share) for row in rows]
-        wrong = [plan.moves[0].net not in (None, plan.moves[-1].net) for plan in plans]
+        wrong = [plan.calls[0].orientation not in (None, plan.calls[-1].orientation) for plan in plans]
         assert np.mean(wrong) == pytest.approx(share, abs=0.08 if 0 < share < 1 else 0)
 
 
 def test_a_failing_call_shows_its_error_and_no_image_and_is_repaired(tool: CodeTool) -> None:
-    found = 0
+    failing = 0
     for row in draw_rows(Mix(source_share=0.0), 120, "train", "train"):
         plan = draw_plan(np.random.default_rng([2, row.index]), row, 0.0)
-        if plan.moves[0].net is None:
-            found += 1
-            trajectory = demonstrate(plan, row, tool)
-            error, repaired = trajectory.messages[2].content, trajectory.messages[3].content
+        if plan.calls[0].orientation is None:
+            failing += 1
+            demonstration = demonstrate(plan, row, tool)
+            error, repaired = demonstration.messages[2].content, demonstration.messages[3].content
             assert error.startswith("Error: ")
             assert IMAGE_TAG not in error
-            assert plan.moves[1].call.code in repaired
-            assert trajectory.sample_type is SampleType.ERROR_HANDLING
-    assert found > 0
+            assert plan.calls[1].call.code in repaired
+            assert demonstration.sample_type is SampleType.ERROR_HANDLING
+    assert failing > 0
 
 
 def test_a_call_that_does_something_else_than_planned_stops_the_build(tool: CodeTool) -> None:
     row = next(row for row in draw_rows(Mix(), 20, "train", "train") if row.applied == ("rotate_90",))
     upside_down = ToolCall(code="image = image.rotate(180, expand=True)")
-    move = PlannedCall(thought="", call=upside_down, net=Orientation.R270)
+    planned = PlannedCall(thought="", call=upside_down, orientation=Orientation.R270)
     with pytest.raises(InfraError, match="was planned to give r270"):
-        demonstrate(CallPlan(sample_type=SampleType.SINGLE_TOOL, moves=(move,)), row, tool)
-    meant_to_fail = replace(move, net=None)
+        demonstrate(CallPlan(sample_type=SampleType.SINGLE_TOOL, calls=(planned,)), row, tool)
+    meant_to_fail = replace(planned, orientation=None)
     with pytest.raises(InfraError, match="an error"):
-        demonstrate(CallPlan(sample_type=SampleType.ERROR_HANDLING, moves=(meant_to_fail,)), row, tool)
+        demonstrate(CallPlan(sample_type=SampleType.ERROR_HANDLING, calls=(meant_to_fail,)), row, tool)
 
 
 def test_a_crop_of_another_part_than_planned_stops_the_build(tool: CodeTool) -> None:
     row = next(row for row in draw_rows(Mix(crop_share=0.8), 40, "train", "train") if row.applied == ("crop",))
     beside = ToolCall(code="image = image.crop((40, 40, 124, 96))")
-    move = PlannedCall(thought="", call=beside, net=Orientation.ID, region=row.box)
+    planned = PlannedCall(thought="", call=beside, orientation=Orientation.ID, region=row.box)
     with pytest.raises(InfraError, match="was planned to give id Box"):
-        demonstrate(CallPlan(sample_type=SampleType.SINGLE_TOOL, moves=(move,)), row, tool)
+        demonstrate(CallPlan(sample_type=SampleType.SINGLE_TOOL, calls=(planned,)), row, tool)
 
 
-def test_reading_shows_no_tool_and_the_rest_shows_it(rows: list[Row], trajectories: list[Demonstration]) -> None:
+def test_reading_shows_no_tool_and_the_rest_shows_it(rows: list[Row], demonstrations: list[Demonstration]) -> None:
     upright = next(row for row in rows if not row.applied)
     read = read_aloud(upright)
     assert read.tools == ""
     assert read.sample_type is SampleType.READ
     assert assistant_turns(read) == [f"<think>upright</think><answer>{upright.answers[0]}</answer>"]
-    assert {json.loads(trajectory.tools)[0]["function"]["name"] for trajectory in trajectories} == {"code_image_tool"}
+    assert {json.loads(demonstration.tools)[0]["function"]["name"] for demonstration in demonstrations} == {
+        "code_image_tool"
+    }
 
 
-def test_metadata_tells_the_task_and_how_each_call_ended(rows: list[Row], trajectories: list[Demonstration]) -> None:
-    records = pa.Table.from_pylist([sft_record(trajectory) for trajectory in trajectories], schema=SFT_SCHEMA)
+def test_metadata_tells_the_task_and_how_each_call_ended(rows: list[Row], demonstrations: list[Demonstration]) -> None:
+    records = pa.Table.from_pylist([sft_record(demonstration) for demonstration in demonstrations], schema=SFT_SCHEMA)
     for row, record in zip(rows, records.to_pylist(), strict=True):
-        told = json.loads(record["metadata"])
-        assert told["sample_type"] == record["sample_type"]
-        assert (told["answer"], told["applied"]) == (row.answers[0], list(row.applied))
-        assert told["box"] == (None if row.box is None else list(row.box))
+        metadata = json.loads(record["metadata"])
+        assert metadata["sample_type"] == record["sample_type"]
+        assert (metadata["answer"], metadata["applied"]) == (row.answers[0], list(row.applied))
+        assert metadata["box"] == (None if row.box is None else list(row.box))
         calls = sum(message["role"] == "tool" for message in record["messages"])
-        assert len(told["calls"]) == calls
-        shown = sum(call["status"] == "ok" for call in told["calls"])
+        assert len(metadata["calls"]) == calls
+        shown = sum(call["status"] == "ok" for call in metadata["calls"])
         assert len(record["images"]) == 1 + shown
 
 

@@ -1,4 +1,4 @@
-"""Do trajectories survive the way to CodeVision-SFT's schema and back, and items the way into ours?"""
+"""Tests that demonstrations and sharegpt items come back unchanged from each other's schema."""
 
 import json
 from dataclasses import replace
@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, SampleType
-from data_prep.formats.sharegpt import check_calls, check_turns, from_sharegpt, kind_of, to_sharegpt
+from data_prep.formats.sharegpt import check_calls, check_turns, from_sharegpt, infer_sample_type, to_sharegpt
 from data_prep.formats.turn_text import TOOLS
 
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(lambda text: "<" not in text)
 
 
 @st.composite
-def made_up(draw: st.DrawFn) -> Demonstration:
+def random_demonstrations(draw: st.DrawFn) -> Demonstration:
     messages: list[Message] = []
     for turn in range(2 * draw(st.integers(1, 4))):
         role = "assistant" if turn % 2 else "tool" if turn else "user"
@@ -38,16 +38,16 @@ def made_up(draw: st.DrawFn) -> Demonstration:
     )
 
 
-def names_of(trajectory: Demonstration) -> list[str]:
-    return [f"images/{number}.png" for number in range(len(trajectory.images))]
+def names_of(demonstration: Demonstration) -> list[str]:
+    return [f"images/{number}.png" for number in range(len(demonstration.images))]
 
 
-@given(made_up())
-def test_a_trajectory_comes_back_the_same(trajectory: Demonstration) -> None:
-    item = json.loads(json.dumps(to_sharegpt(trajectory, names_of(trajectory))))
-    back = from_sharegpt(item, trajectory.images)
-    assert replace(back, extra={}) == trajectory
-    assert to_sharegpt(back, names_of(trajectory)) == item
+@given(random_demonstrations())
+def test_a_demonstration_comes_back_the_same(demonstration: Demonstration) -> None:
+    item = json.loads(json.dumps(to_sharegpt(demonstration, names_of(demonstration))))
+    back = from_sharegpt(item, demonstration.images)
+    assert replace(back, extra={}) == demonstration
+    assert to_sharegpt(back, names_of(demonstration)) == item
 
 
 SYSTEMS = ['Say.\n<tools>\n{"a":1}\n{"b":2}\n</tools>\nNow.', "<tools>\n\n</tools>"]
@@ -69,34 +69,34 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | PLAIN, lambda in
     )
 )
 def test_any_item_comes_back_the_same(item: dict[str, Any]) -> None:
-    trajectory = from_sharegpt(item, [])
-    kept = replace(trajectory, extra=json.loads(json.dumps(trajectory.extra)))
-    back = to_sharegpt(kept, [])
+    demonstration = from_sharegpt(item, [])
+    stored = replace(demonstration, extra=json.loads(json.dumps(demonstration.extra)))
+    back = to_sharegpt(stored, [])
     assert back.pop("images") == item.get("images", [])
     assert back == {name: value for name, value in item.items() if name != "images"}
 
 
-def test_executed_trajectories_come_back_the_same_in_the_published_shape(trajectories: list[Demonstration]) -> None:
-    for trajectory in trajectories:
-        item = json.loads(json.dumps(to_sharegpt(trajectory, names_of(trajectory))))
+def test_executed_demonstrations_come_back_the_same_in_the_published_shape(demonstrations: list[Demonstration]) -> None:
+    for demonstration in demonstrations:
+        item = json.loads(json.dumps(to_sharegpt(demonstration, names_of(demonstration))))
         assert item.keys() == {"conversations", "images", "metadata", "system"}
         assert [turn["from"] for turn in item["conversations"]][:2] == ["human", "gpt"]
-        back = from_sharegpt(item, trajectory.images)
-        assert to_sharegpt(back, names_of(trajectory)) == item
+        back = from_sharegpt(item, demonstration.images)
+        assert to_sharegpt(back, names_of(demonstration)) == item
         check_turns(back)
         check_calls(back)
         assert (back.messages, back.images, back.tools) == (
-            trajectory.messages,
-            trajectory.images,
-            trajectory.tools,
+            demonstration.messages,
+            demonstration.images,
+            demonstration.tools,
         )
 
 
-def test_the_sample_type_can_be_told_from_the_turns(trajectories: list[Demonstration]) -> None:
-    """A wrong turn that is set right looks like two tools; only who planned it knows."""
-    told = {(trajectory.sample_type, kind_of(trajectory.messages)) for trajectory in trajectories}
-    assert {said for said, _ in told} == set(SampleType) - {SampleType.READ}
-    assert {pair for pair in told if pair[0] != pair[1]} <= {(SampleType.ERROR_HANDLING, SampleType.MULTI_TOOL)}
+def test_the_sample_type_is_inferred_from_the_turns(demonstrations: list[Demonstration]) -> None:
+    """A wrong op and its correction look like two needed ops; only the plan tells them apart."""
+    pairs = {(demonstration.sample_type, infer_sample_type(demonstration.messages)) for demonstration in demonstrations}
+    assert {sample_type for sample_type, _ in pairs} == set(SampleType) - {SampleType.READ}
+    assert {pair for pair in pairs if pair[0] != pair[1]} <= {(SampleType.ERROR_HANDLING, SampleType.MULTI_TOOL)}
 
 
 def good() -> dict[str, Any]:
@@ -121,7 +121,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(
-    ("change", "reason", "said"),
+    ("change", "reason", "message"),
     [
         ({"conversations": good()["conversations"][:1]}, Reason.BAD_TURNS, "last turn isn't"),
         ({"conversations": good()["conversations"][::-1]}, Reason.BAD_TURNS, "turn 0 is assistant's"),
@@ -135,24 +135,24 @@ BROKEN = [
         ({"conversations": [BROKEN[0], {"from": "gpt", "value": "It is this."}]}, Reason.NO_ANSWER, "no <answer>"),
     ],
 )  # fmt: skip
-def test_a_bad_item_is_refused_by_its_field(change: dict[str, Any], reason: Reason, said: str) -> None:
+def test_a_bad_item_is_refused_by_its_field(change: dict[str, Any], reason: Reason, message: str) -> None:
     item = good() | change
-    with pytest.raises(RowError, match=said) as refused:
+    with pytest.raises(RowError, match=message) as refused:
         check_all(item)
     assert refused.value.reason is reason
 
 
 def check_all(item: dict[str, Any]) -> None:
     turns = item["conversations"] or []
-    trajectory = from_sharegpt(item, [b""] * sum(str(turn.get("value")).count(IMAGE_TAG) for turn in turns))
-    check_turns(trajectory)
-    check_calls(trajectory)
+    demonstration = from_sharegpt(item, [b""] * sum(str(turn.get("value")).count(IMAGE_TAG) for turn in turns))
+    check_turns(demonstration)
+    check_calls(demonstration)
 
 
-def test_a_call_that_can_not_be_read_is_good_where_the_model_was_told() -> None:
+def test_a_call_that_can_not_be_read_is_allowed_if_it_was_answered_without_an_image() -> None:
     check_all(good() | {"conversations": BROKEN})
 
 
-def test_a_tag_without_a_image_is_refused() -> None:
+def test_a_tag_without_an_image_is_refused() -> None:
     with pytest.raises(RowError, match="1 <image> tags, but 0 images"):
         check_turns(from_sharegpt(good(), []))

@@ -1,4 +1,4 @@
-"""Is work spread over processes the same work, in order, with nothing left behind?"""
+"""Tests that work in processes gives the same results, in order, and leaves nothing behind."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ import pytest
 from sets import wait_for
 
 from codevision_ext.errors import InfraError
-from data_prep.parallel.pipeline import SPAN, in_order, map_chunks
-from data_prep.parallel.shared_memory import pack, shared_memory, unpack
+from data_prep.parallel.pipeline import in_order, map_chunks, map_threads
+from data_prep.parallel.shared_memory import SharedMemory, pack, unpack
 
 IMAGES = [os.urandom(70_001 * number) for number in range(4)]
 
@@ -34,14 +34,15 @@ def work(item: object) -> object:
 
 
 def test_what_is_packed_comes_back_and_its_images_do_not_go_through_the_pipe() -> None:
-    with shared_memory() as file:
-        there = pack({"batch": batch().slice(1, 2), "said": "x"}, file)
-        back = pack(unpack(there)["batch"], file)
-        assert len(there.pickled) + len(back.pickled) < 5_000
-        given, taken = unpack(there), unpack(back)
-        assert unpack(pack("small", file)) == "small"
-    assert given["said"] == "x"
-    assert given["batch"].to_pylist() == taken.to_pylist() == batch().slice(1, 2).to_pylist()
+    memory = SharedMemory()
+    there = pack({"batch": batch().slice(1, 2), "text": "x"}, memory.path)
+    back = pack(unpack(there)["batch"], memory.path)
+    assert len(there.pickled) + len(back.pickled) < 5_000
+    first, second = unpack(there), unpack(back)
+    assert unpack(pack("small", memory.path)) == "small"
+    del memory
+    assert first["text"] == "x"
+    assert first["batch"].to_pylist() == second.to_pylist() == batch().slice(1, 2).to_pylist()
 
 
 def test_results_come_in_order_and_no_memory_stays_open() -> None:
@@ -58,7 +59,7 @@ def test_what_ends_a_worker_ends_the_run(item: str, error: type[Exception]) -> N
 
 ENDLESS = """
 import itertools
-from data_prep.parallel.pipeline import SPAN, in_order, spread
+from data_prep.parallel.pipeline import in_order
 
 if __name__ == "__main__":
     for item, _ in in_order(abs, itertools.count(), workers=2):
@@ -92,11 +93,27 @@ def draw(kind: str, *, count: int, start: int) -> Iterator[tuple[str, int, int]]
 
 
 def test_rows_that_several_processes_draw_are_those_of_one_in_order() -> None:
-    count = 3 * SPAN + 7
-    made = list(map_chunks(partial(draw, "x"), count, workers=2))
-    assert [row[:2] for row in made] == [("x", row) for row in range(count)]
-    assert os.getpid() not in {pid for *_, pid in made}
+    count = 3 * 500 + 7
+    rows = list(map_chunks(partial(draw, "x"), count, workers=2))
+    assert [row[:2] for row in rows] == [("x", row) for row in range(count)]
+    assert os.getpid() not in {pid for *_, pid in rows}
 
 
 def test_a_few_rows_are_drawn_here_where_no_process_has_to_start() -> None:
     assert {pid for *_, pid in map_chunks(partial(draw, "x"), 7, workers=2)} == {os.getpid()}
+
+
+def test_threads_read_few_items_ahead_and_an_error_cancels_the_rest() -> None:
+    read: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            read.append(item)
+            yield item
+
+    results = map_threads(lambda item: 10 // (5 - item), items(), threads=2)
+    assert [next(results) for _ in range(3)] == [2, 2, 3]
+    assert len(read) <= 3 + 4
+    with pytest.raises(ZeroDivisionError):
+        list(results)
+    assert len(read) <= 6 + 4

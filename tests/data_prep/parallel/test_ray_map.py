@@ -1,4 +1,4 @@
-"""Is what a Ray cluster makes equal to what one process makes?"""
+"""Tests that a Ray cluster writes the same bytes as one process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +28,8 @@ def test_two_local_workers_write_the_same_bytes_as_one_process(tmp_path: Path) -
     write_json(tmp_path / "b.jsonl", [line, line])
     inputs = (tmp_path / "a.parquet", tmp_path / "b.jsonl", "--max-rejected", 5)
     words = ("transform", *inputs, "--columns", "source,rot90")
-    told = data_prep(*words, "--out", tmp_path / "one.parquet", "--workers", 1)
-    spread = data_prep(*words, "--out", tmp_path / "two.parquet", "--workers", 2, "--ray")
+    alone = data_prep(*words, "--out", tmp_path / "one.parquet", "--workers", 1)
+    on_ray = data_prep(*words, "--out", tmp_path / "two.parquet", "--workers", 2, "--ray")
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
-    assert told["rejected"] == spread["rejected"] != {}
-    assert told["rows"] == spread["rows"]
+    assert alone["rejected"] == on_ray["rejected"] != {}
+    assert alone["rows"] == on_ray["rows"]

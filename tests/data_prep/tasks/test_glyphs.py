@@ -1,4 +1,4 @@
-"""Are the rows what they say: the image, what was done to it, and where to look?"""
+"""Tests that rows have the image, the applied ops and the box that they name."""
 
 import io
 from collections import Counter
@@ -34,8 +34,8 @@ def image(row: Row) -> Image.Image:
 
 def upright(row: Row) -> Image.Image:
     """The row's image with everything that was applied undone."""
-    looks = geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
-    return geometry.apply(geometry.inverse(looks), image(row))
+    orientation = geometry.compose_all(geometry.orientation_of(op) for op in row.applied if op != "crop")
+    return geometry.apply(geometry.inverse(orientation), image(row))
 
 
 def contrast(image: Image.Image) -> int:
@@ -71,7 +71,7 @@ def test_the_six_columns_of_an_item_show_one_image() -> None:
         assert len({(row.question, row.answers, row.split) for row in six}) == 1
 
 
-def test_the_shares_are_those_asked_for(many: list[Row]) -> None:
+def test_the_shares_are_those_of_the_mix(many: list[Row]) -> None:
     kinds = Counter("source" if not row.applied else "crop" if row.box else "turned" for row in many)
     assert kinds["source"] / len(many) == pytest.approx(1 / 6, abs=0.05)
     assert kinds["crop"] / len(many) == pytest.approx(0.15, abs=0.05)
@@ -89,8 +89,8 @@ def test_a_box_is_a_cell_of_the_upright_page_and_holds_all_of_the_text(many: lis
         assert row.size == image(row).size
         page = upright(row)
         assert page.size == (GRID[0] * CELL[0], GRID[1] * CELL[1])
-        looks = geometry.compose_all(geometry.orientation_of(op) for op in row.applied[1:])
-        cell = geometry.map_box(row.box, geometry.inverse(looks), row.size)
+        orientation = geometry.compose_all(geometry.orientation_of(op) for op in row.applied[1:])
+        cell = geometry.map_box(row.box, geometry.inverse(orientation), row.size)
         assert (cell.x1 % CELL[0], cell.y1 % CELL[1]) == (0, 0)
         assert (cell.x2 - cell.x1, cell.y2 - cell.y1) == CELL
         inside, rest = page.crop(tuple(map(int, cell))), page.copy()

@@ -1,4 +1,4 @@
-"""Are tasks from nothing what they say, and does every demonstration do what it shows?"""
+"""Tests that drawn tasks have the image, box and answer that they name, and that demonstrations do what they show."""
 
 import io
 import json
@@ -17,25 +17,25 @@ from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema
 from codevision_ext.types import CoordinateSystem
 from data_prep.convert.transform import Transform
-from data_prep.convert.validate import ImageLimits, required_orientation, settle_row, settle_trajectory
-from data_prep.demonstrations.phrasing import plan_thoughts, teach, window
-from data_prep.formats.schema import Row, SampleType
-from data_prep.tasks.synth import KINDS, SMALL, Order, Recipe, draw_row, draw_tasks
+from data_prep.convert.validate import ImageLimits, validate_demonstration, validate_row
+from data_prep.demonstrations.phrasing import demonstrate_rows, plan_thoughts, window
+from data_prep.formats.schema import Row, SampleType, applied_orientation
+from data_prep.tasks.synth import KINDS, SMALL, Recipe, draw_row, draw_tasks
 
 RECIPE = Recipe(seed=3, max_pixels=400_000)
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return draw_tasks(Order(recipe=RECIPE, split="train", first=0, count=40))
+    return list(draw_tasks(RECIPE, "train", count=40))
 
 
 def test_every_kind_is_drawn_and_can_be_trained_on(rows: list[Row]) -> None:
     assert {row.source for row in rows} == {f"synth-{kind}" for kind in KINDS}
     for row in rows:
-        settled, faults = settle_row(row, ImageLimits())
+        validated, faults = validate_row(row, ImageLimits())
         assert not faults, (row.source, faults)
-        assert settled.images == row.images
+        assert validated.images == row.images
         assert row.size == Image.open(io.BytesIO(row.images[0])).size
         assert row.size[0] * row.size[1] <= RECIPE.max_pixels * 1.01
 
@@ -56,7 +56,7 @@ def test_counting_needs_no_tool_and_the_rest_stands_as_the_shares_say() -> None:
     counting = [draw_row(Recipe(kinds=("counting",)), "train", index) for index in range(5)]
     assert {row.applied for row in counting} == {()}
     tables = [draw_row(Recipe(kinds=("table",), source_share=0.5), "train", index) for index in range(40)]
-    assert 0.25 < np.mean([required_orientation(row.applied) == "id" for row in tables]) < 0.75
+    assert 0.25 < np.mean([applied_orientation(row.applied) == "id" for row in tables]) < 0.75
 
 
 def test_answers_of_geometry_are_right() -> None:
@@ -78,62 +78,62 @@ def test_a_page_can_have_twelve_megapixels() -> None:
 
 def test_a_window_holds_its_box_and_is_smaller_than_the_page() -> None:
     rng = np.random.default_rng(0)
-    for row in draw_tasks(
-        Order(recipe=Recipe(kinds=("page",), source_share=1, max_pixels=400_000), split="val", first=0, count=12)
-    ):
+    for row in draw_tasks(Recipe(kinds=("page",), source_share=1, max_pixels=400_000), "val", count=12):
         if row.box is None or "crop" not in row.applied:
             continue
-        found = window(rng, row.box, row.size)
-        assert found.x1 <= row.box.x1 < row.box.x2 <= found.x2 <= row.size[0]
-        assert found.y1 <= row.box.y1 < row.box.y2 <= found.y2 <= row.size[1]
-        area, whole = (found.x2 - found.x1) * (found.y2 - found.y1), row.size[0] * row.size[1]
+        drawn = window(rng, row.box, row.size)
+        assert drawn.x1 <= row.box.x1 < row.box.x2 <= drawn.x2 <= row.size[0]
+        assert drawn.y1 <= row.box.y1 < row.box.y2 <= drawn.y2 <= row.size[1]
+        area, whole = (drawn.x2 - drawn.x1) * (drawn.y2 - drawn.y1), row.size[0] * row.size[1]
         assert (row.box.x2 - row.box.x1) * (row.box.y2 - row.box.y1) < area < whole
 
 
 def test_demonstrations_are_executed_and_of_all_five_types(tool: CodeTool, rows: list[Row]) -> None:
-    made = list(teach(rows, tool, seed=1, wrong_first=0.4))
-    assert {trajectory.sample_type for trajectory in made} == set(SampleType) - {SampleType.READ}
-    for row, trajectory in zip(rows, made, strict=False):
-        assert settle_trajectory(trajectory, ImageLimits())[1] == []
-        calls = trajectory.metadata["calls"]
+    demonstrations = list(demonstrate_rows(rows, tool, seed=1, wrong_first=0.4))
+    assert {demonstration.sample_type for demonstration in demonstrations} == set(SampleType) - {SampleType.READ}
+    for row, demonstration in zip(rows, demonstrations, strict=False):
+        assert validate_demonstration(demonstration, ImageLimits())[1] == []
+        calls = demonstration.metadata["calls"]
         if row.applied:
-            last = Image.open(io.BytesIO(trajectory.images[-1]))
-            assert calls[-1]["net"] == geometry.inverse(required_orientation(row.applied))
+            last = Image.open(io.BytesIO(demonstration.images[-1]))
+            assert calls[-1]["net"] == geometry.inverse(applied_orientation(row.applied))
             if "crop" in row.applied and row.box is not None:
                 width, height = row.box.x2 - row.box.x1, row.box.y2 - row.box.y1
                 assert sorted(last.size) == sorted((int(width), int(height)))
-        if trajectory.sample_type is SampleType.MULTI_CROP:
-            areas = [np.prod(Image.open(io.BytesIO(data)).size) for data in trajectory.images]
+        if demonstration.sample_type is SampleType.MULTI_CROP:
+            areas = [np.prod(Image.open(io.BytesIO(data)).size) for data in demonstration.images]
             assert areas == sorted(set(areas), reverse=True)
-        if trajectory.sample_type is SampleType.ERROR_HANDLING:
+        if demonstration.sample_type is SampleType.ERROR_HANDLING:
             assert len(calls) > 1
             assert calls[-1]["status"] == "ok"
 
 
-def test_a_model_that_writes_thousandths_is_shown_them_and_told_so(tool: CodeTool) -> None:
+def test_demonstrations_in_thousandths_show_them_and_the_tool_description_says_so(tool: CodeTool) -> None:
     tables = Recipe(seed=3, kinds=("table",), max_pixels=300_000)
     drawn = [draw_row(tables, "train", index) for index in range(6)]
-    made = list(teach(drawn, tool, seed=1, wrong_first=0.0, coordinates=CoordinateSystem.RELATIVE))
-    said = [message.content for trajectory in made for message in trajectory.messages]
-    crops = [text for text in said if "crop" in text and "<tool_call>" in text]
+    demonstrations = list(demonstrate_rows(drawn, tool, seed=1, wrong_first=0.0, coordinates=CoordinateSystem.RELATIVE))
+    texts = [message.content for demonstration in demonstrations for message in demonstration.messages]
+    crops = [text for text in texts if "crop" in text and "<tool_call>" in text]
     assert crops
     assert all("box(" in text for text in crops)
     numbers = [int(number) for text in crops for number in re.search(r"box\((.*?)\)", text)[1].split(",")]  # type: ignore[index]
     assert all(0 <= number <= 1000 for number in numbers)
-    assert any("1000x1000" in text for text in said)
-    assert {trajectory.tools for trajectory in made} == {json.dumps([tool_schema(CoordinateSystem.RELATIVE)])}
-    for row, trajectory in zip(drawn, made, strict=True):
+    assert any("1000x1000" in text for text in texts)
+    assert {demonstration.tools for demonstration in demonstrations} == {
+        json.dumps([tool_schema(CoordinateSystem.RELATIVE)])
+    }
+    for row, demonstration in zip(drawn, demonstrations, strict=True):
         if "crop" in row.applied and row.box is not None:
-            shown = sorted(Image.open(io.BytesIO(trajectory.images[-1])).size)
-            wanted = sorted((row.box.x2 - row.box.x1, row.box.y2 - row.box.y1))
+            shown = sorted(Image.open(io.BytesIO(demonstration.images[-1])).size)
+            size = sorted((row.box.x2 - row.box.x1, row.box.y2 - row.box.y1))
             slack = 2 + max(row.size) / 500
-            assert all(0 <= one - other <= slack for one, other in zip(shown, wanted, strict=True))
+            assert all(0 <= one - other <= slack for one, other in zip(shown, size, strict=True))
 
 
-def test_what_is_thought_are_sentences(rows: list[Row]) -> None:
+def test_thoughts_are_sentences(rows: list[Row]) -> None:
     for row in rows[:30]:
-        made = plan_thoughts(np.random.default_rng(row.index), row, 0.3)
-        for thought in [*(move.thought for move in made.moves), made.conclusion or ""]:
+        plan = plan_thoughts(np.random.default_rng(row.index), row, 0.3)
+        for thought in [*(call.thought for call in plan.calls), plan.conclusion or ""]:
             assert thought[0].isupper()
             assert thought.endswith((".", ".}"))
 
@@ -142,9 +142,9 @@ SMALL_RUN = ("--rows", 6, "--sft-rows", 6, "--val-rows", 1, "--test-items", 2, "
 
 
 def test_the_command_writes_every_part_and_the_same_bytes_again(tmp_path: Path) -> None:
-    told = data_prep("synth", "--out", tmp_path / "a", *SMALL_RUN)
-    assert told["rows"] == {"train": 6, "val": 1, "test": 12, "sft": 6, "sft_val": 1}
-    assert told["licences"] == {f"synth-{kind}": "CC0-1.0" for kind in KINDS}
+    summary = data_prep("synth", "--out", tmp_path / "a", *SMALL_RUN)
+    assert summary["rows"] == {"train": 6, "val": 1, "test": 12, "sft": 6, "sft_val": 1}
+    assert summary["licences"] == {f"synth-{kind}": "CC0-1.0" for kind in KINDS}
     data_prep("synth", "--out", tmp_path / "b", *SMALL_RUN, "--parts", "sft,train")
     for path in (tmp_path / "b").iterdir():
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes(), path.name
@@ -155,17 +155,17 @@ def test_the_command_writes_every_part_and_the_same_bytes_again(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (("--kinds", "poem"), "--kinds knows page"),
-        (("--parts", "trial"), "--parts knows train"),
+        (("--kinds", "poem"), "--kinds must be among page"),
+        (("--parts", "trial"), "--parts must be among train"),
         (("--max-megapixels", 0.01), "--max-megapixels must be at least"),
         (("--source-share", 2), "share in"),
-        (("--teacher", "localhost"), "--teacher wants http"),
-        (("--teacher", "http://localhost:1", "--model", "m", "--request", "["), "--request is no JSON"),
+        (("--teacher", "localhost"), "--teacher needs an address with http"),
+        (("--teacher", "http://localhost:1", "--model", "m", "--request", "["), "--request isn't JSON"),
     ],
 )
-def test_a_bad_option_ends_with_one_sentence(tmp_path: Path, words: tuple[Any, ...], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_a_bad_option_ends_with_one_sentence(tmp_path: Path, words: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         data_prep("synth", "--out", tmp_path / "a", *words)
     assert json.dumps([path.name for path in tmp_path.iterdir()]) == "[]"

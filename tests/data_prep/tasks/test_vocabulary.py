@@ -1,4 +1,4 @@
-"""Do the splits keep apart, and does every text have one right answer?"""
+"""Tests that splits share no text, and that every text has one right answer."""
 
 from itertools import combinations
 
@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codevision_ext.task.answers import is_correct
-from data_prep.tasks.reading.drawing import FONTS, font_folder
+from data_prep.tasks.common import font_folder
+from data_prep.tasks.reading.drawing import FONTS
 from data_prep.tasks.reading.vocabulary import SPLITS, letter_strings, number_words, reads_one_way, words
 
 
