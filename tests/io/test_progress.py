@@ -55,7 +55,7 @@ def test_a_resumed_stage_tells_the_time_left_from_its_own_pace() -> None:
         s.advance(50, 100)
         clock.now = 40
         s.advance(60, 100)
-        assert s.stages[2].left_s(clock.now) == 40
+        assert s.tasks[2].time_remaining == 40
 
 
 def test_the_time_left_is_not_guessed_from_one_step() -> None:
@@ -64,7 +64,7 @@ def test_the_time_left_is_not_guessed_from_one_step() -> None:
         s.start("rl")
         clock.now = 30
         s.advance(1, 100)
-        assert s.stages[2].left_s(clock.now) is None
+        assert s.tasks[2].time_remaining is None
 
 
 def test_a_stage_that_ctrl_c_ends_is_shown_as_stopped() -> None:
@@ -90,7 +90,7 @@ def test_a_stage_that_breaks_is_shown_as_failed_and_the_error_goes_on() -> None:
 
     with pytest.raises(OSError, match="no space"):
         fail()
-    assert [stage.state for stage in stages.stages] == [State.WAITING, State.FAILED, State.WAITING]
+    assert [task.fields["state"] for task in stages.tasks] == [State.WAITING, State.FAILED, State.WAITING]
     assert out.getvalue().splitlines()[-1] == "[2/3] sft: failed, after 0:00"
 
 
@@ -99,8 +99,8 @@ def test_the_next_stage_ends_the_one_before() -> None:
     with stages as s:
         s.start("data")
         s.start("sft")
-        assert [stage.state for stage in s.stages] == [State.DONE, State.RUNNING, State.WAITING]
-    assert stages.stages[1].state is State.DONE
+        assert [task.fields["state"] for task in s.tasks] == [State.DONE, State.RUNNING, State.WAITING]
+    assert stages.tasks[1].fields["state"] is State.DONE
 
 
 def test_an_unknown_stage_and_an_advance_of_nothing_are_refused() -> None:
