@@ -190,13 +190,13 @@ def doctor(
         from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: PLC0415
 
         use_cpu_if_no_cuda()
-        from codevision_ext.preflight import result as findings  # noqa: PLC0415  after the device is settled
-        from codevision_ext.preflight import run as preflight  # noqa: PLC0415
+        from codevision_ext.preflight.result import show_checks  # noqa: PLC0415  after the device is settled
+        from codevision_ext.preflight.run import check_training  # noqa: PLC0415
 
-        checks = preflight.inspect(model, data, recipe, setting or (), gpu_gib)
-        findings.show_checks(checks.findings, Console(stderr=True))
-        typer.echo(json.dumps(checks.plain(), indent=2))
-        sys.exit(not checks.ok)
+        preflight = check_training(model, data, recipe, setting or (), gpu_gib)
+        show_checks(preflight.results, Console(stderr=True))
+        typer.echo(json.dumps(preflight.plain(), indent=2))
+        sys.exit(not preflight.ok)
     if data:
         raise InputError("--data needs --model, the checkpoint to train")
 

@@ -105,7 +105,7 @@ class VLLMEngine:
             raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
         if self._engine is None:
             raise EngineError("no weights were loaded")
-        prompt: Any = {"prompt_token_ids": self.renderer.narrowed(ids)}
+        prompt: Any = {"prompt_token_ids": self.renderer.collapse_image_tokens(ids)}
         if images:
             prompt["multi_modal_data"] = {"image": list(images)}
         sampling = SamplingParams(

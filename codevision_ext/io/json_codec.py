@@ -1,6 +1,8 @@
 """Reads frozen dataclasses from JSON and writes them, with one sentence for what can't be read."""
 
-from typing import Generic, TypeVar
+import json
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -36,3 +38,20 @@ class JsonCodec(Generic[T]):
     def dump(self, value: T, indent: int | None = None) -> bytes:
         """Return the value as JSON; without `indent` it has no line break."""
         return self._writer.dump_json(value, indent=indent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Raises:
+        InputError: the file can't be read, or isn't a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: isn't JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: isn't a JSON object")
+    return content

@@ -1,6 +1,5 @@
-"""What is in a checkpoint folder? Its processor as a renderer, its weights under the engine's names."""
+"""Reads a checkpoint folder: its processor as a renderer, its config, and its weights under the engine's names."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,16 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoProcessor
 
 from codevision_ext.errors import InputError, first_line
+from codevision_ext.io.json_codec import read_json
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.models.weight_names import engine_name
 
 
 def renderer_of(checkpoint: Path) -> QwenRenderer:
-    """The tokens of a checkpoint's model family.
+    """Returns the renderer of a checkpoint.
 
     Raises:
-        InputError: the folder has no processor that can be used.
+        InputError: the folder isn't a checkpoint, or its processor can't be used.
     """
     config = _config(checkpoint)
     size = (config.get("text_config") or config).get("vocab_size", 0)
@@ -32,7 +32,7 @@ def renderer_of(checkpoint: Path) -> QwenRenderer:
 
 
 def longest(checkpoint: Path) -> int | None:
-    """Tokens that the model was made for; None: its config.json doesn't say.
+    """Returns the model's maximum context in tokens; None where config.json has none.
 
     Raises:
         InputError: the folder isn't a checkpoint.
@@ -43,10 +43,10 @@ def longest(checkpoint: Path) -> int | None:
 
 
 def weight_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of every weight of a checkpoint, by the engine's names.
+    """Returns the shape of every weight of a checkpoint, by the engine's names.
 
     Raises:
-        InputError: there are no weights, or a file of them is damaged.
+        InputError: the folder has no weights, or a file of weights is damaged.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in _weight_files(checkpoint):
@@ -62,20 +62,16 @@ def weight_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
 
 def _config(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{checkpoint}: not a checkpoint: config.json can't be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: isn't JSON: {error}") from error
-    return config
+    if not path.is_file():
+        raise InputError(f"{checkpoint}: not a checkpoint: it has no config.json")
+    return read_json(path)
 
 
 def check_alike(checkpoint: Path, other: Path) -> None:
-    """Whether `other` can take the place of `checkpoint` in an engine.
+    """Checks that an engine of `checkpoint` can load the weights of `other`.
 
     Raises:
-        InputError: one of them isn't a checkpoint, or `other` has another architecture or tokenizer.
+        InputError: one of the folders isn't a checkpoint, or `other` has another architecture or tokenizer.
     """
     if weight_shapes(other) != weight_shapes(checkpoint):
         raise InputError(f"{other}: its weights have other names or shapes than those of {checkpoint}")
@@ -91,7 +87,11 @@ def _weight_files(checkpoint: Path) -> list[Path]:
 
 
 def buckets(checkpoint: Path, most_bytes: int) -> Iterator[list[tuple[str, torch.Tensor]]]:
-    """All weights, at most `most_bytes` at once; a larger one by itself."""
+    """Yields all weights by name, in lists of at most `most_bytes` bytes; a larger weight comes alone.
+
+    Raises:
+        InputError: the folder has no weights.
+    """
     bucket: list[tuple[str, torch.Tensor]] = []
     size = 0
     for path in _weight_files(checkpoint):

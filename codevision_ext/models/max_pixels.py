@@ -1,7 +1,7 @@
-"""How large are the images that a checkpoint is shown? `python -m ...picture_budget CHECKPOINT OUT PIXELS` says.
+"""Limits the size of the images that a checkpoint sees. `python -m ...picture_budget CHECKPOINT OUT PIXELS` runs it.
 
-The bound stands in the checkpoint, where trainer, engine and evaluation all read it. OUT becomes a folder of links to
-the checkpoint's files, with a processor config of its own.
+The limit is stored in the checkpoint, where trainer, engine and evaluation all read it. OUT becomes a folder of links
+to the checkpoint's files, with a processor config of its own.
 """
 
 import json
@@ -11,29 +11,35 @@ from typing import Any
 
 from codevision_ext.errors import CodeVisionError, InputError
 from codevision_ext.io.atomic_files import whole_folder
+from codevision_ext.io.json_codec import read_json
 
 CONFIGS = ("processor_config.json", "preprocessor_config.json")
-"""Where transformers looks for an image processor, in this order; the first may hold other things only."""
+"""Files in which transformers looks for an image processor, in this order; the first need not have one."""
 
 
 def limit_images(checkpoint: Path, out: Path, pixels: int) -> None:
-    """Makes `out`, replacing what is there: `checkpoint`, shown images of at most `pixels` (width x height).
+    """Writes `out`, a copy of `checkpoint` that sees images of at most `pixels`; replaces an existing `out`.
+
+    Args:
+        checkpoint: Checkpoint folder.
+        out: Folder to write.
+        pixels: Maximum of width x height of an image.
 
     Raises:
-        InputError: `checkpoint` has no image processor that can be read, or shows no image as small as that; or
-            `out` is the checkpoint itself, or can't be made.
+        InputError: `checkpoint` has no readable image processor, or its smallest image is larger than `pixels`; or
+            `out` is the checkpoint itself, or can't be written.
     """
     if out.resolve() == checkpoint.resolve():
         raise InputError(f"{out}: is the checkpoint itself; choose another folder")
-    configs = {name: _read(checkpoint / name) for name in CONFIGS if (checkpoint / name).is_file()}
-    found = [config.get("image_processor", config) for config in configs.values() if _bounds(config)]
-    if not found:
+    configs = {name: read_json(checkpoint / name) for name in CONFIGS if (checkpoint / name).is_file()}
+    processors = [config.get("image_processor", config) for config in configs.values() if _bounds(config)]
+    if not processors:
         raise InputError(f"{checkpoint}: not a checkpoint: no image processor in {' or '.join(CONFIGS)}")
-    for processor in found:
+    for processor in processors:
         least = processor.pop("min_pixels", None) or processor["size"]["shortest_edge"]
         processor.pop("max_pixels", None)
         if pixels < least:
-            raise InputError(f"{checkpoint}: {pixels} pixels are fewer than those of its smallest image, {least}")
+            raise InputError(f"{checkpoint}: {pixels} pixels are fewer than the {least} of its smallest image")
         processor["size"] = {"shortest_edge": least, "longest_edge": pixels}
     with whole_folder(out, force=True) as draft:
         for path in checkpoint.iterdir():
@@ -48,21 +54,11 @@ def _bounds(config: dict[str, Any]) -> bool:
     return "min_pixels" in processor or "shortest_edge" in processor.get("size", {})
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: isn't a JSON object")
-    return config
-
-
 def main() -> None:
-    """Runs the command; bad input is one sentence on stderr and exit code 2."""
+    """Runs the command; an error is one sentence on stderr and exit code 2."""
     try:
         if len(sys.argv) != 4 or not sys.argv[3].isdecimal():
-            raise InputError("picture_budget wants CHECKPOINT OUT PIXELS")
+            raise InputError("usage: picture_budget CHECKPOINT OUT PIXELS")
         limit_images(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
     except CodeVisionError as error:
         sys.stderr.write(f"codevision: {error}\n")

@@ -1,7 +1,7 @@
-"""From messages and images to the tokens and tensors of a Qwen-VL model, the same for SFT, rollout and evaluation.
+"""Turns messages and images into the tokens and tensors of a Qwen-VL model, for SFT, rollout and evaluation alike.
 
-A conversation is rendered in pieces that begin and end at special tokens, so a piece tokenizes by itself to what it
-tokenizes to inside the whole: what was sampled is never rendered again.
+A conversation is rendered in pieces that begin and end at special tokens. A piece therefore has the same tokens by
+itself as inside the whole conversation, and sampled tokens are never rendered again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ from codevision_ext.task.rows import split_content
 from codevision_ext.types import CoordinateSystem
 
 FAMILIES = {"Qwen2_5_VL": ("Qwen2.5-VL", CoordinateSystem.SEEN), "Qwen3VL": ("Qwen3-VL", CoordinateSystem.RELATIVE)}
-"""By how the names of their processors begin: what they are called, and the coordinates that they learned to write."""
+"""Name and learned coordinate system of each model family, by the first letters of its processor's class."""
 NEVER = -1e4
-"""Logit bias of an id that must not be sampled."""
+"""Logit bias of a token that must not be sampled."""
 _PASSES = 16
-"""Six were the most that any image took under the bounds of published checkpoints."""
+"""Maximum passes of `resized_size`; with the bounds of published checkpoints no image needed more than six."""
 _OPENING = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
 
 
@@ -37,20 +37,20 @@ class Encoded:
 
     ids: list[int]
     mask: list[int]
-    """1 where an assistant's own tokens stand (the closing `<|im_end|>` included), else 0."""
+    """1 for the tokens of assistant turns, the closing `<|im_end|>` included, and 0 for all others."""
     images: tuple[Image.Image, ...]
-    """The images as the model sees them."""
+    """Images as the model sees them."""
 
 
 class QwenRenderer:
-    """Renders, tokenizes and measures for one processor; one serves every rollout and thread of a process.
+    """Renders and tokenizes with one processor, and resizes images; one object serves all rollouts and threads.
 
     Args:
         processor: A Qwen2.5-VL or Qwen3-VL processor with a chat template.
-        vocab_size: Rows of the model's embedding, often more than there are tokens; only sampling asks for it.
+        vocab_size: Rows of the model's embedding, often more than there are tokens; only sampling needs it.
 
     Raises:
-        InputError: another processor, or one without a chat template.
+        InputError: the processor is of another family, or has no chat template.
     """
 
     def __init__(self, processor: ProcessorMixin, vocab_size: int = 0) -> None:
@@ -72,40 +72,43 @@ class QwenRenderer:
         self.image_id = token_id("<|image_pad|>")
         self.end_id = token_id("<|im_end|>")
         self.end_ids = (self.end_id, token_id("<|endoftext|>"))
-        """Tokens that end an assistant turn."""
+        """Ids of the tokens that end an assistant turn."""
         marks = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
         self.banned_ids = (*map(token_id, marks), *range(len(self.tokenizer), vocab_size))
-        """Ids that must never be sampled: a stray mark breaks the count of image tokens, the others mean nothing."""
+        """Ids that must never be sampled: marks of images, whose count must stay right, and ids without a token."""
         self._resized: dict[int, tuple[ref[Image.Image], ref[Image.Image]]] = {}
         self._locks = [Lock() for _ in range(64)]
 
     # -- images ------------------------------------------------------------------------------------------------
 
     def resize(self, image: Image.Image) -> Image.Image:
-        """The image as the model sees it: RGB, sides a multiple of patch x merge, area in the processor's bounds.
+        """Returns the image as the model sees it: RGB, sides multiples of patch x merge, area in bounds.
 
-        As long as it is in use, whoever asks for the same image gets the same one: the rollouts of a prompt share it.
+        The rollouts of a prompt share one resized image: it is cached while it is in use, by the identity of `image`.
+
+        Raises:
+            InputError: the processor's bounds leave no size for the image.
         """
         size = self.resized_size(*image.size)
         if image.mode == "RGB" and image.size == size:
             return image
         key = id(image)
         with self._locks[key // 64 % len(self._locks)]:
-            of, known = self._resized.get(key, (None, None))
-            resized = known() if of and known and of() is image else None
+            source, cached = self._resized.get(key, (None, None))
+            resized = cached() if source and cached and source() is image else None
             if resized is None:
                 resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
                 self._resized[key] = ref(image, lambda _: self._resized.pop(key, None)), ref(resized)
             return resized
 
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height that the processor leaves as they are.
+        """Returns the width and height to which an image is resized, which the processor doesn't change again.
 
-        It doesn't always leave what it makes: a narrow image, one patch high, comes out with more pixels than it
-        allows. An engine that is given that image fits it once more, and counts fewer tokens than we do.
+        One pass of the processor isn't enough: a narrow image, one patch high, then has more pixels than the processor
+        allows. An engine would resize that image once more and count fewer tokens than we do.
 
         Raises:
-            InputError: the processor's bounds leave no size for it.
+            InputError: the processor's bounds leave no size for the image.
         """
         size = (width, height)
         for _ in range(_PASSES):
@@ -119,12 +122,15 @@ class QwenRenderer:
         )
 
     def image_tokens(self, resized: Image.Image) -> int:
-        """How many `<|image_pad|>` a resized image takes."""
+        """Returns the number of `<|image_pad|>` tokens of a resized image."""
         side = self._patch * self._merge
         return (resized.width // side) * (resized.height // side)
 
     def features(self, resized: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """`pixel_values` (patches, channels x t x patch x patch) and `image_grid_thw` (images, 3); {} without any."""
+        """Returns `pixel_values` (patches, channels x t x patch x patch) and `image_grid_thw` (images, 3).
+
+        Without images the result is empty.
+        """
         if not resized:
             return {}
         return dict(self.processor.image_processor(images=list(resized), return_tensors="pt"))
@@ -134,81 +140,97 @@ class QwenRenderer:
     def prompt(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], resized: Sequence[Image.Image]
     ) -> list[int]:
-        """The ids up to where the first assistant turn begins."""
+        """Returns the tokens of the prompt, up to the start of the first assistant turn.
+
+        Raises:
+            InputError: the messages have more or fewer image parts than there are images, or can't be rendered.
+        """
         return self._ids(self._render(messages, tools, generate=True), resized)
 
     def observation(self, role: str, text: str, resized: Sequence[Image.Image], *, closed: bool) -> list[int]:
-        """What stands between two assistant turns: the end of the last one, a message, the start of the next.
+        """Returns the tokens between two assistant turns: the end of the last one, a message, the start of the next.
 
         Args:
-            role: `tool` for an executed call, `user` for anything else.
-            text: The words; images follow them.
-            resized: Images of the message.
+            role: `tool` for the result of calls, `user` for anything else.
+            text: Text of the message; images follow it.
+            resized: Images of the message, as the model sees them.
             closed: Whether the last turn already ends with `<|im_end|>`.
+
+        Raises:
+            InputError: the message can't be rendered.
         """
         content = [{"type": "text", "text": text}] + [{"type": "image"} for _ in resized]
-        said = self._later([{"role": role, "content": content}], generate=True)
-        return ([] if closed else [self.end_id]) + self._ids("\n" + said, resized)
+        message = self._later([{"role": role, "content": content}], generate=True)
+        return ([] if closed else [self.end_id]) + self._ids("\n" + message, resized)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of an assistant turn without its closing token."""
+        """Returns the text of an assistant turn without its closing token."""
         end = len(ids) - 1 if ids and ids[-1] == self.end_id else len(ids)
         return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False))
 
     def turn(self, text: str) -> list[int]:
-        """The ids of an assistant turn that says `text`, as a policy would sample them: behind what the template opens
-        the turn with (`<think>` on thinking models), up to `<|im_end|>`.
+        """Returns the tokens of an assistant turn with this text, as a policy would sample them.
+
+        They begin after the text with which the template opens a turn (`<think>` on thinking models), and end with
+        `<|im_end|>`.
         """
         opening = self._turn_opening
-        said = text.removeprefix(opening) if text.startswith(opening) else text.removeprefix(opening.strip())
-        return [*self._ids(said, ()), self.end_id]
+        sampled = text.removeprefix(opening) if text.startswith(opening) else text.removeprefix(opening.strip())
+        return [*self._ids(sampled, ()), self.end_id]
 
     def conversation(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], images: Sequence[Image.Image]
     ) -> Encoded:
-        """A finished conversation with the mask of its assistant tokens, rendered as a rollout would have been.
+        """Renders a finished conversation as a rollout would, with a mask of its assistant tokens.
 
-        The template never renders an assistant turn: some leave out what was thought in earlier ones.
+        The template never renders an assistant turn, because some templates drop the thoughts of earlier turns.
 
         Args:
-            messages: Roles and contents; a content is text with `<image>` where the next image stands.
+            messages: Roles and contents; a content is text with `<image>` in place of each image.
             tools: Tool schemas of the system block.
-            images: All images of the conversation, in order.
+            images: All images of the conversation at full resolution, in order.
 
         Raises:
-            InputError: the number of `<image>` isn't the number of images, or an assistant's turn has one or is the
-                first.
+            InputError: the number of `<image>` isn't the number of images; or an assistant turn has an `<image>`, or
+                is the first message.
         """
         resized = tuple(self.resize(image) for image in images)
-        wanted = sum(message["content"].count("<image>") for message in messages)
-        if wanted != len(resized):
-            raise InputError(f"the conversation has {wanted} <image> but {len(resized)} images")
+        marks = sum(message["content"].count("<image>") for message in messages)
+        if marks != len(resized):
+            raise InputError(f"the conversation has {marks} <image> but {len(resized)} images")
         if any("<image>" in message["content"] for message in messages if message["role"] == "assistant"):
             raise InputError("an assistant's turn has an <image>")
         if messages[0]["role"] == "assistant":
             raise InputError("the conversation begins with an assistant's turn")
         turns = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
-        shown = iter(resized)
+        remaining = iter(resized)
         ids: list[int] = []
         mask: list[int] = []
         for at, stop in zip([-1, *turns], [*turns, len(messages)], strict=True):
             own = self.turn(messages[at]["content"]) if at >= 0 else []
             between = messages[at + 1 : stop]
-            said = [{"role": other["role"], "content": split_content(other["content"])} for other in between]
+            parts = [{"role": other["role"], "content": split_content(other["content"])} for other in between]
             more = stop < len(messages)
-            text = "\n" + self._later(said, generate=more) if at >= 0 else self._render(said, tools, generate=more)
+            text = "\n" + self._later(parts, generate=more) if at >= 0 else self._render(parts, tools, generate=more)
             count = sum(other["content"].count("<image>") for other in between)
-            context = self._ids(text, list(islice(shown, count)))
+            context = self._ids(text, list(islice(remaining, count)))
             ids += own + context
             mask += [1] * len(own) + [0] * len(context)
         return Encoded(ids=ids, mask=mask, images=resized)
 
-    def narrowed(self, ids: Sequence[int]) -> list[int]:
-        """One mark an image, as engines want it that widen the marks themselves."""
+    def collapse_image_tokens(self, ids: Sequence[int]) -> list[int]:
+        """Returns the tokens with one `<|image_pad|>` per image, for engines that repeat the marks themselves."""
         return [token for at, token in enumerate(ids) if token != self.image_id or at == 0 or ids[at - 1] != token]
 
     def position_ids(self, ids: torch.Tensor, grids: torch.Tensor | None) -> torch.Tensor:
-        """Positions (mrope) of an unpadded sequence: row 0 counts tokens, rows 1-3 are (t, h, w); shape (4, tokens)."""
+        """Returns the positions (mrope) of an unpadded sequence, shape (4, tokens).
+
+        Row 0 counts the tokens; rows 1 to 3 are time, height and width.
+
+        Args:
+            ids: Tokens, shape (tokens,).
+            grids: `image_grid_thw` of `features`; None without images.
+        """
         text = torch.arange(len(ids), dtype=torch.long).unsqueeze(0)
         token_types = (ids == self.image_id).long().unsqueeze(0)
         vision, _ = self.processor.get_rope_index(  # type: ignore[attr-defined]  # verl's `hf_processor` adds it
@@ -235,7 +257,7 @@ class QwenRenderer:
         return str(rendered)
 
     def _later(self, messages: Sequence[Mapping[str, Any]], *, generate: bool) -> str:
-        """Messages, none of them an assistant's, as they stand behind others: what opens a conversation isn't there."""
+        """Renders messages of users and tools as they follow other messages, without the start of a conversation."""
         whole = self._render([*_OPENING, *messages], (), generate=generate)
         if not whole.startswith(self._opened):
             raise InputError("the chat template renders a message otherwise when others follow it")
@@ -243,16 +265,16 @@ class QwenRenderer:
 
     @cached_property
     def _opened(self) -> str:
-        """What stands before every message of `_later`."""
+        """Rendered text before every message of `_later`."""
         return self._render(_OPENING, ())
 
     @cached_property
     def _turn_opening(self) -> str:
-        """What the template opens an assistant's turn with, behind its role."""
+        """Text with which the template opens an assistant turn, after the role."""
         return self._later((), generate=True).rpartition("<|im_start|>assistant\n")[2]
 
     def _ids(self, text: str, resized: Sequence[Image.Image]) -> list[int]:
-        """Tokenizes and widens the i-th `<|image_pad|>` to the i-th image's number of tokens."""
+        """Tokenizes the text, and repeats each `<|image_pad|>` as often as its image has tokens."""
         collapsed = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if collapsed.count(self.image_id) != len(resized):
             raise InputError(

@@ -1,7 +1,7 @@
 """Builds a small random Qwen2.5-VL or Qwen3-VL, offline, with the real processor and tokenizer classes.
 
-The result is a checkpoint folder like any other: transformers, verl and SGLang load it by path. It exists so that
-the whole system, and not an imitation of it, runs on two cores.
+The result is a checkpoint folder like any other: transformers, verl and SGLang load it by path. With it the whole
+system, and not an imitation, runs on two cores.
 """
 
 import json
@@ -38,17 +38,17 @@ SPECIAL_TOKENS = [
     "<|image_pad|>", "<|video_pad|>",
 ]  # fmt: skip
 MARKUP_TOKENS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
-"""Single tokens in Qwen3's vocabulary that aren't special: they survive decoding."""
+"""Single tokens in Qwen3's vocabulary that aren't special, so that decoding keeps them."""
 
 
 def tokenizer_texts() -> list[str]:
-    """The texts that the package brings for `build`."""
+    """Returns the texts of the package on which `build` can train a tokenizer."""
     lines = resources.files("codevision_ext.prompts").joinpath("corpus.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
 def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    """A byte-level BPE with Qwen's pre-tokenizer, trained on `texts`."""
+    """Trains a byte-level BPE with Qwen's pre-tokenizer on `texts`."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -95,19 +95,19 @@ def build(
 
     Args:
         family: One of `FAMILIES`.
-        out: Folder to write; created.
-        texts: What the byte-level BPE is trained on.
-        hidden: Width of the language model; a multiple of 32 (heads are 32 wide).
-        layers: Depth of the language model.
+        out: Folder to write, with its parents.
+        texts: Texts on which the tokenizer is trained.
+        hidden: Width of the language model; a multiple of 32, the width of a head.
+        layers: Layers of the language model.
         vision_hidden: Width of the vision tower; a multiple of 32.
-        vision_layers: Depth of the vision tower.
+        vision_layers: Layers of the vision tower.
         vocab_size: Number of tokens, special ones included.
-        min_pixels: Smallest image the processor feeds, in pixels.
-        max_pixels: Largest image the processor feeds, in pixels.
-        seed: Of the weights.
+        min_pixels: Minimum pixels of an image as the model sees it.
+        max_pixels: Maximum pixels of an image as the model sees it.
+        seed: Seed of the weights.
 
     Raises:
-        InputError: the family is unknown or a width doesn't divide.
+        InputError: the family is unknown, or a width isn't a multiple of 32.
     """
     if family not in FAMILIES:
         raise InputError(f"--family {family}: unknown model family; known are {', '.join(FAMILIES)}")

@@ -1,13 +1,13 @@
-"""How much memory will a recipe want, about? An estimate from config.json, the recipe and the data; no weights needed.
+"""Estimates the memory that a training needs, from config.json, the recipe and the data; no weights are read.
 
-It counts what is large and follows from the settings: weights, gradients, optimizer, activations, logits, the engine's
-share, images on the host. It doesn't count fragmentation, CUDA contexts, communication buffers and the processes
-themselves, and hasn't been compared with a GPU run: leave a tenth free.
+The estimate counts the large parts that follow from the settings: weights, gradients, optimizer, activations, logits,
+the engine's share, and images on the host. It doesn't count fragmentation, CUDA contexts, communication buffers and the
+processes themselves. It hasn't been compared with a GPU run, so leave a tenth of the memory free.
 
-Sources: the ZeRO paper for what is sharded (Rajbhandari et al. 2020, arXiv 1910.02054, section 3), with the float32
-weights themselves as the master copy, as verl's FSDP engine has it; Korthikanti et al. 2022, arXiv 2205.05198, section
-4.1, for activations: 34 bytes a token, layer and hidden unit in 16 bit, and 2 with full recomputation. Its quadratic
-term is left out, since neither flash-attn nor sdpa keeps it.
+Sources: for the sharded parts the ZeRO paper (Rajbhandari et al. 2020, arXiv 1910.02054, section 3), with the float32
+weights as the master copy, as in verl's FSDP engine. For activations Korthikanti et al. 2022 (arXiv 2205.05198, section
+4.1): 34 bytes per token, layer and hidden unit in 16 bit, and 2 bytes with full recomputation. The paper's quadratic
+term is left out, because neither flash-attn nor sdpa stores it.
 """
 
 from collections.abc import Mapping
@@ -24,60 +24,60 @@ from codevision_ext.verl_config import plain_dict
 
 GIB = 2**30
 ACTIVATION = 17
-"""Values that backward needs, for each token, layer and hidden unit: 34 bytes of 16 bit."""
+"""Values that the backward pass needs per token, layer and hidden unit: 34 bytes in 16 bit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """Sizes of a model, in parameters."""
+    """Numbers of a model's parameters."""
 
     total: int
-    """Shared ones (tied embeddings) once; LoRA's not counted."""
+    """All parameters; shared ones (tied embeddings) count once, those of LoRA not at all."""
     trained: int
-    """All of them, or LoRA's."""
+    """Parameters that are trained: all of them, or only those of LoRA."""
     block: int
-    """Of the largest layer: what FSDP gathers at a time."""
+    """Parameters of the largest layer, which is the unit that FSDP gathers."""
     outside: int
-    """In no layer (embeddings, head, merger): gathered as long as a pass takes."""
+    """Parameters outside of all layers (embeddings, head, merger), gathered for a whole pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """What the data says of a rollout's images; means over the rows."""
+    """Sizes of a prompt's images, as means over the rows of the data."""
 
     each: float
-    """Images of a prompt."""
+    """Images per prompt."""
     pixels: float
-    """Of an image, at full resolution."""
+    """Pixels per image, at full resolution."""
     tokens: float
-    """Of an image."""
+    """Tokens per image."""
     share: float
-    """Of the prompts' tokens that are images', in [0, 1]."""
+    """Share of image tokens in the tokens of the prompts, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Bytes, by what they are for."""
+    """Estimated memory in bytes, by purpose."""
 
     update: dict[str, float]
-    """On each device while weights are updated."""
+    """Bytes on each device while weights are updated."""
     rollout: dict[str, float]
-    """On each device while rollouts are sampled, the engine's share left out where it is a share of an unknown size."""
+    """Bytes on each device while rollouts are sampled; without `engine` where its share is of an unknown size."""
     host: dict[str, float]
-    """On each node."""
+    """Bytes in the memory of each node."""
     kv_token: float
-    """Of the engine's cache, for one token on one device."""
+    """Bytes of the engine's cache per token, on one device."""
     engine_weights: float
-    """On one device."""
+    """Bytes of the engine's weights, on one device."""
     parameters: Parameters
 
 
 def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = None) -> Parameters:
-    """Sizes of the model, which is built on the meta device: nothing is allocated.
+    """Counts the parameters of a model, which is built on the meta device: no memory is allocated.
 
     Args:
-        model: Its config.
-        lora: Arguments of `peft.LoraConfig`; None: all parameters are trained.
+        model: Config of the model.
+        lora: Arguments of `peft.LoraConfig`; with None all parameters are trained.
     """
     with torch.device("meta"):
         built = AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]  # transformers doesn't annotate it
@@ -87,9 +87,9 @@ def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = N
         total = sum(sizes.values())
         blocks: dict[str, int] = {}
         for name, size in sizes.items():
-            head, found, rest = name.partition(".layers.") if ".layers." in name else name.partition(".blocks.")
-            if found:
-                layer = f"{head}{found}{rest.partition('.')[0]}"
+            head, marker, rest = name.partition(".layers." if ".layers." in name else ".blocks.")
+            if marker:
+                layer = f"{head}{marker}{rest.partition('.')[0]}"
                 blocks[layer] = blocks.get(layer, 0) + size
         trained = total
         if lora is not None:
@@ -101,23 +101,23 @@ def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = N
 
 
 def estimate_memory(config: DictConfig, model: PretrainedConfig, images: Images, gpu_bytes: float | None) -> Estimate:
-    """What a training with this config wants.
+    """Estimates the memory of a training.
 
     Args:
-        config: A composed config of verl's ppo_trainer with an FSDP actor.
-        model: The checkpoint's config.
-        images: Of the data.
-        gpu_bytes: Memory of one device; None: unknown, then the engine's share isn't counted.
+        config: Composed config of verl's ppo_trainer with an FSDP actor.
+        model: Config of the checkpoint.
+        images: Image sizes of the data.
+        gpu_bytes: Memory of one device in bytes; None where it is unknown, then the engine's share isn't counted.
     """
     actor, rollout, trainer = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.trainer
     fsdp = actor.fsdp_config
     size = count_parameters(model, _lora(config))
     states = _states(config, size)
-    away = {
+    offloaded = {
         "weights": fsdp.param_offload or fsdp.offload_policy,
         "optimizer": fsdp.optimizer_offload or fsdp.offload_policy,
     }
-    staying = {name: size for name, size in states.items() if not away.get(name)}
+    resident = {name: size for name, size in states.items() if not offloaded.get(name)}
     weights = size.total * _width(rollout.dtype) / rollout.tensor_model_parallel_size
     kv_token = _kv_token(config, model)
     tokens = OmegaConf.select(rollout, f"engine_kwargs.{rollout.name}.max_total_tokens")
@@ -128,7 +128,7 @@ def estimate_memory(config: DictConfig, model: PretrainedConfig, images: Images,
     update = states | _work(config, model, size, images) | ({} if rollout.free_cache_engine else engine)
 
     ranks = trainer.n_gpus_per_node
-    host = {f"offloaded {name}": ranks * states[name] for name in states if away.get(name)}
+    host = {f"offloaded {name}": ranks * states[name] for name in states if offloaded.get(name)}
     if (actor.use_kl_loss or config.algorithm.use_kl_in_reward) and not _lora(config):
         width = _width(config.actor_rollout_ref.ref.fsdp_config.model_dtype or "bf16")
         host["reference policy"] = ranks * size.total * width / _shards(config)
@@ -137,7 +137,7 @@ def estimate_memory(config: DictConfig, model: PretrainedConfig, images: Images,
         host |= {f"{name} (on the CPU)": ranks * size for name, size in (engine | update).items()}
     return Estimate(
         update=update,
-        rollout={name: size for name, size in staying.items() if name != "gradients"} | engine,
+        rollout={name: size for name, size in resident.items() if name != "gradients"} | engine,
         host=host,
         kv_token=kv_token,
         engine_weights=weights,
@@ -158,7 +158,7 @@ def _shards(config: DictConfig) -> int:
 
 
 def _states(config: DictConfig, size: Parameters) -> dict[str, float]:
-    """Weights, gradients and Adam's two moments, all in the dtype that the weights are kept in, over the shards."""
+    """Returns the bytes of one shard of weights, gradients and Adam's two moments, all in the dtype of the weights."""
     width = _width(config.actor_rollout_ref.actor.fsdp_config.model_dtype or "fp32")
     adapters = size.trained if config.actor_rollout_ref.model.lora_rank > 0 else 0
     counts = {"weights": size.total + adapters, "gradients": size.trained, "optimizer": 2 * size.trained}
@@ -166,11 +166,11 @@ def _states(config: DictConfig, size: Parameters) -> dict[str, float]:
 
 
 def _work(config: DictConfig, model: PretrainedConfig, size: Parameters, images: Images) -> dict[str, float]:
-    """What a pass over the largest micro-batch wants.
+    """Returns the bytes that a pass over the largest micro-batch needs.
 
-    Layers: two at a time (one is computed, one fetched) and what belongs to no layer, whole, in the compute dtype.
-    Activations: see the module; those of the vision tower for the data's share of image tokens. Logits: themselves,
-    their gradient and, unless it is made in chunks, the softmax of the entropy.
+    Gathered layers: two layers (one is computed while the next is fetched) and all parameters outside of layers, in the
+    compute dtype. Activations: as in the module's sources; the vision tower's follow from the data's share of image
+    tokens. Logits: the logits, their gradient, and the softmax of the entropy unless that is computed in chunks.
     """
     actor, settings = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
     text, vision, fsdp = model.text_config, model.vision_config, actor.fsdp_config
@@ -196,7 +196,7 @@ def _work(config: DictConfig, model: PretrainedConfig, size: Parameters, images:
 
 
 def _kv_token(config: DictConfig, model: PretrainedConfig) -> float:
-    """Keys and values of all layers for one token, on one of the engine's devices."""
+    """Returns the bytes of keys and values of all layers for one token, on one of the engine's devices."""
     rollout, text = config.actor_rollout_ref.rollout, model.text_config
     heads: float = max(1, text.num_key_value_heads / rollout.tensor_model_parallel_size)
     head: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -205,20 +205,21 @@ def _kv_token(config: DictConfig, model: PretrainedConfig) -> float:
 
 
 def _images(config: DictConfig, model: PretrainedConfig, images: Images) -> dict[str, float]:
-    """The images of a step's rollouts on one node, if every call makes one of the prompt's size.
+    """Returns the bytes of a step's images on one node, if every call returns an image as large as the prompt's.
 
-    At full resolution 3 bytes a pixel; as features, float32 patches of channels x time x side x side.
+    An image takes 3 bytes per pixel at full resolution. Its features are float32 patches of channels x time x side x
+    side.
     """
     vision, rollout = model.vision_config, config.actor_rollout_ref.rollout
     calls = (rollout.multi_turn.max_assistant_turns or 2) - 1
-    shown = config.data.train_batch_size * rollout.n / config.trainer.nnodes * (images.each + calls)
+    count = config.data.train_batch_size * rollout.n / config.trainer.nnodes * (images.each + calls)
     patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     return {
-        "pictures": shown * images.pixels * 3,
-        "picture features": shown * images.tokens * vision.spatial_merge_size**2 * patch * 4,
+        "pictures": count * images.pixels * 3,
+        "picture features": count * images.tokens * vision.spatial_merge_size**2 * patch * 4,
     }
 
 
 def _width(dtype: str) -> int:
-    """Bytes of one value."""
+    """Returns the bytes of one value."""
     return int(PrecisionType.to_dtype(dtype).itemsize)  # type: ignore[no-untyped-call]  # verl annotates nothing

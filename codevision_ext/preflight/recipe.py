@@ -1,7 +1,8 @@
-"""Are a recipe's settings ones that somebody reads? `python -m codevision_ext.preflight.recipe FOLDER`.
+"""Checks that every setting of a recipe is read. `python -m codevision_ext.preflight.recipe FOLDER` checks a folder.
 
-verl takes any name in a config file and ignores the ones it doesn't know. Here a name that verl's own config lacks is
-an error, except below settings that are open by design: what goes on to Ray, to the engine or to the model's config.
+verl accepts any name in a config file and ignores the names that it doesn't know. Here a name that verl's own config
+lacks is an error, except in sections that are open by design: settings that verl passes on to Ray, to the engine or to
+the model's config.
 """
 
 import dataclasses
@@ -19,17 +20,22 @@ from codevision_ext.errors import CodeVisionError, InputError
 from codevision_ext.verl_config import BASES, composed, plain_dict, read_tool_config, verl_configs
 
 OPEN = ("codevision", "ray_kwargs.ray_init")
-"""Sections whose names verl hands on; an empty mapping or a null in verl's own config is open too."""
+"""Sections whose settings verl passes on. An empty mapping or a null in verl's own config is open too."""
 
-TWO_KINDS = ("trainer.save_freq",)
-"""Settings whose value may be of another kind than verl's default."""
+ANY_TYPE = ("trainer.save_freq",)
+"""Settings whose value may have another type than verl's default."""
 
 
 def load_recipe(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
-    """`composed`, and checked.
+    """Composes a recipe's config as verl will see it, and checks its settings.
+
+    Args:
+        folder: Folder of the recipe.
+        name: Name of the config without `.yaml`, a key of `BASES`.
+        settings: Overrides, as on verl's command line.
 
     Raises:
-        InputError: it can't be composed, or has a setting that nobody reads or that isn't of verl's kind.
+        InputError: the config can't be composed, or has a setting that nobody reads or whose type isn't verl's.
     """
     config = composed(folder, name, settings)
     with initialize_config_dir(str(verl_configs()), version_base=None):
@@ -38,15 +44,15 @@ def load_recipe(folder: Path, name: str, settings: Sequence[str] = ()) -> DictCo
     read_settings(ours.get("codevision"))
     for setting in unknown(ours, known):
         raise InputError(f"{folder / name}.yaml: {setting}: verl's {BASES[name]} has no such setting")
-    for said in mistyped(ours, known):
-        raise InputError(f"{folder / name}.yaml: {said}, as it is in verl's {BASES[name]}")
+    for problem in mistyped(ours, known):
+        raise InputError(f"{folder / name}.yaml: {problem}, as it is in verl's {BASES[name]}")
     return config
 
 
 def unknown(ours: Mapping[str, Any], known: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Dotted names that are in `ours` and not in `known`, outside of what is open.
+    """Yields the dotted names that are in `ours` and not in `known`, outside of open sections.
 
-    A section with a `_target_` becomes that dataclass, whose fields verl's config needn't list.
+    A section with a `_target_` becomes an object of that dataclass, and verl's config needn't list all of its fields.
     """
     fields = (
         {field.name for field in dataclasses.fields(get_class(known["_target_"]))} if "_target_" in known else set()
@@ -62,12 +68,12 @@ def unknown(ours: Mapping[str, Any], known: Mapping[str, Any], above: str = "") 
 
 
 def mistyped(ours: Mapping[str, Any], stock: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """What has another kind than verl's default, which says that where it is a number, a truth value or a section."""
+    """Yields settings whose type differs from verl's default; null and interpolated values are skipped."""
     for name, value in ours.items():
         path, known = f"{above}{name}", stock.get(name)
         if isinstance(value, Mapping) and isinstance(known, Mapping):
             yield from mistyped(value, known, f"{path}.")
-        elif value is None or str(value).startswith("${") or path in TWO_KINDS:
+        elif value is None or str(value).startswith("${") or path in ANY_TYPE:
             continue
         elif (kind := _kind(known)) and kind != _kind(value):
             yield f"{path}: {value!r} isn't {kind}"
@@ -79,7 +85,7 @@ def _kind(value: Any) -> str:
 
 
 def main() -> None:
-    """Checks every config of the recipe and its tool; what is wrong is one sentence on stderr and exit code 2."""
+    """Checks every config of a recipe and its tool; an error is one sentence on stderr and exit code 2."""
     folder = Path(sys.argv[1])
     try:
         for name in BASES:

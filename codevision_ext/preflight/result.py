@@ -1,56 +1,71 @@
-"""What does one check of a checkup before training say? A line: what was found, and what to do about it."""
+"""Holds the result of one check before a training: a level, a message and a remedy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_PUBLISHED = {"message": "said", "problems": "faults", "results": "findings"}
+"""Keys of the JSON that `codevision doctor` prints, by attribute, where they differ."""
+
 
 class Level(StrEnum):
-    """How bad a finding is."""
+    """Severity of a result."""
 
     OK = "ok"
     WARNING = "warning"
-    """Training runs; what it learns, or what it costs, may not be what was meant."""
+    """The training runs, but it may learn or cost something else than intended."""
     FAILURE = "failure"
-    """Training, or a part of it, would fail, or would teach other tokens than the policy sees."""
+    """The training or a part of it fails, or trains on other tokens than the policy sees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """What one check found."""
+    """The result of one check."""
 
     check: str
-    """What was checked, in a word or two."""
+    """Name of the check, in one or two words."""
     level: Level
-    said: str
+    message: str
     remedy: str = ""
-    """What to do; empty where all is well."""
+    """Advice on what to change; empty where nothing is wrong."""
 
 
-def ok(check: str, said: str) -> CheckResult:
-    return CheckResult(check=check, level=Level.OK, said=said)
+def ok(check: str, message: str) -> CheckResult:
+    """Returns a result of level OK."""
+    return CheckResult(check=check, level=Level.OK, message=message)
 
 
-def warning(check: str, said: str, remedy: str) -> CheckResult:
-    return CheckResult(check=check, level=Level.WARNING, said=said, remedy=remedy)
+def warning(check: str, message: str, remedy: str) -> CheckResult:
+    """Returns a result of level WARNING."""
+    return CheckResult(check=check, level=Level.WARNING, message=message, remedy=remedy)
 
 
-def failure(check: str, said: str, remedy: str) -> CheckResult:
-    return CheckResult(check=check, level=Level.FAILURE, said=said, remedy=remedy)
+def failure(check: str, message: str, remedy: str) -> CheckResult:
+    """Returns a result of level FAILURE."""
+    return CheckResult(check=check, level=Level.FAILURE, message=message, remedy=remedy)
+
+
+def published(value: "DataclassInstance") -> dict[str, Any]:
+    """Returns the fields of a dataclass, nested ones included, under the keys of the printed JSON."""
+    return asdict(value, dict_factory=lambda fields: {_PUBLISHED.get(name, name): field for name, field in fields})
 
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
 
 
-def show_checks(findings: Sequence[CheckResult], console: Console) -> None:
-    """A table with a row for each finding, and a last line that counts them."""
-    table = Table("check", "what was found", "what to do", title="Before training", title_justify="left")
-    for finding in findings:
-        table.add_row(finding.check, f"[{_COLOURS[finding.level]}]{escape(finding.said)}[/]", escape(finding.remedy))
+def show_checks(results: Sequence[CheckResult], console: Console) -> None:
+    """Prints a table with a row for each result, and a last line that counts the levels."""
+    table = Table("check", "result", "what to do", title="Before training", title_justify="left")
+    for result in results:
+        table.add_row(result.check, f"[{_COLOURS[result.level]}]{escape(result.message)}[/]", escape(result.remedy))
     console.print(table)
-    counts = {level: sum(finding.level is level for finding in findings) for level in Level}
+    counts = {level: sum(result.level is level for result in results) for level in Level}
     console.print(", ".join(f"{count} {level}" for level, count in counts.items()))

@@ -1,4 +1,4 @@
-"""Can every row of the data be shown to the model? Reads files of RL rows and of SFT rows, a few rows at a time."""
+"""Checks that every RL row and SFT row of the data can be used, a few rows at a time."""
 
 import io
 import json
@@ -25,14 +25,14 @@ from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import check_columns, read_prompt, split_content, split_prompt
 from codevision_ext.verl_adapter import sft_dataset
 
-AT_A_TIME = 32
-"""Rows whose images are in memory together."""
-UNLIKE_THE_SCHEMA = (
+BATCH_ROWS = 32
+"""Rows whose images are in memory at the same time."""
+SCHEMA_ERRORS = (
     LookupError, TypeError, ValueError, AttributeError, OSError, TemplateError, Image.DecompressionBombError
 )  # fmt: skip
-"""What reading a row raises that has other types or contents than it should."""
-NAMED = 5
-"""Rows that a finding names; all of them are in `Rows.faults`."""
+"""Errors from reading a row whose types or contents differ from the schema."""
+NAMED_ROWS = 5
+"""Maximum rows that a result names; `DataSummary.problems` has all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,38 +41,39 @@ class RowProblem:
 
     file: str
     row: int
-    """From 0."""
-    said: str
+    """Number of the row in its file, from 0."""
+    message: str
 
 
 @dataclass(slots=True, kw_only=True)
-class Rows:
-    """What the files hold."""
+class DataSummary:
+    """Counts and sizes of all files, and what the later checks need of them."""
 
     read: int = 0
-    faults: list[RowProblem] = field(default_factory=list)
-    longest: int = 0
-    """Tokens of the longest prompt of an RL row that can be rendered, whether it is short enough or not."""
+    """Rows that were read, usable or not."""
+    problems: list[RowProblem] = field(default_factory=list)
+    rl: int = 0
+    """RL rows whose prompt can be rendered, whether it is short enough or not; the next six count these rows."""
+    longest_prompt: int = 0
+    """Tokens of the longest prompt."""
     images: int = 0
-    """Of all RL rows."""
     pixels: int = 0
-    """Of all of these images, at full resolution."""
-    tokens: int = 0
-    """Of all of these prompts."""
+    """Pixels of all images, at full resolution."""
+    prompt_tokens: int = 0
+    """Tokens of all prompts, image tokens included."""
     image_tokens: int = 0
     largest_image: int = 0
     """Tokens of the largest image, as the model sees it."""
-    misplaced: int = 0
-    """RL rows with an image where the coordinates that the model family learned to write aren't the declared ones."""
-    rl: int = 0
-    systems: Counter[str] = field(default_factory=Counter)
-    """System messages of the SFT rows that have the tool, `""` for none."""
-    wanted: Counter[str] = field(default_factory=Counter)
-    """System messages of the RL rows."""
-    schemas: Counter[str] = field(default_factory=Counter)
+    other_coordinates: int = 0
+    """RL rows with an image in which the declared coordinates differ from those that the model family learned."""
+    rl_systems: Counter[str] = field(default_factory=Counter)
+    """System messages of the RL rows, `""` for none."""
+    sft_systems: Counter[str] = field(default_factory=Counter)
+    """System messages of the SFT rows that have a tool, `""` for none."""
+    sft_schemas: Counter[str] = field(default_factory=Counter)
     """Tool schemas of the SFT rows that have a tool."""
     conversations: list[Conversation] = field(default_factory=list)
-    """One conversation a file, to be rendered."""
+    """At most one conversation of each file, to be rendered."""
 
 
 def read_rows(
@@ -81,33 +82,34 @@ def read_rows(
     settings: Settings,
     max_prompt_length: int,
     progress: Callable[[int, int], None] = lambda *_: None,
-) -> Rows:
-    """Reads every row as training would; a row that can't be used is counted and named, and the next one is read.
+) -> DataSummary:
+    """Reads every row as training does; a row that can't be used becomes a problem, and reading goes on.
 
     Args:
-        paths: Parquet files; one with a column `messages` has SFT rows, any other one RL rows.
-        renderer: Of the rollout.
-        settings: The plugin's; the system message is theirs.
-        max_prompt_length: Tokens that the prompt of an RL row may have.
-        progress: Called with the number of rows read and of all.
+        paths: Parquet files; a file with a column `messages` has SFT rows, any other file RL rows.
+        renderer: Renderer of the rollout.
+        settings: Settings of the plugin; they have the system message.
+        max_prompt_length: Maximum tokens of an RL row's prompt.
+        progress: Called after each batch with the numbers of rows read and of all rows.
 
     Raises:
-        InputError: a file can't be read, or has no rows or lacks a column; or no file has RL rows.
+        InputError: a file can't be read, has no rows or lacks a column, or no file has RL rows.
     """
     files = [_open(path) for path in paths]
     if all("messages" in file.schema_arrow.names for file in files):
         raise InputError("--data: none of the files has RL rows, with a column `prompt`")
     total = sum(file.metadata.num_rows for file in files)
-    rows = Rows()
+    summary = DataSummary()
     with ThreadPoolExecutor() as pool:
         for path, file in zip(paths, files, strict=True):
             if "messages" in file.schema_arrow.names:
-                batches = _read_file(path, file, _SFT(renderer, rows), rows, pool)
+                batches = _read_file(path, file, _SFTReader(renderer, summary), summary, pool)
             else:
-                batches = _read_file(path, file, _RL(renderer, rows, settings, max_prompt_length), rows, pool)
+                reader = _RLReader(renderer, summary, settings, max_prompt_length)
+                batches = _read_file(path, file, reader, summary, pool)
             for _ in batches:
-                progress(rows.read, total)
-    return rows
+                progress(summary.read, total)
+    return summary
 
 
 T = TypeVar("T")
@@ -117,39 +119,39 @@ class _Reader(Protocol[T]):
     """Reads the rows of one schema."""
 
     def prepare(self, row: dict[str, Any], where: str) -> T:
-        """Decodes and resizes the row's images; called on several threads."""
+        """Decodes the row's images; called on several threads."""
 
     def add(self, prepared: T) -> None:
-        """Counts the row."""
+        """Adds the row to the summary."""
 
     def conversation(self, prepared: T, where: str) -> Conversation | None:
         """Returns the row as a conversation to render; None where it has no image or no tool call."""
 
 
 def _read_file(
-    path: Path, file: pq.ParquetFile, reader: _Reader[T], rows: Rows, pool: ThreadPoolExecutor
+    path: Path, file: pq.ParquetFile, reader: _Reader[T], summary: DataSummary, pool: ThreadPoolExecutor
 ) -> Iterator[None]:
-    """Reads a file into `rows`, and yields after each batch."""
+    """Adds the rows of a file to the summary, and yields after each batch."""
     number = 0
-    compared = False
-    for batch in file.iter_batches(AT_A_TIME):
+    has_conversation = False
+    for batch in file.iter_batches(BATCH_ROWS):
         wheres = [f"{path}, row {at}" for at in range(number, number + len(batch))]
         pending = [pool.submit(reader.prepare, *each) for each in zip(batch.to_pylist(), wheres, strict=True)]
         for where, future in zip(wheres, pending, strict=True):
             try:
                 prepared = future.result()
                 reader.add(prepared)
-                if not compared and (conversation := reader.conversation(prepared, where)):
-                    rows.conversations.append(conversation)
-                    compared = True
+                if not has_conversation and (conversation := reader.conversation(prepared, where)):
+                    summary.conversations.append(conversation)
+                    has_conversation = True
             except InputError as error:
-                problem = str(error).removeprefix(where).removeprefix(": ")
-                rows.faults.append(RowProblem(file=str(path), row=number, said=problem))
-            except UNLIKE_THE_SCHEMA as error:
-                problem = f"not as the schema has it: {type(error).__name__}: {error}"
-                rows.faults.append(RowProblem(file=str(path), row=number, said=problem))
+                message = str(error).removeprefix(where).removeprefix(": ")
+                summary.problems.append(RowProblem(file=str(path), row=number, message=message))
+            except SCHEMA_ERRORS as error:
+                message = f"differs from the schema: {type(error).__name__}: {error}"
+                summary.problems.append(RowProblem(file=str(path), row=number, message=message))
             number += 1
-        rows.read += len(batch)
+        summary.read += len(batch)
         yield
 
 
@@ -172,134 +174,158 @@ def _open(path: Path) -> pq.ParquetFile:
 class _Prompt:
     messages: list[dict[str, Any]]
     sizes: list[tuple[int, int]]
-    """Of the images at full resolution."""
+    """Width and height of each image, in pixels at full resolution."""
     resized: list[Image.Image]
+    """Images as the model sees them."""
     row: Mapping[str, Any]
 
 
-class _RL:
-    """Rows of the CodeVision-RL schema."""
+class _RLReader:
+    """Reads rows of the CodeVision-RL schema."""
 
-    def __init__(self, renderer: QwenRenderer, rows: Rows, settings: Settings, max_prompt_length: int) -> None:
-        self.renderer, self.rows, self.coordinates = renderer, rows, settings.coordinates
+    def __init__(
+        self, renderer: QwenRenderer, summary: DataSummary, settings: Settings, max_prompt_length: int
+    ) -> None:
+        self.renderer, self.summary, self.coordinates = renderer, summary, settings.coordinates
         self.max_prompt_length = max_prompt_length
         self.tools = [tool_schema(settings.coordinates)]
         self.system = system_prompt(settings, tools=True)
 
     def prepare(self, row: dict[str, Any], where: str) -> _Prompt:
+        """Decodes and resizes the row's images."""
         messages, images = split_prompt(read_prompt(row, where), self.system)
         read_item(row, images[0].size if images else (0, 0))
         sizes = [image.size for image in images]
         return _Prompt(messages=messages, sizes=sizes, resized=[self.renderer.resize(p) for p in images], row=row)
 
-    def add(self, prompt: _Prompt) -> None:
-        """Counts the row.
+    def add(self, prepared: _Prompt) -> None:
+        """Adds the row to the summary.
 
         Raises:
-            InputError: its prompt has too many tokens.
+            InputError: the prompt has too many tokens.
         """
-        rows = self.rows
-        tokens = len(self.renderer.prompt(prompt.messages, self.tools, prompt.resized))
-        shown = [self.renderer.image_tokens(image) for image in prompt.resized]
-        rows.rl += 1
-        rows.longest = max(rows.longest, tokens)
-        rows.tokens += tokens
-        rows.image_tokens += sum(shown)
-        rows.largest_image = max([rows.largest_image, *shown])
-        rows.images += len(shown)
-        rows.pixels += sum(width * height for width, height in prompt.sizes)
-        rows.misplaced += any(
-            size_in(self.coordinates, size, f.size) != size_in(self.renderer.coordinates, size, f.size)
-            for f, size in zip(prompt.resized, prompt.sizes, strict=True)
+        summary = self.summary
+        tokens = len(self.renderer.prompt(prepared.messages, self.tools, prepared.resized))
+        image_tokens = [self.renderer.image_tokens(image) for image in prepared.resized]
+        summary.rl += 1
+        summary.longest_prompt = max(summary.longest_prompt, tokens)
+        summary.prompt_tokens += tokens
+        summary.image_tokens += sum(image_tokens)
+        summary.largest_image = max([summary.largest_image, *image_tokens])
+        summary.images += len(image_tokens)
+        summary.pixels += sum(width * height for width, height in prepared.sizes)
+        summary.other_coordinates += any(
+            size_in(self.coordinates, size, image.size) != size_in(self.renderer.coordinates, size, image.size)
+            for image, size in zip(prepared.resized, prepared.sizes, strict=True)
         )
-        first = prompt.messages[0]
-        rows.wanted["".join(part["text"] for part in first["content"]) if first["role"] == "system" else ""] += 1
+        first = prepared.messages[0]
+        system = "".join(part["text"] for part in first["content"]) if first["role"] == "system" else ""
+        summary.rl_systems[system] += 1
         if tokens > self.max_prompt_length:
             raise InputError(f"{tokens} tokens, data.max_prompt_length is {self.max_prompt_length}")
 
-    def conversation(self, prompt: _Prompt, where: str) -> Conversation | None:
-        if not prompt.sizes:
+    def conversation(self, prepared: _Prompt, where: str) -> Conversation | None:
+        """Returns the prompt with the replies of `REPLIES`; None where it has no image."""
+        if not prepared.sizes:
             return None
-        messages, images = split_prompt(read_prompt(prompt.row, where), self.system)
+        messages, images = split_prompt(read_prompt(prepared.row, where), self.system)
         return Conversation(where=where, messages=messages, images=images, replies=REPLIES)
 
 
-class _SFT:
-    """Rows as `sft_dataset.CodeVisionSFTDataset` reads them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Demonstration:
+    row: Mapping[str, Any]
+    images: list[Image.Image]
 
-    def __init__(self, renderer: QwenRenderer, rows: Rows) -> None:
-        self.renderer, self.rows = renderer, rows
 
-    def prepare(self, row: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Image.Image]]:  # noqa: ARG002
-        return row, [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
+class _SFTReader:
+    """Reads rows as `sft_dataset.CodeVisionSFTDataset` does."""
 
-    def add(self, prepared: tuple[dict[str, Any], list[Image.Image]]) -> None:
-        """Counts the row."""
-        row, images = prepared
-        messages = row["messages"]
-        tools = json.loads(row["tools"] or "[]")
-        self.renderer.conversation(messages, tools, images)
+    def __init__(self, renderer: QwenRenderer, summary: DataSummary) -> None:
+        self.renderer, self.summary = renderer, summary
+
+    def prepare(self, row: dict[str, Any], where: str) -> _Demonstration:  # noqa: ARG002
+        """Decodes the row's images."""
+        images = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
+        return _Demonstration(row=row, images=images)
+
+    def add(self, prepared: _Demonstration) -> None:
+        """Adds the row to the summary.
+
+        Raises:
+            InputError: the row can't be rendered.
+        """
+        messages = prepared.row["messages"]
+        tools = json.loads(prepared.row["tools"] or "[]")
+        self.renderer.conversation(messages, tools, prepared.images)
         if tools:
             first = messages[0]
-            self.rows.systems[first["content"].strip() if first["role"] == "system" else ""] += 1
-            self.rows.schemas[json.dumps(tools, sort_keys=True)] += 1
+            self.summary.sft_systems[first["content"].strip() if first["role"] == "system" else ""] += 1
+            self.summary.sft_schemas[json.dumps(tools, sort_keys=True)] += 1
 
-    def conversation(self, prepared: tuple[dict[str, Any], list[Image.Image]], where: str) -> Conversation | None:
-        row, images = prepared
-        turns = row["messages"]
-        told = [turn["content"].replace("<image>", "") for turn in turns if turn["role"] == "tool"]
-        if not told:
+    def conversation(self, prepared: _Demonstration, where: str) -> Conversation | None:
+        """Returns the row's prompt and replies; None where the row has no observation of the tool."""
+        turns = prepared.row["messages"]
+        observations = [turn["content"].replace("<image>", "") for turn in turns if turn["role"] == "tool"]
+        if not observations:
             return None
         start = next(at for at, turn in enumerate(turns) if turn["role"] == "assistant")
         messages = [{"role": turn["role"], "content": split_content(turn["content"])} for turn in turns[:start]]
         count = sum(part["type"] == "image" for message in messages for part in message["content"])
-        replies = [turn["content"] for turn in turns if turn["role"] == "assistant"]
-        return Conversation(where=where, messages=messages, images=images[:count], replies=replies, told=told)
+        return Conversation(
+            where=where,
+            messages=messages,
+            images=prepared.images[:count],
+            replies=[turn["content"] for turn in turns if turn["role"] == "assistant"],
+            observations=observations,
+        )
 
 
 def row_results(
-    rows: Rows, renderer: QwenRenderer, settings: Settings, max_prompt_length: int
+    summary: DataSummary, renderer: QwenRenderer, settings: Settings, max_prompt_length: int
 ) -> Iterator[CheckResult]:
-    """What is wrong with the rows, and whether SFT and RL say the same before the first turn."""
+    """Yields the rows that can't be used, and whether RL rows and SFT rows agree on system message and tool schema."""
     by_file: dict[str, list[RowProblem]] = {}
-    for fault in rows.faults:
-        by_file.setdefault(fault.file, []).append(fault)
-    for file, faults in by_file.items():
-        named = "; ".join(f"row {fault.row}: {fault.said}" for fault in faults[:NAMED])
-        more = f"; and {len(faults) - NAMED:,} more, all of them on stdout" if len(faults) > NAMED else ""
-        remedy = "mend or drop them"
-        if rows.longest > max_prompt_length:
-            remedy += f"; for too long ones set data.max_prompt_length: {rows.longest}, or show smaller images"
-        yield failure("rows", f"{file}: {len(faults):,} rows can't be used: {named}{more}", remedy)
-    if not rows.faults:
-        said = f"all {rows.read:,} rows can be used; the longest prompt has {rows.longest:,} tokens"
-        yield ok("rows", f"{said} of {max_prompt_length:,}")
-    if rows.misplaced:
+    for problem in summary.problems:
+        by_file.setdefault(problem.file, []).append(problem)
+    for file, problems in by_file.items():
+        named = "; ".join(f"row {problem.row}: {problem.message}" for problem in problems[:NAMED_ROWS])
+        more = f"; and {len(problems) - NAMED_ROWS:,} more, all listed on stdout" if len(problems) > NAMED_ROWS else ""
+        remedy = "correct or drop them"
+        if summary.longest_prompt > max_prompt_length:
+            remedy += f"; if too long, set data.max_prompt_length: {summary.longest_prompt}, or use smaller images"
+        yield failure("rows", f"{file}: {len(problems):,} rows can't be used: {named}{more}", remedy)
+    if not summary.problems:
+        message = f"all {summary.read:,} rows can be used; the longest prompt has {summary.longest_prompt:,} tokens"
+        yield ok("rows", f"{message} of {max_prompt_length:,}")
+    if summary.other_coordinates:
         learned = renderer.coordinates
-        said = f"codevision.coordinates is {settings.coordinates}, {renderer.family} learned to write {learned}"
-        remedy = f"set codevision.coordinates: {learned}, with SFT rows that say so too"
-        yield warning("coordinate frame", f"{said}; they differ in {rows.misplaced:,} of {rows.rl:,} rows", remedy)
-    yield from _agreement(rows, settings)
+        message = f"codevision.coordinates is {settings.coordinates}, but {renderer.family} learned {learned}"
+        rows = f"they differ in {summary.other_coordinates:,} of {summary.rl:,} rows"
+        remedy = f"set codevision.coordinates: {learned}, and use SFT rows with these coordinates"
+        yield warning("coordinates", f"{message}; {rows}", remedy)
+    yield from _agreement(summary, settings)
 
 
-def _agreement(rows: Rows, settings: Settings) -> Iterator[CheckResult]:
+def _agreement(summary: DataSummary, settings: Settings) -> Iterator[CheckResult]:
+    """Yields where RL rows and SFT rows differ in system message or tool schema."""
     check = "SFT and RL"
-    if not rows.systems:
-        yield warning(check, "not compared: there are no SFT rows with the tool", "give their file as one more --data")
+    if not summary.sft_systems:
+        yield warning(check, "not compared: there are no SFT rows with the tool", "add their file with another --data")
         return
-    (common, count), *_ = rows.systems.most_common(1)
-    strange = [system for system in rows.wanted if system not in rows.systems]
-    if strange:
-        said = f"RL's system message, {_short(strange[0])}, is in no SFT row; {count:,} have {_short(common)}"
-        remedy = "set codevision.system_prompt to what SFT had: a checkpoint that never saw it forgets the tool"
-        yield failure(check, said, remedy)
-    ours = json.dumps([tool_schema(settings.coordinates)], sort_keys=True)
-    others = sum(rows.schemas.values()) - rows.schemas[ours]
+    (common, count), *_ = summary.sft_systems.most_common(1)
+    unknown = [system for system in summary.rl_systems if system not in summary.sft_systems]
+    if unknown:
+        message = f"the system message of RL, {_short(unknown[0])}, is in no SFT row; {count:,} have {_short(common)}"
+        remedy = "set codevision.system_prompt to that of SFT: with an unknown one the model forgets the tool"
+        yield failure(check, message, remedy)
+    schema = json.dumps([tool_schema(settings.coordinates)], sort_keys=True)
+    others = sum(summary.sft_schemas.values()) - summary.sft_schemas[schema]
     if others:
-        said = f"{others:,} SFT rows have another tool schema than the one that RL shows"
-        remedy = f"make the SFT rows with the one of codevision.coordinates: {settings.coordinates}"
-        yield failure(check, said, f"{remedy} (docs/coordinates.md), or set that to what they have")
-    if not strange and not others:
+        message = f"{others:,} SFT rows have another tool schema than RL"
+        remedy = f"make the SFT rows with codevision.coordinates: {settings.coordinates} (docs/coordinates.md)"
+        yield failure(check, message, f"{remedy}, or set codevision.coordinates to those of the SFT rows")
+    if not unknown and not others:
         yield ok(check, f"the same system message, {_short(common)}, and the same tool schema")
 
 

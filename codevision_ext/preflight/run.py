@@ -1,15 +1,14 @@
-"""Would this training run, and learn from the tokens it was meant to? `codevision doctor --model`, before GPU hours.
+"""Checks that a training would run and learn from the right tokens, before it is started: `codevision doctor --model`.
 
-It reads the checkpoint's config and processor (no weights), composes the recipe as verl will, reads every row, starts
-the sandbox, plays conversations, asks the judge one question, and estimates the memory.
+The checks read the checkpoint's config and processor (no weights), compose the recipe as verl will, read every row,
+start the sandbox, run conversations, ask the judge one question, and estimate the memory.
 """
 
 import asyncio
 import io
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,14 @@ import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from PIL import Image
 from rich.console import Console
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from codevision_ext.config import JudgeSettings, Settings, read_settings
 from codevision_ext.errors import InputError, JudgeError, SandboxError
+from codevision_ext.io.json_codec import read_json
 from codevision_ext.io.progress import Stages
 from codevision_ext.judge.prompts import Query
 from codevision_ext.judge.shared import open_judge
@@ -33,47 +34,54 @@ from codevision_ext.preflight import memory
 from codevision_ext.preflight import rows as check_rows
 from codevision_ext.preflight import tokens as check_tokens
 from codevision_ext.preflight.recipe import load_recipe
-from codevision_ext.preflight.result import CheckResult, Level, failure, ok, warning
-from codevision_ext.preflight.rows import RowProblem, Rows
+from codevision_ext.preflight.result import CheckResult, Level, failure, ok, published, warning
+from codevision_ext.preflight.rows import DataSummary, RowProblem
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Trajectory
+<<<<<<< HEAD
 from codevision_ext.sandbox.settings import ToolSettings, open_sandbox
 from codevision_ext.types import CoordinateSystem
+=======
+from codevision_ext.sandbox.ray_pool import open_sandbox
+from codevision_ext.sandbox.settings import ToolSettings
+from codevision_ext.types import CoordinateSystem, Verdict
+>>>>>>> 3209c25 (The checks before a run, the models and the renderer in plain words; one reader of JSON files; doctor's tests by subject)
 from codevision_ext.verl_adapter.trainer import prepare
 from codevision_ext.verl_config import file_beside, plain_dict, read_tool_config
 
 QUESTION = Query(question="How many legs does a spider have?", references=("8",), answer="eight")
-"""What the judge is asked; the answer is right."""
-PLUGGED = (
+"""Question for the judge, with a correct answer."""
+PLUGIN_SETTINGS = (
     "actor_rollout_ref.rollout.agent.default_agent_loop",
     "reward.reward_manager.name",
     "trainer.v1.trainer_mode",
 )
-"""Settings by which verl starts what the plugin brings."""
-TIGHT = 0.9
-"""Share of a device's memory from which an estimate is a warning."""
+"""Settings that must be `codevision` for verl to use the plugin."""
+WARNING_SHARE = 0.9
+"""Share of a device's memory above which an estimate is a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """What was found."""
+    """The results of all checks of a training."""
 
-    findings: tuple[CheckResult, ...]
-    faults: tuple[RowProblem, ...] = ()
-    """Every row that can't be used."""
+    results: tuple[CheckResult, ...]
+    problems: tuple[RowProblem, ...] = ()
+    """All rows that can't be used."""
     estimate: memory.Estimate | None = None
-    """None where it can't be told."""
+    """Memory that the training needs; None where it can't be estimated."""
 
     @property
     def ok(self) -> bool:
-        return not any(finding.level is Level.FAILURE for finding in self.findings)
+        """True where no result is a failure."""
+        return not any(result.level is Level.FAILURE for result in self.results)
 
     def plain(self) -> dict[str, Any]:
-        """The same for JSON."""
-        return {"ok": self.ok, **asdict(self)}
+        """Returns all fields and `ok`, for JSON."""
+        return {"ok": self.ok, **published(self)}
 
 
-def inspect(
+def check_training(
     model: Path, data: Sequence[Path], recipe: Path, settings: Sequence[str] = (), gpu_gib: float | None = None
 ) -> Preflight:
     """Checks a training before it is started.
@@ -81,9 +89,9 @@ def inspect(
     Args:
         model: Checkpoint folder; config.json, the processor and the shapes of the weights are read.
         data: Files of RL rows, and of the SFT rows that the checkpoint was trained on.
-        recipe: `grpo.yaml` of a recipe.
-        settings: As on verl's command line.
-        gpu_gib: Memory of one device, GiB; None: that of the first one here, if there is one.
+        recipe: Path of a recipe's `grpo.yaml`.
+        settings: Overrides, as on verl's command line.
+        gpu_gib: Memory of one device in GiB; None for that of the first device of this machine, if it has one.
 
     Raises:
         InputError: checkpoint, recipe or a file of data can't be read at all.
@@ -98,151 +106,153 @@ def inspect(
     tool = read_tool_config(file_beside(recipe, path))
     with Stages(["checkpoint", "rows", "renderings", "judge", "memory"], console=Console(stderr=True)) as stages:
         stages.start("checkpoint")
-        found = list(
-            check_tokens.special_tokens(
-                checkpoint, _json(model / "config.json"), _json(model / "generation_config.json")
-            )
-        )
-        if any(finding.level is Level.FAILURE for finding in found):
-            found.append(warning("everything else", "not checked: it hangs on the tokens", "mend them first"))
-            return Preflight(findings=tuple(found))
-        found += _settings(config, plugin)
+        generation = model / "generation_config.json"
+        generation_config = read_json(generation) if generation.exists() else {}
+        results = list(check_tokens.special_tokens(checkpoint, read_json(model / "config.json"), generation_config))
+        if any(result.level is Level.FAILURE for result in results):
+            results.append(warning("everything else", "not checked: it depends on the tokens", "correct them first"))
+            return Preflight(results=tuple(results))
+        results += _settings(config, plugin)
         hf = omega_conf_to_dataclass(config.actor_rollout_ref.model)
         rollout = QwenRenderer(hf.processor)
-        found += check_tokens.chat_template(rollout, plugin)
+        results += check_tokens.chat_template(rollout, plugin)
         stages.start("rows")
         limit = config.data.max_prompt_length
-        rows = check_rows.read_rows(data, rollout, plugin, limit, stages.advance)
-        found += check_rows.row_results(rows, rollout, plugin, limit)
+        summary = check_rows.read_rows(data, rollout, plugin, limit, stages.advance)
+        results += check_rows.row_results(summary, rollout, plugin, limit)
         stages.start("renderings")
-        rendered, played = _renderings(rows, tool, rollout, checkpoint, plugin.coordinates)
-        found += rendered
-        found += _budgets(config, hf.hf_config, rollout, rows, played)
+        rendered, trajectories = _renderings(summary, tool, rollout, checkpoint, plugin.coordinates)
+        results += rendered
+        results += _budgets(config, hf.hf_config, rollout, summary, trajectories)
         stages.start("judge")
-        found.append(_judge(plugin.judge))
+        results.append(_judge(plugin.judge))
         stages.start("memory")
         strategy = config.actor_rollout_ref.actor.strategy
         estimate = None
-        if strategy not in ("fsdp", "fsdp2") or not rows.rl:
-            said = f"not estimated for {rows.rl} usable RL rows and strategy {strategy}"
-            found.append(warning("memory", said, "it knows fsdp and fsdp2; else watch the first step"))
+        if strategy not in ("fsdp", "fsdp2") or not summary.rl:
+            message = f"not estimated for strategy {strategy} and {summary.rl} usable RL rows"
+            results.append(warning("memory", message, "use fsdp or fsdp2, or watch the memory of the first step"))
         else:
             device = _device_bytes(config, gpu_gib)
-            estimate = memory.estimate_memory(config, hf.hf_config, _images(rows), device)
-            found += _memory(config, estimate, device)
-    return Preflight(findings=tuple(found), faults=tuple(rows.faults), estimate=estimate)
+            estimate = memory.estimate_memory(config, hf.hf_config, _images(summary), device)
+            results += _memory(config, estimate, device)
+    return Preflight(results=tuple(results), problems=tuple(summary.problems), estimate=estimate)
 
 
 def _settings(config: DictConfig, plugin: Settings) -> list[CheckResult]:
-    """Would verl and the trainer take them, and is it the plugin that they start?"""
-    found = []
-    for name in PLUGGED:
+    """Checks that verl and the trainer accept the settings, and that verl will use the plugin."""
+    results = []
+    for name in PLUGIN_SETTINGS:
         if (value := OmegaConf.select(config, name)) != "codevision":
-            found.append(failure("settings", f"{name} is {value}: the plugin's isn't used", f"set {name}=codevision"))
+            message = f"{name} is {value}: verl won't use the plugin"
+            results.append(failure("settings", message, f"set {name}=codevision"))
     try:
-        with redirect_stdout(io.StringIO()):  # verl says there that all is well
+        with redirect_stdout(io.StringIO()):  # verl prints there that all is well
             validate_config(config.copy(), need_reference_policy(config), need_critic(config))
-        prepare(config.copy(), plugin.model_copy(update={"records": "OUT"}))  # whose folder the run will name
+        prepare(config.copy(), plugin.model_copy(update={"records": "OUT"}))  # a run will name the folder
     except (ValueError, AssertionError, HydraException, OmegaConfBaseException, InputError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        found.append(failure("settings", f"training refuses them: {said}", "mend what it names"))
-    return found or [ok("settings", "verl and the trainer take them")]
+        message = " ".join(str(error).split()) or type(error).__name__
+        results.append(failure("settings", f"training refuses them: {message}", "correct the named setting"))
+    return results or [ok("settings", "verl and the trainer accept them")]
 
 
 def _plugin_settings(config: DictConfig) -> Settings:
     section = plain_dict(config.codevision)
-    section.pop("records", None)  # hangs on the folder of a run, which there is none of
+    section.pop("records", None)  # names the folder of a run, which doesn't exist yet
     return read_settings(section)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """The file's content; {} where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise InputError(f"{path}: isn't JSON: {error}") from error
-
-
 def _renderings(
-    rows: Rows, settings: ToolSettings, rollout: QwenRenderer, checkpoint: QwenRenderer, coordinates: CoordinateSystem
+    summary: DataSummary,
+    settings: ToolSettings,
+    rollout: QwenRenderer,
+    checkpoint: QwenRenderer,
+    coordinates: CoordinateSystem,
 ) -> tuple[list[CheckResult], list[Trajectory]]:
-    """Starts the sandbox and plays a conversation of each file."""
-    found: list[CheckResult] = []
-    played: list[Trajectory] = []
-    if not rows.conversations:
-        found.append(warning("rendering", "not compared: no usable row has an image", "mend the rows"))
+    """Starts the sandbox and runs one conversation of each file."""
+    results: list[CheckResult] = []
+    trajectories: list[Trajectory] = []
+    if not summary.conversations:
+        results.append(warning("rendering", "not compared: no usable row has an image", "correct the rows"))
     try:
         with open_sandbox(settings) as sandbox:
-            found.append(ok("sandbox", f"code runs behind: {sandbox.start()}"))
+            results.append(ok("sandbox", f"code runs behind: {sandbox.start()}"))
             tool = CodeTool(sandbox, settings.max_text_chars, settings.keep_variables)
-            for talk in rows.conversations:
-                said, trajectory = check_tokens.renderings(
-                    talk, tool, rollout=rollout, checkpoint=checkpoint, coordinates=coordinates
+            for conversation in summary.conversations:
+                compared, trajectory = check_tokens.renderings(
+                    conversation, tool, rollout=rollout, checkpoint=checkpoint, coordinates=coordinates
                 )
-                found += said
-                played += [trajectory] if trajectory else []
+                results += compared
+                trajectories += [trajectory] if trajectory else []
     except SandboxError as error:
-        remedy = "`codevision doctor --tool` names what is missing; renderings weren't compared"
-        found.append(failure("sandbox", str(error), remedy))
-    return found, played
+        remedy = "run `codevision doctor --tool` to see what is missing; renderings weren't compared"
+        results.append(failure("sandbox", str(error), remedy))
+    return results, trajectories
 
 
 def _budgets(
-    config: DictConfig, model: Any, renderer: QwenRenderer, rows: Rows, played: Sequence[Trajectory]
+    config: DictConfig, model: Any, renderer: QwenRenderer, summary: DataSummary, trajectories: Sequence[Trajectory]
 ) -> Iterator[CheckResult]:
-    """Do prompt, response and a tool's image fit where they must?"""
+    """Checks that prompt and response fit into engine and model, and that a tool's image fits into the response."""
     check = "budgets"
     response = config.data.max_response_length
-    whole = config.data.max_prompt_length + response
+    total = config.data.max_prompt_length + response
     rollout = config.actor_rollout_ref.rollout
-    engine = OmegaConf.select(rollout, f"engine_kwargs.{rollout.name}.context_length")
-    wide = {
+    contexts = {
         "rollout.max_model_len": rollout.max_model_len,
-        "the engine's context_length": engine,
+        "the engine's context_length": OmegaConf.select(rollout, f"engine_kwargs.{rollout.name}.context_length"),
         "the model's max_position_embeddings": model.text_config.max_position_embeddings,
     }
-    narrow = {name: size for name, size in wide.items() if size is not None and size < whole}
-    for name, size in narrow.items():
-        said = f"prompt and response may have {whole:,} tokens, {name} is {size:,}"
-        yield failure(check, said, "raise it, or lower data.max_prompt_length or data.max_response_length")
-    side = renderer.processor.image_processor.patch_size * renderer.processor.image_processor.merge_size
-    pixels = renderer.processor.image_processor.size
+    too_short = {name: size for name, size in contexts.items() if size is not None and size < total}
+    for name, size in too_short.items():
+        message = f"prompt and response may have {total:,} tokens, but {name} is {size:,}"
+        yield failure(check, message, "raise it, or lower data.max_prompt_length or data.max_response_length")
+    processor = renderer.processor.image_processor
+    side = processor.patch_size * processor.merge_size
+    pixels = processor.size
     if not all(isinstance(pixels[edge], int) for edge in ("shortest_edge", "longest_edge")):
-        yield failure(check, f"the processor's size is {dict(pixels)}, no numbers", "mend preprocessor_config.json")
+        message = f"the processor's size is {dict(pixels)}, which aren't all numbers"
+        yield failure(check, message, "correct size in preprocessor_config.json")
         return
     least, most = pixels["shortest_edge"], pixels["longest_edge"]
     if least > most or most < side**2:
-        said = f"the processor wants images of {least:,} to {most:,} pixels, and a token has {side**2:,}"
-        yield failure(check, said, "mend size in preprocessor_config.json")
+        message = f"the processor makes images of {least:,} to {most:,} pixels, but a token covers {side**2:,}"
+        yield failure(check, message, "correct size in preprocessor_config.json")
         return
-    if not played:
+    if not trajectories:
         return
-    turns = min(len(t.token_buffer.response_ids) - sum(map(renderer.image_tokens, _made(t))) for t in played)
-    room = response - turns
-    turned = f"a call, its image and an answer must fit into {response:,} tokens"
-    if rows.largest_image > room:
-        said = f"{turned}, but an image as large as the data's largest has {rows.largest_image:,} of them"
-        remedy = f"set data.max_response_length: {turns + rows.largest_image + 1} or more, or size.longest_edge"
-        yield failure(check, said, f"{remedy}: {max(least, room * side**2)} in preprocessor_config.json")
+    text_tokens = min(
+        len(trajectory.token_buffer.response_ids) - sum(map(renderer.image_tokens, _new_images(trajectory)))
+        for trajectory in trajectories
+    )
+    room = response - text_tokens
+    need = f"a call, its image and an answer must fit into {response:,} tokens"
+    if summary.largest_image > room:
+        message = f"{need}, but an image as large as the largest of the data has {summary.largest_image:,}"
+        remedy = (
+            f"set data.max_response_length: {text_tokens + summary.largest_image + 1} or more, or size.longest_edge"
+        )
+        yield failure(check, message, f"{remedy}: {max(least, room * side**2)} in preprocessor_config.json")
     elif most // side**2 > room:
-        said = f"{turned}, but an image of {most:,} pixels, which the processor allows, has {most // side**2:,} of them"
-        remedy = f"calls that enlarge end as `length`: set size.longest_edge: {room * side**2}"
-        yield warning(check, said, f"{remedy} in preprocessor_config.json, or a longer response")
-    elif not narrow:
-        said = f"{whole:,} tokens fit engine and model, an image has at most {most // side**2:,}"
-        yield ok(check, said)
+        message = f"{need}, but an image of {most:,} pixels, which the processor allows, has {most // side**2:,}"
+        remedy = f"calls that enlarge an image end as `length`: set size.longest_edge: {room * side**2}"
+        yield warning(check, message, f"{remedy} in preprocessor_config.json, or a longer response")
+    elif not too_short:
+        message = f"{total:,} tokens fit into engine and model, and an image has at most {most // side**2:,} tokens"
+        yield ok(check, message)
 
 
-def _made(played: Trajectory) -> tuple[Any, ...]:
-    """The images that the calls made, as the model saw them."""
-    return played.resized[len(played.resized) - len(played.new_images) :]
+def _new_images(trajectory: Trajectory) -> tuple[Image.Image, ...]:
+    """Returns the images that calls returned, as the model saw them."""
+    return trajectory.resized[len(trajectory.resized) - len(trajectory.new_images) :]
 
 
 def _judge(settings: JudgeSettings | None) -> CheckResult:
+    """Asks the judge one question."""
     if settings is None:
-        return ok("judge", "none is configured: what no rule decides is wrong")
+        return ok("judge", "none is configured: an answer that no rule accepts is wrong")
 
-    async def ask() -> Any:
+    async def ask() -> Verdict:
         async with open_judge(
             settings.model_copy(update={"cache": None, "retries": min(1, settings.retries)})
         ) as judge:
@@ -251,14 +261,15 @@ def _judge(settings: JudgeSettings | None) -> CheckResult:
     try:
         verdict = asyncio.run(ask())
     except JudgeError as error:
-        return failure("judge", str(error), "start it, or mend codevision.judge: without verdicts rollouts are invalid")
+        remedy = "start the judge, or correct codevision.judge: without verdicts rollouts are invalid"
+        return failure("judge", str(error), remedy)
     if verdict.score is None:
-        said = f"{settings.model} gave no verdict: {verdict.reply[-100:]!r}"
-        return failure("judge", said, "let it say more (max_tokens of codevision.judge.request), or take another model")
+        message = f"{settings.model} gave no verdict: {verdict.reply[-100:]!r}"
+        return failure("judge", message, "raise max_tokens of codevision.judge.request, or use another model")
     if not verdict.score:
-        said = f"{settings.model} takes {QUESTION.answer!r} for wrong where {QUESTION.references[0]!r} is right"
-        return warning("judge", said, "measure it with `codevision judge-check`")
-    return ok("judge", f"{settings.model} answers, and is right")
+        message = f"{settings.model} takes {QUESTION.answer!r} for wrong where {QUESTION.references[0]!r} is right"
+        return warning("judge", message, "measure it with `codevision judge-check`")
+    return ok("judge", f"{settings.model} gives the right verdict")
 
 
 def _device_bytes(config: DictConfig, gpu_gib: float | None) -> float | None:
@@ -269,48 +280,49 @@ def _device_bytes(config: DictConfig, gpu_gib: float | None) -> float | None:
     return float(torch.cuda.get_device_properties(0).total_memory)
 
 
-def _images(rows: Rows) -> memory.Images:
-    count = max(1, rows.images)
+def _images(summary: DataSummary) -> memory.Images:
+    count = max(1, summary.images)
     return memory.Images(
-        each=rows.images / rows.rl,
-        pixels=rows.pixels / count,
-        tokens=rows.image_tokens / count,
-        share=rows.image_tokens / max(1, rows.tokens),
+        each=summary.images / summary.rl,
+        pixels=summary.pixels / count,
+        tokens=summary.image_tokens / count,
+        share=summary.image_tokens / max(1, summary.prompt_tokens),
     )
 
 
 def _memory(config: DictConfig, estimate: memory.Estimate, device: float | None) -> Iterator[CheckResult]:
-    """One line each for both phases on a device, for the engine's cache, and for the host."""
-    whole = config.data.max_prompt_length + config.data.max_response_length
+    """Compares the estimate with the memory of a device (in bytes, None where unknown) and of this machine."""
+    total = config.data.max_prompt_length + config.data.max_response_length
     remedies = {
-        "update": "lower ppo_max_token_len_per_gpu, offload optimizer and parameters, or take more GPUs",
+        "update": "lower ppo_max_token_len_per_gpu, offload optimizer and parameters, or use more GPUs",
         "rollout": "lower rollout.gpu_memory_utilization, or offload optimizer and parameters",
     }
     if config.trainer.device != "cpu":
         for phase, remedy in remedies.items():
-            yield _against(f"GPU memory, {phase}", getattr(estimate, phase), device, remedy)
+            yield _compare(f"GPU memory, {phase}", getattr(estimate, phase), device, remedy)
     pool = estimate.rollout.get("engine")
     if pool is not None:
-        full = max(0.0, pool - estimate.engine_weights) / estimate.kv_token / whole
-        said = f"the engine's cache holds about {full:.1f} rollouts of full length"
+        rollouts = max(0.0, pool - estimate.engine_weights) / estimate.kv_token / total
+        message = f"the engine's cache holds about {rollouts:.1f} rollouts of full length"
         remedy = "raise rollout.gpu_memory_utilization or rollout.tensor_model_parallel_size"
-        yield failure("KV cache", said, remedy) if full < 1 else ok("KV cache", said)
-    remedy = "smaller images, a smaller data.train_batch_size, or less offloading"
-    host = _against("host memory", estimate.host, float(psutil.virtual_memory().total), remedy)
-    # images are counted as if every call made one, and the machine of the training may be another
+        yield failure("KV cache", message, remedy) if rollouts < 1 else ok("KV cache", message)
+    remedy = "use smaller images, a smaller data.train_batch_size, or less offloading"
+    host = _compare("host memory", estimate.host, float(psutil.virtual_memory().total), remedy)
+    # the estimate counts an image for every call, and the training may run on another machine
     yield replace(host, level=Level.WARNING) if host.level is Level.FAILURE else host
 
 
-def _against(check: str, parts: dict[str, float], there: float | None, remedy: str) -> CheckResult:
+def _compare(check: str, parts: dict[str, float], available: float | None, remedy: str) -> CheckResult:
+    """Compares the sum of `parts` with the available memory, in bytes; None where that is unknown."""
     total = sum(parts.values())
     largest = sorted(parts.items(), key=lambda part: -part[1])[:4]
-    of = "" if there is None else f" of {_gib(there)}"
-    said = f"an estimate: {_gib(total)}{of} ({', '.join(f'{name} {_gib(size)}' for name, size in largest)})"
-    if there is None:
-        return warning(check, said, "not compared: say --gpu-gib") if total else ok(check, said)
-    if total > there:
-        return failure(check, said, remedy)
-    return warning(check, said, remedy) if total > TIGHT * there else ok(check, said)
+    of = "" if available is None else f" of {_gib(available)}"
+    message = f"an estimate: {_gib(total)}{of} ({', '.join(f'{name} {_gib(size)}' for name, size in largest)})"
+    if available is None:
+        return warning(check, message, "not compared: set --gpu-gib") if total else ok(check, message)
+    if total > available:
+        return failure(check, message, remedy)
+    return warning(check, message, remedy) if total > WARNING_SHARE * available else ok(check, message)
 
 
 def _gib(size: float) -> str:

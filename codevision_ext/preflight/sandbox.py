@@ -1,4 +1,4 @@
-"""Can model-written code be run safely here? `codevision doctor`: what the machine offers, what the back end does."""
+"""Checks that this machine runs model-written code safely: what it offers, and what the sandbox back end does."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,41 +16,42 @@ from codevision_ext.sandbox.lockdown import Primitive
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkup:
-    """What was found."""
+    """The machine's primitives and the back end's conformance."""
 
     primitives: tuple[Primitive, ...]
+    """Features of the kernel and libraries that the sandbox is built on."""
     isolation: Isolation | None = None
-    """What code runs behind; None where the back end didn't start."""
+    """Isolation that code runs behind; None where the back end didn't start."""
     refused: str = ""
-    """Why the back end didn't start, or died under the suite."""
+    """Reason that the back end didn't start or died during the suite; empty otherwise."""
     cases: dict[str, str]
-    """The name of every conformance case and what the back end got wrong about it (empty: nothing)."""
+    """Deviation of the back end in each conformance case, by the name of the case; empty text for none."""
 
     @property
     def ok(self) -> bool:
+        """True where all required primitives are there and the back end passes every case."""
         lacking = any(primitive.required and primitive.missing for primitive in self.primitives)
         return not (lacking or self.refused or any(self.cases.values()))
 
     def plain(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """Returns all fields and `ok`, for JSON."""
         return {"ok": self.ok, **asdict(self)}
 
 
 def examine(sandbox: Backend, primitives: list[Primitive]) -> Checkup:
-    """Start the sandbox, run the whole conformance suite against it, and close it; takes some seconds."""
-    found = tuple(primitives)
+    """Starts the sandbox, runs the whole conformance suite against it, and closes it; takes some seconds."""
     isolation = None
     try:
         with sandbox:
             isolation = sandbox.start()
-            return Checkup(primitives=found, isolation=isolation, cases=check_backend(sandbox.run))
+            return Checkup(primitives=tuple(primitives), isolation=isolation, cases=check_backend(sandbox.run))
     except SandboxError as error:
-        return Checkup(primitives=found, isolation=isolation, refused=str(error), cases={})
+        return Checkup(primitives=tuple(primitives), isolation=isolation, refused=str(error), cases={})
 
 
 def show_checkup(checkup: Checkup, console: Console) -> None:
-    """Two tables, primitives and what went wrong, and a last line."""
-    table = Table(title="What this machine has", title_justify="left")
+    """Prints a table of primitives, a table of failed cases where there are any, and a last line."""
+    table = Table(title="Primitives of this machine", title_justify="left")
     for name in ("primitive", "present", "what to do"):
         table.add_column(name)
     for primitive in checkup.primitives:
@@ -59,14 +60,14 @@ def show_checkup(checkup: Checkup, console: Console) -> None:
         remedy = "" if primitive.present else primitive.remedy + ("" if primitive.required else " (not required)")
         table.add_row(primitive.name, f"[{colour}]{escape(word)}[/]", escape(remedy))
     console.print(table)
-    faults = {name: fault for name, fault in checkup.cases.items() if fault}
-    if faults:
-        table = Table("case", "what is wrong", title="What the back end gets wrong", title_justify="left")
-        for name, fault in faults.items():
-            table.add_row(escape(name), f"[red]{escape(fault)}[/]")
+    failed = {name: deviation for name, deviation in checkup.cases.items() if deviation}
+    if failed:
+        table = Table("case", "deviation", title="Conformance cases that fail", title_justify="left")
+        for name, deviation in failed.items():
+            table.add_row(escape(name), f"[red]{escape(deviation)}[/]")
         console.print(table)
     if checkup.refused:
         console.print(f"[red]{escape(checkup.refused)}[/]")
         return
-    passed = len(checkup.cases) - len(faults)
+    passed = len(checkup.cases) - len(failed)
     console.print(f"code runs behind: {checkup.isolation}; {passed} of {len(checkup.cases)} conformance cases pass")

@@ -1,7 +1,7 @@
-"""Do tokenizer, chat template and model fit together, and are SFT, rollout and evaluation the same tokens?
+"""Checks that tokenizer, chat template and model fit together, and that SFT, rollout and evaluation agree in tokens.
 
-Nothing is imitated: the loop of training plays a conversation whose assistant turns are given, with the real sandbox,
-and what it gathered is compared with what SFT would make of the same conversation.
+Nothing is imitated. The loop of training runs a conversation with fixed assistant turns in the real sandbox, and its
+tokens are compared with those of SFT for the same conversation.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ MARKS = (
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
-"""What chat template, processor and renderer take for single tokens."""
+"""Marks that chat template, processor and renderer use as single tokens."""
 CONFIG_MARKS = {
     "image_token_id": "<|image_pad|>",
     "video_token_id": "<|video_pad|>",
@@ -44,201 +44,214 @@ REPLIES = (
     f"<think>\nIt needs a frame.\n</think>\n\n<tool_call>\n{json.dumps(_CALL)}\n</tool_call>",
     "<think>\nIt can be read.\n</think>\n\n<answer>7</answer>",
 )
-"""The assistant's turns of a conversation that is made up, with one call that makes an image."""
+"""Assistant turns of a made-up conversation, with one call that returns an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """A conversation to render, as far as it is given: the tool's turns are what the tool says."""
+    """A conversation to render; the tool's turns come from running the calls."""
 
     where: str
     """File and row."""
     messages: Sequence[Mapping[str, Any]]
-    """The prompt with its system message; contents are parts."""
+    """Prompt with its system message; contents are lists of parts."""
     images: Sequence[Image.Image]
+    """Images of the prompt, at full resolution."""
     replies: Sequence[str]
-    """The assistant's turns."""
-    told: Sequence[str] | None = None
-    """The tool's turns as the data has them, without `<image>`; None: the data has none."""
+    """Assistant turns, in order."""
+    observations: Sequence[str] | None = None
+    """Observations of the tool in the data, in order and without `<image>`; None where the data has none."""
 
 
 def special_tokens(
     renderer: QwenRenderer, config: Mapping[str, Any], generation: Mapping[str, Any]
 ) -> Iterator[CheckResult]:
-    """Marks, end of turn, size of the vocabulary; `config` and `generation` are the checkpoint's JSON files."""
+    """Checks marks, end of turn and vocabulary size.
+
+    Args:
+        renderer: Renderer of the checkpoint.
+        config: Content of the checkpoint's config.json.
+        generation: Content of the checkpoint's generation_config.json.
+    """
     check = "special tokens"
     tokenizer = renderer.tokenizer
     ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in MARKS}
     split = [mark for mark in MARKS if tokenizer(mark, add_special_tokens=False)["input_ids"] != [ids[mark]]]
     if split:
-        remedy = "take tokenizer.json and tokenizer_config.json of the model's own release"
+        remedy = "take tokenizer.json and tokenizer_config.json from the release of the model"
         yield failure(check, f"{', '.join(split)}: not a single token", remedy)
         return
     for name, mark in CONFIG_MARKS.items():
         if config.get(name, ids[mark]) != ids[mark]:
-            said = f"config.json: {name} is {config[name]}, but {mark} is token {ids[mark]}"
-            yield failure(check, said, f"set it to {ids[mark]}, or take config.json and tokenizer of one release")
+            message = f"config.json: {name} is {config[name]}, but {mark} is token {ids[mark]}"
+            yield failure(check, message, f"set it to {ids[mark]}, or take config.json and tokenizer from one release")
     text = config.get("text_config") or config
     if len(tokenizer) > text["vocab_size"]:
-        said = f"the tokenizer has {len(tokenizer)} tokens, the model's embedding {text['vocab_size']} rows"
-        yield failure(check, said, "take config.json and tokenizer of one release, or resize the embedding")
+        message = f"the tokenizer has {len(tokenizer)} tokens, but the model's embedding {text['vocab_size']} rows"
+        yield failure(check, message, "take config.json and tokenizer from one release, or resize the embedding")
     tied = [part["tie_word_embeddings"] for part in (config, text) if "tie_word_embeddings" in part]
     if len(set(tied)) > 1:
-        said = f"config.json: tie_word_embeddings is {tied[0]}, that of text_config is {tied[1]}"
-        yield failure(check, said, "set both to what the model was trained with")
+        message = f"config.json: tie_word_embeddings is {tied[0]}, but {tied[1]} in text_config"
+        yield failure(check, message, "set both to the value that the model was trained with")
     end = ids["<|im_end|>"]
     ends = generation.get("eos_token_id", text.get("eos_token_id"))
     ends = ends if isinstance(ends, list) else [ends]
     if end not in {*ends, tokenizer.eos_token_id}:
-        said = f"nothing ends a turn: <|im_end|> is {end}, the tokenizer's eos is {tokenizer.eos_token!r}"
-        yield failure(check, f"{said}, generation_config.json's {ends}", f"add {end} to its eos_token_id")
+        message = f"no turn ends: <|im_end|> is token {end}, the tokenizer's eos_token is {tokenizer.eos_token!r}"
+        remedy = f"add {end} to eos_token_id in generation_config.json"
+        yield failure(check, f"{message}, generation_config.json has {ends}", remedy)
     elif end not in ends:
-        said = f"generation_config.json: eos_token_id {ends} lacks <|im_end|>, {end}"
-        yield warning(check, said, f"add {end}: engines that don't ask the tokenizer generate past the turn's end")
+        message = f"generation_config.json: eos_token_id {ends} lacks {end}, which is <|im_end|>"
+        yield warning(check, message, f"add {end}, or engines that don't ask the tokenizer generate past the turn")
     else:
         yield ok(check, f"all {len(MARKS)} marks are single tokens, <|im_end|> ends a turn, {len(tokenizer)} tokens")
 
 
 def chat_template(renderer: QwenRenderer, settings: Settings) -> Iterator[CheckResult]:
-    """Tool schema and system message in the system block, and what the template writes before an assistant's turn."""
+    """Checks that the system block has tool schema and system message, and what precedes an assistant turn."""
     check = "chat template"
     user = {"role": "user", "content": [{"type": "text", "text": "?"}]}
     schema = tool_schema(settings.coordinates)
     function = schema["function"]
-    for tools in (True, False):
-        words = [function["name"], *function["parameters"]["properties"]] if tools else []
-        system = system_prompt(settings, tools=tools)
+    for with_tool in (True, False):
+        words = [function["name"], *function["parameters"]["properties"]] if with_tool else []
+        system = system_prompt(settings, tools=with_tool)
         messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] * bool(system) + [user]
-        text = renderer.tokenizer.decode(renderer.prompt(messages, [schema] if tools else [], ()))
+        text = renderer.tokenizer.decode(renderer.prompt(messages, [schema] if with_tool else [], ()))
         block, _, after = text.partition("<|im_end|>")
-        lost = [word for word in words if f'"{word}"' not in block]
-        if lost:
-            yield failure(check, f"the tool's schema isn't in the system block: {lost[0]!r} is missing", OWN_TEMPLATE)
+        missing = [word for word in words if f'"{word}"' not in block]
+        if missing:
+            message = f"the tool's schema isn't in the system block: {missing[0]!r} is missing"
+            yield failure(check, message, OWN_TEMPLATE)
         if system and system not in block:
-            mode = "with" if tools else "without"
+            mode = "with" if with_tool else "without"
             yield failure(check, f"{mode} the tool the system message isn't in the system block", OWN_TEMPLATE)
     prefix = after.rpartition("<|im_start|>assistant\n")[2].strip()
     if prefix != settings.think_prefix.strip():
-        said = f"it begins a turn with {prefix!r}, codevision.think_prefix is {settings.think_prefix!r}"
-        yield failure(
-            check, f"{said}: no reply would have the right format", f"set codevision.think_prefix: {prefix!r}"
-        )
+        message = f"it begins a turn with {prefix!r}, but codevision.think_prefix is {settings.think_prefix!r}"
+        remedy = f"set codevision.think_prefix: {prefix!r}"
+        yield failure(check, f"{message}: no reply would have the right format", remedy)
     else:
         yield ok(check, f"it begins a turn with {prefix!r}, as codevision.think_prefix says")
 
 
 def renderings(
-    talk: Conversation,
+    conversation: Conversation,
     tool: CodeTool,
     *,
     rollout: QwenRenderer,
     checkpoint: QwenRenderer,
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> tuple[list[CheckResult], Trajectory | None]:
-    """One conversation by the loop of training and of evaluation, by the SFT data set, and by the template as a whole.
+    """Compares the tokens of a training rollout with those of an evaluation, of SFT and of the whole chat template.
 
     Args:
-        talk: What is said.
-        tool: Runs the calls, in a sandbox that has started.
-        rollout: The renderer of training, with the recipe's own template where it sets one.
-        checkpoint: The renderer of SFT and of evaluation, with the checkpoint's own template.
-        coordinates: The coordinates that the policy writes.
+        conversation: Conversation to render.
+        tool: Tool that runs the calls, in a sandbox that has started.
+        rollout: Renderer of training, with the recipe's own template where it sets one.
+        checkpoint: Renderer of SFT and of evaluation, with the checkpoint's own template.
+        coordinates: Coordinate system in which the policy writes.
 
     Returns:
-        What was found, and what the loop of training gathered; None where it can't render the conversation.
+        The results, and the rollout of training; None instead of the rollout where it can't be rendered.
 
     Raises:
         SandboxError: the sandbox broke.
     """
+    check, where = "rendering", conversation.where
     try:
-        played = _play(talk, tool, rollout, coordinates)
+        trajectory = _replay(conversation, tool, rollout, coordinates)
     except (InputError, TemplateError, ValueError) as error:
-        return [failure("rendering", f"{talk.where}: a rollout can't be rendered: {error}", OWN_TEMPLATE)], None
-    found: list[CheckResult] = []
-    if not played.new_images:
-        said = next((message.text for message in played.messages if message.role == "tool"), "the tool wasn't called")
-        found.append(
-            warning("rendering", f"{talk.where}: no call made an image: {said}", "see what the tool says to it")
+        return [failure(check, f"{where}: a rollout can't be rendered: {error}", OWN_TEMPLATE)], None
+    results: list[CheckResult] = []
+    observations = [message.text for message in trajectory.messages if message.role == "tool"]
+    if not trajectory.new_images:
+        observation = observations[0] if observations else "the tool wasn't called"
+        results.append(
+            warning(check, f"{where}: no call returned an image: {observation}", "check the calls of the SFT rows")
         )
-    words = [message.text for message in played.messages if message.role == "tool"]
-    differing = [pair for pair in zip(talk.told or (), words, strict=False) if pair[0] != pair[1]]
-    if differing:
-        said = f"{talk.where}: the tool said {differing[0][0]!r} in the data, it now says {differing[0][1]!r}"
-        remedy = "make the SFT data with the tool and the tool config of this recipe"
-        found.append(warning("rendering", said, remedy))
-    ways: dict[str, Callable[[], list[int]]] = {
-        "an evaluation": lambda: _play(talk, tool, checkpoint, coordinates).token_buffer.ids,
-        "SFT": lambda: _as_sft(talk, played, checkpoint, coordinates),
-        "the chat template as a whole": lambda: _as_whole(talk, played, checkpoint, coordinates),
+    for stored, current in zip(conversation.observations or (), observations, strict=False):
+        if stored != current:
+            message = f"{where}: the tool's observation is {stored!r} in the data, but {current!r} now"
+            remedy = "make the SFT data with the tool and the tool config of this recipe"
+            results.append(warning(check, message, remedy))
+            break
+    renderers: dict[str, Callable[[], list[int]]] = {
+        "an evaluation": lambda: _replay(conversation, tool, checkpoint, coordinates).token_buffer.ids,
+        "SFT": lambda: _sft_tokens(conversation, trajectory, checkpoint, coordinates),
+        "the chat template as a whole": lambda: _template_tokens(conversation, trajectory, checkpoint, coordinates),
     }
-    for name, render in ways.items():
+    for name, render in renderers.items():
         try:
-            said = _difference(played.token_buffer.ids, render(), name, rollout)
+            difference = _difference(trajectory.token_buffer.ids, render(), name, rollout)
         except (InputError, TemplateError, ValueError) as error:
-            said = f"{name} can't render it: {error}"
-        if said:
+            difference = f"{name} can't render it: {error}"
+        if difference:
             level = warning if name.startswith("the chat") else failure
-            found.append(level("rendering", f"{talk.where}: {said}", OWN_TEMPLATE))
-    if not found:
-        count = len(played.token_buffer.ids)
-        found.append(ok("rendering", f"{talk.where}: {count} tokens alike in rollout, evaluation, SFT and as a whole"))
-    return found, played
+            results.append(level(check, f"{where}: {difference}", OWN_TEMPLATE))
+    if not results:
+        count = len(trajectory.token_buffer.ids)
+        message = f"{where}: the same {count} tokens in rollout, evaluation, SFT and the chat template as a whole"
+        results.append(ok(check, message))
+    return results, trajectory
 
 
-def _play(talk: Conversation, tool: CodeTool, renderer: QwenRenderer, coordinates: CoordinateSystem) -> Trajectory:
-    """The loop of training with a policy that says what it is told to say."""
-    replies = iter(talk.replies)
+def _replay(
+    conversation: Conversation, tool: CodeTool, renderer: QwenRenderer, coordinates: CoordinateSystem
+) -> Trajectory:
+    """Runs the loop of training with a policy that samples the conversation's replies."""
+    replies = iter(conversation.replies)
 
     async def policy(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
         sampled = renderer.turn(next(replies))
         return Completion(ids=sampled, log_probs=[0.0] * len(sampled), finished=True)
 
-    turns = len(talk.replies)
+    turns = len(conversation.replies)
     limits = RolloutLimits(response_tokens=2**31, assistant_turns=turns, malformed_calls=turns)
-    return asyncio.run(
-        run_rollout(
-            talk.messages,
-            talk.images,
-            policy=policy,
-            renderer=renderer,
-            tool=tool,
-            limits=limits,
-            coordinates=coordinates,
-        )
+    rollout = run_rollout(
+        conversation.messages,
+        conversation.images,
+        policy=policy,
+        renderer=renderer,
+        tool=tool,
+        limits=limits,
+        coordinates=coordinates,
     )
+    return asyncio.run(rollout)
 
 
-def _turns(talk: Conversation, played: Trajectory) -> list[dict[str, Any]]:
-    """The whole conversation; contents are parts."""
-    replies = iter(talk.replies)
-    turns = [dict(message) for message in talk.messages]
-    for message in played.messages:
+def _whole(conversation: Conversation, trajectory: Trajectory) -> list[dict[str, Any]]:
+    """Returns all messages of the conversation; contents are lists of parts."""
+    replies = iter(conversation.replies)
+    messages = [dict(message) for message in conversation.messages]
+    for message in trajectory.messages:
         text = next(replies) if message.role == "assistant" else message.text
         parts = [{"type": "text", "text": text}] + [{"type": "image"} for _ in message.images]
-        turns.append({"role": message.role, "content": parts})
-    return turns
+        messages.append({"role": message.role, "content": parts})
+    return messages
 
 
-def _as_sft(talk: Conversation, played: Trajectory, renderer: QwenRenderer, coordinates: CoordinateSystem) -> list[int]:
-    messages = [
-        {"role": turn["role"], "content": "".join(part.get("text", "<image>") for part in turn["content"])}
-        for turn in _turns(talk, played)
-    ]
-    return renderer.conversation(messages, [tool_schema(coordinates)], played.images).ids
-
-
-def _as_whole(
-    talk: Conversation, played: Trajectory, renderer: QwenRenderer, coordinates: CoordinateSystem
+def _sft_tokens(
+    conversation: Conversation, trajectory: Trajectory, renderer: QwenRenderer, coordinates: CoordinateSystem
 ) -> list[int]:
-    text = renderer.processor.apply_chat_template(
-        _turns(talk, played), tools=[tool_schema(coordinates)], tokenize=False
-    )
-    inputs = renderer.processor(text=[text], images=list(played.resized) or None)
+    messages = [
+        {"role": message["role"], "content": "".join(part.get("text", "<image>") for part in message["content"])}
+        for message in _whole(conversation, trajectory)
+    ]
+    return renderer.conversation(messages, [tool_schema(coordinates)], trajectory.images).ids
+
+
+def _template_tokens(
+    conversation: Conversation, trajectory: Trajectory, renderer: QwenRenderer, coordinates: CoordinateSystem
+) -> list[int]:
+    messages = _whole(conversation, trajectory)
+    text = renderer.processor.apply_chat_template(messages, tools=[tool_schema(coordinates)], tokenize=False)
+    inputs = renderer.processor(text=[text], images=list(trajectory.resized) or None)
     return [int(token) for token in inputs["input_ids"][0]]
 
 
 def _difference(ours: Sequence[int], theirs: Sequence[int], name: str, renderer: QwenRenderer) -> str:
-    """Where `theirs` leaves `ours`, up to the end of the last turn; empty where they are alike."""
+    """Describes the first difference up to the end of the last turn; empty where there is none."""
     theirs = theirs[: len(theirs) - theirs[::-1].index(renderer.end_id)] if renderer.end_id in theirs else theirs
     if list(ours) == list(theirs):
         return ""

@@ -1,4 +1,4 @@
-"""Is a checkpoint, once bounded, shown images of that size everywhere, and otherwise the same?"""
+"""A checkpoint with a limit sees images of at most that size everywhere, and is the same otherwise."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def older(checkpoint: Path, folder: Path) -> Path:
-    """The checkpoint with the processor config that Qwen2.5-VL was published with."""
+    """Returns the checkpoint with the processor config with which Qwen2.5-VL was published."""
     folder.mkdir()
     for path in checkpoint.iterdir():
         (folder / path.name).symlink_to(path)
@@ -44,35 +44,35 @@ def test_the_renderer_of_a_bounded_checkpoint_shrinks_to_the_bound_and_has_the_s
 ) -> None:
     from codevision_ext.models.checkpoint import check_alike, renderer_of  # noqa: PLC0415
 
-    given = checkpoint if way == "as saved today" else older(checkpoint, tmp_path / "older")
+    source = checkpoint if way == "as saved today" else older(checkpoint, tmp_path / "older")
     large = Image.new("RGB", (600, 300))
     for pixels in (128 * 128, 256 * 256):
-        limit_images(given, tmp_path / "bounded", pixels)
+        limit_images(source, tmp_path / "bounded", pixels)
         resized = renderer_of(tmp_path / "bounded").resize(large)
         assert pixels / 2 < resized.width * resized.height <= pixels
-        check_alike(given, tmp_path / "bounded")
-    assert renderer_of(given).resize(large).width == renderer_of(checkpoint).resize(large).width, (
+        check_alike(source, tmp_path / "bounded")
+    assert renderer_of(source).resize(large).width == renderer_of(checkpoint).resize(large).width, (
         "the checkpoint itself is as it was"
     )
 
 
 @pytest.mark.parametrize(
-    ("files", "pixels", "said"),
+    ("files", "pixels", "message"),
     [
         ({}, 9999, "no image processor in processor_config.json or preprocessor_config.json"),
-        ({"processor_config.json": "{"}, 9999, r"processor_config.json: can't be read"),
+        ({"processor_config.json": "{"}, 9999, r"processor_config.json: isn't JSON"),
         ({"processor_config.json": "[]"}, 9999, r"processor_config.json: isn't a JSON object"),
         ({"processor_config.json": '{"processor_class": "x"}'}, 9999, "no image processor"),
-        ({"preprocessor_config.json": '{"min_pixels": 3136}'}, 3135, "3135 pixels are fewer than .* smallest.* 3136"),
+        ({"preprocessor_config.json": '{"min_pixels": 3136}'}, 3135, "3135 pixels are fewer than the 3136 of its smallest image"),
     ],
 )
 def test_what_is_no_checkpoint_or_too_small_a_bound_is_refused_and_nothing_is_written(
-    tmp_path: Path, files: dict[str, str], pixels: int, said: str
+    tmp_path: Path, files: dict[str, str], pixels: int, message: str
 ) -> None:
     (tmp_path / "model").mkdir()
     for name, text in files.items():
         (tmp_path / "model" / name).write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         limit_images(tmp_path / "model", tmp_path / "out", pixels)
     assert not (tmp_path / "out").exists()
 

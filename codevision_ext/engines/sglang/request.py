@@ -38,7 +38,7 @@ def request_of(
         raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {context}")
     never = {str(token): NEVER for token in renderer.banned_ids}
     return GenerateReqInput(
-        input_ids=renderer.narrowed(ids),
+        input_ids=renderer.collapse_image_tokens(ids),
         sampling_params={**params, "max_new_tokens": min(max_tokens, room), "logit_bias": never},
         return_logprob=True,
         image_data=list(images) or None,

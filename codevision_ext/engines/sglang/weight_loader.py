@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from codevision_ext.models.weight_names import _STACKED, engine_name
+from codevision_ext.models.weight_names import STACKED, engine_name
 
 LOADER = "codevision_ext.engines.sglang.weight_loader.load_weights"
 """Dotted path for `custom_weight_loader` and `load_format`."""
@@ -26,7 +26,7 @@ def load_weights(model: torch.nn.Module, named_tensors: Sequence[tuple[str, torc
     tied = getattr(model.config, "tie_word_embeddings", False)
     renamed = [(engine_name(name), tensor) for name, tensor in named_tensors]
     for name, _ in renamed:
-        homes = {name} | {name.replace(part, whole) for part, whole in _STACKED if part in name}
+        homes = {name} | {name.replace(part, whole) for part, whole in STACKED if part in name}
         if not homes & known.keys() and not (tied and name == "lm_head.weight"):
             raise KeyError(f"the rollout engine has no parameter {name}")
     model.load_weights((name, tensor) for name, tensor in renamed if not (tied and name == "lm_head.weight"))
