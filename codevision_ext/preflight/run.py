@@ -38,14 +38,8 @@ from codevision_ext.preflight.result import CheckResult, Level, failure, ok, pub
 from codevision_ext.preflight.rows import DataSummary, RowProblem
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Trajectory
-<<<<<<< HEAD
 from codevision_ext.sandbox.settings import ToolSettings, open_sandbox
-from codevision_ext.types import CoordinateSystem
-=======
-from codevision_ext.sandbox.ray_pool import open_sandbox
-from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.types import CoordinateSystem, Verdict
->>>>>>> 3209c25 (The checks before a run, the models and the renderer in plain words; one reader of JSON files; doctor's tests by subject)
 from codevision_ext.verl_adapter.trainer import prepare
 from codevision_ext.verl_config import file_beside, plain_dict, read_tool_config
 

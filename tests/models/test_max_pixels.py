@@ -63,7 +63,11 @@ def test_the_renderer_of_a_bounded_checkpoint_shrinks_to_the_bound_and_has_the_s
         ({"processor_config.json": "{"}, 9999, r"processor_config.json: isn't JSON"),
         ({"processor_config.json": "[]"}, 9999, r"processor_config.json: isn't a JSON object"),
         ({"processor_config.json": '{"processor_class": "x"}'}, 9999, "no image processor"),
-        ({"preprocessor_config.json": '{"min_pixels": 3136}'}, 3135, "3135 pixels are fewer than the 3136 of its smallest image"),
+        (
+            {"preprocessor_config.json": '{"min_pixels": 3136}'},
+            3135,
+            "3135 pixels are fewer than the 3136 of its smallest image",
+        ),
     ],
 )
 def test_what_is_no_checkpoint_or_too_small_a_bound_is_refused_and_nothing_is_written(

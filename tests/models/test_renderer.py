@@ -1,4 +1,4 @@
-"""Are a demonstration, a rollout and the chat template the same tokens, and can't what has no meaning be sampled?"""
+"""A demonstration, a rollout and the chat template have the same tokens, and no id without a meaning is sampled."""
 
 import json
 import warnings
@@ -18,10 +18,10 @@ from codevision_ext.rollout.code_tool import TOOL_SCHEMA
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers and SGLang warn at import, by the dozen
 
 SPARE = 3
-"""Rows of the model's embedding that no token has."""
+"""Rows of the model's embedding without a token."""
 CALL = '<think>t</think><tool_call>\n{"name": "code_image_tool", "arguments": {"code": "image = 1"}}\n</tool_call>'
 IMAGES = [Image.new("RGB", (84, 56), "red"), Image.new("RGB", (40, 100), "blue")]
-TALK = [
+CONVERSATION = [
     {"role": "user", "content": "<image>\nWhat is written?"},
     {"role": "assistant", "content": CALL},
     {"role": "tool", "content": "Picture 1: 40x100.<image>"},
@@ -53,27 +53,27 @@ def parts(content: str) -> list[dict[str, str]]:
 def test_a_rollout_is_tokenized_as_its_demonstration_and_as_the_template_would_as_a_whole(
     renderer: Any, tools: list[Any]
 ) -> None:
-    encoded = renderer.conversation(TALK, tools, IMAGES)
+    encoded = renderer.conversation(CONVERSATION, tools, IMAGES)
     resized = [renderer.resize(image) for image in IMAGES]
     user = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\nWhat is written?"}]}]
-    said = [renderer.tokenizer(TALK[at]["content"] + "<|im_end|>")["input_ids"] for at in (1, 3)]
+    turns = [renderer.tokenizer(CONVERSATION[at]["content"] + "<|im_end|>")["input_ids"] for at in (1, 3)]
     ids = renderer.prompt(user, tools, resized[:1])
-    mask = [0] * len(ids) + [1] * len(said[0])
-    ids += said[0]
-    shown = renderer.observation("tool", "Picture 1: 40x100.", resized[1:], closed=True)
-    ids += shown + said[1]
-    mask += [0] * len(shown) + [1] * len(said[1])
+    mask = [0] * len(ids) + [1] * len(turns[0])
+    ids += turns[0]
+    observation = renderer.observation("tool", "Picture 1: 40x100.", resized[1:], closed=True)
+    ids += observation + turns[1]
+    mask += [0] * len(observation) + [1] * len(turns[1])
     assert encoded.ids[: len(ids)] == ids
     assert encoded.mask == mask + [0] * (len(encoded.ids) - len(ids))
     assert renderer.tokenizer.decode(encoded.ids[len(ids) :]) in ("", "\n")
-    messages = [{"role": turn["role"], "content": parts(turn["content"])} for turn in TALK]
+    messages = [{"role": turn["role"], "content": parts(turn["content"])} for turn in CONVERSATION]
     messages[2]["content"].reverse()
     text = renderer.processor.apply_chat_template(messages, tools=tools or None, tokenize=False)
     assert renderer._ids(text, resized) == encoded.ids
 
 
 def test_every_image_has_as_many_tokens_as_the_processor_makes_features(renderer: Any) -> None:
-    encoded = renderer.conversation(TALK, [], IMAGES)
+    encoded = renderer.conversation(CONVERSATION, [], IMAGES)
     grids = renderer.features(encoded.images)["image_grid_thw"]
     assert encoded.ids.count(renderer.image_id) == int(grids.prod(-1).sum()) // 4
     assert [renderer.image_tokens(image) for image in encoded.images] == (grids.prod(-1) // 4).tolist()
@@ -95,12 +95,12 @@ def test_the_rollouts_of_a_prompt_share_what_they_see_of_its_image_and_nothing_o
     image, whole = Image.effect_noise((300, 200), 90).convert("RGB"), renderer.resize(IMAGES[0])
     assert renderer.resize(whole) is whole
     with ThreadPoolExecutor(8) as threads:
-        seen = list(threads.map(renderer.resize, [image] * 8))
-    assert all(one is seen[0] for one in seen)
-    assert renderer.resize(image.copy()) is not seen[0]
+        shared = list(threads.map(renderer.resize, [image] * 8))
+    assert all(one is shared[0] for one in shared)
+    assert renderer.resize(image.copy()) is not shared[0]
     other = renderer.resize(image.convert("L"))
-    assert (other.mode, other.size) == ("RGB", seen[0].size)
-    del seen
+    assert (other.mode, other.size) == ("RGB", shared[0].size)
+    del shared
     assert renderer.resize(image).tobytes() == renderer.resize(image.copy()).tobytes()
     key = id(image)
     assert key in renderer._resized
@@ -127,6 +127,6 @@ def test_marks_of_images_and_ids_that_no_token_has_are_banned_in_every_request(r
 
 def test_images_and_marks_that_don_t_belong_together_are_refused(renderer: Any) -> None:
     with pytest.raises(InputError, match="the conversation has 2 <image> but 1 images"):
-        renderer.conversation(TALK, [], IMAGES[:1])
+        renderer.conversation(CONVERSATION, [], IMAGES[:1])
     with pytest.raises(InputError, match="1 image marks for 0 images"):
         renderer.prompt([{"role": "user", "content": [{"type": "image"}]}], (), ())
