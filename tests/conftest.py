@@ -1,6 +1,7 @@
 """What every test may use: a real sandbox, an impatient one, and verl with the plugin."""
 
 import importlib
+import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -50,8 +51,11 @@ def run(sandbox: Sandbox) -> Run:
 
 @pytest.fixture(scope="module")
 def verl() -> Iterator[None]:
-    """verl, imported with the plugin; neither it nor what it imports may warn meanwhile."""
+    """Activates CodeVision in this process, as a run that asks for it does; what verl imports may warn meanwhile."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("verl")
+        activation = importlib.import_module("codevision_ext.verl_adapter.activation")
+        activation.activate()
+        os.environ.pop(activation.VARIABLE, None)  # a program that a test starts asks by its own config
         yield

@@ -1,4 +1,4 @@
-"""Which device a command runs on, and what a host without CUDA needs said before verl or SGLang is imported."""
+"""Prepares a process for the device that it runs on, before verl or an engine is imported."""
 
 import os
 
@@ -9,11 +9,11 @@ CPU_ENVIRONMENT = {
     "VERL_ENGINE_DEVICE": "cuda",  # verl's FSDP engines are registered for cuda and npu only
     "SGLANG_USE_CPU_ENGINE": "1",
     "TORCHDYNAMO_DISABLE": "1",
-    "TQ_NUM_THREADS": "1",  # TransferQueue's own is 8, with a warning at each of its calls where there are fewer cores
+    "TQ_NUM_THREADS": "1",  # the default of TransferQueue is 8, with a warning at each call on fewer cores
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-"""Read by verl, the engines, TransferQueue and torch, here and in processes started from here; what is set stays."""
+"""Environment variables for verl, the engines, TransferQueue and torch on a CPU; a variable that is set stays."""
 
 CPU_ENGINE = {
     "device": "cpu",
@@ -27,13 +27,13 @@ CPU_ENGINE = {
     "max_total_tokens": 131072,
     "sleep_on_idle": True,
 }
-"""SGLang's settings on a CPU, as recipe/demo/device/cpu.yaml gives them to verl; on CUDA its own defaults serve."""
+"""Settings of SGLang on a CPU, those of recipe/demo/device/cpu.yaml; on CUDA the defaults of SGLang are used."""
 
 
 def use_cpu_if_no_cuda() -> bool:
-    """Prepares this process for the device that torch has; True: it is the CPU.
+    """Prepares this process for the device that torch has, and returns whether that is the CPU.
 
-    Call it before the first import of verl, transformers or SGLang.
+    Call it before the first import of verl, transformers, SGLang or vLLM.
     """
     torchvision_cpu.arm()
     import torch  # noqa: PLC0415  # after the hook, and only in a process that needs it

@@ -20,7 +20,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from codevision_ext.errors import EngineError, first_line
 from codevision_ext.models.checkpoint import check_alike, renderer_of
 from codevision_ext.models.renderer import NEVER
-from codevision_ext.patches import install  # noqa: F401  vLLM's worker processes load it with WorkerExtension
+from codevision_ext.patches.install import install_cpu_patches, install_patches, on_cpu
 from codevision_ext.rollout.loop import Completion, Policy, turn_ended
 
 MAX_RUNNING = 256
@@ -31,7 +31,12 @@ _CPU = {"dtype": "float32", "enforce_eager": True, "compilation_config": {"cudag
 
 
 class WorkerExtension:
-    """What vLLM's worker processes take along: this module, and with it the patches of vLLM."""
+    """Brings the patches of vLLM to its worker processes, which import this module for the class."""
+
+
+install_patches()
+if on_cpu():
+    install_cpu_patches()
 
 
 class VLLMEngine:

@@ -1,14 +1,26 @@
-"""Checks that the source which a patch works around is still there."""
+"""Checks that the source which a patch works around is still there, and puts the patched function in its place."""
 
 import inspect
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from codevision_ext.errors import CompatError
 
 
 def expect(owner: Any, name: str, *fragments: str, of: str = "verl 0.9.1") -> Callable[..., Any]:
-    """The function `owner.name`, once its source is seen to contain every fragment."""
+    """Returns the function `owner.name` after checking that its source contains every fragment.
+
+    Args:
+        owner: Module or class that holds the function.
+        name: Name of the function there.
+        fragments: Pieces of source code that the patch relies on.
+        of: Library and version that the patch was written for, for the error message.
+
+    Raises:
+        CompatError: The function or a fragment is missing, so this is another version of the library.
+    """
     function = getattr(owner, name, None)
     where = f"{getattr(owner, '__name__', owner)}.{name}"
     if function is None:
@@ -18,3 +30,14 @@ def expect(owner: Any, name: str, *fragments: str, of: str = "verl 0.9.1") -> Ca
         if fragment not in source:
             raise CompatError(f"{where} no longer contains {fragment!r}: this plugin was written for {of}")
     return function
+
+
+def replace(module: ModuleType, name: str, function: Callable[..., Any]) -> None:
+    """Replaces the function `module.name`, also in the loaded modules that imported it by name.
+
+    The SFT trainer of verl has imported its modules before its config is known.
+    """
+    stock = getattr(module, name)
+    for holder in [module, *sys.modules.values()]:
+        if getattr(holder, "__dict__", {}).get(name) is stock:
+            setattr(holder, name, function)

@@ -1,56 +1,78 @@
-"""Applies each patch as soon as the module that it works around is imported."""
+"""Applies each patch as soon as the module that it patches is imported.
+
+No module is imported here: a process pays for a patch when it uses the library. Two sets of patches are installed
+separately, because they are asked for in different ways (`verl_adapter.activation`): by the config of a run, and by
+`VERL_PLATFORM=cpu`.
+"""
 
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache
 from types import ModuleType
+from typing import Final
 
 import wrapt
 
-ON_CPU = os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+from codevision_ext.patches import transfer_queue, transformers, verl, vllm
+
+Patch = Callable[[ModuleType], None]
+"""Function that changes a module which has just been imported."""
+
+PATCHES: Final[dict[str, Patch]] = {
+    "verl.models.transformers.qwen2_vl": verl.text_only_batches,
+    "verl.utils.checkpoint.checkpoint_handler": verl.no_epoch_left_out,
+    "verl.utils.tensordict_utils": verl.position_ids_of_equal_length,
+    "vllm.model_executor.model_loader.dummy_loader": vllm.buffers_beside_dummy_weights,
+}
+"""Patches for every device, by the module that each one changes."""
+CPU_PATCHES: Final[dict[str, Patch]] = {
+    "transfer_queue.utils.common": transfer_queue.cores_for_ranks,
+    "transformers.processing_utils": transformers.typed_dicts_once,
+    "verl.utils.distributed": verl.gloo_once,
+    "verl.utils.torch_functional": verl.vectorised_logprobs,
+    "verl.workers.engine.fsdp.transformer_impl": verl.unpinned_reference,
+    "vllm.config.vllm": vllm.architectures_of_parts,
+    "vllm.model_executor.layers.utils": vllm.plain_linears,
+}
+"""Patches for a machine without a GPU, by the module that each one changes."""
 
 
-def when(module: str, *, cpu_only: bool = False) -> Callable[[Callable[[ModuleType], None]], None]:
-    """Calls the decorated function with `module` as soon as that is imported; a failure there ends the process."""
+def on_cpu() -> bool:
+    """Returns whether the environment asks verl for the CPU."""
+    return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
-    def arm(hook: Callable[[ModuleType], None]) -> None:
-        def run(loaded: ModuleType) -> None:
+
+@cache
+def install_patches() -> None:
+    """Installs the patches for every device in this process."""
+    _install(PATCHES)
+
+
+@cache
+def install_cpu_patches() -> None:
+    """Installs the patches for a machine without a GPU in this process."""
+    _install(CPU_PATCHES)
+
+
+def _install(patches: Mapping[str, Patch]) -> None:
+    for module, patch in patches.items():
+        when_imported(module)(patch)
+
+
+def when_imported(name: str) -> Callable[[Patch], Patch]:
+    """Calls the decorated function with the module `name` as soon as that is imported, or now if it has been.
+
+    An error of the function ends the process: verl reports errors of a plugin at level DEBUG only and continues.
+    """
+
+    def register(hook: Patch) -> Patch:
+        def run(module: ModuleType) -> None:
             try:
-                hook(loaded)
-            except Exception as error:  # verl would go on without us and say so at DEBUG only; an exit passes it
-                raise SystemExit(f"codevision: could not set up {module}: {error}") from error
+                hook(module)
+            except Exception as error:  # whatever it is, verl would continue without the plugin
+                raise SystemExit(f"codevision: could not set up {name}: {error}") from error
 
-        if ON_CPU or not cpu_only:
-            wrapt.register_post_import_hook(run, module)
+        wrapt.register_post_import_hook(run, name)
+        return hook
 
-    return arm
-
-
-MENDED = {
-    "vllm.model_executor.model_loader.dummy_loader": "vllm.buffers_beside_dummy_weights",
-    "verl.utils.tensordict_utils": "verl.position_ids_of_equal_length",
-    "verl.models.transformers.qwen2_vl": "verl.text_only_batches",
-    "verl.utils.checkpoint.checkpoint_handler": "verl.no_epoch_left_out",
-}
-MENDED_ON_CPU = {
-    "verl.utils.distributed": "verl.gloo_once",
-    "verl.utils.torch_functional": "verl.vectorised_logprobs",
-    "verl.workers.engine.fsdp.transformer_impl": "verl.unpinned_reference",
-    "transfer_queue.utils.common": "verl.cores_for_ranks",
-    "transformers.processing_utils": "verl.typed_dicts_once",
-    "vllm.model_executor.layers.utils": "vllm.plain_linears",
-    "vllm.config.vllm": "vllm.architectures_of_parts",
-}
-"""Modules of others, and the function in `patches` that says what is wrong with each and mends it."""
-
-
-def _mend(how: str, module: ModuleType) -> None:
-    from codevision_ext.patches import verl, vllm  # noqa: PLC0415
-
-    library, name = how.split(".")
-    getattr({"verl": verl, "vllm": vllm}[library], name)(module)
-
-
-for _table, _cpu_only in ((MENDED, False), (MENDED_ON_CPU, True)):
-    for _module, _how in _table.items():
-        when(_module, cpu_only=_cpu_only)(partial(_mend, _how))
+    return register

@@ -1,8 +1,12 @@
-"""Attention of a decoding step in SGLang on the CPU: all sequences at once, where stock takes them one by one.
+"""Patch of SGLang on the CPU: computes the attention of a decoding step for all sequences at once.
 
-SGLang's `torch_native` back end loops over the batch in Python: most of the time of a step, where the model is small.
+SGLang's `torch_native` back end loops over the sequences in Python, which is most of the time of a step of a small
+model. This changes speed only.
+
+Drop when `TorchNativeAttnBackend._run_sdpa_forward_decode` has no loop over sequences.
 """
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -10,7 +14,7 @@ from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBack
 from sglang.srt.managers.scheduler import run_scheduler_process
 from torch.nn.functional import scaled_dot_product_attention
 
-from codevision_ext.errors import CompatError
+from codevision_ext.patches.guard import expect
 
 _STOCK = getattr(TorchNativeAttnBackend, "_run_sdpa_forward_decode", None)
 
@@ -31,50 +35,83 @@ def decode_attention(
     is_cross_attn: bool = False,
     sliding_window_size: int | None = None,
 ) -> torch.Tensor:
-    """`TorchNativeAttnBackend._run_sdpa_forward_decode`, padded to the longest sequence; the rare cases stay stock's.
+    """Replaces `TorchNativeAttnBackend._run_sdpa_forward_decode`; pads every sequence to the longest.
+
+    Encoders, cross attention and sliding windows go to the stock method.
 
     Args:
         self: SGLang's back end.
-        query: The new token of each sequence, shape (sequences, heads, dim).
-        output: Of the same shape; written.
-        k_cache: Shape (slots, key heads, dim).
-        v_cache: Likewise.
+        query: Queries of the new token of each sequence, shape (sequences, heads, dim).
+        output: Tensor to write the result into, shape (sequences, heads, dim).
+        k_cache: Cached keys, shape (slots, key heads, dim).
+        v_cache: Cached values, shape (slots, key heads, dim).
         req_to_token: Slot of each token of each request, shape (requests, tokens).
-        req_pool_indices: The request of each sequence, shape (sequences,).
-        seq_lens: Tokens of each sequence, the new one included, shape (sequences,).
-        encoder_lens: Only where there is an encoder: stock's.
-        scaling: Of the scores; None: 1 / sqrt(dim).
-        enable_gqa: Fewer key heads than heads.
-        causal: As stock; one query sees all keys either way.
-        is_cross_attn: Stock's.
-        sliding_window_size: Stock's.
+        req_pool_indices: Request of each sequence, shape (sequences,).
+        seq_lens: Tokens of each sequence with the new one, shape (sequences,).
+        encoder_lens: Encoder tokens of each sequence, or None without an encoder.
+        scaling: Factor of the attention scores; None is 1 / sqrt(dim).
+        enable_gqa: Whether there are fewer key heads than heads.
+        causal: Unused here: a single query sees all keys either way.
+        is_cross_attn: Whether this is cross attention.
+        sliding_window_size: Tokens of the sliding window; None or -1 without one.
     """
     if encoder_lens is not None or is_cross_attn or (sliding_window_size is not None and sliding_window_size > -1):
         rest = (encoder_lens, scaling, enable_gqa, causal, is_cross_attn, sliding_window_size)
         return _STOCK(self, query, output, k_cache, v_cache, req_to_token, req_pool_indices, seq_lens, *rest)
     longest = int(seq_lens.max())
-    there = torch.arange(longest) < seq_lens.unsqueeze(1)
-    slots = req_to_token[req_pool_indices, :longest].masked_fill(~there, 0)
+    present = torch.arange(longest) < seq_lens.unsqueeze(1)
+    slots = req_to_token[req_pool_indices, :longest].masked_fill(~present, 0)
     keys, values = (_rows(cache, slots).transpose(1, 2).to(query.dtype) for cache in (k_cache, v_cache))
-    mixed = scaled_dot_product_attention(
-        query.unsqueeze(2), keys, values, attn_mask=there[:, None, None], scale=scaling, enable_gqa=enable_gqa
+    attended = scaled_dot_product_attention(
+        query.unsqueeze(2), keys, values, attn_mask=present[:, None, None], scale=scaling, enable_gqa=enable_gqa
     )
-    output.copy_(mixed.squeeze(2))
+    output.copy_(attended.squeeze(2))
     return output
 
 
 def _rows(cache: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-    """`cache[slots]`; whole rows are copied several times faster than by an index of two dimensions."""
+    """Returns `cache[slots]`; copying whole rows is several times faster than an index of two dimensions."""
     return cache.flatten(1).index_select(0, slots.flatten()).view(*slots.shape, *cache.shape[1:])
 
 
-def run_scheduler(*args: Any, **kwargs: Any) -> None:
-    """SGLang's scheduler process on the CPU.
+def patch() -> None:
+    """Puts `decode_attention` into SGLang's back end.
 
     Raises:
-        CompatError: SGLang isn't the one that this was written for.
+        CompatError: SGLang isn't the version that the patch was written for.
     """
-    if _STOCK is None:
-        raise CompatError("TorchNativeAttnBackend._run_sdpa_forward_decode is gone: this was written for SGLang 0.5.14")
+    expect(
+        TorchNativeAttnBackend,
+        "_run_sdpa_forward_decode",
+        "for seq_idx in range(seq_lens.shape[0]):",
+        "per_req_tokens = req_to_token[req_pool_idx, start_kv:end_kv]",
+        of="SGLang 0.5.14",
+    )
     TorchNativeAttnBackend._run_sdpa_forward_decode = decode_attention
+
+
+def run_scheduler(*args: Any, **kwargs: Any) -> None:
+    """Runs SGLang's scheduler process with the patch.
+
+    Raises:
+        CompatError: SGLang isn't the version that the patch was written for.
+    """
+    patch()
     run_scheduler_process(*args, **kwargs)
+
+
+def run_scheduler_in_verl(server: type, engine: ModuleType) -> None:
+    """Lets verl's SGLang server start `run_scheduler`; verl hands the function of that name in `engine` to SGLang.
+
+    Drop when verl's server takes the scheduler function as an argument, or together with the patch.
+
+    Args:
+        server: verl's `SGLangHttpServer`.
+        engine: The module `sglang.srt.entrypoints.engine`.
+
+    Raises:
+        CompatError: verl or SGLang isn't the version that the patch was written for.
+    """
+    expect(server, "launch_server", "run_scheduler_process_func=sglang.srt.entrypoints.engine.run_scheduler_process")
+    expect(engine, "run_scheduler_process", of="SGLang 0.5.14")
+    engine.run_scheduler_process = run_scheduler

@@ -1,30 +1,33 @@
-"""How a rollout samples the same tokens whatever is sampled beside it: a seed for each request, in SGLang on the CPU.
+"""Patch of SGLang on the CPU: samples each request with its own seed, whatever is sampled beside it.
 
-SGLang has seeds for requests, but reads them in its deterministic mode only, whose kernels need a GPU. Here its
-scheduler process is told to read them always, and gets the one kernel that their noise needs in plain torch. What is
-left to chance is the rounding of float32 (about 1e-6), which differs with the size of a batch and decides only between
-tokens that are equally good to six digits.
+SGLang reads the seeds of requests only in its deterministic mode, whose kernels need a GPU. Here the scheduler process
+reads them always, and computes the one hash that their noise needs in plain torch. What remains to chance is the
+rounding of float32 (about 1e-6): it differs with the size of a batch, and decides only between tokens that are equally
+good to six digits.
+
+Drop when SGLang reads the seeds of requests without its deterministic mode, and its hash runs on a CPU.
 """
 
+from functools import wraps
 from typing import Any
 
 import torch
 from sglang.srt.layers import sampler
 from sglang.srt.sampling.sampling_batch_info import SamplingBatchInfo
 
-from codevision_ext.errors import CompatError
 from codevision_ext.patches import sglang_attention
+from codevision_ext.patches.guard import expect
 
 _LOW = 0xFFFFFFFF
 
 
 def murmur_hash32(seed: torch.Tensor, positions: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """MurmurHash3 (x86, 32 bits) of seed (8 bytes), position and column (4 bytes each), as SGLang's Triton kernel.
+    """Returns MurmurHash3 (x86, 32 bits) of seed (8 bytes), position and column (4 bytes each), as SGLang on CUDA.
 
     Args:
-        seed: One a row, shape (n,).
-        positions: One a row, shape (n,).
-        columns: Shape (m,).
+        seed: Seed of each row, shape (n,).
+        positions: Position of each row's token, shape (n,).
+        columns: Token ids, shape (m,).
 
     Returns:
         Hashes in [0, 2**32), int64, shape (n, m).
@@ -49,21 +52,37 @@ def _rotate(value: torch.Tensor, bits: int) -> torch.Tensor:
     return ((value << bits) | (value >> (32 - bits))) & _LOW
 
 
-def run_seeded_scheduler(*args: Any, **kwargs: Any) -> None:
-    """SGLang's scheduler process, reading the seeds of requests; a request without one has seed 0.
+def patch() -> None:
+    """Makes SGLang read the seeds of requests; a request without one has seed 0.
 
     Raises:
-        CompatError: SGLang isn't the one that this was written for.
+        CompatError: SGLang isn't the version that the patch was written for.
     """
-    if not hasattr(sampler, "murmur_hash32") or "sampling_seed" not in SamplingBatchInfo.__dataclass_fields__:
-        raise CompatError("sglang.srt.layers.sampler has no seeds for requests: this was written for SGLang 0.5.14")
+    written_for = "SGLang 0.5.14"
+    expect(sampler, "multinomial_with_seed", "murmur_hash32(seed, positions, col_indices)", of=written_for)
+    stock = expect(
+        SamplingBatchInfo,
+        "from_schedule_batch",
+        "r.sampling_params.sampling_seed",
+        "sampling_seed=sampling_seed,",
+        of=written_for,
+    ).__func__
     sampler.murmur_hash32 = murmur_hash32
-    stock = SamplingBatchInfo.from_schedule_batch.__func__
 
-    def from_schedule_batch(cls: type, batch: Any, *rest: Any, **named: Any) -> Any:
-        info = stock(cls, batch, *rest, **named)
+    @wraps(stock)
+    def from_schedule_batch(cls: type, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        info = stock(cls, batch, *args, **kwargs)
         info.sampling_seed = torch.tensor([request.sampling_params.sampling_seed or 0 for request in batch.reqs])
         return info
 
     SamplingBatchInfo.from_schedule_batch = classmethod(from_schedule_batch)
+
+
+def run_seeded_scheduler(*args: Any, **kwargs: Any) -> None:
+    """Runs SGLang's scheduler process with this patch and that of `sglang_attention`.
+
+    Raises:
+        CompatError: SGLang isn't the version that the patches were written for.
+    """
+    patch()
     sglang_attention.run_scheduler(*args, **kwargs)

@@ -1,10 +1,14 @@
-"""Lets a CUDA build of torchvision import next to a torch without CUDA.
+"""Patch of torchvision: lets its CUDA build import next to a torch without CUDA.
 
-There is no CPU wheel of torchvision for every torch; the CUDA one can't load its compiled operators there and then
-fails while it registers Python fall-backs for two of them, because their schemas don't exist. transformers and SGLang
-use only torchvision's pure-torch functions, so defining the two schemas is enough. Where torch has CUDA, or where
-torchvision brings its own operators, nothing is done. `python -m codevision_ext.patches.torchvision` writes
-the one-line `.pth` file that also brings this to the engine's own subprocesses.
+There is no CPU wheel of torchvision for every torch. The CUDA wheel can't load its compiled operators next to a torch
+without CUDA, and then fails while it registers Python versions of two of them, because their schemas don't exist.
+transformers and SGLang use only those functions of torchvision that are plain torch, so it is enough to define the two
+schemas. Where torch has CUDA, or torchvision brings its own operators, nothing is done.
+
+`python -m codevision_ext.patches.torchvision` writes a one-line `.pth` file, which also brings the patch to the
+subprocesses of the engines.
+
+Drop when there is a CPU wheel of torchvision for the pinned torch.
 """
 
 import importlib.abc
@@ -20,13 +24,13 @@ SCHEMAS = (
 
 
 class _DefineSchemasFirst(importlib.abc.MetaPathFinder):
-    """Sees `import torchvision` before the real finder, defines the schemas and steps aside."""
+    """Defines the schemas when torchvision is about to be imported; leaves the import to the next finder."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
         if fullname != "torchvision":
             return
         sys.meta_path.remove(self)
-        import torch  # noqa: PLC0415  # only a process that wants torchvision pays for torch
+        import torch  # noqa: PLC0415  # only a process that imports torchvision pays for torch
 
         if torch.version.cuda is None and not hasattr(torch.ops.torchvision, "nms"):
             library = torch.library.Library("torchvision", "FRAGMENT")
@@ -36,7 +40,7 @@ class _DefineSchemasFirst(importlib.abc.MetaPathFinder):
 
 
 def arm() -> None:
-    """Installs the import hook in this process; cheap, imports nothing."""
+    """Installs the import hook in this process; imports nothing."""
     if "torchvision" not in sys.modules and not any(isinstance(f, _DefineSchemasFirst) for f in sys.meta_path):
         sys.meta_path.insert(0, _DefineSchemasFirst())
 

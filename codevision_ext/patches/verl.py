@@ -1,84 +1,65 @@
-"""Every place where verl 0.9.1 can't be satisfied through a registry, with the lines worked around.
+"""Patches of verl 0.9.1, for what none of its registries can change.
 
-Each patch names the function it replaces or wraps and a fragment of its source. When the fragment is gone the patch
-refuses (`CompatError`), so that another verl fails at start and not in a metric. `position_ids_of_equal_length`,
-`text_only_batches`, `no_epoch_left_out` and `buffers_beside_dummy_weights` are for every device, the others for the CPU
-only.
+`position_ids_of_equal_length`, `text_only_batches`, `no_epoch_left_out` and `agent_loop_worker` are for every device,
+the others for the CPU.
 """
 
-import os
 from functools import wraps
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from codevision_ext.patches.guard import expect
+from codevision_ext.patches.guard import expect, replace
 
 
 def gloo_once(distributed: ModuleType) -> None:
-    """verl/utils/distributed.py:62-77 and :83-100 build "cpu:gloo,cpu:gloo"; torch refuses a device named twice."""
+    """Names the gloo backend once: verl builds "cpu:gloo,cpu:gloo" on a CPU, and torch refuses a device named twice.
+
+    The string is built in verl/utils/distributed.py:62-77 and :83-100. With another name for the device it is
+    "cpu:gloo,cuda:gloo", which torch accepts; a CPU build uses the first half. Nothing else in that module reads the
+    name.
+
+    Drop when verl builds the backend string of a CPU with one entry.
+    """
     line = 'f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"'
     expect(distributed, "initialize_global_process_group", line)
     expect(distributed, "initialize_global_process_group_ray", line, "backend = backend or")
-    # With another name for the device the string is "cpu:gloo,cuda:gloo", which torch accepts; a CPU build uses the
-    # first half. Nothing else in that module asks for the name.
     distributed.get_device_name = lambda: "cuda"
 
 
 def vectorised_logprobs(torch_functional: ModuleType) -> None:
-    """verl/utils/torch_functional.py:173-205 loops over rows in Python where flash-attn is missing (speed only)."""
+    """Computes the log-probs of all rows at once; without flash-attn verl loops over rows in Python.
+
+    The loop is in verl/utils/torch_functional.py:173-205. This changes speed only.
+
+    Drop when verl has a path without that loop on the CPU.
+    """
     expect(
         torch_functional, "logprobs_from_logits_v2", "torch.stack([torch.logsumexp(logit, dim=-1) for logit in logits])"
     )
-    torch_functional.logprobs_from_logits_v2 = torch_functional.logprobs_from_logits_naive
+    replace(torch_functional, "logprobs_from_logits_v2", torch_functional.logprobs_from_logits_naive)
 
 
 def unpinned_reference(transformer_impl: ModuleType) -> None:
-    """verl/workers/engine/fsdp/transformer_impl.py:459-462 pins the reference policy's memory, which needs a GPU."""
+    """Keeps the reference policy in ordinary memory; verl pins it, which needs a GPU.
+
+    The line is verl/workers/engine/fsdp/transformer_impl.py:459-462.
+
+    Drop when verl pins memory only where there is a GPU.
+    """
     expect(transformer_impl.FSDPEngine, "_build_fsdp_module", "CPUOffloadPolicy(pin_memory=True)")
     stock = transformer_impl.CPUOffloadPolicy
     transformer_impl.CPUOffloadPolicy = lambda pin_memory: stock(pin_memory=False)  # noqa: ARG005
 
 
-def cores_for_ranks(common: ModuleType) -> None:
-    """transfer_queue/utils/common.py:118 puts a process back to the threads it had at import, which is one here.
-
-    While a rank of verl's trainer computes the engine waits, so the ranks of a machine share its cores (speed only).
-    """
-    expect(
-        common,
-        "limit_pytorch_auto_parallel_threads",
-        "torch.set_num_threads(DEFAULT_TORCH_NUM_THREADS)",
-        of="TransferQueue 0.1.11",
-    )
-    ranks = int(os.environ.get("RAY_LOCAL_WORLD_SIZE", "0"))  # verl's, in its workers only
-    if ranks:
-        common.DEFAULT_TORCH_NUM_THREADS = max(1, len(os.sched_getaffinity(0)) // ranks)
-        common.torch.set_num_threads(common.DEFAULT_TORCH_NUM_THREADS)
-
-
-def typed_dicts_once(processing_utils: ModuleType) -> None:
-    """transformers/processing_utils.py:1372 makes a new type at every call, and the checker of its fields with it.
-
-    That is most of what a processor costs an engine for a small image (speed only).
-    """
-    expect(processing_utils.ProcessorMixin, "_merge_kwargs", "typed_dict_obj = TypedDict(", of="transformers 5.8")
-    stock = processing_utils.TypedDict
-    made: dict[Any, Any] = {}
-
-    def once(name: str, fields: dict[str, Any], *, total: bool = True) -> Any:
-        key = (name, *fields.items(), total)
-        if key not in made:
-            made[key] = stock(name, fields, total=total)
-        return made[key]
-
-    processing_utils.TypedDict = once
-
-
 def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:
-    """verl/utils/tensordict_utils.py:910-915 takes every batch of (4, tokens) positions as ragged in the last one.
+    """Repairs the position ids of a batch whose rows are equally long.
 
-    TransferQueue packs them with `as_nested_tensor`, which makes equally long rows, or a single one, ragged in the
-    first of the two; read the other way, they can't be taken apart. Such a batch is packed anew.
+    verl/utils/tensordict_utils.py:910-915 assumes that a nested batch of (4, tokens) position ids is ragged in its last
+    dimension. TransferQueue packs the batch with `as_nested_tensor`, which makes equally long rows, or a single row,
+    ragged in the first of the two dimensions; read the other way, the batch can't be taken apart. The patch packs such
+    a batch again.
+
+    Drop when verl reads the ragged dimension from the tensor, or TransferQueue packs rows with a fixed one.
     """
     stock = expect(tensordict_utils, "maybe_fix_3d_position_ids", 'data["position_ids"]._ragged_idx = 2')
 
@@ -91,13 +72,16 @@ def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:
         else:
             stock(data)
 
-    tensordict_utils.maybe_fix_3d_position_ids = maybe_fix_3d_position_ids
+    replace(tensordict_utils, "maybe_fix_3d_position_ids", maybe_fix_3d_position_ids)
 
 
 def text_only_batches(qwen2_vl: ModuleType) -> None:
-    """verl/models/transformers/qwen2_vl.py:389-395 takes the vision tower's output of transformers 5 for a tensor.
+    """Unpacks the output of the vision tower for a micro-batch without an image.
 
-    It does so where no row of a micro-batch has an image, as in the rows with which verl fills up an incomplete batch.
+    verl/models/transformers/qwen2_vl.py:389-395 takes the output of transformers 5 for a tensor there. verl fills up an
+    incomplete batch with such rows.
+
+    Drop when verl calls `unpack_visual_output` in that branch too.
     """
     stock = expect(
         qwen2_vl,
@@ -124,14 +108,17 @@ def text_only_batches(qwen2_vl: ModuleType) -> None:
             )
         return stock(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids)
 
-    qwen2_vl._get_input_embeds = _get_input_embeds
+    replace(qwen2_vl, "_get_input_embeds", _get_input_embeds)
 
 
 def no_epoch_left_out(checkpoint_handler: ModuleType) -> None:
-    """verl/utils/checkpoint/checkpoint_handler.py:170-178 puts a data loader back to the end of an epoch.
+    """Begins a new epoch after a checkpoint that was saved at the end of one.
 
-    Its next epoch has no batch then: SFT that goes on from a checkpoint of `save_freq: after_each_epoch` leaves out a
-    whole epoch and ends as if it were done.
+    verl/utils/checkpoint/checkpoint_handler.py:170-178 puts the data loader back to the end of that epoch. Its next
+    epoch has no batch then: SFT that resumes from a checkpoint of `save_freq: after_each_epoch` leaves out a whole
+    epoch and ends as if it were done.
+
+    Drop when verl doesn't load the data loader's state at the end of an epoch.
     """
     handler = checkpoint_handler.CheckpointHandler
     stock = expect(handler, "_load_dataloader_state", "self.train_dataloader.load_state_dict(dataloader_state_dict)")
@@ -142,3 +129,27 @@ def no_epoch_left_out(checkpoint_handler: ModuleType) -> None:
             stock(self, checkpoint_path)
 
     handler._load_dataloader_state = _load_dataloader_state
+
+
+def agent_loop_worker(agent_loop_tq: ModuleType) -> Any:
+    """Returns the class behind verl's Ray actor `AgentLoopWorkerTQ`, for a subclass that scores whole groups.
+
+    Ray actors can't be subclassed, so the class comes out of the actor's private `__ray_metadata__`. The fragments are
+    what the methods of `verl_adapter.agent_loop` rely on: one task for each rollout of a prompt, and features and
+    position ids computed in overridable methods.
+
+    Drop when verl's manager takes a worker class, or when verl scores the rollouts of a prompt together.
+    """
+    worker = agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class
+    expect(worker, "generate_sequences", "self._run_prompt(prompt, sampling_params, trajectory=trajectory_info[i]")
+    expect(worker, "_run_prompt", 'prompt.pop("__rollout_n__", config.n if not', "session_id=i, **prompt")
+    expect(worker, "_run_agent_loop", "await self._agent_loop_postprocess(output, trajectory[")
+    expect(
+        worker,
+        "_agent_loop_postprocess",
+        "await self._compute_score(outputs, kwargs=kwargs)",
+        "self._compute_multi_modal_inputs(output, input_ids)",
+        "self._compute_position_ids(",
+    )
+    expect(worker, "_compute_score", "output.reward_score is None")
+    return worker

@@ -1,4 +1,4 @@
-"""Patches of vLLM."""
+"""Patches of vLLM: one for every device (`buffers_beside_dummy_weights`), two for the CPU."""
 
 from functools import wraps
 from types import ModuleType
@@ -8,15 +8,22 @@ from codevision_ext.patches.guard import expect
 
 
 def plain_linears(layers: ModuleType) -> None:
-    """vllm/model_executor/layers/utils.py packs weights for oneDNN on a CPU and drops them: no others can be loaded."""
+    """Keeps the weights of linear layers on a CPU in a form that new weights can replace.
+
+    vLLM packs them for oneDNN and drops the originals (vllm/model_executor/layers/utils.py).
+
+    Drop when vLLM can load weights into linear layers that it packed for the CPU.
+    """
     expect(layers, "dispatch_cpu_unquantized_gemm", "ops._supports_onednn", "if remove_weight:", of="vLLM 0.28")
     layers.ops._supports_onednn = False
 
 
 def architectures_of_parts(vllm_config: ModuleType) -> None:
-    """vllm/config/vllm.py:808 leaves a part of a model without architectures, and vLLM asks for the first on a CPU.
+    """Gives a part of a model the architectures of the whole; on a CPU vLLM reads the first of them.
 
-    Qwen3-VL's language model is such a part.
+    vllm/config/vllm.py:808 leaves a part without architectures. The language model of Qwen3-VL is such a part.
+
+    Drop when vLLM's `with_hf_config` gives every part architectures.
     """
     config = vllm_config.VllmConfig
     stock = expect(config, "with_hf_config", "elif hf_config.architectures is None:", of="vLLM 0.28")
@@ -31,10 +38,13 @@ def architectures_of_parts(vllm_config: ModuleType) -> None:
 
 
 def buffers_beside_dummy_weights(dummy_loader: ModuleType) -> None:
-    """vllm/model_executor/model_loader/weight_utils.py:1289 fills whatever is in a model's state with random numbers.
+    """Keeps the buffers of a model that starts with dummy weights.
 
-    Buffers are, too, and no weight update brings them back: Qwen2.5-VL's `input_norm`, mean and spread of images,
-    stayed random for the whole training.
+    vllm/model_executor/model_loader/weight_utils.py:1289 fills everything in the state of a model with random numbers,
+    buffers included, and no weight update brings buffers back: the mean and spread of images in Qwen2.5-VL
+    (`input_norm`) stayed random for a whole training.
+
+    Drop when vLLM's dummy loader fills parameters only.
     """
     stock = expect(
         dummy_loader, "initialize_dummy_weights", "for param in model.state_dict().values():", of="vLLM 0.28"
@@ -42,9 +52,9 @@ def buffers_beside_dummy_weights(dummy_loader: ModuleType) -> None:
 
     @wraps(stock)
     def initialize_dummy_weights(model: Any, *args: Any, **kwargs: Any) -> None:
-        kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         stock(model, *args, **kwargs)
         for name, buffer in model.named_buffers():
-            buffer.copy_(kept[name])
+            buffer.copy_(buffers[name])
 
     dummy_loader.initialize_dummy_weights = initialize_dummy_weights

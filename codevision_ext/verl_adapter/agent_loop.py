@@ -1,8 +1,8 @@
-"""The CodeVision rollout inside verl: an agent loop that plays, a worker that scores all rollouts of a prompt at once.
+"""Plays rollouts inside verl: an agent loop for one rollout, and a worker that scores all rollouts of a prompt.
 
-`codevision` is the agent loop's name; `CodeVisionAgentLoopManager` goes into `rollout.agent.agent_loop_manager_class`.
-The worker waits until the last rollout of a prompt is played, scores the group, keeps the records and only then hands
-each rollout to verl, so group terms see everything before anything is filtered.
+The agent loop is registered as `codevision`; `CodeVisionAgentLoopManager` is the value of
+`rollout.agent.agent_loop_manager_class`. The worker waits for the last rollout of a prompt, scores the group, writes
+its records, and then hands each rollout to verl. So the group terms of a reward see all rollouts before verl drops any.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from verl.experimental.agent_loop.agent_loop import (
     ToolListWrap,
     register,
 )
-from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from codevision_ext.config import Settings, read_settings, system_prompt
@@ -34,36 +34,41 @@ from codevision_ext.errors import EngineError, InfraError, last_line
 from codevision_ext.io.records import RecordWriter
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.monitor.rollout_metrics import group_numbers
+from codevision_ext.patches.verl import agent_loop_worker
 from codevision_ext.rewards.advantages import neutral_rewards
 from codevision_ext.rollout.loop import Completion, run_rollout, turn_ended
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.scoring import score_rollouts, with_images
 from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import split_prompt
+from codevision_ext.verl_adapter.activation import require_active
 from codevision_ext.verl_adapter.tool import CodeImageTool
 
 logger = logging.getLogger(__name__)
 
 STORED_AT_ONCE = 4
-"""Rollouts of a worker whose features are in memory together: 24 bytes a pixel, beside four of the image itself."""
+"""Number of rollouts of a worker whose image features are in memory at once: 24 bytes a pixel, besides four for the
+image itself."""
 
 
 @cache
 def shared_renderer(processor: ProcessorMixin) -> QwenRenderer:
-    """One renderer for each processor of this process."""
+    """Returns the renderer of a processor; one is made for each processor of this process."""
     return QwenRenderer(processor)
 
 
 @dataclass(slots=True)
 class _EnginePolicy:
-    """verl's server client as a `Policy`; remembers the weight versions that it sampled from."""
+    """Samples from verl's server client, as a `Policy` of `rollout.loop`."""
 
     client: LLMServerClient
     sampling_params: dict[str, Any]
     request_id: str
     end_ids: Sequence[int]
     versions: list[int] = field(default_factory=list)
+    """Versions of the weights that sampled each turn, in training steps."""
     seconds: float = 0.0
+    """Time spent in the engine, seconds."""
 
     async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:
         start = time.monotonic()
@@ -86,7 +91,11 @@ class _EnginePolicy:
 
 @register("codevision")
 class CodeVisionAgentLoop(AgentLoopBase):
-    """Plays one rollout of `rollout.play` on verl's engine; a fault of ours makes it invalid, never wrong."""
+    """Plays one rollout of `rollout.loop` on verl's engine.
+
+    When the sandbox, the judge or the engine fails, the rollout is invalid: it has no loss, and is never scored as
+    wrong.
+    """
 
     def __init__(self, *args: Any, tools: ToolListWrap | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,7 +110,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
         )
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
-        """Plays the row in `kwargs` (fields of `rl_dataset.CodeVisionRLDataset`)."""
+        """Plays the row whose fields are in `kwargs` (those of `rl_dataset.CodeVisionRLDataset`)."""
         start = time.monotonic()
         renderer = shared_renderer(self.processor)
         prompt = system_prompt(self.settings, tools=self.tool is not None)
@@ -109,7 +118,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
         request_id = f"{kwargs['uid']}-{kwargs['session_id']}"
         policy = _EnginePolicy(self.server_manager, sampling_params, request_id, renderer.end_ids)
         try:
-            played = await run_rollout(
+            trajectory = await run_rollout(
                 messages,
                 images,
                 policy=policy,
@@ -120,8 +129,8 @@ class CodeVisionAgentLoop(AgentLoopBase):
             )
         except InfraError as error:
             logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
-            played = None
-        token_buffer, resized = (played.token_buffer, played.resized) if played else _without_loss(renderer)
+            trajectory = None
+        token_buffer, resized = (trajectory.token_buffer, trajectory.resized) if trajectory else _without_loss(renderer)
         versions = policy.versions or [kwargs["global_steps"]]
         return AgentLoopOutput(
             prompt_ids=token_buffer.prompt_ids,
@@ -134,7 +143,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
                 generate_sequences=policy.seconds, tool_calls=time.monotonic() - start - policy.seconds
             ),
             extra_fields={
-                "trajectory": played,
+                "trajectory": trajectory,
                 "min_global_steps": min(versions),
                 "max_global_steps": max(versions),
             },
@@ -142,7 +151,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
 
 
 def _without_loss(renderer: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Image, ...]]:
-    """What verl gets of a rollout that broke: the tokens of a prompt and one more, and the prompt's image."""
+    """Returns tokens and image that stand in for an invalid rollout: a prompt with an image, and one more token."""
     image = renderer.resize(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without an image
     prompt = renderer.prompt([{"role": "user", "content": [{"type": "image"}]}], (), (image,))
     token_buffer = TokenBuffer(prompt_ids=prompt, limits=RolloutLimits(response_tokens=2, assistant_turns=1))
@@ -152,20 +161,26 @@ def _without_loss(renderer: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Imag
 
 @dataclass(slots=True)
 class _Group:
-    """The rollouts of one prompt, waiting for the last of them."""
+    """The rollouts of one prompt that wait for the last of them."""
 
     size: int
+    """Number of rollouts of the prompt."""
     done: asyncio.Future[None]
+    """Future that ends when the group is scored, or with the error of one of its rollouts."""
     outputs: dict[int, AgentLoopOutput] = field(default_factory=dict)
+    """Finished rollouts by their session id, until the group is scored."""
 
 
-class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[misc,name-defined]
-    """verl's worker with group scoring, without its second pass over the processor, and with the first on a thread."""
+class _Worker(agent_loop_worker(agent_loop_tq)):  # type: ignore[misc]
+    """verl's worker, with two changes: it scores groups, and it computes the image features of a rollout once.
+
+    verl would run the processor a second time, for the reward. The features are computed on a thread.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings: Settings = read_settings(self.config.get("codevision"))
-        gc.freeze()  # what was imported is no garbage; looking for it would hold up every rollout for half a second
+        gc.freeze()  # collecting garbage among all imported objects would stop every rollout for half a second
         self._groups: dict[str, _Group] = {}
         self._storing = asyncio.Semaphore(STORED_AT_ONCE)
 
@@ -185,7 +200,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
             return await super()._run_agent_loop(*args, **kwargs)
         except BaseException as error:
             if not done.done():
-                done.set_exception(error)  # the siblings wait for this rollout
+                done.set_exception(error)  # the other rollouts of the prompt wait for this one
                 done.exception()
             raise
 
@@ -193,7 +208,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         group = self._groups[kwargs["uid"]]
         group.outputs[kwargs["session_id"]] = output
         if len(group.outputs) == group.size and not group.done.done():
-            # no name here for what is scored: it would stay until the group's last rollout is stored
+            # The list has no name: with one it would stay in memory until the last rollout of the group is stored.
             await asyncio.to_thread(self._score, [group.outputs[at] for at in sorted(group.outputs)], validate, kwargs)
             group.outputs.clear()
             group.done.set_result(None)
@@ -206,10 +221,10 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
             )
             tensors = list(output.multi_modal_data["features"].values())
             await super()._agent_loop_postprocess(output, validate, **kwargs)
-            await asyncio.to_thread(tensors.clear)  # a hundred megabytes take the kernel a while, off the event loop
+            await asyncio.to_thread(tensors.clear)  # freeing a hundred megabytes would hold up the event loop
 
     def _score(self, outputs: list[AgentLoopOutput], validate: bool, row: dict[str, Any]) -> None:
-        """Sets reward and logged numbers of every output of a prompt, and writes their records."""
+        """Sets the reward and the logged numbers of every rollout of a prompt, and writes their records."""
         trajectories = [output.extra_fields.pop("trajectory") for output in outputs]
         _, images = split_prompt(row["raw_prompt"], "")
         item = read_item(row, images[0].size if images else (0, 0))
@@ -225,7 +240,7 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
             output.extra_fields["reward_extra_info"] = info
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        return output.multi_modal_data.pop("features")  # they are large; `output` stays until the group is done
+        return output.multi_modal_data.pop("features")  # they are large, and `output` lives until the group is stored
 
     def _compute_position_ids(
         self,
@@ -238,9 +253,14 @@ class _Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignor
         return positions.unsqueeze(0)
 
 
-class CodeVisionAgentLoopManager(AgentLoopManagerTQ):
-    """verl's manager with our worker."""
+class CodeVisionAgentLoopManager(agent_loop_tq.AgentLoopManagerTQ):
+    """verl's manager of agent loops, with the worker of this module.
+
+    Raises:
+        InputError: CodeVision isn't active, so that the rollouts would come from stock engines.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        require_active()
         super().__init__(*args, **kwargs)
         self.agent_loop_workers_class = ray.remote(_Worker)

@@ -1,4 +1,4 @@
-"""Keeps the command `python -m codevision_ext.verl_adapter.check_recipe`, which launch scripts hold."""
+"""Keeps the command `python -m codevision_ext.verl_adapter.check_recipe`, which stands in launch scripts."""
 
 from codevision_ext.preflight.recipe import main
 

@@ -1,8 +1,8 @@
-"""The CPU as a verl platform: chosen by `VERL_PLATFORM=cpu` only, never by detection.
+"""Makes the CPU a platform of verl, which `VERL_PLATFORM=cpu` selects.
 
-verl addresses its devices through a platform object and a `torch.cuda`-like module. Here the module is `torch.cpu` with
-the names added that verl asks for; memory figures are the process's own. Ray hands out logical GPUs
-(`ray_kwargs.ray_init.num_gpus`), which is how the trainer's placement groups work unchanged.
+verl reaches its devices through a platform object and a module like `torch.cuda`. Here that module is `torch.cpu` with
+the names added that verl uses; memory figures are those of the process. Ray hands out logical GPUs
+(`ray_kwargs.ray_init.num_gpus`), so that the placement groups of the trainer work unchanged.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from verl.plugin.platform.platform_base import PlatformBase
 
 
 class _Stream:
-    """Stands where a CUDA stream or event would; everything on a CPU has already happened."""
+    """Stands in for a CUDA stream or event. Operations on a CPU have ended when they return, so there is no waiting."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -83,11 +83,11 @@ class PlatformCPU(PlatformBase):
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:  # noqa: ARG002
-        """Never by detection: an accelerator always wins; `VERL_PLATFORM=cpu` asks for this one."""
+        """Returns False: verl never detects this platform, only `VERL_PLATFORM=cpu` selects it."""
         return False
 
     def current_device(self) -> str:
-        """A device that tensors can be moved to, as verl uses it."""
+        """Returns the device that verl moves tensors to."""
         return "cpu"
 
     def device_count(self) -> int:
@@ -133,7 +133,7 @@ class PlatformCPU(PlatformBase):
         return False
 
     def rollout_env_vars(self) -> dict[str, str]:
-        """One thread an engine process: two on shared cores were measured up to 15 times slower."""
+        """Returns one thread for each engine process; two on shared cores were measured up to 15 times slower."""
         return {"OMP_NUM_THREADS": "1"}
 
     def cudart(self) -> None:

@@ -1,98 +1,61 @@
-"""What `import verl` loads through the `verl.plugins` entry point: registrations, each made when verl needs it.
+"""Waits for a verl run that asks for CodeVision, and changes nothing for one that doesn't.
 
-verl loads plugins while it is still being imported, and in every Ray process; so nothing is imported here. Each hook
-below runs when verl imports the module that owns a registry, and a process that never does pays nothing.
+verl loads this module by the `verl.plugins` entry point, in every process, while it is itself being imported. So
+nothing heavy is imported here. Three things happen:
+
+* `auto_set_device` is wrapped: each of verl's entry points hands its config to that function first. The wrapper looks
+  at the config and calls the stock function. A config that asks for CodeVision (`activation.asks`) activates it.
+* The processes that such a run starts find `CODEVISION_ACTIVE=1` in their environment and activate it at once.
+* `VERL_PLATFORM=cpu` asks for verl on a machine without a GPU, which needs a platform and patches of its own.
 """
 
 import os
-import signal
-import sys
-import threading
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from codevision_ext.engines.device import CPU_ENVIRONMENT
-from codevision_ext.patches import torchvision as torchvision_cpu
-from codevision_ext.patches.install import ON_CPU, when
-
-PACKAGE = "codevision_ext.verl_adapter"
-# SGLang ends its server by SIGQUIT when its scheduler has died; what a script starts in the background has that
-# ignored and would wait for ever. Only a main thread may set it; a run's other processes inherit it from the first.
-if threading.current_thread() is threading.main_thread():
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+from codevision_ext.patches.guard import expect, replace
+from codevision_ext.patches.install import install_cpu_patches, on_cpu, when_imported
+from codevision_ext.verl_adapter.activation import activate, activate_run, active, asks
 
 
-@when("verl.plugin.platform.platform_manager")
-def _platform(manager: ModuleType) -> None:
-    from codevision_ext.verl_adapter.platform_cpu import PlatformCPU  # noqa: PLC0415
+def _read_config_first(device: ModuleType) -> None:
+    """Wraps verl's `auto_set_device`, so that the config of a run is read before anything else.
 
-    manager.PlatformRegistry.register("cpu")(PlatformCPU)
+    Drop when verl hands its config to plugins.
+    """
+    stock = expect(device, "auto_set_device", 'if config and hasattr(config, "trainer")')
 
+    @wraps(stock)
+    def auto_set_device(config: Any) -> None:
+        if asks(config):
+            activate_run(config)
+        stock(config)
 
-@when("verl.utils.config")
-def _config(module: ModuleType) -> None:
-    validate = module.validate_config
-
-    def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
-        """Verl's check, which comes before Ray, and that of our section."""
-        validate(config, *args, **kwargs)
-        from codevision_ext.config import read_settings  # noqa: PLC0415
-        from codevision_ext.errors import InputError  # noqa: PLC0415
-
-        try:
-            read_settings(config.get("codevision"))
-        except InputError as error:
-            sys.stderr.write(f"codevision: {error}\n")
-            raise SystemExit(2) from error
-
-    module.validate_config = validate_config
+    replace(device, "auto_set_device", auto_set_device)
 
 
-@when("verl.workers.rollout.replica")
-def _replica(module: ModuleType) -> None:
-    def sglang() -> type:
-        from codevision_ext.verl_adapter.sglang_rollout import CodeVisionSGLangReplica  # noqa: PLC0415
+def _support_cpu() -> None:
+    """Registers the CPU as a platform of verl, installs the patches that it needs and sets the environment for it."""
+    from codevision_ext.engines.device import CPU_ENVIRONMENT  # noqa: PLC0415
+    from codevision_ext.patches import torchvision  # noqa: PLC0415
 
-        return CodeVisionSGLangReplica
+    @when_imported("verl.plugin.platform.platform_manager")
+    def register(manager: ModuleType) -> None:
+        from codevision_ext.verl_adapter.platform_cpu import PlatformCPU  # noqa: PLC0415
 
-    def vllm() -> type:
-        from codevision_ext.verl_adapter.vllm_rollout import CodeVisionVLLMReplica  # noqa: PLC0415
+        manager.PlatformRegistry.register("cpu")(PlatformCPU)
 
-        return CodeVisionVLLMReplica
-
-    module.RolloutReplicaRegistry.register("sglang", sglang)
-    module.RolloutReplicaRegistry.register("vllm", vllm)
-
-
-@when("verl.workers.rollout.base")
-def _rollout(module: ModuleType) -> None:
-    module._ROLLOUT_REGISTRY[("sglang", "async")] = f"{PACKAGE}.sglang_rollout.CodeVisionServerAdapter"
-    module._ROLLOUT_REGISTRY[("vllm", "async")] = f"{PACKAGE}.vllm_rollout.CodeVisionVLLMAdapter"
-
-
-@when("verl.experimental.agent_loop.agent_loop")
-def _agent_loop(module: ModuleType) -> None:
-    module._agent_loop_registry["codevision"] = {"_target_": f"{PACKAGE}.agent_loop.CodeVisionAgentLoop"}
-
-
-@when("verl.experimental.reward_loop.reward_manager.registry")
-def _reward_manager(module: ModuleType) -> None:
-    lookup = module.get_reward_manager_cls
-
-    def get_reward_manager_cls(name: str) -> type:
-        if name == "codevision":
-            import codevision_ext.verl_adapter.reward_manager  # noqa: F401, PLC0415  # registers itself
-        return lookup(name)
-
-    module.get_reward_manager_cls = get_reward_manager_cls
-
-
-@when("verl.trainer.ppo.v1")
-def _trainer(module: ModuleType) -> None:  # noqa: ARG001
-    import codevision_ext.verl_adapter.trainer  # noqa: F401, PLC0415  # registers itself
-
-
-if ON_CPU:
-    torchvision_cpu.arm()
+    torchvision.arm()
     for name, value in CPU_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    install_cpu_patches()
+
+
+if on_cpu():
+    _support_cpu()
+if active():
+    activate()
+from verl.utils import device as _device  # noqa: E402  # verl has imported it already
+
+_read_config_first(_device)

@@ -1,7 +1,7 @@
-"""The composite reward as a verl reward manager, for workers that score one rollout at a time.
+"""Scores single rollouts inside verl, as the reward manager `codevision`.
 
-With the CodeVision worker rewards are set before verl asks (group terms need all rollouts of a prompt); what reaches
-this manager is then nothing. It serves verl's stock worker, where a group is a single rollout.
+It serves verl's stock worker, where each rollout is a group of one. The worker of `agent_loop` scores whole groups
+itself, since group terms need all rollouts of a prompt, and never calls a reward manager.
 """
 
 import asyncio
@@ -22,18 +22,18 @@ from codevision_ext.task.item import read_item
 
 @register("codevision")
 class CodeVisionRewardManager(RewardManagerBase):
-    """Scores a rollout that the `codevision` agent loop played."""
+    """Scores a rollout of the agent loop `codevision`."""
 
     def __init__(self, config: DictConfig, tokenizer: PreTrainedTokenizerBase, compute_score: Any, **_: Any) -> None:
         super().__init__(config, tokenizer, compute_score)
         self.settings = read_settings(config.get("codevision"))
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """`reward_score` and `reward_extra_info` of one rollout.
+        """Returns `reward_score` and `reward_extra_info` of one rollout.
 
         Raises:
-            InputError: the rollout was played by another agent loop.
-            InfraError: the rollout is invalid. verl's stock worker scores each rollout alone, so it has no number that
+            InputError: The rollout comes from another agent loop.
+            InfraError: The rollout is invalid. verl's stock worker scores each rollout alone, so it has no number that
                 leaves the baseline of the group where it is.
         """
         row = {key: value[0] for key, value in data.non_tensor_batch.items()}

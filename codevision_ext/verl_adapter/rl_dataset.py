@@ -1,7 +1,7 @@
-"""RL rows of the CodeVision-RL schema as verl's trainer wants them; plugs in through `data.custom_cls`.
+"""Reads RL rows of the CodeVision-RL schema for verl's trainer (`data.custom_cls`).
 
-Files may differ in the types of their columns (`transform` is a string in one and a list in another), so they are read
-side by side and never concatenated. Images reach the loop at full resolution.
+Files may differ in the types of their columns (`transform` is a string in one and a list in another), so each file
+stays a table of its own. Images reach the agent loop at full resolution.
 """
 
 from bisect import bisect_right
@@ -22,17 +22,17 @@ from codevision_ext.task.rows import check_columns, read_prompt
 
 
 class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
-    """One prompt a row; see `rows.COLUMNS` and the data documentation for the schema.
+    """A dataset with one prompt in each row; `task.rows.COLUMNS` and the data documentation describe the schema.
 
     Args:
         data_files: One parquet file or several.
         tokenizer: Unused.
-        config: The `data` section; reads `cache_dir`.
+        config: Unused.
         processor: Unused.
-        max_samples: First rows to use; -1 for all.
+        max_samples: Number of rows to use, from the first; -1 for all.
 
     Raises:
-        InputError: a file or a column is missing.
+        InputError: A file or a column is missing.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The row's fields for the agent loop; `raw_prompt` has PIL images in its parts.
+        """Returns the fields of a row for the agent loop; `raw_prompt` has PIL images in its parts.
 
         Raises:
-            InputError: the row can't be used; names file, row and field.
+            InputError: The row can't be used; the message names file, row and field.
         """
         table = bisect_right(self.ends, index)
         row = self.tables[table][index - (self.ends[table - 1] if table else 0)]

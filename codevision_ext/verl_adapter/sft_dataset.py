@@ -1,7 +1,7 @@
-"""Multi-turn SFT rows as verl's SFT trainer wants them, rendered by the renderer that renders rollouts.
+"""Reads multi-turn SFT rows for verl's SFT trainer (`data.custom_cls`), and renders them as rollouts are rendered.
 
-Plugs in through `data.custom_cls`. Rows: `messages` (role, content with `<image>`), `images` ({bytes} each), `tools` (a
-JSON list in a string, or empty). Loss is on assistant tokens only.
+A row has `messages` (role, and content with `<image>`), `images` (a list of `{bytes}`) and `tools` (a JSON list in a
+string, or empty). Only the tokens of the assistant have loss.
 """
 
 import io
@@ -21,20 +21,21 @@ from codevision_ext.errors import InputError
 from codevision_ext.models.renderer import QwenRenderer
 
 COLUMNS = ("messages", "images", "tools")
+"""Columns that each file must have."""
 
 
 class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
-    """One unpadded sequence a row; rows are encoded once and kept, since the demo runs over them several times.
+    """A dataset with one unpadded sequence in each row; an encoded row is kept for the epochs that follow.
 
     Args:
         parquet_files: One path or several.
-        tokenizer: Unused: the processor's own is used.
-        config: The `data` section; reads `max_length` (tokens).
+        tokenizer: Unused; the processor has its own.
+        config: The `data` section; `max_length` (tokens) is read.
         processor: A Qwen-VL processor.
-        max_samples: First rows to use; -1 for all.
+        max_samples: Number of rows to use, from the first; -1 for all.
 
     Raises:
-        InputError: a file or column is missing, or a row is longer than `max_length`.
+        InputError: A file or a column is missing, or a row is longer than `max_length`.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """`input_ids`, `loss_mask` (tokens), `position_ids` (4, tokens) and `multi_modal_inputs`."""
+        """Returns `input_ids` (tokens,), `loss_mask` (tokens,), `position_ids` (4, tokens) and `multi_modal_inputs`."""
         if index not in self._encoded:
             where, row = self.rows[index]
             self._encoded[index] = self._encode(where, row)

@@ -1,14 +1,14 @@
-"""verl's SGLang rollout with the defects handled that make its tokens, weights or images drift from the trainer's.
+"""Runs verl's SGLang rollout, and keeps its tokens, weights and images equal to those of the trainer.
 
-Registered under verl's own name `sglang`, on every device:
+A run that asks for CodeVision gets these classes under verl's own name `sglang`, on every device (`registrations`):
 
-* prompts go to the engine with one mark an image (ids with widened marks are decoded and tokenized again there), and
-  the engine's own count of prompt tokens must equal ours;
-* image marks and ids outside the vocabulary can't be sampled;
-* weights are renamed and none is dropped, and the engine's cache of image embeddings, which would survive a weight
-  update, is emptied (`sglang_loader`).
+* A prompt goes to the engine with one image token for each image: the engine decodes and tokenizes a prompt with
+  expanded image tokens again. The number of prompt tokens that the engine counts must equal ours.
+* Image tokens and ids outside the vocabulary can't be sampled.
+* Weights are renamed, none is dropped, and the engine's cache of image embeddings, which would survive a weight update,
+  is emptied (`engines.sglang.weight_loader`).
 
-On the CPU its scheduler decodes all sequences at once (`sglang_attention`).
+On the CPU the scheduler decodes all sequences at once (`patches.sglang_attention`).
 """
 
 import os
@@ -33,10 +33,12 @@ from codevision_ext.models.renderer import QwenRenderer
 
 
 class CodeVisionSGLangServer(SGLangHttpServer):
-    """One SGLang engine; `generate` takes and returns the trainer's own tokens."""
+    """One SGLang engine, whose `generate` takes and returns the tokens of the trainer."""
 
     async def launch_server(self, master_address: str | None = None, master_port: int | None = None) -> None:
-        if self.lora_as_adapter:  # the cache of image embeddings is emptied by our loader, which adapters don't pass
+        if (
+            self.lora_as_adapter
+        ):  # our weight loader empties the cache of image embeddings, but adapters don't go through it
             os.environ["SGLANG_VLM_CACHE_SIZE_MB"] = "0"
         engine_kwargs = self.config.engine_kwargs.setdefault("sglang", {})
         loaders = list(engine_kwargs.get("custom_weight_loader") or [])
@@ -45,14 +47,14 @@ class CodeVisionSGLangServer(SGLangHttpServer):
             self.model_config.processor, self.model_config.hf_config.get_text_config().vocab_size
         )
         if engine_kwargs.get("attention_backend") == "torch_native":
-            from codevision_ext.patches.sglang_attention import run_scheduler  # noqa: PLC0415  # for the CPU
+            from codevision_ext.patches.sglang_attention import run_scheduler_in_verl  # noqa: PLC0415  # for the CPU
 
-            engine.run_scheduler_process = run_scheduler  # what verl's server hands to SGLang
+            run_scheduler_in_verl(SGLangHttpServer, engine)
         await super().launch_server(master_address=master_address, master_port=master_port)
         if self.node_rank == 0:
             release_loads(self.tokenizer_manager.load_snapshot_reader)
-            # On the CPU a flush of the cache collects garbage: half a second of every weight update, if it looks at all
-            # that was imported.
+            # A flush of the cache collects garbage on the CPU. Among all imported objects that takes half a second of
+            # every weight update.
             await self.tokenizer_manager.freeze_gc()
 
     async def generate(
@@ -64,18 +66,18 @@ class CodeVisionSGLangServer(SGLangHttpServer):
         video_data: list[Any] | None = None,
         **disaggregation: Any,
     ) -> TokenOutput:
-        """Continues `prompt_ids` (image marks widened) and returns what was sampled, with its log-probs.
+        """Samples a continuation of `prompt_ids`, whose image tokens are expanded; returns its tokens and log-probs.
 
         Raises:
-            EngineError: as `request_of` and `read_output`.
+            EngineError: See `engines.sglang.request`.
         """
         if video_data or any(disaggregation.values()):
             raise EngineError("videos and disaggregated prefill aren't supported by the CodeVision rollout")
         params = dict(sampling_params)
         params.pop("logprobs", None)
-        asked = params.pop("max_tokens", None) or params.pop("max_new_tokens", None) or self.config.response_length
+        limit = params.pop("max_tokens", None) or params.pop("max_new_tokens", None) or self.config.response_length
         request = request_of(
-            prompt_ids, image_data or (), params, asked, renderer=self._renderer, context=self.config.max_model_len
+            prompt_ids, image_data or (), params, limit, renderer=self._renderer, context=self.config.max_model_len
         )
         request.rid = request_id
         if self.lora_as_adapter:
@@ -91,7 +93,7 @@ class CodeVisionSGLangServer(SGLangHttpServer):
 
 
 class CodeVisionSGLangReplica(SGLangReplica):
-    """verl's replica around `CodeVisionSGLangServer`."""
+    """verl's replica, with `CodeVisionSGLangServer` as its server."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -99,7 +101,7 @@ class CodeVisionSGLangReplica(SGLangReplica):
 
 
 class CodeVisionServerAdapter(ServerAdapter):
-    """The trainer's side of a weight update: named tensors to the engine's own loader, by CUDA IPC or by value."""
+    """The trainer's side of a weight update: sends named tensors to our weight loader, by CUDA IPC or by value."""
 
     async def update_weights(
         self,
@@ -107,7 +109,7 @@ class CodeVisionServerAdapter(ServerAdapter):
         global_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Sends every weight; the engine's key-value cache is flushed behind it."""
+        """Sends every weight, then flushes the key-value cache of the engine."""
         lora = kwargs.get("peft_config") and kwargs.get("base_sync_done")
         if lora or kwargs.get("wire_format", "named_tensors") != "named_tensors":
             await super().update_weights(weights, global_steps=global_steps, **kwargs)
@@ -123,7 +125,7 @@ class CodeVisionServerAdapter(ServerAdapter):
                 await self.server_actor.set_global_steps.remote(global_steps)
 
     async def _send_over_ipc(self, bucket: list[tuple[str, torch.Tensor]]) -> None:
-        """SGLang's own way: handles of device tensors."""
+        """Sends handles of device tensors, as SGLang does."""
         await send_bucket(
             engine=self._engine,
             params_batch=[(name, tensor.to(get_device_id(), non_blocking=True)) for name, tensor in bucket],
@@ -133,7 +135,7 @@ class CodeVisionServerAdapter(ServerAdapter):
         )
 
     async def _send_by_value(self, bucket: list[tuple[str, torch.Tensor]]) -> None:
-        """Without CUDA."""
+        """Sends the tensors themselves, where there is no CUDA."""
         if self._engine is None:
             return
         tensors = [(name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor) for name, tensor in bucket]

@@ -1,4 +1,7 @@
-"""The code tool as verl loads it (`rollout.multi_turn.tool_config_path`): settings from YAML, one sandbox a process."""
+"""Wraps the code tool for verl, which loads it from the YAML of `rollout.multi_turn.tool_config_path`.
+
+Each process has one sandbox.
+"""
 
 from typing import Any
 
@@ -12,10 +15,10 @@ from codevision_ext.sandbox.settings import open_sandbox, read_tool_settings
 
 
 class CodeImageTool(BaseTool):
-    """`code_image_tool`; the CodeVision loop uses `code_tool`, verl's stock ToolAgentLoop calls `execute`.
+    """The tool `code_image_tool`. Our agent loop uses `code_tool`; verl's `ToolAgentLoop` calls `execute`.
 
     Raises:
-        InputError: the YAML has a setting that nothing reads.
+        InputError: The YAML has a setting that nothing reads.
     """
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None) -> None:
@@ -30,11 +33,11 @@ class CodeImageTool(BaseTool):
         parameters: dict[str, Any],
         **kwargs: Any,
     ) -> tuple[ToolResponse, float, dict[str, Any]]:
-        """One call on the images of `agent_data`, as verl's own loop makes it."""
+        """Runs one call on the images of `agent_data`, for verl's own agent loop."""
         images = list(getattr(kwargs.get("agent_data"), "image_data", None) or [])
         parsed = read_call({"name": TOOL_NAME, "arguments": parameters}, len(images))
         if parsed.call is None:
             return ToolResponse(text=parsed.message), 0.0, {"call": str(parsed.status)}
         observation = await self.code_tool.acall(ImageHistory(images), parsed.call)
-        made = {"image": [observation.image]} if observation.image else {}  # verl refuses `image=None`
-        return ToolResponse(text=observation.text, **made), 0.0, {"call": "ok", "ok": observation.step.ok}
+        image = {"image": [observation.image]} if observation.image else {}  # verl refuses `image=None`
+        return ToolResponse(text=observation.text, **image), 0.0, {"call": "ok", "ok": observation.step.ok}

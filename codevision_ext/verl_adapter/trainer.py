@@ -1,7 +1,7 @@
-"""verl's synchronous trainer, with the group statistics of `rewards.advantages` and the rollouts' numbers at each step.
+"""Extends verl's synchronous trainer by the group statistics of `rewards.advantages` and by metrics of the rollouts.
 
-`trainer.v1.trainer_mode: codevision`. Stock V1 drops what the reward says of a rollout from training metrics, and
-counts every rollout in its group's mean and spread.
+Registered as `codevision` (`trainer.v1.trainer_mode`). The stock trainer leaves the terms of a reward out of the
+metrics, and counts every rollout in the mean and the spread of its group, invalid ones included.
 """
 
 import logging
@@ -26,21 +26,24 @@ from codevision_ext.monitor.signals import WATCHED, SignalFinding, new_findings
 from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.verl_adapter import trajectory_log
+from codevision_ext.verl_adapter.activation import require_active
 
 logger = logging.getLogger(__name__)
 
 ESTIMATOR = "codevision"
-"""`algorithm.adv_estimator`; stands in for `grpo`, which it equals where every rollout takes part."""
+"""Name of the advantage estimator that replaces `grpo`; both are equal if all rollouts count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """What verl doesn't hand to an estimator; rows as in the batch."""
+    """The values of a batch that verl doesn't hand to an advantage estimator."""
 
     counted: Flags
+    """Rollouts that count in the statistics of their group, shape (rows,)."""
     contributions: Floats | None
-    """Shape (rows, terms); None where the total is normalised."""
+    """Value of each reward term, shape (rows, terms); None if only the total is normalised."""
     weights: tuple[float, ...]
+    """Weight of each reward term, shape (terms,)."""
 
 
 _BATCH: ContextVar[_Batch] = ContextVar("batch")
@@ -50,12 +53,12 @@ _BATCH: ContextVar[_Batch] = ContextVar("batch")
 def estimate_advantages(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: np.ndarray, config: Any = None, **_: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Advantages and returns (the same), both of shape (rows, response tokens).
+    """Returns advantages and returns, which are equal; both have shape (rows, response tokens).
 
     Args:
-        token_level_rewards: Shape (rows, response tokens).
-        response_mask: 1 where the policy sampled; same shape.
-        index: The group of each row.
+        token_level_rewards: Reward at its token, shape (rows, response tokens).
+        response_mask: 1 for tokens that the policy sampled, shape (rows, response tokens).
+        index: Group of each row.
         config: verl's `algorithm` section.
     """
     batch, by_std = _BATCH.get(), True if config is None else bool(config.get("norm_adv_by_std_in_grpo", True))
@@ -72,30 +75,32 @@ def estimate_advantages(
 
 @register_trainer("codevision")
 class CodeVisionTrainer(PPOTrainerSync):
-    """PPOTrainerSync with group statistics of our own, and the rollouts' own numbers among the metrics.
+    """verl's `PPOTrainerSync` with other group statistics and more metrics.
 
     Raises:
-        InputError: two settings can't be had together.
-        InfraError: more than `codevision.invalid_limit` of a step's rollouts broke under us, or none is of use.
-        CollapseError: `codevision.watch` found something at the step before, and is set to stop.
+        InputError: Two settings exclude each other, or CodeVision isn't active.
+        InfraError: More than `codevision.invalid_limit` of the rollouts of a step are invalid, or no rollout of a step
+            can be learned from.
+        CollapseError: `codevision.watch` reported a collapse at the step before, and `codevision.watch.stop` is set.
     """
 
     def __init__(self, config: DictConfig) -> None:
+        require_active()
         self.settings = read_settings(config.get("codevision"))
         self.weights = Rubric(self.settings.reward).weights
-        self.seen: dict[str, dict[int, float]] = defaultdict(dict)
-        self.found: list[SignalFinding] = []
+        self.history: dict[str, dict[int, float]] = defaultdict(dict)
+        self.findings: list[SignalFinding] = []
         prepare(config, self.settings)
         super().__init__(config)
 
     def on_step_begin(self) -> None:
         super().on_step_begin()
-        if self.settings.watch.stop and self.found:  # here, so that the step before is saved and logged
-            raise CollapseError(f"codevision.watch.stop ends the run: {'; '.join(map(str, self.found))}")
+        if self.settings.watch.stop and self.findings:  # at the next step, so that this one is saved and logged
+            raise CollapseError(f"codevision.watch.stop ends the run: {'; '.join(map(str, self.findings))}")
 
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()
-        buffer.poll_interval = 0.1  # seconds; stock waits up to 2 s behind a finished batch
+        buffer.poll_interval = 0.1  # seconds; verl waits up to 2 s after a batch is finished
         return buffer
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
@@ -142,30 +147,30 @@ class CodeVisionTrainer(PPOTrainerSync):
         return summarise_step(infos, list(stored["uid"])) | {"rollout/dropped": self.expected_rollouts - len(infos)}
 
     def _watch(self, metrics: Mapping[str, Any]) -> None:
-        """Says in the log what the step's numbers tell of a collapse."""
+        """Logs a warning when the metrics of the step are signs of a collapse."""
         for name in WATCHED & metrics.keys():
-            self.seen[name][self.global_steps] = float(metrics[name])
-        found = new_findings(self.seen, self.settings.watch, self.global_steps)
-        for finding in found:
+            self.history[name][self.global_steps] = float(metrics[name])
+        findings = new_findings(self.history, self.settings.watch, self.global_steps)
+        for finding in findings:
             logger.warning("%s", finding)
-        self.found += found
+        self.findings += findings
 
     @property
     def expected_rollouts(self) -> int:
-        """Rollouts that a step asks for."""
+        """Number of rollouts in a step, if none is dropped."""
         return self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
 
 
 def prepare(config: DictConfig, settings: Settings) -> None:
-    """Sets what of verl's config follows from ours.
+    """Sets those settings of verl that follow from the `codevision` section.
 
     Raises:
-        InputError: two settings can't be had together; names both.
+        InputError: Two settings exclude each other; the message names both.
     """
     trajectory_log.check_settings(config, settings)
     reward, algorithm = settings.reward, config.algorithm
     with open_dict(config):
-        config.trainer.v1.trainer_mode = "sync"  # the base class compares with its own name in several places
+        config.trainer.v1.trainer_mode = "sync"  # verl compares the mode with this name in several places
         if algorithm.adv_estimator == "grpo":
             algorithm.adv_estimator = ESTIMATOR
         if reward.filter_groups == "accuracy":
@@ -176,25 +181,30 @@ def prepare(config: DictConfig, settings: Settings) -> None:
                 raise InputError(f"codevision.reward.{name} is read by algorithm.adv_estimator=grpo only")
         return
     if reward.normalise == "components" and algorithm.use_kl_in_reward:
-        raise InputError("codevision.reward.normalise=components has no room for algorithm.use_kl_in_reward=true")
+        raise InputError("codevision.reward.normalise=components excludes algorithm.use_kl_in_reward=true")
     if config.actor_rollout_ref.rollout.n < 2:
-        raise InputError("actor_rollout_ref.rollout.n is 1: a rollout is compared with others of its group")
+        raise InputError("actor_rollout_ref.rollout.n is 1, but a rollout is compared with the others of its group")
 
 
 def masked(mask: torch.Tensor, learns: Flags) -> torch.Tensor:
-    """A nested mask of shape (rows, tokens) with zeros in the rows that aren't learned from."""
+    """Returns a nested mask, shape (rows, tokens), with zeros in the rows that aren't learned from."""
     rows = [row if learn else torch.zeros_like(row) for row, learn in zip(mask.unbind(), learns, strict=True)]
     return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
 def check_valid(invalid_share: float, limit: float, step: int) -> None:
-    """Whether a step's rollouts are worth training on; shares in [0, 1].
+    """Checks that few enough rollouts of a step are invalid.
+
+    Args:
+        invalid_share: Share of invalid rollouts, in [0, 1].
+        limit: Largest share allowed, in [0, 1].
+        step: Number of the step, for the message.
 
     Raises:
-        InfraError: too many broke under us.
+        InfraError: The share is above the limit.
     """
     if invalid_share > limit:
         raise InfraError(
             f"{invalid_share:.0%} of the rollouts of step {step} are invalid, more than codevision.invalid_limit "
-            f"allows ({limit:.0%}); the log says why each one broke"
+            f"allows ({limit:.0%}); the log has the reason for each one"
         )

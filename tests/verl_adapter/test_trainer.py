@@ -116,7 +116,7 @@ def test_one_setting_turns_on_verl_s_group_filter_by_accuracy(trainer: Any) -> N
     [
         ({"adv_estimator": "rloo"}, {"overturn": "mask_loss"}, "codevision.reward.overturn is read by .*grpo only"),
         ({"adv_estimator": "gae"}, {"normalise": "components"}, "codevision.reward.normalise is read by .*grpo only"),
-        ({"use_kl_in_reward": True}, {"normalise": "components"}, "no room for algorithm.use_kl_in_reward"),
+        ({"use_kl_in_reward": True}, {"normalise": "components"}, "components excludes algorithm.use_kl_in_reward"),
     ],
 )
 def test_settings_that_cannot_be_had_together_are_refused_at_the_start(
@@ -222,7 +222,7 @@ def test_a_collapse_is_logged_once_and_ends_the_run_behind_that_step_where_it_is
     trainer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = object.__new__(trainer.CodeVisionTrainer)
-    made.seen, made.found = defaultdict(dict), []
+    made.history, made.findings = defaultdict(dict), []
 
     def step(number: int, *, stop: bool = False) -> list[str]:
         caplog.clear()

@@ -138,8 +138,8 @@ def test_what_cannot_be_shown_is_a_warning_and_no_end_of_the_training(
 @pytest.mark.parametrize(
     ("section", "loggers", "said"),
     [
-        ({"log_trajectories": 2}, ["tensorboard"], "reads what codevision.records keeps, which is null"),
-        ({"log_trajectories": 2, "records": "x"}, ["console", "file"], "wants wandb or tensorboard in trainer.logger"),
+        ({"log_trajectories": 2}, ["tensorboard"], "reads the folder codevision.records, which is null"),
+        ({"log_trajectories": 2, "records": "x"}, ["console", "file"], "needs wandb or tensorboard in trainer.logger"),
         ({"log_trajectories": 2, "records": "x"}, "console", "trainer.logger, which is console"),
         ({"log_trajectories": 2, "records": "x"}, "wandb", None),
         ({}, ["console"], None),
