@@ -91,9 +91,3 @@ def test_make_says_in_one_sentence_that_python_is_missing(tmp_path: Path) -> Non
 def test_requirements_name_no_host() -> None:
     for path in ROOT.glob("requirements-*.txt"):
         assert not re.search(r"https?://|--index|--find-links", path.read_text()), path.name
-
-
-def test_what_a_script_starts_in_the_background_can_be_ended_by_sigquit_all_the_same() -> None:
-    code = "import codevision_ext.verl_adapter.plugin, signal; print(signal.getsignal(signal.SIGQUIT).name)"
-    words = ["bash", "-c", 'trap "" QUIT; exec "$@"', "ignoring", sys.executable, "-c", code]
-    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip() == "SIG_DFL"
