@@ -3,6 +3,12 @@
 A run asks when its config has a `codevision` section, or names something of this package: the agent loop, the trainer,
 the reward manager or the advantage estimator `codevision`, or a class of `codevision_ext` (`data.custom_cls`,
 `agent_loop_manager_class`). Setting `CODEVISION_ACTIVE=1` asks too, for programs that are no entry point of verl.
+
+Each class is registered when verl imports the module that owns the registry. The names `codevision` are added. The
+engines `sglang` and `vllm` are replaced: verl compares the name of an engine with these two in many places, so that a
+third name would not work.
+
+Drop the replacements when verl accepts registered names of engines wherever it now compares with its own.
 """
 
 import os
@@ -11,11 +17,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, wraps
+from types import ModuleType
 from typing import Any, Final
 
-from codevision_ext.errors import InputError
-from codevision_ext.patches.install import install_patches
+from codevision_ext.errors import CompatError, InputError
+from codevision_ext.patches.guard import expect, replace
+from codevision_ext.patches.install import install_patches, when_imported
 
 VARIABLE: Final = "CODEVISION_ACTIVE"
 """Environment variable that activates CodeVision in a process: `1` or unset. Ray hands it to the processes of a run."""
@@ -29,6 +37,21 @@ NAMED: Final = frozenset(
 )
 """Settings of verl that ask for CodeVision when their value is `codevision`."""
 _OWN_PATH = re.compile(r"(pkg://)?codevision_ext\.")
+
+
+PACKAGE: Final = "codevision_ext.verl_adapter"
+"""Dotted path of the classes that verl loads by name."""
+ADAPTERS: Final = {
+    ("sglang", "async"): (
+        "verl.workers.rollout.sglang_rollout.sglang_rollout.ServerAdapter",
+        f"{PACKAGE}.sglang_rollout.CodeVisionServerAdapter",
+    ),
+    ("vllm", "async"): (
+        "verl.workers.rollout.vllm_rollout.ServerAdapter",
+        f"{PACKAGE}.vllm_rollout.CodeVisionVLLMAdapter",
+    ),
+}
+"""Dotted paths of verl's class and of ours on the trainer's side of an engine, by the key of verl's registry."""
 
 
 def active() -> bool:
@@ -73,6 +96,22 @@ def _settings(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def watch_config(device: ModuleType) -> None:
+    """Wraps verl's `auto_set_device`, so that the config of a run is read before anything else.
+
+    Drop when verl hands its config to plugins.
+    """
+    stock = expect(device, "auto_set_device", 'if config and hasattr(config, "trainer")')
+
+    @wraps(stock)
+    def auto_set_device(config: Any) -> None:
+        if asks(config):
+            activate_run(config)
+        stock(config)
+
+    replace(device, "auto_set_device", auto_set_device)
+
+
 def activate_run(config: Any) -> None:
     """Activates CodeVision for the run of a config, before Ray starts; a wrong `codevision` section ends the process.
 
@@ -106,6 +145,68 @@ def activate() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     install_patches()
-    from codevision_ext.verl_adapter.registrations import register  # noqa: PLC0415
+    for name, hook in {
+        "verl.workers.rollout.replica": register_replicas,
+        "verl.workers.rollout.base": register_adapters,
+        "verl.experimental.agent_loop.agent_loop": register_agent_loop,
+        "verl.experimental.reward_loop.reward_manager": register_reward_manager,
+        "verl.trainer.ppo.v1": register_trainer,
+    }.items():
+        when_imported(name)(hook)
 
-    register()
+
+def register_replicas(module: ModuleType) -> None:
+    """Replaces verl's loaders of the engines' servers.
+
+    Raises:
+        CompatError: verl isn't the version that this was written for.
+    """
+    expect(module, "_load_sglang", "import SGLangReplica")
+    expect(module, "_load_vllm", "import vLLMReplica")
+    expect(module, "get_rollout_replica_class", "return RolloutReplicaRegistry.get(rollout)")
+
+    def sglang() -> type:
+        from codevision_ext.verl_adapter.sglang_rollout import CodeVisionSGLangReplica  # noqa: PLC0415
+
+        return CodeVisionSGLangReplica
+
+    def vllm() -> type:
+        from codevision_ext.verl_adapter.vllm_rollout import CodeVisionVLLMReplica  # noqa: PLC0415
+
+        return CodeVisionVLLMReplica
+
+    module.RolloutReplicaRegistry.register("sglang", sglang)
+    module.RolloutReplicaRegistry.register("vllm", vllm)
+
+
+def register_adapters(module: ModuleType) -> None:
+    """Replaces the trainer's side of the engines in verl's private registry.
+
+    Raises:
+        CompatError: verl isn't the version that this was written for.
+    """
+    expect(module, "get_rollout_class", "_ROLLOUT_REGISTRY[(rollout_name, mode)]")
+    for key, (stock, ours) in ADAPTERS.items():
+        if module._ROLLOUT_REGISTRY.get(key) != stock:
+            raise CompatError(f"verl's rollout {key} is no longer {stock}: this plugin was written for verl 0.9.1")
+        module._ROLLOUT_REGISTRY[key] = ours
+
+
+def register_agent_loop(module: ModuleType) -> None:
+    """Adds the agent loop, by its dotted path: its own module can't be imported yet.
+
+    Raises:
+        CompatError: verl isn't the version that this was written for.
+    """
+    expect(module, "register", '_agent_loop_registry[agent_name] = {"_target_": fqdn}')
+    module._agent_loop_registry["codevision"] = {"_target_": f"{PACKAGE}.agent_loop.CodeVisionAgentLoop"}
+
+
+def register_reward_manager(module: ModuleType) -> None:  # noqa: ARG001
+    """Imports the reward manager, which registers itself."""
+    import codevision_ext.verl_adapter.reward_manager  # noqa: F401, PLC0415
+
+
+def register_trainer(module: ModuleType) -> None:  # noqa: ARG001
+    """Imports the trainer, which registers itself and its advantage estimator."""
+    import codevision_ext.verl_adapter.trainer  # noqa: F401, PLC0415

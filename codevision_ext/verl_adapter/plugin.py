@@ -10,29 +10,10 @@ nothing heavy is imported here. Three things happen:
 """
 
 import os
-from functools import wraps
 from types import ModuleType
-from typing import Any
 
-from codevision_ext.patches.guard import expect, replace
 from codevision_ext.patches.install import install_cpu_patches, on_cpu, when_imported
-from codevision_ext.verl_adapter.activation import activate, activate_run, active, asks
-
-
-def _read_config_first(device: ModuleType) -> None:
-    """Wraps verl's `auto_set_device`, so that the config of a run is read before anything else.
-
-    Drop when verl hands its config to plugins.
-    """
-    stock = expect(device, "auto_set_device", 'if config and hasattr(config, "trainer")')
-
-    @wraps(stock)
-    def auto_set_device(config: Any) -> None:
-        if asks(config):
-            activate_run(config)
-        stock(config)
-
-    replace(device, "auto_set_device", auto_set_device)
+from codevision_ext.verl_adapter.activation import activate, active, watch_config
 
 
 def _support_cpu() -> None:
@@ -58,4 +39,4 @@ if active():
     activate()
 from verl.utils import device as _device  # noqa: E402  # verl has imported it already
 
-_read_config_first(_device)
+watch_config(_device)

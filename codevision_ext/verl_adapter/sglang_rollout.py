@@ -1,6 +1,6 @@
 """Runs verl's SGLang rollout, and keeps its tokens, weights and images equal to those of the trainer.
 
-A run that asks for CodeVision gets these classes under verl's own name `sglang`, on every device (`registrations`):
+A run that asks for CodeVision gets these classes under verl's own name `sglang`, on every device (`activation`):
 
 * A prompt goes to the engine with one image token for each image: the engine decodes and tokenizes a prompt with
   expanded image tokens again. The number of prompt tokens that the engine counts must equal ours.

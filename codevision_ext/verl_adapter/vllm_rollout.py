@@ -1,6 +1,6 @@
 """Runs verl's vLLM rollout, reports how each turn ended, and ends a weight update that no engine takes.
 
-A run that asks for CodeVision gets these classes under verl's own name `vllm`, on every device (`registrations`):
+A run that asks for CodeVision gets these classes under verl's own name `vllm`, on every device (`activation`):
 
 * The number of prompt tokens that the engine counts must equal ours.
 * No image token can be sampled, as on SGLang; verl bans only two of them.

@@ -15,7 +15,7 @@ import pytest
 from codevision_ext import patches
 from codevision_ext.errors import CompatError
 from codevision_ext.patches import transfer_queue, transformers, verl
-from codevision_ext.verl_adapter import plugin, registrations
+from codevision_ext.verl_adapter import activation
 
 pytestmark = [pytest.mark.usefixtures("verl"), pytest.mark.filterwarnings("ignore")]  # they warn by the dozen
 
@@ -33,11 +33,11 @@ PATCHES = [
     ),
     (transformers.typed_dicts_once, "transformers.processing_utils", "ProcessorMixin._merge_kwargs"),
     (transfer_queue.cores_for_ranks, "transfer_queue.utils.common", "limit_pytorch_auto_parallel_threads"),
-    (plugin._read_config_first, "verl.utils.device", "auto_set_device"),
-    (registrations.replicas, "verl.workers.rollout.replica", "_load_sglang"),
-    (registrations.replicas, "verl.workers.rollout.replica", "get_rollout_replica_class"),
-    (registrations.adapters, "verl.workers.rollout.base", "get_rollout_class"),
-    (registrations.agent_loop, "verl.experimental.agent_loop.agent_loop", "register"),
+    (activation.watch_config, "verl.utils.device", "auto_set_device"),
+    (activation.register_replicas, "verl.workers.rollout.replica", "_load_sglang"),
+    (activation.register_replicas, "verl.workers.rollout.replica", "get_rollout_replica_class"),
+    (activation.register_adapters, "verl.workers.rollout.base", "get_rollout_class"),
+    (activation.register_agent_loop, "verl.experimental.agent_loop.agent_loop", "register"),
 ]
 
 
@@ -73,7 +73,7 @@ def test_an_engine_s_adapter_is_replaced_only_where_it_is_the_one_known() -> Non
     base = another_verl("verl.workers.rollout.base", "none", None)
     base._ROLLOUT_REGISTRY = {("sglang", "async"): "verl.another.ServerAdapter"}
     with pytest.raises(CompatError, match=r"rollout \('sglang', 'async'\) is no longer .*written for verl 0\.9\.1"):
-        registrations.adapters(base)
+        activation.register_adapters(base)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_every_patch_says_when_it_can_be_dropped() -> None:
         without = [node.name for node in functions if "Drop when" not in (ast.get_docstring(node) or "")]
         assert functions
         assert not without, path.name
-    assert all("Drop" in (inspect.getdoc(each) or "") for each in (registrations, plugin._read_config_first))
+    assert all("Drop" in (inspect.getdoc(each) or "") for each in (activation, activation.watch_config))
 
 
 def positions(lengths: list[int]) -> list[Any]:

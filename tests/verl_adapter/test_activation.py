@@ -86,7 +86,7 @@ def test_a_run_that_asks_has_the_patches_and_the_classes_of_the_plugin() -> None
         assert patched in different
         assert asking[patched][-1] == stock[patched], "the patch wraps the stock function"
     replicas = asking["verl.workers.rollout.replica.RolloutReplicaRegistry._registry"]
-    assert replicas["sglang"][0] == replicas["vllm"][0] == "codevision_ext.verl_adapter.registrations"
+    assert replicas["sglang"][0] == replicas["vllm"][0] == "codevision_ext.verl_adapter.activation"
     adapters = asking["verl.workers.rollout.base._ROLLOUT_REGISTRY"]
     assert adapters["('sglang', 'async')"] == "codevision_ext.verl_adapter.sglang_rollout.CodeVisionServerAdapter"
     assert adapters["('vllm', 'async')"] == "codevision_ext.verl_adapter.vllm_rollout.CodeVisionVLLMAdapter"
