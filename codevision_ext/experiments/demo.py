@@ -11,12 +11,10 @@ Code isn't among the settings: after changing the package, choose a new folder.
 
 import fcntl
 import hashlib
-import json
 import math
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,15 +24,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.results import Costs, read_evaluation, write_evaluation
+from codevision_ext.experiments.stage_log import (
+    failure_reason,
+    last_error,
+    last_metrics,
+    median_step_s,
+    steps_done,
+    tail,
+)
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.processes import Command, available_bytes, end_marked
 from codevision_ext.io.progress import Stages
-from codevision_ext.report.curves import read_metrics
 
 MEMORY_GB = 9.0
 """Free memory that the demo wants before it starts, 10^9 bytes."""
@@ -43,8 +47,6 @@ MARK = "CODEVISION_DEMO"
 """Environment variable of every process of a run: its folder."""
 _POLL_S, _MEMORY_S, _SAVE_S = 0.1, 5.0, 10.0
 """Between two looks at the command, at its memory (which takes a tenth of a second), and two notes of its cost."""
-_TAIL_BYTES = 65_536
-"""Bytes read from the end of a log, enough for the last step and the last error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,44 +225,6 @@ def claimed(out: Path) -> Iterator[None]:
         yield
 
 
-def last_error(log: str) -> str:
-    """The last line of a log that says what went wrong, ours before Python's before Ray's; empty when there is none."""
-    lines = [_PREFIX.sub("", line).strip() for line in _COLOUR.sub("", log).splitlines()]
-    for pattern in (_OURS, _ANY, _RAYS):
-        for line in reversed(lines):
-            if match := pattern.search(line):
-                return match["message"].strip()
-    return ""
-
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) |^\[rank\d+\]: ")
-"""Written before a line by Ray and by torchrun."""
-_OURS = re.compile(r"(?:codevision_ext\.errors\.\w+|^codevision|^data_prep): (?P<message>.+)")
-_ANY = re.compile(r"^(?P<message>[\w.]*(?:Error|Exception|Exit|Killed)\w*: .+)")
-_RAYS = re.compile(r"^\[[\d-]+ [\d:,]+ [EF] \d+ \d+\] (?:\([^)]*\) )?\S+: (?P<message>.+)")
-"""Lines of Ray's own processes at ERROR and FATAL."""
-
-
-def steps_done(log: str) -> tuple[int, int] | None:
-    """Steps done and steps in all, from the last progress line of a log; None before the first."""
-    match = None
-    for match in _STEPS.finditer(log):  # noqa: B007  the last one counts
-        pass
-    if match is None:
-        return None
-    numbers = match.groups()
-    part, parts, step, steps = (int(number or 1) for number in (numbers[:4] if numbers[3] else numbers[4:]))
-    return (part - 1) * steps + step, parts * steps
-
-
-_STEPS = re.compile(
-    r"(?:Training Progress|Epoch (\d+)/(\d+)):[^\r\n]*?\| (\d+)/(\d+) \[" r"|^\[(\d+)/(\d+)\] [^:\n]+: (\d+)/(\d+)",
-    re.MULTILINE,
-)
-"""verl's progress bars, and the lines of `progress.Stages`."""
-
-
 def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Path, shown: Stages) -> None:
     note = _read_note(out, stage.name) or Note(key=key)
     if not stage.resumes:
@@ -277,7 +241,7 @@ def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Pa
             if status is not None or now - looked >= _MEMORY_S:
                 looked = now
                 note = replace(note, peak_gb=max(note.peak_gb, command.memory_bytes() / 1e9))
-                before, where = where, _where(stage, out, _tail(log, start))
+                before, where = where, _where(stage, out, tail(log, start))
                 if where and where != before:
                     shown.advance(*where)
             if status is not None or now - saved >= _SAVE_S:
@@ -288,7 +252,7 @@ def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Pa
                 break
             time.sleep(_POLL_S)
     if status:
-        raise InfraError(f"{stage.name} failed: {_reason(_tail(log, start), status)}; the log is {log}")
+        raise InfraError(f"{stage.name} failed: {failure_reason(tail(log, start), status)}; the log is {log}")
     name, value = stage.note[0], _noted(stage, out)
     if value is not None and value > stage.most:
         _remove(out, stage)  # it would resume from there
@@ -297,22 +261,6 @@ def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Pa
             f"most; try another seed; the log is {log}"
         )
     _write_note(out, stage.name, replace(note, done=True))
-
-
-def _reason(log: str, status: int) -> str:
-    message = last_error(log) if status > 0 else ""
-    signal = -status if status < 0 else status - 128  # as bash tells it
-    if not message and signal > 0:
-        return f"it was ended by signal {signal}" + (", perhaps for want of memory" if signal == 9 else "")
-    hint = next((f" ({hint})" for known, hint in _HINTS.items() if re.search(known, message)), "")
-    return (message or f"exit status {status}").rstrip(".") + hint
-
-
-_HINTS = {
-    "timed out during startup": "Ray has 30 s to start, and the machine was too busy; the same command goes on",
-    "ActorUnavailableError|ActorDiedError|RaySystemError|connect to GCS": "Ray died; the same command goes on",
-}
-"""Hint by a pattern of the error's message."""
 
 
 def _where(stage: DemoStage, out: Path, log: str) -> tuple[int, int, str] | None:
@@ -327,25 +275,6 @@ def _where(stage: DemoStage, out: Path, log: str) -> tuple[int, int, str] | None
 def _noted(stage: DemoStage, out: Path) -> float | None:
     """The last value of the stage's number; None where it has none yet."""
     return last_metrics(out / stage.metrics).get(stage.note[0]) if stage.metrics else None
-
-
-def last_metrics(path: Path) -> dict[str, Any]:
-    """The numbers of the last whole line that verl's file logger wrote; none before the first."""
-    lines = [line for line in _tail(path).split("\n")[:-1] if line.startswith('{"step"')]
-    return dict(json.loads(lines[-1])["data"]) if lines else {}
-
-
-def median_step_s(path: Path) -> float:
-    """Median seconds of a training step, the first, which warms up, left out.
-
-    Raises:
-        InfraError: fewer than two steps were timed.
-        InputError: a line isn't one of verl's file logger; names it.
-    """
-    times = list(read_metrics(path).get("timing_s/step", {}).values()) if path.exists() else []
-    if len(times) < 2:
-        raise InfraError(f"{path}: {len(times)} steps were timed, at least two are needed")
-    return float(statistics.median(times[1:]))
 
 
 def _add_costs(out: Path) -> None:
@@ -438,16 +367,6 @@ def private_tmp(out: Path) -> Iterator[Path]:
         yield tmp
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
-
-
-def _tail(path: Path, start: int = 0) -> str:
-    """The end of a file that may not be there, from byte `start` at the earliest."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(start, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            return file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""
 
 
 def _text(path: Path) -> str:

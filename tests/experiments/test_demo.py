@@ -16,15 +16,8 @@ import psutil
 import pytest
 
 from codevision_ext.errors import InfraError, InputError
-from codevision_ext.experiments.demo import (
-    STAGES,
-    last_error,
-    last_metrics,
-    median_step_s,
-    run_demo,
-    stage_keys,
-    steps_done,
-)
+from codevision_ext.experiments.demo import STAGES, run_demo, stage_keys
+from codevision_ext.experiments.stage_log import last_error, last_metrics, median_step_s, steps_done
 
 NAMES = [stage.name for stage in STAGES]
 SHARED = '#!/usr/bin/env bash\nset -euo pipefail\ncd "$OUT"\necho "$1" >> calls\n'

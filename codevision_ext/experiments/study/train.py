@@ -16,7 +16,8 @@ from itertools import product
 from pathlib import Path
 
 from codevision_ext.errors import InfraError, InputError
-from codevision_ext.experiments.demo import MEMORY_GB, claimed, environment, last_error, private_tmp
+from codevision_ext.experiments.demo import MEMORY_GB, claimed, environment, private_tmp
+from codevision_ext.experiments.stage_log import last_error
 from codevision_ext.experiments.study.plan import StudyPlan, Training
 from codevision_ext.io.processes import Command, available_bytes
 from codevision_ext.io.progress import Stages
