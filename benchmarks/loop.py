@@ -1,9 +1,9 @@
-"""What does the agent loop cost beside verl's own, and does a crowd of rollouts leave the event loop and memory alone?
+"""Measures the agent loop against that of verl, and the event loop and memory under many rollouts.
 
-`python benchmarks/loop.py overhead [--rounds N]` plays the same scripted rollouts with verl's tool agent loop and with
-ours, in turn, with one processor, one sandbox and one tool. `crowd [--rounds N] [--rollouts N]` plays many at once
-through the worker. The engine is a script, and what verl's store would get is dropped. Prints Markdown; exits 1 when a
-target is missed. docs/loop.md has the figures.
+`python benchmarks/loop.py overhead [--rounds N]` runs the same scripted rollouts with verl's tool agent loop and with
+ours, alternating, with one processor, one sandbox and one tool. `crowd [--rounds N] [--rollouts N]` runs many rollouts
+at once through the worker. The engine samples fixed turns, and nothing is put into verl's store. It prints Markdown and
+exits 1 when a target is missed. docs/loop.md has the figures.
 """
 
 import argparse
@@ -56,7 +56,7 @@ from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: E402
 
 DEMO = Path(__file__).parents[1] / "recipe" / "demo"
 SIZES = {"84x84": (84, 84), "1 MP": (1008, 980)}
-"""Multiples of what a token covers, so that the model sees the very image that the code gets."""
+"""Width and height of the images, in multiples of a token's side: the model sees them as they are."""
 CODES = (
     "image = image.rotate(90, expand=True)",
     "image = ImageOps.flip(image)",
@@ -65,12 +65,12 @@ CODES = (
 TURNS = len(CODES) + 1
 ROLLOUTS_OF_A_PROMPT = 8
 THINKING_S = 0.5
-"""A crowd's engine answers after up to so long, at random."""
+"""Maximum delay of the engine of a crowd, in seconds; the delay is random."""
 MOST_OVERHEAD, MOST_CALLBACK_MS, MOST_GROWTH = 1.1, 50.0, 0.03
 
 
 class Kit:
-    """Everything that both loops share."""
+    """Holds the parts that both loops share: processor, config and tool."""
 
     def __init__(self, folder: Path) -> None:
         sizes = {"hidden": 32, "layers": 1, "vision_hidden": 32, "vision_layers": 1, "max_pixels": 2**20}
@@ -94,7 +94,7 @@ class Kit:
         self.tool._sandbox.close()
 
     def around(self, engine: "Script") -> dict[str, Any]:
-        """What verl hands to an agent loop."""
+        """Returns the arguments that verl passes to an agent loop."""
         return {
             "trainer_config": DictConfigWrap(self.config),
             "server_manager": engine,
@@ -108,21 +108,21 @@ class Kit:
 
 
 class Script:
-    """An engine that says one turn after the other: a call for each of `CODES`, then an answer."""
+    """Engine that samples fixed turns: a call for each of `CODES`, then an answer."""
 
     def __init__(self, kit: Kit, thinking_s: float = 0.0) -> None:
         calls = [
             {"name": "code_image_tool", "arguments": {"code": code, "image_index": at}} for at, code in enumerate(CODES)
         ]
-        said = [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls] + ["<answer>7</answer>"]
-        self.turns = [kit.renderer.turn(f"<think>\nIt lies.\n</think>\n\n{text}") for text in said]
+        turns = [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls] + ["<answer>7</answer>"]
+        self.turns = [kit.renderer.turn(f"<think>\nIt lies.\n</think>\n\n{text}") for text in turns]
         self.thinking_s = thinking_s
-        self.asked: defaultdict[str, int] = defaultdict(int)
+        self.requests: defaultdict[str, int] = defaultdict(int)
 
     async def generate(self, request_id: str, **_: Any) -> TokenOutput:
-        """As verl's client."""
-        ids = self.turns[self.asked[request_id]]
-        self.asked[request_id] += 1
+        """Returns the next turn of a rollout, as verl's client does."""
+        ids = self.turns[self.requests[request_id]]
+        self.requests[request_id] += 1
         if self.thinking_s:
             await asyncio.sleep(random.random() * self.thinking_s)
         log_probs = [-1.0] * len(ids)
@@ -131,7 +131,7 @@ class Script:
 
 
 def photo(size: tuple[int, int], seed: int) -> Image.Image:
-    """Noise of two scales."""
+    """Returns an image of coarse and fine noise."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (size[1] // 16 + 1, size[0] // 16 + 1, 3), np.uint8))
     fine = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
@@ -139,7 +139,7 @@ def photo(size: tuple[int, int], seed: int) -> Image.Image:
 
 
 def row(image: Image.Image, uid: str) -> dict[str, Any]:
-    """A prompt as verl's dataset gives it."""
+    """Returns a row as verl's dataset does."""
     content = [{"type": "image", "image": image}, {"type": "text", "text": "Which number is it?"}]
     return {
         "raw_prompt": [{"role": "user", "content": content}],
@@ -156,14 +156,14 @@ def row(image: Image.Image, uid: str) -> dict[str, Any]:
 
 
 class Stopwatch:
-    """Seconds spent in the tool and in the engine."""
+    """Sums the seconds spent in the tool and in the engine."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._inside = False
 
     def timed(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """The same function, on the watch; calls of one timed function by another count once."""
+        """Wraps a function so that its time counts; a timed function within another counts once."""
 
         async def run(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
@@ -180,7 +180,7 @@ class Stopwatch:
 
 
 async def overhead(kit: Kit, rounds: int) -> bool:
-    """Prints what is left of a rollout's time without engine and tool; whether ours is within the target."""
+    """Prints the time of a rollout outside of engine and tool, and returns whether ours is within the target."""
     watch = Stopwatch()
     engine = Script(kit)
     engine.generate = watch.timed(engine.generate)
@@ -189,11 +189,11 @@ async def overhead(kit: Kit, rounds: int) -> bool:
     stock = object.__new__(AgentLoopWorker)
     stock.processor, stock.tokenizer, stock.mm_processor_kwargs = kit.processor, kit.processor.tokenizer, {}
 
-    async def play_ours(given: dict[str, Any]) -> Any:
-        return await CodeVisionAgentLoop(**kit.around(engine)).run({}, **given)
+    async def play_ours(fields: dict[str, Any]) -> Any:
+        return await CodeVisionAgentLoop(**kit.around(engine)).run({}, **fields)
 
-    async def play_stock(given: dict[str, Any]) -> Any:
-        return await ToolAgentLoop(**kit.around(engine)).run({}, **given)
+    async def play_stock(fields: dict[str, Any]) -> Any:
+        return await ToolAgentLoop(**kit.around(engine)).run({}, **fields)
 
     def tensors_ours(output: Any, ids: torch.Tensor) -> None:
         features = kit.renderer.features(output.multi_modal_data["images"])
@@ -240,18 +240,18 @@ async def overhead(kit: Kit, rounds: int) -> bool:
 
 
 class Callbacks:
-    """How long each callback of the event loop took."""
+    """Measures the time of each callback of the event loop."""
 
     def __init__(self) -> None:
         self.count = 0
         self.slowest: list[tuple[float, float, str]] = []
-        """Wall milliseconds, of them on the CPU, and whose it was."""
+        """Wall milliseconds, CPU milliseconds and owner of the slowest callbacks, slowest first."""
         self.collection = 0.0
-        """The longest run of Python's garbage collector, on whatever thread, milliseconds on the CPU."""
+        """CPU milliseconds of the longest run of Python's garbage collector, on any thread."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Everything that an event loop of this process runs in the meantime."""
+        """Measures all callbacks of this process's event loops while the block runs."""
         run = Handle._run
 
         def timed(handle: Handle) -> None:
@@ -282,7 +282,7 @@ class Callbacks:
 
 
 def whose(handle: Handle) -> str:
-    """The coroutine, and where it waits next."""
+    """Returns the coroutine of a callback, and the line at which it waits next."""
     task = getattr(handle._callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
         return str(handle._callback)
@@ -293,8 +293,8 @@ def whose(handle: Handle) -> str:
     return f"{inner.__qualname__}:{frame.f_lineno if frame else 'end'}"
 
 
-class Kept:
-    """What a crowd's trajectories hold when they are played."""
+class HeldImages:
+    """Counts the images that finished trajectories hold."""
 
     def __init__(self) -> None:
         self.rollouts = 0
@@ -302,20 +302,20 @@ class Kept:
         self.held = 0
 
     def add(self, trajectory: Any) -> None:
-        """Counts the images of a trajectory, and those that differ."""
+        """Counts the images of a trajectory, and how many different objects they are."""
         self.rollouts += 1
         self.images += len(trajectory.images)
         self.held += len({id(image) for image in (*trajectory.images, *trajectory.resized)})
 
 
 async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
-    """Prints the slowest callbacks and the memory after each round; whether both are within the targets."""
-    kept, callbacks, process = Kept(), Callbacks(), psutil.Process()
+    """Prints the memory after each round and the slowest callbacks, and returns whether both are within the targets."""
+    counts, callbacks, process = HeldImages(), Callbacks(), psutil.Process()
 
     class Worker(_Worker):
         def _score(self, outputs: list[Any], validate: bool, row: dict[str, Any]) -> None:
             for output in outputs:
-                kept.add(output.extra_fields["trajectory"])
+                counts.add(output.extra_fields["trajectory"])
             super()._score(outputs, validate, row)
 
     async def drop(*_: Any, **__: Any) -> None:
@@ -345,14 +345,14 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
             await asyncio.gather(*[worker._run_prompt(one, {}, trajectory=trajectory) for one in rows])
         done.set()
         peaks.append(await peak)
-        around["server_manager"].asked.clear()
+        around["server_manager"].requests.clear()
         del rows
         gc.collect()
         resident.append(process.memory_info().rss / 2**20)
         write(f"| {number + 1} | {time.perf_counter() - start:.0f} | {resident[-1]:.0f} | {peaks[-1]:.0f} |")
     played = rounds * prompts * ROLLOUTS_OF_A_PROMPT
-    if kept.rollouts != played or kept.images != played * TURNS:
-        raise SystemExit(f"{kept.rollouts} of {played} rollouts were played, with {kept.images} images")
+    if counts.rollouts != played or counts.images != played * TURNS:
+        raise SystemExit(f"{counts.rollouts} of {played} rollouts were played, with {counts.images} images")
     write("\n| callback, ms | of them on the CPU | whose, and where it waits next |\n|---|---|---|")
     for took, cpu, name in callbacks.slowest[:8]:
         write(f"| {took:.1f} | {cpu:.1f} | `{name}` |")
@@ -366,10 +366,10 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
         f"(target {MOST_CALLBACK_MS:g} ms)": took <= MOST_CALLBACK_MS,
         f"resident memory of the later half of the rounds against the earlier one: {growth:+.1%} "
         f"(target {MOST_GROWTH:.0%})": growth <= MOST_GROWTH,
-        f"an image is held {kept.held / kept.images:.2f} times": kept.held == kept.images,
+        f"an image is held {counts.held / counts.images:.2f} times": counts.held == counts.images,
     }
-    for said, met in targets.items():
-        write(f"\n{said}: {verdict(met)}")
+    for target, met in targets.items():
+        write(f"\n{target}: {verdict(met)}")
     return all(targets.values())
 
 
@@ -384,7 +384,7 @@ def _settings(kit: Kit) -> Any:
 
 
 async def watch_memory(process: psutil.Process, done: asyncio.Event) -> float:
-    """The most that was resident before `done`, MiB."""
+    """Returns the peak of resident memory until `done`, in MiB."""
     most = 0
     while not done.is_set():
         most = max(most, process.memory_info().rss)
@@ -393,30 +393,30 @@ async def watch_memory(process: psutil.Process, done: asyncio.Event) -> float:
 
 
 def verdict(met: bool) -> str:
-    """The word for a target."""
+    """Returns the word for a target."""
     return "met" if met else "MISSED"
 
 
 def write(line: str) -> None:
-    """One line, at once."""
+    """Prints a line without buffering."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs one benchmark; exit code 1 when a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("overhead", "crowd"))
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--rollouts", type=int, default=256)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         kit = Kit(Path(folder) / "model")
         try:
-            if given.what == "overhead":
-                met = asyncio.run(overhead(kit, given.rounds))
+            if options.what == "overhead":
+                met = asyncio.run(overhead(kit, options.rounds))
             else:
-                met = asyncio.run(crowd(kit, given.rounds, given.rollouts))
+                met = asyncio.run(crowd(kit, options.rounds, options.rollouts))
         finally:
             kit.close()
     sys.exit(0 if met else 1)

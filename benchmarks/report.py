@@ -1,8 +1,8 @@
-"""What does a page about 2,000 rollouts cost: to write, to paint for the first time, and to walk through?
+"""Measures a report of 2,000 rollouts: the time to write it, to paint it first, and to step through its rollouts.
 
-`python benchmarks/report.py [--rollouts N] [--pages N]`. The run is made up: a third of the rollouts each from two
-evaluations and from training, 200 input images of 1 MP. Written is the page with its images linked beside it, from
-nothing; then Chromium opens it in fresh tabs. Prints Markdown; exits 1 when a target is missed.
+Usage: `python benchmarks/report.py [--rollouts N] [--pages N]`. The run is made up: a third of the rollouts each from
+two evaluations and from training, with 200 input images of 1 MP. The page is written with its images linked beside it,
+then Chromium opens it in new tabs. It prints Markdown and exits 1 when a target is missed.
 """
 
 import argparse
@@ -23,39 +23,39 @@ from browser import CHROMIUM, Browser
 from made_up_run import make_crowd
 
 WRITE_S, PAINT_MS = 30, 1000
-"""The targets."""
+"""Maximum seconds to write the page, and maximum milliseconds to its first paint."""
 IMAGES = 200
 
 
 def photo(number: int) -> Image.Image:
-    """One of the input images, 1 MP: soft noise with a number's own colours."""
+    """Returns one of the input images: 1 MP of soft noise, with colours that depend on the number."""
     noise = np.random.default_rng(number % IMAGES).integers(0, 256, (32, 32, 3), np.uint8)
     return Image.fromarray(noise).resize((1024, 1024), Image.Resampling.BICUBIC)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Runs the benchmark; exit code 1 when a target is missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rollouts", type=int, default=2000)
     parser.add_argument("--pages", type=int, default=7)
-    given = parser.parse_args()
+    options = parser.parse_args()
     if CHROMIUM is None:
         raise SystemExit("chromium isn't installed")
     known: dict[int, Image.Image] = {}
     say = sys.stdout.write
     with tempfile.TemporaryDirectory() as folder:
-        run = make_crowd(Path(folder) / "run", given.rollouts, lambda i: known.setdefault(i % IMAGES, photo(i)))
+        run = make_crowd(Path(folder) / "run", options.rollouts, lambda i: known.setdefault(i % IMAGES, photo(i)))
         start = time.perf_counter()
-        page = write_report([run], limit=given.rollouts)
+        page = write_report([run], limit=options.rollouts)
         written = time.perf_counter() - start
-        say(f"{given.rollouts} rollouts, {page.stat().st_size / 1e6:.1f} MB of HTML\n\n")
+        say(f"{options.rollouts} rollouts, {page.stat().st_size / 1e6:.1f} MB of HTML\n\n")
         say("| | median | worst |\n|---|---|---|\n")
         say(f"| written | {written:.1f} s | |\n")
         paints = []
         with Browser() as browser:
             for view in ("results", "trajectories", "compare"):
                 times: dict[str, list[float]] = {"first paint": [], "loaded": [], "next rollout": []}
-                for _ in range(given.pages):
+                for _ in range(options.pages):
                     tab = browser.open(page, f"view={view}")
                     tab.wait("performance.getEntriesByType('paint').length > 0")
                     times["first paint"].append(tab.run("performance.getEntriesByName('first-paint')[0].startTime"))
@@ -81,7 +81,7 @@ STEP = """(async () => {
   }
   return (performance.now() - start) / 20;
 })()"""
-"""Milliseconds from a key to the frame with the next rollout, mean of 20."""
+"""Script that returns the milliseconds from a key to the frame with the next rollout, mean of 20."""
 
 
 if __name__ == "__main__":

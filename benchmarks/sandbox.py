@@ -1,7 +1,7 @@
-"""What does a sandboxed call cost beside the other ways to run the same code, and does it leave anything behind?
+"""Measures a sandboxed call against other ways to run the same code, and checks that calls leave nothing behind.
 
-`python benchmarks/sandbox.py [--rounds N]` times every way in every round, so that whatever else the machine does
-falls on all of them, and prints medians and the targets as Markdown. `--soak N` makes N calls, one in twenty hostile.
+`python benchmarks/sandbox.py [--rounds N]` times every way in every round, so that other load of the machine affects
+all of them, and prints medians and targets as Markdown. `--soak N` runs N calls, of which one in twenty is hostile.
 """
 
 import argparse
@@ -66,20 +66,20 @@ while os.read(0, 1):
     os.waitpid(pid, 0)
     os.write(1, b".")
 """
-"""The zygote's own memory, and nothing of what it does."""
+"""Script of a process with the memory of a zygote that only forks and waits."""
 CALLERS = 64
 
 
 def run_code(image: Image.Image) -> Image.Image:
-    """The released way, whatever runs it: exec in the namespace of the trainer."""
+    """Runs the code as the released tool does: exec in the namespace of the trainer."""
     names: dict[str, Any] = {"image": image, "Image": Image, "ImageEnhance": ImageEnhance, "np": np, "cv2": cv2}
     exec(CODE, names)
-    made: Image.Image = names["image"]
-    return made
+    result: Image.Image = names["image"]
+    return result
 
 
 def in_sandbox(sandbox: Sandbox) -> Way:
-    """A call, as the code tool makes it."""
+    """Returns a function that runs the code as the code tool does."""
 
     def call(image: Image.Image) -> Image.Image:
         result = sandbox.run(ExecRequest(code=CODE, images=(image,)))
@@ -91,15 +91,15 @@ def in_sandbox(sandbox: Sandbox) -> Way:
 
 
 def in_fresh_interpreter(image: Image.Image) -> Image.Image:
-    """A new process for every call, raw pixels through its pipes."""
+    """Runs the code in a new process, with raw pixels through its pipes."""
     command = [sys.executable, "-c", FRESH, *map(str, image.size), CODE]
-    made = subprocess.run(command, input=image.tobytes(), capture_output=True, check=True).stdout
-    return Image.frombytes("RGB", struct.unpack_from("<II", made), made[8:])
+    output = subprocess.run(command, input=image.tobytes(), capture_output=True, check=True).stdout
+    return Image.frombytes("RGB", struct.unpack_from("<II", output), output[8:])
 
 
 @contextmanager
 def ways() -> Iterator[dict[str, Way]]:
-    """Every way to run the code, started and ready."""
+    """Yields every way to run the code by name, started and ready."""
     with ExitStack() as stack:
         thread = stack.enter_context(ThreadPoolExecutor(1))
         zygote = stack.enter_context(Sandbox())
@@ -123,35 +123,35 @@ def ways() -> Iterator[dict[str, Way]]:
 
 
 class Released:
-    """The released tool's actor."""
+    """Actor of the released tool."""
 
     def run(self, image: Image.Image) -> Image.Image:
-        """One call."""
+        """Runs the code."""
         return run_code(image)
 
 
 @contextmanager
 def bare_forks() -> Iterator[Way]:
-    """A process warm as the zygote is, that forks and waits when it is told to."""
+    """Yields a way that only forks and waits, in a process with the modules of a zygote."""
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = pool.ENVIRONMENT | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), paths])}
     with subprocess.Popen([sys.executable, "-c", FORKER], 0, None, -1, -1, env=environment) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        told, done = process.stdin, process.stdout
+        requests, done = process.stdin, process.stdout
         done.read(1)
 
         def fork(image: Image.Image) -> Image.Image:
-            told.write(b".")
+            requests.write(b".")
             done.read(1)
             return image
 
         yield fork
-        told.close()
+        requests.close()
 
 
 def measure(rounds: int) -> dict[tuple[str, str], float]:
-    """Median wall milliseconds by way and size."""
+    """Returns median wall milliseconds by way and size."""
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
     with ways() as known:
         for size, sides in SIZES.items():
@@ -171,7 +171,7 @@ def measure(rounds: int) -> dict[tuple[str, str], float]:
 
 
 def lateness_s(times: int = 5) -> float:
-    """How long after its wall clock a loop's outcome reaches the caller, seconds, at worst."""
+    """Returns the longest delay in seconds between the time limit of an endless loop and its result."""
     with Sandbox(Limits(wall_s=0.5)) as sandbox:
         request, worst = ExecRequest(code="while True: pass", images=()), 0.0
         for _ in range(times):
@@ -264,11 +264,11 @@ HOSTILE = {
     "import os\nwhile True: os.dup(0)": ExecStatus.ERROR,
     FORGE: ExecStatus.ERROR,
 }
-"""Code that takes what it can, and how it must end."""
+"""Hostile code, and the status that it must end with."""
 
 
 def soak(calls: int) -> list[str]:
-    """Make that many calls from many threads; gives what was lost, mixed up or left behind."""
+    """Runs calls from many threads, and returns every wrong result and everything that was left behind."""
     faults: list[str] = []
     lock, marks = threading.Lock(), []
     me = psutil.Process()
@@ -323,23 +323,26 @@ def soak(calls: int) -> list[str]:
 
 
 def say(*lines: str) -> None:
-    """Print, at once."""
+    """Prints lines without buffering."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Measure or soak; exit 1 when a target was missed, or the soak found something."""
+    """Measures or soaks; exit code 1 when a target is missed or the soak has a problem."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=40, help="of every way at every size; a quarter at 12 MP")
     parser.add_argument("--soak", type=int, metavar="N", help="make N calls instead, one in twenty hostile")
-    given = parser.parse_args()
-    if given.soak is None:
-        sys.exit(not benchmark(given.rounds))
+    options = parser.parse_args()
+    if options.soak is None:
+        sys.exit(not benchmark(options.rounds))
     start = time.perf_counter()
-    faults = soak(given.soak)
+    faults = soak(options.soak)
     took = time.perf_counter() - start
-    say(f"{given.soak:,} calls in {took:.0f} s, {given.soak / took:.0f} a second; {len(faults)} faults", *faults[:50])
+    say(
+        f"{options.soak:,} calls in {took:.0f} s, {options.soak / took:.0f} a second; {len(faults)} faults",
+        *faults[:50],
+    )
     sys.exit(bool(faults))
 
 

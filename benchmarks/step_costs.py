@@ -1,6 +1,7 @@
-"""What did the steps of short runs cost? `python benchmarks/step_costs.py ENGINE FOLDER...` says it in one JSON object.
+"""Prints the costs of short runs' steps as one JSON object: `python benchmarks/step_costs.py ENGINE FOLDER...`.
 
-A FOLDER holds `metrics.jsonl` of verl's file logger and `gpu_mib`, the whole GPU's memory in use, MiB, one look a line.
+A FOLDER holds `metrics.jsonl` of verl's file logger, and `gpu_mib` with one sample per line of the whole GPU's memory
+in use, in MiB.
 """
 
 import json
@@ -18,35 +19,38 @@ PACKAGES = ("codevision_ext", "verl", "torch", "transformers", "ray")
 
 
 def step_costs(folder: Path) -> dict[str, Any]:
-    """`step_s` (seconds, by step), `trainer_peak_gib` and `gpu_peak_gib` (trainer and engine together) of one run.
+    """Returns the costs of one run.
+
+    `step_s` and `generation_s` are seconds by step; `trainer_peak_gib` and `gpu_peak_gib` (trainer and engine together)
+    are GiB.
 
     Raises:
-        InputError: a file is missing or holds no step; names it.
+        InputError: a file is missing or has no step.
     """
     metrics, memory = folder / "metrics.jsonl", folder / "gpu_mib"
     try:
         steps = [json.loads(line)["data"] for line in metrics.read_text().splitlines()]
-        looks = [int(line) for line in memory.read_text().splitlines()]
+        samples = [int(line) for line in memory.read_text().splitlines()]
     except OSError as error:
         raise InputError(f"{error.filename}: can't be read: {error.strerror}") from error
     except ValueError as error:
-        raise InputError(f"{folder}: metrics.jsonl or gpu_mib has a line that isn't one: {error}") from error
+        raise InputError(f"{folder}: metrics.jsonl or gpu_mib has an invalid line: {error}") from error
     steps = [step for step in steps if "timing_s/step" in step]
-    if not steps or not looks:
+    if not steps or not samples:
         raise InputError(f"{metrics if not steps else memory}: nothing was logged")
     return {
         "step_s": [round(step["timing_s/step"], 2) for step in steps],
         "generation_s": [round(step["timing_s/gen"], 2) for step in steps],
         "trainer_peak_gib": round(max(step["actor/perf/max_memory_allocated_gb"] for step in steps), 2),
-        "gpu_peak_gib": round(max(looks) / 1024, 2),
+        "gpu_peak_gib": round(max(samples) / 1024, 2),
     }
 
 
 def report(engine: str, folders: list[Path]) -> dict[str, Any]:
-    """The costs of all runs, by folder name, with when and on what they were measured.
+    """Returns the costs of all runs by folder name, with date, device and versions of the measurement.
 
     Raises:
-        InputError: as `step_costs`.
+        InputError: a file is missing or has no step.
     """
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -58,15 +62,15 @@ def report(engine: str, folders: list[Path]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs the command; bad input is one sentence on stderr and exit code 2."""
+    """Runs the command; an error is one sentence on stderr and exit code 2."""
     try:
         if len(sys.argv) < 3:
-            raise InputError("step_costs wants ENGINE FOLDER...")
-        found = report(sys.argv[1], [Path(folder) for folder in sys.argv[2:]])
+            raise InputError("usage: step_costs ENGINE FOLDER...")
+        costs = report(sys.argv[1], [Path(folder) for folder in sys.argv[2:]])
     except CodeVisionError as error:
         sys.stderr.write(f"codevision: {error}\n")
         sys.exit(2)
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    sys.stdout.write(json.dumps(costs, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Are the costs of a run those that were logged, and is a run without any refused?"""
+"""The costs of a run are those that were logged, and a run without any is refused."""
 
 import json
 from pathlib import Path
@@ -36,28 +36,28 @@ def test_the_costs_are_seconds_by_step_and_peaks_of_trainer_and_whole_gpu(run: P
 
 
 def test_the_report_says_when_with_what_and_for_which_run(run: Path) -> None:
-    found = json.loads(json.dumps(report("sglang", [run])))
-    assert found["runs"]["qwen3_vl"]["gpu_peak_gib"] == 20.0
-    assert set(found["versions"]) == {"codevision_ext", "verl", "torch", "transformers", "ray", "sglang"}
-    assert found["device"]
+    costs = json.loads(json.dumps(report("sglang", [run])))
+    assert costs["runs"]["qwen3_vl"]["gpu_peak_gib"] == 20.0
+    assert set(costs["versions"]) == {"codevision_ext", "verl", "torch", "transformers", "ray", "sglang"}
+    assert costs["device"]
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("metrics.jsonl", None, r"metrics\.jsonl: can't be read: No such file"),
         ("metrics.jsonl", "", r"metrics\.jsonl: nothing was logged"),
-        ("metrics.jsonl", "{", r"has a line that isn't one"),
+        ("metrics.jsonl", "{", "has an invalid line"),
         ("gpu_mib", "", r"gpu_mib: nothing was logged"),
-        ("gpu_mib", "[Not Supported]\n", r"has a line that isn't one"),
+        ("gpu_mib", "[Not Supported]\n", "has an invalid line"),
     ],
 )
 def test_a_run_that_logged_nothing_is_refused_by_the_name_of_the_file(
-    run: Path, name: str, text: str | None, said: str
+    run: Path, name: str, text: str | None, message: str
 ) -> None:
     if text is None:
         (run / name).unlink()
     else:
         (run / name).write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         step_costs(run)
