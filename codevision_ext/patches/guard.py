@@ -21,7 +21,7 @@ def expect(owner: Any, name: str, *fragments: str, of: str = "verl 0.9.1") -> Ca
     Raises:
         CompatError: The function or a fragment is missing, so this is another version of the library.
     """
-    function = getattr(owner, name, None)
+    function: Callable[..., Any] | None = getattr(owner, name, None)
     where = f"{getattr(owner, '__name__', owner)}.{name}"
     if function is None:
         raise CompatError(f"{where} is gone: this plugin was written for {of}")

@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from codevision_ext.patches.guard import expect
 
-_STOCK = getattr(TorchNativeAttnBackend, "_run_sdpa_forward_decode", None)
+_STOCK: Any = getattr(TorchNativeAttnBackend, "_run_sdpa_forward_decode", None)
 
 
 def decode_attention(
@@ -57,7 +57,10 @@ def decode_attention(
     """
     if encoder_lens is not None or is_cross_attn or (sliding_window_size is not None and sliding_window_size > -1):
         rest = (encoder_lens, scaling, enable_gqa, causal, is_cross_attn, sliding_window_size)
-        return _STOCK(self, query, output, k_cache, v_cache, req_to_token, req_pool_indices, seq_lens, *rest)
+        stock: torch.Tensor = _STOCK(
+            self, query, output, k_cache, v_cache, req_to_token, req_pool_indices, seq_lens, *rest
+        )
+        return stock
     longest = int(seq_lens.max())
     present = torch.arange(longest) < seq_lens.unsqueeze(1)
     slots = req_to_token[req_pool_indices, :longest].masked_fill(~present, 0)
@@ -114,4 +117,4 @@ def run_scheduler_in_verl(server: type, engine: ModuleType) -> None:
     """
     expect(server, "launch_server", "run_scheduler_process_func=sglang.srt.entrypoints.engine.run_scheduler_process")
     expect(engine, "run_scheduler_process", of="SGLang 0.5.14")
-    engine.run_scheduler_process = run_scheduler
+    vars(engine)["run_scheduler_process"] = run_scheduler

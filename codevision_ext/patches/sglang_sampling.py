@@ -66,7 +66,7 @@ def patch() -> None:
         "r.sampling_params.sampling_seed",
         "sampling_seed=sampling_seed,",
         of=written_for,
-    ).__func__
+    ).__func__  # type: ignore[attr-defined]  # a class method
     sampler.murmur_hash32 = murmur_hash32
 
     @wraps(stock)

@@ -33,10 +33,10 @@ class _DefineSchemasFirst(importlib.abc.MetaPathFinder):
         import torch  # noqa: PLC0415  # only a process that imports torchvision pays for torch
 
         if torch.version.cuda is None and not hasattr(torch.ops.torchvision, "nms"):
-            library = torch.library.Library("torchvision", "FRAGMENT")
+            library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch has no annotations
             for schema in SCHEMAS:
-                library.define(schema)
-            torch._codevision_torchvision_library = library  # a Library undefines its schemas when collected
+                library.define(schema)  # type: ignore[no-untyped-call]  # torch has no annotations
+            vars(torch)["_codevision_torchvision_library"] = library  # a Library undefines its schemas when collected
 
 
 def arm() -> None:

@@ -23,5 +23,5 @@ def cores_for_ranks(common: ModuleType) -> None:
     )
     ranks = int(os.environ.get("RAY_LOCAL_WORLD_SIZE", "0"))  # verl sets it in its workers only
     if ranks:
-        common.DEFAULT_TORCH_NUM_THREADS = max(1, len(os.sched_getaffinity(0)) // ranks)
+        vars(common)["DEFAULT_TORCH_NUM_THREADS"] = max(1, len(os.sched_getaffinity(0)) // ranks)
         common.torch.set_num_threads(common.DEFAULT_TORCH_NUM_THREADS)

@@ -24,4 +24,4 @@ def typed_dicts_once(processing_utils: ModuleType) -> None:
             types[key] = stock(name, fields, total=total)
         return types[key]
 
-    processing_utils.TypedDict = cached_typed_dict
+    vars(processing_utils)["TypedDict"] = cached_typed_dict

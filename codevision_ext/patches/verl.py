@@ -23,7 +23,7 @@ def gloo_once(distributed: ModuleType) -> None:
     line = 'f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"'
     expect(distributed, "initialize_global_process_group", line)
     expect(distributed, "initialize_global_process_group_ray", line, "backend = backend or")
-    distributed.get_device_name = lambda: "cuda"
+    vars(distributed)["get_device_name"] = lambda: "cuda"
 
 
 def vectorised_logprobs(torch_functional: ModuleType) -> None:
@@ -48,7 +48,7 @@ def unpinned_reference(transformer_impl: ModuleType) -> None:
     """
     expect(transformer_impl.FSDPEngine, "_build_fsdp_module", "CPUOffloadPolicy(pin_memory=True)")
     stock = transformer_impl.CPUOffloadPolicy
-    transformer_impl.CPUOffloadPolicy = lambda pin_memory: stock(pin_memory=False)  # noqa: ARG005
+    vars(transformer_impl)["CPUOffloadPolicy"] = lambda pin_memory: stock(pin_memory=False)  # noqa: ARG005
 
 
 def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:

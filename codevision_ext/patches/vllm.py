@@ -57,4 +57,4 @@ def buffers_beside_dummy_weights(dummy_loader: ModuleType) -> None:
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
 
-    dummy_loader.initialize_dummy_weights = initialize_dummy_weights
+    vars(dummy_loader)["initialize_dummy_weights"] = initialize_dummy_weights
