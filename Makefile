@@ -1,11 +1,11 @@
-# make demo      trains and evaluates a tiny model, writes runs/demo/report.html; goes on where it was stopped
+# make demo      trains and evaluates a tiny model, writes runs/demo/report.html; resumes a stopped run
 # make test      the whole test suite
 # make check     linters, types, import layers, then the tests
 # make smoke     two steps of SFT and of GRPO of a production recipe, with a tiny model on the CPU; RECIPE=qwen2_5_vl_7b
-# make install   .venv with the `codevision` command; the targets above do it when something changed
-# make test-vllm runs the tests of the rollout on vLLM instead of SGLang, in an environment of its own (.venv-vllm, 4 GB)
+# make install   .venv with the `codevision` command; the targets above run it if something changed
+# make test-vllm rollout tests on vLLM instead of SGLang, in a separate environment (.venv-vllm, 4 GB)
 # make docs      builds the documentation into site/
-# make clean     removes what can be made again: environments, caches, build folders; never runs/
+# make clean     removes environments, caches and build folders; never runs/
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -24,7 +24,7 @@ $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) isn't installed; install Python 3.11, or say PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch first: any build of that version serves, and what follows mustn't choose another.
+# torch comes first: any build of its version works, and the later packages must not choose another.
 $(INSTALLED): $(wildcard requirements-*.txt) setup.py pyproject.toml | $(BIN)/python
 	$(PIP) "$$(grep '^torch==' requirements-core.txt)"
 	$(PIP) -c requirements-lock.txt -r requirements-runtime.txt -r requirements-dev.txt
@@ -39,33 +39,33 @@ demo: install
 smoke: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash recipe/$(RECIPE)/run.sh smoke
 
-# What a call costs beside other ways to run the same code; the table of docs/sandbox.md
+# Cost of a sandbox call compared with other methods; the table of docs/sandbox.md
 bench-sandbox: install
 	$(BIN)/python benchmarks/sandbox.py
 
-# Provenance on every snippet of its galleries and every image; the tests try a sample
+# Provenance on every snippet and every image of the galleries; the tests run a sample
 galleries: install
 	$(BIN)/python tests/sandbox/measure_galleries.py
 
-# The agent loop beside verl's own, and 256 rollouts at once: callbacks, memory; the tables of docs/loop.md
+# Agent loop compared with verl's, and 256 rollouts at once (callbacks, memory); the figures of docs/loop.md
 bench-loop: install
 	$(BIN)/python benchmarks/loop.py overhead
 	$(BIN)/python benchmarks/loop.py crowd
 
-# Items per second of an evaluation beside the bare engine; the figures of docs/evaluation.md
+# Items per second of an evaluation compared with the engine alone; the figures of docs/evaluation.md
 bench-eval: install
 	$(BIN)/python benchmarks/evaluate.py
 
-# Which part of the training does the gain come from? On the demo's model, from its SFT checkpoint
+# Ablation study of the training parts, on the demo's model, from its SFT checkpoint
 ablations: install
 	$(BIN)/codevision demo --until sft
 	$(BIN)/codevision study ablations
 
-# A page of 2,000 rollouts: written, painted, walked through; wants chromium; the table of docs/report.md
+# Time to write, paint and browse a page of 2,000 rollouts; needs chromium; the figures of docs/report.md
 bench-report: install
 	$(BIN)/python benchmarks/report.py
 
-# N calls, one in twenty hostile: nothing may be lost, mixed up or left behind
+# N sandbox calls, one in twenty hostile; fails if a result is lost or mixed up, or something is left behind
 soak: install
 	$(BIN)/python benchmarks/sandbox.py --soak $(or $(N),50000)
 
@@ -73,7 +73,7 @@ soak: install
 docs: install
 	$(BIN)/python -m mkdocs build
 
-# Two files at a time: their processes' imports keep one core busy each
+# Two files at a time, because the imports of their processes keep one core busy each
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

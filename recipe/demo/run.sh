@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One stage of the demo, as a person would launch it:
+# Runs one stage of the demo:
 #     [OUT=runs/demo] [SEED=0] [DEVICE=cpu] bash recipe/demo/run.sh STAGE [verl settings]
-# `codevision demo` runs the stages below in this order, each by this file. OUT holds what they make; DEVICE is cpu or gpu.
+# `codevision demo` runs the stages below in this order with this file. OUT is the output folder; DEVICE is cpu or gpu.
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 stage=${1:?which stage? data, model, letters, read, sft, grpo, eval, report or vary}
@@ -11,13 +11,13 @@ mkdir -p "${OUT:=runs/demo}/logs"
 OUT=$(cd "$OUT" && pwd)
 if [ "$device" = cpu ]; then
   export VERL_PLATFORM=cpu OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-  export RAY_worker_niceness=${RAY_worker_niceness:-0} # Ray's own is 15: everything else on the machine would come first
+  export RAY_worker_niceness=${RAY_worker_niceness:-0} # Ray's default 15 gives all other processes priority
 fi
-ranks=1 # of SFT
+ranks=1 # processes of SFT
 if [ "$device" = cpu ] && [ "$(env -u OMP_NUM_THREADS nproc)" -gt 1 ]; then ranks=2; fi
 
 source "$recipe/../base/checkpoints.sh"
-q() { # PATH: as Hydra reads it, whatever characters are in it
+q() { # PATH: prints the path quoted for Hydra
   local quote="'"
   echo "'${1//$quote/\\$quote}'"
 }
@@ -46,14 +46,14 @@ case $stage in
     exec codevision tiny-model --family qwen2_5_vl --hidden 128 --layers 2 --vision-hidden 64 --vision-layers 2 \
       --max-pixels 7056 --out "$OUT/model" --seed "$seed" --force "$@"
     ;;
-  letters) # what characters look like, one by one; at twice this rate one seed in three never begins to look
+  letters) # single characters; at twice this learning rate one seed in three learns nothing
     sft "$OUT/data/letters.parquet" "$OUT/model" "$OUT/letters" data.train_batch_size=32 optim.lr=1e-3 "$@"
     ;;
-  read) # a row of them, upright; the evaluation's `base`
+  read) # upright lines of characters; `base` of the evaluation
     sft "$OUT/data/read.parquet" "$(last "$OUT/letters")" "$OUT/read" \
       data.train_batch_size=32 trainer.total_epochs=3 "$@"
     ;;
-  sft) # how the tool is used
+  sft) # use of the tool
     sft "$OUT/data/sft.parquet" "$(last "$OUT/read")" "$OUT/sft" trainer.total_epochs=2 "$@"
     ;;
   grpo)
@@ -69,7 +69,7 @@ case $stage in
       --checkpoint sft="$(last "$OUT/sft")" \
       --checkpoint rl="$(last "$OUT/grpo")" "$@"
     ;;
-  vary) # one training of a study: STEPS steps BY grpo, sft or nothing from the checkpoint FROM, on the rows of the run RUN
+  vary) # one training of a study: STEPS steps BY grpo, sft or nothing, from checkpoint FROM, on the rows of run RUN
     case $BY in
       grpo)
         MODEL=$FROM grpo "$OUT/grpo" "$OUT/metrics.jsonl" codevision.records="$(q "$OUT/rollouts")" \
@@ -77,7 +77,7 @@ case $stage in
           trainer.total_training_steps="$STEPS" trainer.save_freq="$STEPS" trainer.test_freq=-1 "$@"
         end=$(last "$OUT/grpo")
         ;;
-      sft) # at the stage's own 2e-3 what FROM has learned is lost in three steps: Adam begins anew
+      sft) # at the stage's 2e-3 the skills of FROM are lost in three steps, because Adam's state is new
         (sft "$RUN/data/sft.parquet" "$FROM" "$OUT/sft" data.train_batch_size=32 optim.lr=1e-4 \
           trainer.total_training_steps="$STEPS" trainer.total_epochs=1000)
         end=$(last "$OUT/sft")

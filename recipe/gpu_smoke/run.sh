@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Two steps of GRPO with a tiny model of each family on one GPU, and what they cost as one JSON object on stdout.
+# Two steps of GRPO with a tiny model of each family on one GPU; prints the cost as one JSON object on stdout.
 #     [OUT=runs/gpu_smoke] [ROLLOUT=sglang] bash recipe/gpu_smoke/run.sh [verl settings]
 set -euo pipefail
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
