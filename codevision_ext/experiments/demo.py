@@ -101,7 +101,7 @@ STAGES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What is known of a stage that was begun."""
+    """State of a stage that was started."""
 
     key: str
     """Hash of its settings and of all before it."""
@@ -121,7 +121,7 @@ _NOTES: JsonCodec[Note] = JsonCodec(Note)
 def run_demo(
     out: Path, *, recipe: Path, seed: int = 0, until: str = STAGES[-1].name, check: Check | None = None
 ) -> Path:
-    """Runs every stage up to `until` that isn't done yet, and gives the folder.
+    """Runs every stage up to `until` that isn't done yet, and returns the folder.
 
     `check` looks for what would end the run later; None is `preflight`.
 
@@ -159,7 +159,7 @@ def run_demo(
 
 
 def stage_keys(recipe: Path, seed: int) -> dict[str, str]:
-    """A hash a stage: of its branch of run.sh, what all branches share, its settings, the seed, and the stages before.
+    """Returns a hash for each stage: of its branch of run.sh, shared lines, settings, seed and earlier stages.
 
     Raises:
         InputError: a file is missing or has no such branch.
@@ -178,7 +178,7 @@ def stage_keys(recipe: Path, seed: int) -> dict[str, str]:
 
 
 def preflight(out: Path, recipe: Path, tmp: Path) -> None:
-    """Looks for what would end the run later.
+    """Checks for problems that would end the run later.
 
     Raises:
         InputError: what is wrong and what to do.
@@ -202,10 +202,10 @@ def preflight(out: Path, recipe: Path, tmp: Path) -> None:
 
 @contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """The folder of a run, for this process alone.
+    """Locks the folder of a run for this process and yields its path.
 
     Raises:
-        InputError: it can't be made, holds something that is no run, or another run is working in it.
+        InputError: the folder can't be made, holds something other than a run, or another run is working in it.
     """
     notes = out / "stages"
     try:
@@ -264,7 +264,7 @@ def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Pa
 
 
 def _where(stage: DemoStage, out: Path, log: str) -> tuple[int, int, str] | None:
-    """Step, steps in all and a word on how it goes, from what the command has written; None before the first step."""
+    """Returns step, number of steps and a progress note from the command's output; None before the first step."""
     steps = steps_done(log)
     if steps is None:
         return None
@@ -273,7 +273,7 @@ def _where(stage: DemoStage, out: Path, log: str) -> tuple[int, int, str] | None
 
 
 def _noted(stage: DemoStage, out: Path) -> float | None:
-    """The last value of the stage's number; None where it has none yet."""
+    """Returns the last value of the stage's logged number; None if none was logged yet."""
     return last_metrics(out / stage.metrics).get(stage.note[0]) if stage.metrics else None
 
 
@@ -294,7 +294,7 @@ def _finished(out: Path, stage: DemoStage, keys: dict[str, str]) -> bool:
 
 
 def _forget_changed(out: Path, keys: dict[str, str]) -> None:
-    """Removes what was made with other settings, unfinished or not, so that nothing resumes from it."""
+    """Removes the output of stages that ran with other settings, so that nothing resumes from it."""
     for stage in STAGES:
         note = _read_note(out, stage.name)
         if note is not None and note.key != keys[stage.name]:
@@ -331,7 +331,7 @@ def _write_note(out: Path, name: str, note: Note) -> None:
 
 
 def environment(out: Path, seed: int, tmp: Path) -> dict[str, str]:
-    """What the commands see: this interpreter's programs first, temporary files in `tmp`, no foreign Ray cluster."""
+    """Returns the commands' environment: this interpreter's programs first, temporary files in `tmp`, its own Ray."""
     ours = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "OUT": str(out),
@@ -349,7 +349,7 @@ def environment(out: Path, seed: int, tmp: Path) -> dict[str, str]:
 
 @contextmanager
 def private_tmp(out: Path) -> Iterator[Path]:
-    """A folder for temporary files that goes with the run; its path is short: a socket's may have 107 characters.
+    """Yields a folder for temporary files; its path is short, since a socket's path has at most 107 bytes.
 
     Raises:
         InputError: it can't be made.

@@ -34,13 +34,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def draft_folder(out: Path) -> Iterator[Path]:
-    """A fresh hidden folder beside `out`, removed when the block ends.
+    """Yields a new hidden folder beside `out`, which is removed when the block ends.
 
-    A run that is killed leaves its draft; the next one for `out` knows it by its lock, which died with the run, and
-    removes it.
+    A killed run leaves its draft without a lock; the next run for `out` removes such drafts.
 
     Raises:
-        InputError: it can't be made.
+        InputError: the folder can't be made.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +58,10 @@ def draft_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(out: Path, *, force: bool) -> Iterator[Path]:
-    """A fresh folder to write into; it becomes `out` when the block ends, and is removed if it raises.
+    """Yields a new folder to write into; it becomes `out` when the block ends, and is removed if the block raises.
 
     Raises:
-        InputError: `out` is a file, or a folder with something in it and not `force`; or it can't be made.
+        InputError: `out` is a file, or a folder that isn't empty without `force`, or can't be made.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
@@ -78,7 +77,7 @@ def whole_folder(out: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _fresh(out: Path) -> tuple[Path, int | None]:
-    """A new draft and its lock; None where the file system has no locks."""
+    """Makes a new draft and its lock; the lock is None if the file system has no locks."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".draft", dir=out.parent))
         try:
@@ -99,7 +98,7 @@ def _remove_stale(draft: Path, out: Path) -> None:
 
 
 def _lock(folder: Path) -> int:
-    """A descriptor that holds the lock; it isn't inherited, and the lock ends with it.
+    """Returns a descriptor that holds the lock; it isn't inherited, and closing it ends the lock.
 
     Raises:
         OSError: another process has the lock (BlockingIOError), the folder is gone, or the file system has no locks.

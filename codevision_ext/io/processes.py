@@ -1,4 +1,4 @@
-"""Runs a command so that nothing that it started outlives it: as a tree of processes, ended as a whole.
+"""Runs a command as a tree of processes that ends as a whole, so that nothing which it started outlives it.
 
 Linux lets a process adopt the orphans below it, so a daemon that detached itself from the command (as Ray's do) stays
 in the tree. Covered: everything that descends from the command, whatever session or group it moved to. Not covered:
@@ -59,15 +59,15 @@ class Command:
         self.end()
 
     def poll(self) -> int | None:
-        """The exit status, negative for a signal; None while the command runs."""
+        """Returns the exit status, negative for a signal; None while the command runs."""
         return self._child.poll()
 
     def processes(self) -> list[psutil.Process]:
-        """What runs of the tree, without the dead that nobody has waited for."""
+        """Returns the running processes of the tree, without zombies."""
         return [process for process in _descendants() if process not in self._others and self._alive(process)]
 
     def memory_bytes(self) -> int:
-        """Memory of the whole tree now; a page that several processes share is counted once (the sum of their PSS)."""
+        """Returns the current memory of the tree; a page that processes share counts once (sum of their PSS)."""
         return sum(map(_pss, self.processes()))
 
     def end(self, grace_s: float = _GRACE_S) -> None:
@@ -89,7 +89,7 @@ class Command:
 
 
 def end_marked(name: str, value: str, grace_s: float = _GRACE_S) -> int:
-    """Ends every process that has NAME=VALUE in its environment, except this one and its parents; gives their number.
+    """Ends every process with NAME=VALUE in its environment, except this one and its parents; returns their number.
 
     So a tree is found again whose parent was killed.
     """
@@ -107,7 +107,7 @@ def end_marked(name: str, value: str, grace_s: float = _GRACE_S) -> int:
 
 
 def remove_unused_loads(folder: Path = Path("/dev/shm")) -> None:
-    """Remove the files of this user in which SGLang's processes share their load (16 KB) and that none has open.
+    """Remove this user's files in which SGLang's processes share their load (16 KB) and which no process has open.
 
     SGLang opens such a file when it starts, holds it open to the end, and never removes it. Processes of another
     container that shares `folder` aren't seen; an engine there that is just starting then reports no load.
@@ -127,7 +127,7 @@ def _is_own(path: Path) -> bool:
 
 
 def _open_files() -> set[str]:
-    """Paths that a process has open, as far as this user may know."""
+    """Returns the paths that a process has open, as far as this user may read them."""
     paths = set()
     for pid in psutil.pids():
         with suppress(OSError):  # it ended, or belongs to somebody else
@@ -138,7 +138,7 @@ def _open_files() -> set[str]:
 
 
 def available_bytes() -> int:
-    """Memory that new processes can use, within the limit of this control group where there is one."""
+    """Returns the memory that new processes can use, within the limit of this control group if it has one."""
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")
     try:
@@ -187,7 +187,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """A second Ctrl-C doesn't interrupt the ending of what the first one ends."""
+    """Ignores further signals, so that a second Ctrl-C doesn't interrupt the clean-up after the first."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:

@@ -97,7 +97,7 @@ class Stages:
 
     @property
     def tasks(self) -> list[Task]:
-        """The stages as they are now, in order; the fields of each hold its `state` and its `note`."""
+        """Returns the current stages in order; the fields of each hold its `state` and its `note`."""
         return self._progress.tasks
 
     def __enter__(self) -> Self:
@@ -113,7 +113,7 @@ class Stages:
         self._progress.stop()
 
     def start(self, name: str) -> None:
-        """Begin a stage; a running one ends as done."""
+        """Start a stage; the running one ends as done."""
         task = next((task for task in self.tasks if task.description == name), None)
         if task is None:
             raise KeyError(f"no stage {name!r}; there are {', '.join(task.description for task in self.tasks)}")

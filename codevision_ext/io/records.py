@@ -80,19 +80,19 @@ _CODEC: JsonCodec[Record] = JsonCodec(Record)
 
 
 def scored(record: Record, breakdown: Breakdown) -> Record:
-    """The record with this reward; an invalid rollout gets none, so that it can't be mistaken for a wrong one."""
+    """Returns the record with this reward; an invalid rollout gets none, so that it isn't mistaken for a wrong one."""
     if not breakdown.valid:
         return replace(record, reward=None, terms={})
     return replace(record, reward=breakdown.reward, terms=dict(breakdown.terms))
 
 
 def encode_record(record: Record) -> bytes:
-    """One JSON line, line break included."""
+    """Returns the record as one JSON line, line break included."""
     return _CODEC.dump(record) + b"\n"
 
 
 def decode_record(line: bytes, where: str) -> Record:
-    """The record in one JSON line; `where` names the line in an error.
+    """Returns the record in one JSON line; `where` names the line in an error.
 
     Raises:
         InputError: the line isn't a record; names the field.
@@ -101,7 +101,7 @@ def decode_record(line: bytes, where: str) -> Record:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a file, one at a time.
+    """Yields the records of a file.
 
     Raises:
         InputError: there is no such file, or a line isn't a record; names file, line and field.
@@ -112,7 +112,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def read_last(path: Path, max_bytes: int) -> list[Record]:
-    """The last records of a file, as many as fit into `max_bytes`, without reading what stands before them.
+    """Returns the last records of a file, as many as fit into `max_bytes`; the rest of the file isn't read.
 
     A line that is still being written is left out.
 
@@ -129,7 +129,7 @@ def read_last(path: Path, max_bytes: int) -> list[Record]:
 
 
 def read_spread(path: Path, max_bytes: int, places: int = 64) -> list[Record]:
-    """The records of a file; of one larger than `max_bytes`, about as many as fit, from evenly spread places of it.
+    """Returns the records of a file; from a file larger than `max_bytes`, as many as fit, at evenly spread places.
 
     A last line that is still being written is left out.
 
@@ -160,7 +160,7 @@ def _open(path: Path) -> io.BufferedReader:
 
 
 def image_path(directory: Path, name: str) -> Path:
-    """Where the image `name` of the record files in `directory` is stored."""
+    """Returns the path of the image `name` of the record files in `directory`."""
     return directory / "pictures" / name[:2] / f"{name}.png"
 
 

@@ -63,7 +63,7 @@ def _stop(number: int, frame: object) -> Never:  # noqa: ARG001  Python passes i
 
 
 def _repeat(report: Callable[["sys.UnraisableHookArgs"], object], lost: "sys.UnraisableHookArgs") -> None:
-    """Raise `Stopped` anew where Python drops it, as in the callback of a weak reference, which every import has."""
+    """Raise `Stopped` again if Python dropped it, as it does in callbacks of weak references (every import has one)."""
     if isinstance(lost.exc_value, Stopped):
         repeated = (threading.main_thread().ident, lost.exc_value.args[0])
         threading.Timer(_AGAIN_S, signal.pthread_kill, repeated).start()

@@ -11,7 +11,7 @@ from codevision_ext.rewards.settings import RewardSettings
 
 
 def read_reward(preset: str, weights: Sequence[str], switches: Sequence[str]) -> RewardSettings:
-    """The settings that `--preset`, `--weight` and `--set` name.
+    """Returns the reward settings that `--preset`, `--weight` and `--set` name.
 
     Raises:
         InputError: a word isn't NAME=VALUE, or a name or value isn't known.
@@ -35,7 +35,7 @@ def read_reward(preset: str, weights: Sequence[str], switches: Sequence[str]) ->
 
 
 def read_axes(words: Sequence[str]) -> dict[str, list[float]]:
-    """The weights that `--grid` names, with their values.
+    """Returns the weights that `--grid` names, with their values.
 
     Raises:
         InputError: a word isn't NAME=V,V,..., or a name is given twice.
@@ -72,7 +72,7 @@ def _number(option: str, word: str, text: str) -> float:
 
 
 def _value(text: str) -> Any:
-    """JSON where it is JSON, else the text itself."""
+    """Returns the value of a JSON text; a text that isn't JSON is returned as it is."""
     try:
         return json.loads(text)
     except ValueError:

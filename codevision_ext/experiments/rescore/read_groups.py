@@ -70,7 +70,7 @@ class _Group:
 
 
 def read_line(content: bytes, where: str, preset: str) -> Rollout:
-    """The record in a line of JSON.
+    """Returns the record in a line of JSON.
 
     Raises:
         InputError: it isn't a record that `preset` can score; `where` and the field are named.
@@ -107,7 +107,7 @@ def _check_task(task: Task, where: str) -> None:
 
 
 def _missing(rollout: Rollout, content: bytes, preset: str) -> str | None:
-    """The first field that the preset reads and the line doesn't have, though it may well be null or empty there."""
+    """Returns the first field that the preset reads and the line lacks; null and empty values are allowed."""
     task, steps = rollout.task, rollout.observed.steps
     cropped = CROP in task.applied
     doubts = [("applied", "task")] if not task.applied else []
@@ -137,9 +137,9 @@ def _missing(rollout: Rollout, content: bytes, preset: str) -> str | None:
 
 
 def read_groups(path: Path, preset: str, window: int = WINDOW) -> Iterator[list[RecordLine]]:
-    """The groups of a file in the order of their first lines; at most `window` lines are held.
+    """Yields the groups of a file in the order of their first lines; holds at most `window` lines.
 
-    Behind a bad line, the groups that were begun before it are still given.
+    After a bad line, the groups that began before it are still yielded.
 
     Raises:
         InputError: there is no such file; a line isn't a record that `preset` can score; or records of a group stand

@@ -55,7 +55,7 @@ class _Writer:
         self._known: list[dict[float, tuple[float, bytes]]] = [{} for _ in self._weights]
 
     def __call__(self, content: bytes, raws: Sequence[float] | None) -> bytes:
-        """The line with what a rollout of these raw values is worth; None: it is invalid."""
+        """Returns the line with the reward for these raw values; None values mean an invalid rollout."""
         reward, terms = b"null", []
         if raws is not None:
             scored = [self._term(index, raw) for index, raw in enumerate(raws)]
@@ -68,7 +68,7 @@ class _Writer:
         return b'%s,"reward":%s,"terms":{%s}}\n' % (content.removesuffix(b"}"), reward, b",".join(terms))
 
     def _term(self, index: int, raw: float) -> tuple[float, bytes]:
-        """Contribution and text of a term; most raw values come again and again."""
+        """Returns contribution and JSON text of a term; cached, since most raw values repeat."""
         known = self._known[index]
         if raw not in known:
             if len(known) > 1000:
@@ -81,10 +81,10 @@ class _Writer:
 
 
 def score_group(group: Sequence[RecordLine], rubric: Rubric, source: Path) -> dict[str, list[float]]:
-    """`Rubric.measure` for the lines of one group.
+    """Returns `Rubric.measure` for the lines of one group.
 
     Raises:
-        InputError: as there; file and line are named.
+        InputError: as `Rubric.measure`; names file and line.
     """
     try:
         return rubric.measure([line.rollout for line in group])

@@ -86,7 +86,7 @@ class Earned:
 
     @property
     def pays(self) -> bool:
-        """It earns more than its counterpart."""
+        """Returns whether the hack earns more than its honest counterpart."""
         return self.hack > self.counterpart + 1e-9
 
 
@@ -102,7 +102,7 @@ class HackResult:
 
 
 def read_gallery() -> Gallery:
-    """The gallery as it is shipped."""
+    """Reads the gallery that the package ships."""
     text = (files("codevision_ext.experiments.rescore") / "hacks.toml").read_text(encoding="utf-8")
     return Gallery.model_validate(tomllib.loads(text))
 
@@ -143,7 +143,7 @@ def _reward(rubric: Rubric, rollout: Rollout, sibling: Rollout) -> float:
 
 
 def _turn(call: Call) -> str:
-    """A reply with a well-formed call."""
+    """Returns a reply with a well-formed call."""
     arguments = {"code": call} if isinstance(call, str) else call
     body = json.dumps({"name": TOOL_NAME, "arguments": arguments})
     return f"$think<tool_call>{body.replace('$', '$$')}</tool_call>"
@@ -158,7 +158,7 @@ class _Stage:
         self._played: dict[tuple[object, ...], Rollout] = {}
 
     def play(self, puzzle: Puzzle, turns: Sequence[str], last: str, code: str = "") -> Rollout:
-        """The rollout of a model that says just this; the last turn again, where it is asked on."""
+        """Plays a model that writes these turns; its last turn repeats if the loop asks for more."""
         words = {"think": _THINK, "truth": puzzle.truth, "wrong": puzzle.wrong}
         call = Template(_turn(code).removeprefix("$think")).substitute()
         texts = tuple(Template(turn).substitute(words, call=call) for turn in [*turns, last])
@@ -205,7 +205,7 @@ class _Letters:
 
 
 def _image() -> Image.Image:
-    """An image without symmetry, with something to read on it."""
+    """Draws an image without symmetry that has text on it."""
     small = np.random.default_rng(0).integers(90, 256, (SIZE[1] // 10, SIZE[0] // 10, 3), np.uint8)
     image = Image.fromarray(small).resize(SIZE, Image.Resampling.BICUBIC)
     ImageDraw.Draw(image).text((72, 54), "47", (20, 20, 60), ImageFont.load_default(34), anchor="mm")

@@ -11,7 +11,7 @@ from codevision_ext.experiments.rescore.weight_grid import Grid
 
 
 def show_grid(grid: Grid, console: Console) -> None:
-    """One row a setting."""
+    """Prints a table with one row for each setting."""
     title = f"preset {grid.preset}: {grid.rollouts:,} rollouts in {grid.groups:,} groups"
     table = Table(title=title, title_justify="left", caption="a wrong answer above a right one: in how many groups")
     for name in ("weights", "rank correlation", "sign flips", "wrong above right"):
@@ -24,7 +24,7 @@ def show_grid(grid: Grid, console: Console) -> None:
 
 
 def show_findings(findings: Sequence[HackResult], console: Console) -> None:
-    """One row a hack: what it earns under each preset, and its counterpart in brackets; red where it pays."""
+    """Prints a row for each hack: its reward under each preset, its counterpart's in brackets; red if the hack pays."""
     presets = list(findings[0].earned) if findings else []
     table = Table(
         caption="earned, and in brackets the most that it should", title=f"{len(findings)} hacks", title_justify="left"

@@ -46,9 +46,9 @@ class Grid:
 def compare_weights(
     source: Path, settings: RewardSettings, axes: Mapping[str, Sequence[float]], window: int = WINDOW
 ) -> Grid:
-    """The effects of all combinations of the weights in `axes`, by name.
+    """Returns the effects of all combinations of the weights in `axes`.
 
-    The memory that this takes grows with the file, by 8 bytes a rollout and setting.
+    Memory grows with the file, by 8 bytes for each rollout and setting.
 
     Raises:
         InputError: as `rescore.rescore`; or a name or a value in `axes` can't be a weight.

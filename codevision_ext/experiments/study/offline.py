@@ -31,9 +31,9 @@ Row = tuple[str, ...]
 
 
 def emergent_tools(records: Iterable[Record]) -> tuple[Row, list[Row]]:
-    """Which operations that no task requires were done, when, and how the rollouts with them fared.
+    """Counts executed operations that no task required, by step, with the accuracy of their rollouts.
 
-    Gives a header and rows. `right beside them`: accuracy of the rollouts of the same prompts without the operation.
+    Returns a header and rows. `right beside them`: accuracy of the rollouts of the same prompts without the operation.
     """
     valid = [record for record in records if record.observed.valid]
     last = max((record.step or 0 for record in valid), default=0)
@@ -91,7 +91,7 @@ def tool_benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
 
 
 def crop() -> tuple[Row, list[Row]]:
-    """What each similarity pays, by the frame in which a box is written and by how large its target is.
+    """Computes the score of each similarity by the coordinates of a box and the size of its target.
 
     `exact`: the box that is meant, rounded to whole numbers of the frame. `slips`: every side off by a normal error of
     SLIP of the image. On an image of PAGE pixels, of which the model sees SEEN_PIXELS.
@@ -121,7 +121,7 @@ def crop() -> tuple[Row, list[Row]]:
 
 
 def _written(box: Box, error: np.ndarray, frame: Size) -> Box | None:
-    """The region that is cropped when the box, off by `error` pixels, is written in whole numbers of a frame."""
+    """Returns the cropped region if the box, off by `error` pixels, is written in whole numbers."""
     x1, y1, x2, y2 = scaled((box.x1 + error[0], box.y1 + error[1], box.x2 + error[2], box.y2 + error[3]), PAGE, frame)
     try:
         return Box(*box_in_pixels((round(x1), round(y1), round(x2), round(y2)), frame, PAGE))

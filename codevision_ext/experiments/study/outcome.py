@@ -59,7 +59,7 @@ _CODEC: JsonCodec[Findings] = JsonCodec(Findings)
 def find_outcomes(
     plan: StudyPlan, jobs: Sequence[TrainingJob], measured: Sequence[Sequence[Record]], out: Path
 ) -> Findings:
-    """Compares them, and writes OUT/findings.json.
+    """Compares the trainings and writes OUT/findings.json.
 
     Args:
         plan: What was trained.
@@ -105,7 +105,7 @@ def _outcome(name: str, played: Mapping[int, Sequence[Record]], first: Mapping[I
 
 
 def _items(records: Sequence[Record]) -> dict[Item, float]:
-    """Score of every item, the mean over those who tried it."""
+    """Returns the score of every item, a mean over its rollouts."""
     tried: dict[Item, list[bool]] = defaultdict(list)
     for record in records:
         if record.observed.valid and record.column:
@@ -118,7 +118,7 @@ def _transformed(items: Mapping[Item, float]) -> list[float]:
 
 
 def _difference(first: Mapping[Item, float], own: Mapping[Item, float], records: Sequence[Record]) -> Difference | None:
-    """Over the transformed columns; images with one text are resampled together, an item's columns among them."""
+    """Returns the difference over the transformed columns; images with the same text are resampled together."""
     texts: dict[Item, Hashable] = {(r.column or "", r.pictures[0]): r.references for r in records}
 
     def turned(items: Mapping[Item, float]) -> dict[Item, float]:

@@ -46,10 +46,10 @@ class StudyPlan(BaseModel):
 
 
 def read_plan(path: Path) -> StudyPlan:
-    """The plan in a YAML file.
+    """Reads the plan in a YAML file.
 
     Raises:
-        InputError: it can't be read, or a field is missing, unknown or wrong; names file and field.
+        InputError: the file can't be read, or a field is missing, unknown or wrong; names file and field.
     """
     try:
         return StudyPlan.model_validate(OmegaConf.to_container(OmegaConf.load(path), resolve=True))

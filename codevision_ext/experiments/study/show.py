@@ -22,7 +22,7 @@ _CAPTION = (
 
 
 def study_markdown(findings: Findings) -> str:
-    """The table, with its question above and what its numbers are below."""
+    """Returns the table in Markdown, between the study's question and the meaning of the numbers."""
     names = ("training", *COLUMNS, "transformed", "difference", "must", "tool", "calls that fail", "optional ops")
     rows = [(name, *_cells(outcome)) for name, outcome in findings.outcomes.items()]
     return f"**{findings.question}** ({findings.steps} steps)\n\n{markdown_table(names, rows)}\n\n{_CAPTION}\n"
@@ -66,6 +66,6 @@ def write_study(plan: StudyPlan, findings: Findings, jobs: Sequence[TrainingJob]
 
 
 def _mean(seeds: Sequence[Points]) -> Points:
-    """Step by step, over the seeds that logged the step."""
+    """Returns the mean of each step over the seeds that logged it."""
     steps = sorted({step for points in seeds for step in points})
     return {step: fmean(points[step] for points in seeds if step in points) for step in steps}

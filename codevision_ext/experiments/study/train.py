@@ -41,25 +41,25 @@ class TrainingJob:
 
     @property
     def checkpoint(self) -> Path:
-        """Where its end is, once it is done."""
+        """Path of the final checkpoint, once the training is done."""
         return self.folder / "checkpoint"
 
     @property
     def done(self) -> bool:
-        """Whether it was finished with this very script."""
+        """Whether the training was finished with this script."""
         launched = self.folder / "launch.sh"
         return self.checkpoint.exists() and launched.read_text(encoding="utf-8") == self.script
 
 
 def jobs_of(plan: StudyPlan, run: Path, recipe: Path, out: Path, *, settings: Sequence[str] = ()) -> list[TrainingJob]:
-    """Every training with every seed.
+    """Returns every training with every seed.
 
     Args:
         plan: What to train.
         run: A run of the demo, or a folder with its data/, and sft/ or read/ as verl's SFT leaves them.
         recipe: Folder with run.sh.
-        out: Where they go.
-        settings: verl's, of all trainings, behind the plan's.
+        out: Folder of the trainings.
+        settings: Settings of verl for all trainings; they override the plan's.
 
     Raises:
         InputError: the run has no such checkpoint.
@@ -122,7 +122,7 @@ def _script(
     start: Path,
     settings: Sequence[str],
 ) -> str:
-    """Only what the training depends on: with another script it is run again."""
+    """Returns the script of a training, with only what the training depends on: a changed script runs again."""
     values = {"RUN": run, "FROM": start, "OUT": folder, "BY": training.by, "STEPS": plan.steps, "SEED": seed}
     return "\n".join(
         [
@@ -137,7 +137,7 @@ def _script(
 
 
 def _checkpoint(folder: Path) -> Path:
-    """The last checkpoint that verl's SFT saved there."""
+    """Returns the last checkpoint that verl's SFT saved in the folder."""
     note = folder / "latest_checkpointed_iteration.txt"
     if not note.is_file():
         raise InputError(f"{folder}: holds no checkpoint; `codevision demo --out {folder.parent} --until sft` makes it")
