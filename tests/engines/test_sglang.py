@@ -290,6 +290,7 @@ def test_replicas_share_the_rollouts_and_say_what_one_engine_says(bench: Bench) 
 
     wanted = registry.EngineConfig(checkpoint=bench.first, context=registry.context_of(bench.first), replicas=2)
     with registry.open_model("sglang", wanted) as player:
+        asyncio.run(player.load(bench.first))
 
         async def play(*seeds: int) -> list[Played]:
             return await asyncio.gather(*[two_turns(player.policy(seed), player.renderer, IMAGES) for seed in seeds])

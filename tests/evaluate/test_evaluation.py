@@ -196,8 +196,7 @@ def test_every_rollout_has_a_seed_of_its_own_that_depends_on_the_evaluation_s(ro
         out.path.unlink()
     assert len(set(seeds[0]) | set(seeds[1])) == 48
     assert all(0 <= seed < 2**63 for seed in seeds[0])
-    name = items_of(rows)[0].name
-    assert rollout_seed(0, name, 0) == seeds[0][0]
+    assert set(seeds[0]) == {rollout_seed(0, item.name, number) for item in items_of(rows) for number in range(2)}
 
 
 def test_no_more_rollouts_are_under_way_than_allowed(rows: Path, out: RecordWriter) -> None:

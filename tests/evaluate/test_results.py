@@ -122,7 +122,7 @@ def rot90(content: dict[str, Any]) -> dict[str, Any]:
         (new_field, "field models.rl.suites.transformed.colour: isn't known"),
         (nothing, "models holds no evaluation"),
         (before_it_began, "minutes is -1.0"),
-        (later_version, "field version: input should be 2"),
+        (later_version, "field version: must be 2"),
     ],
 )
 def test_results_that_cannot_be_are_refused_by_name(tmp_path: Path, damage: Any, message: str) -> None:
@@ -141,7 +141,7 @@ def test_results_that_cannot_be_are_refused_by_name(tmp_path: Path, damage: Any,
     [
         (None, "can't be read: No such file"),
         ("no JSON", "isn't JSON"),
-        ("[]", "input should be an object"),
+        ("[]", "must be an object"),
         ("{}", "field models: is missing"),
         (
             '{"checkpoints": {"rl": {"tool_on": {"source": {}}}}, "seed": 0, "versions": {}}',

@@ -407,7 +407,10 @@ def test_lengths_and_images_that_do_not_fit_are_reported_with_the_number_to_set(
     [
         ("actor_rollout_ref.actor.loss_agg_mode=mean", "training refuses them: .*Invalid loss_agg_mode: mean"),
         ("actor_rollout_ref.rollout.n=1", "training refuses them: .*rollout.n is 1"),
-        ("algorithm.use_kl_in_reward=true", "training refuses them: .*no room for algorithm.use_kl_in_reward"),
+        (
+            "algorithm.use_kl_in_reward=true",
+            "training refuses them: .*normalise=components excludes algorithm.use_kl_in_reward",
+        ),
         ("actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent", "is tool_agent: verl won't use the plugin"),
         ("reward.reward_manager.name=naive", "reward.reward_manager.name is naive: verl won't use the plugin"),
         ("trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode is sync: verl won't use the plugin"),
