@@ -98,6 +98,11 @@ def map_box(box: Box, o: Orientation, size: tuple[int, int]) -> Box:
     return Box(x1, y1, x2, y2)
 
 
+def box_area(box: Box) -> float:
+    """Returns the area of a box in square pixels; 0 for a reversed box."""
+    return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
+
+
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
     """Returns intersection over union of two boxes, in [0, 1]; 0 for a box without four numbers or without an area."""
     if len(a) != 4 or len(b) != 4:

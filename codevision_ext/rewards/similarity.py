@@ -3,18 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
-from codevision_ext.geometry import iou
+from codevision_ext.geometry import box_area, iou
 from codevision_ext.types import Box
 
 Sim = Literal["iou", "containment", "giou", "mod_f1"]
 
 CONTEXT: Final = 0.25
 """Margin around the box that `mod_f1` doesn't count as surplus, as a share of the box's sides."""
-
-
-def box_area(box: Box) -> float:
-    """Returns the area of a box in square pixels; 0 for a reversed box."""
-    return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
 
 
 def containment(region: Box, box: Box) -> float:

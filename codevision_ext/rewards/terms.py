@@ -13,9 +13,9 @@ from functools import lru_cache
 from math import fsum
 
 from codevision_ext.errors import InputError
-from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, iou, map_box, map_size
+from codevision_ext.geometry import ORIENTATION_OPS, box_area, compose_all, inverse, iou, map_box, map_size
 from codevision_ext.rewards.settings import CuriositySettings
-from codevision_ext.rewards.similarity import box_area, containment
+from codevision_ext.rewards.similarity import containment
 from codevision_ext.task.image_ops import CORE_OPS, CROP, required_ops
 from codevision_ext.types import Box, Orientation, Rollout, Step, Task
 

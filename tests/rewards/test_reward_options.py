@@ -11,11 +11,11 @@ from test_reward_properties import boxes, groups, valid
 
 from codevision_ext.config import read_settings
 from codevision_ext.errors import InputError
-from codevision_ext.geometry import iou
+from codevision_ext.geometry import box_area, iou
 from codevision_ext.rewards import terms
 from codevision_ext.rewards.rubric import PRESETS, Rubric, score_group
 from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
-from codevision_ext.rewards.similarity import SIMILARITIES, Sim, box_area, containment, giou, mod_f1
+from codevision_ext.rewards.similarity import SIMILARITIES, Sim, containment, giou, mod_f1
 from codevision_ext.types import Box, Rollout, Step
 
 OPTIONAL = ("exec", "benefit", "curiosity", "faithful", "redundancy", "area")

@@ -26,14 +26,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from codevision_ext.geometry import inverse, map_box, map_size
+from codevision_ext.geometry import box_area, inverse, map_box, map_size
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.protocol import ExecRequest, ExecResult
 from codevision_ext.sandbox.provenance.align import find_elsewhere, nudged
 from codevision_ext.sandbox.provenance.colours import colour_ops
 from codevision_ext.sandbox.provenance.compare import aligned_pair
 from codevision_ext.sandbox.provenance.exact import find_exact
-from codevision_ext.sandbox.provenance.placement import View, area_of
+from codevision_ext.sandbox.provenance.placement import View
 from codevision_ext.sandbox.provenance.probes import (
     LOUDNESS,
     coordinate_map,
@@ -208,7 +208,7 @@ def _depends_on_one(sandbox: Backend, request: ExecRequest, output: Image.Image,
 def _named(index: int, view: View, parent: Image.Image) -> Provenance:
     """Name the operations that the orientation and the box of a view stand for."""
     box = Box(*map(float, view.box))
-    cropped = area_of(box) < parent.width * parent.height * 0.999
+    cropped = box_area(box) < parent.width * parent.height * 0.999
     resized = bool(np.abs((np.array(box[2:]) - box[:2]) * (1 / view.scale - 1)).max() > 1.0)
     ops = (*OPS[view.net], *(["crop"] if cropped else []), *(["resize"] if resized else []))
     return Provenance(parent=index, ops=ops, crops=(box,) if cropped else (), net=view.net, box=box)

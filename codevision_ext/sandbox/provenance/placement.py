@@ -181,11 +181,6 @@ def _varied(rows: NDArray[np.uint8]) -> tuple[int, int]:
     return (int(varied[0]), int(varied[-1]) + 1) if len(varied) else (0, 0)
 
 
-def area_of(box: Box) -> float:
-    """Return the area in pixels; 0 for an empty box."""
-    return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
-
-
 def intersection(one: Box, other: Box) -> Box:
     """Return the part that both boxes cover; its area is 0 where they don't meet."""
     return Box(max(one.x1, other.x1), max(one.y1, other.y1), min(one.x2, other.x2), min(one.y2, other.y2))

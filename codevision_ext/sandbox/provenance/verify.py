@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from codevision_ext.geometry import apply, inverse, map_size
+from codevision_ext.geometry import apply, box_area, inverse, map_size
 from codevision_ext.sandbox.provenance.compare import (
     BLOCK_SIDE,
     COMPARE_SIDE,
@@ -28,7 +28,7 @@ from codevision_ext.sandbox.provenance.compare import (
     likeness,
     predicted,
 )
-from codevision_ext.sandbox.provenance.placement import COVERAGE, View, area_of, content_of, intersection
+from codevision_ext.sandbox.provenance.placement import COVERAGE, View, content_of, intersection
 from codevision_ext.types import Box, Orientation
 
 WHOLE_SIDE = 1024
@@ -62,7 +62,7 @@ def borne_out(parent: Image.Image, output: Image.Image, view: View, *, recoloure
     over, and most blocks with texture must correlate; where colours are kept, nearly all of those of the parent.
     """
     content = content_of(output)
-    if content is not None and area_of(intersection(view.shown, content)) < COVERAGE * area_of(content):
+    if content is not None and box_area(intersection(view.shown, content)) < COVERAGE * box_area(content):
         return 0.0
     if view.shown == (0, 0, *output.size) and view.is_exact:
         exact = apply(view.net, parent.crop(view.corners))
@@ -114,7 +114,7 @@ def shared(parent: Image.Image, output: Image.Image, view: View) -> float:
 
 def is_covered(parent: Image.Image, output: Image.Image, view: View, content: Box) -> bool:
     """Tell whether the content of `output` shows hardly anything else than the view; for a parent with texture."""
-    return shared(parent, output, view) * area_of(view.shown) >= COVERAGE * area_of(content)
+    return shared(parent, output, view) * box_area(view.shown) >= COVERAGE * box_area(content)
 
 
 def rivalled(parent: Image.Image, output: Image.Image, view: View) -> bool:
