@@ -103,15 +103,20 @@ def box_area(box: Box) -> float:
     return max(0.0, box.x2 - box.x1) * max(0.0, box.y2 - box.y1)
 
 
+def intersection(one: Box, other: Box) -> Box:
+    """Returns the part that both boxes cover; its area is 0 where they don't meet."""
+    return Box(max(one.x1, other.x1), max(one.y1, other.y1), min(one.x2, other.x2), min(one.y2, other.y2))
+
+
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
     """Returns intersection over union of two boxes, in [0, 1]; 0 for a box without four numbers or without an area."""
     if len(a) != 4 or len(b) != 4:
         return 0.0
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    intersection = width * height
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
-    return intersection / (union if union > 0 else 1e-6)
+    common = width * height
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
+    return common / (union if union > 0 else 1e-6)
 
 
 def apply(o: Orientation, image: Image.Image) -> Image.Image:

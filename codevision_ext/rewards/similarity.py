@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
-from codevision_ext.geometry import box_area, iou
+from codevision_ext.geometry import box_area, intersection, iou
 from codevision_ext.types import Box
 
 Sim = Literal["iou", "containment", "giou", "mod_f1"]
@@ -17,7 +17,7 @@ def containment(region: Box, box: Box) -> float:
 
     A large region gets 1 for any box inside it, so give the term `area` a weight too.
     """
-    return box_area(_common(region, box)) / box_area(box) if box_area(box) else 0.0
+    return box_area(intersection(region, box)) / box_area(box) if box_area(box) else 0.0
 
 
 def giou(region: Box, box: Box) -> float:
@@ -26,7 +26,7 @@ def giou(region: Box, box: Box) -> float:
     It is IoU minus the share of the common hull that neither box covers.
     """
     hull = box_area(Box(min(region.x1, box.x1), min(region.y1, box.y1), max(region.x2, box.x2), max(region.y2, box.y2)))
-    union = box_area(region) + box_area(box) - box_area(_common(region, box))
+    union = box_area(region) + box_area(box) - box_area(intersection(region, box))
     return max(0.0, iou(region, box) - (hull - union) / hull) if hull else 0.0
 
 
@@ -37,7 +37,7 @@ def mod_f1(region: Box, box: Box) -> float:
         return 0.0
     dx, dy = CONTEXT * (box.x2 - box.x1), CONTEXT * (box.y2 - box.y1)
     grown = Box(box.x1 - dx, box.y1 - dy, box.x2 + dx, box.y2 + dy)
-    precision = box_area(_common(region, grown)) / box_area(region)
+    precision = box_area(intersection(region, grown)) / box_area(region)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -47,7 +47,3 @@ SIMILARITIES: Final[Mapping[Sim, Callable[[Box, Box], float]]] = {
     "giou": giou,
     "mod_f1": mod_f1,
 }
-
-
-def _common(a: Box, b: Box) -> Box:
-    return Box(max(a.x1, b.x1), max(a.y1, b.y1), min(a.x2, b.x2), min(a.y2, b.y2))

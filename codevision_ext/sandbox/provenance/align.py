@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from codevision_ext.geometry import apply, inverse, map_size
+from codevision_ext.geometry import apply, intersection, inverse, map_size
 from codevision_ext.sandbox.provenance.compare import (
     BLOCK_SIDE,
     SAME,
@@ -19,7 +19,7 @@ from codevision_ext.sandbox.provenance.compare import (
     grey_pair,
     resized,
 )
-from codevision_ext.sandbox.provenance.placement import View, ends_of, intersection
+from codevision_ext.sandbox.provenance.placement import View, ends_of
 from codevision_ext.types import Box, Orientation
 
 MATCH_SIDE = 512

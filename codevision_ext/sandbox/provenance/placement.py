@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from codevision_ext.geometry import compose, inverse, map_box, map_size
+from codevision_ext.geometry import compose, intersection, inverse, map_box, map_size
 from codevision_ext.types import Box, Orientation
 
 Array = NDArray[np.float64]
@@ -179,8 +179,3 @@ def _varied(rows: NDArray[np.uint8]) -> tuple[int, int]:
         return 0, len(rows)
     varied = np.flatnonzero(np.ptp(rows, axis=1).max(axis=1) > PLAIN)
     return (int(varied[0]), int(varied[-1]) + 1) if len(varied) else (0, 0)
-
-
-def intersection(one: Box, other: Box) -> Box:
-    """Return the part that both boxes cover; its area is 0 where they don't meet."""
-    return Box(max(one.x1, other.x1), max(one.y1, other.y1), min(one.x2, other.x2), min(one.y2, other.y2))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from codevision_ext.geometry import apply, box_area, inverse, map_size
+from codevision_ext.geometry import apply, box_area, intersection, inverse, map_size
 from codevision_ext.sandbox.provenance.compare import (
     BLOCK_SIDE,
     COMPARE_SIDE,
@@ -28,7 +28,7 @@ from codevision_ext.sandbox.provenance.compare import (
     likeness,
     predicted,
 )
-from codevision_ext.sandbox.provenance.placement import COVERAGE, View, content_of, intersection
+from codevision_ext.sandbox.provenance.placement import COVERAGE, View, content_of
 from codevision_ext.types import Box, Orientation
 
 WHOLE_SIDE = 1024
