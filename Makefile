@@ -1,6 +1,7 @@
 # make demo      trains and evaluates a tiny model, writes runs/demo/report.html; resumes a stopped run
 # make test      the whole test suite
-# make check     linters, types, import layers, then the tests
+# make check     linters, types, import layers, then the tests; what continuous integration runs
+# make check-all check, then the rollout tests on vLLM
 # make smoke     two steps of SFT and of GRPO of a production recipe, with a tiny model on the CPU; RECIPE=qwen2_5_vl_7b
 # make install   .venv with the `codevision` command; the targets above run it if something changed
 # make test-vllm rollout tests on vLLM instead of SGLang, in a separate environment (.venv-vllm, 4 GB)
@@ -15,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report ablations galleries soak docs test install-vllm test-vllm lint check clean
+.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report ablations galleries soak docs test install-vllm test-vllm lint check check-all clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -100,6 +101,8 @@ lint: install
 	$(BIN)/lint-imports
 
 check: lint test
+
+check-all: check test-vllm
 
 clean:
 	rm -rf $(VENV) $(VLLM) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

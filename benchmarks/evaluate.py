@@ -1,4 +1,4 @@
-"""Does an evaluation keep the engine busy? Items per second beside the bare engine's on the very same prompts.
+"""Measures items per second of an evaluation against the bare engine on the same prompts.
 
 `python benchmarks/evaluate.py [--model FOLDER] [--items N] [--rounds N] [--tokens N]` draws N items of six images,
 and plays them on SGLang in turn: the engine alone (prompts made before, nothing kept), and the evaluation without the

@@ -1,4 +1,4 @@
-"""Does geometry say what PIL, numpy and OpenCV do to real images?"""
+"""Geometry agrees with PIL, numpy and OpenCV on real images."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Does a finished rollout get what it earned, and one that broke under us nothing at all?"""
+"""A finished rollout gets its reward; a rollout that failed by our fault gets none."""
 
 from typing import Any
 

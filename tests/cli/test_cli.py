@@ -1,4 +1,4 @@
-"""Does the command end in one sentence and a number, whatever it was asked for?"""
+"""Every command ends in one sentence and an exit code, whatever it is called with."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Will verl take the demo's recipe as it stands, on a CPU and on a GPU node, and only settings that somebody reads?"""
+"""verl accepts the demo's recipe on a CPU and on a GPU node, and every setting in it has a reader."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Can the documentation be built, do its examples run, and are there the settings that it names?"""
+"""The documentation builds, its examples run, and the settings it names exist."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Does an installed package bring its command, its plugin and its files, and does the project say what it needs?"""
+"""An installed package brings its command, plugin and files, and declares its dependencies."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Do the words of README, docs and recipes hold: are there the commands, files and tests that they name?"""
+"""README, docs and recipes name only commands, files and tests that exist."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Would verl take each production recipe as it stands, and are the settings those of the published run?"""
+"""verl accepts each production recipe, and its settings are those of the published run."""
 
 import os
 import re

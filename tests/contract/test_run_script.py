@@ -1,4 +1,4 @@
-"""Does a stage launched by hand keep what an interrupted launch had logged, and does it say what it was told?"""
+"""A stage launched by hand keeps the log of an interrupted launch and obeys its arguments."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Does a model behind an endpoint read what a model in training reads, and end its rollouts for the same reasons?"""
+"""A model behind an endpoint reads the prompt that training reads, and its rollouts end for the same reasons."""
 
 import asyncio
 import json

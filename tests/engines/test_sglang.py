@@ -1,4 +1,4 @@
-"""Can the evaluation's engine be trusted? Its log-probs are transformers' own, its weights those loaded last."""
+"""The log-probs of the evaluation's engine equal transformers' own, and its weights are those loaded last."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Does vLLM say what transformers says, does a weight update end when it isn't taken, is another vLLM refused?"""
+"""vLLM's log-probs equal transformers' own, a refused weight update ends, and another vLLM version is refused."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Does a comparison tell chance from gain, column by column, and refuse runs that can't be compared?"""
+"""A comparison separates chance from gain in each column, and refuses runs that can't be compared."""
 
 import json
 import random

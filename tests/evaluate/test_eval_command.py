@@ -1,4 +1,4 @@
-"""Is a model measured as it is trained, does a killed run go on, and is a result only replaced on purpose?"""
+"""A model is evaluated with its training settings, a killed run resumes, and results are replaced only on request."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Does an evaluation play by the recipe's rules, and say which setting it misses?"""
+"""An evaluation follows the recipe's settings and names a setting that is missing."""
 
 from pathlib import Path
 

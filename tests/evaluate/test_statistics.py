@@ -1,4 +1,4 @@
-"""Do intervals and p-values mean what they say?"""
+"""Intervals and p-values have the coverage that they claim."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Is every benchmark read from its published files, and marked by its own rule?"""
+"""Every benchmark is read from its published files and marked by its own rule."""
 
 import io
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Are the stages of a recipe run once each, in order, gone on with after any kind of end, and made anew when changed?
+"""A recipe's stages run once each and in order, resume after any kind of end, and run again when their settings change.
 
 The recipes here are real run.sh files whose stages are a line of shell; the driver and its processes are the real ones.
 """

@@ -1,4 +1,4 @@
-"""Are records scored again exactly and in order, and is a bad line named while the good ones are kept?"""
+"""Records are scored again exactly and in order; a bad line is named and the good ones are kept."""
 
 import json
 from collections.abc import Sequence

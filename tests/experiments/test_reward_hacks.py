@@ -1,4 +1,4 @@
-"""Does a known hack, played through loop, sandbox, provenance and reward, earn more than the honest work in it?"""
+"""No known hack, run through loop, sandbox, provenance and reward, earns more than the honest behaviour in it."""
 
 import pytest
 

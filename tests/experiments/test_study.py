@@ -1,4 +1,4 @@
-"""Is a study run as it was planned, once, and told truly?"""
+"""A study runs its planned trainings once each and reports what they measured."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Does a file appear whole or not at all?"""
+"""A file appears whole or not at all."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Does a command end with everything it started, and is what it uses counted?"""
+"""A command ends together with every process it started, and their memory and time are counted."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Does a run say where it is, on a terminal and in a log file?"""
+"""A run shows its progress, on a terminal and in a log file."""
 
 import io
 

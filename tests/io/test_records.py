@@ -1,4 +1,4 @@
-"""Does a record say afterwards exactly what happened, whoever writes and however often it is killed?"""
+"""A record holds exactly what happened, with several writers and after any number of kills."""
 
 import fcntl
 import json

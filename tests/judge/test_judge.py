@@ -1,4 +1,4 @@
-"""Does the judge's client get a verdict or say that it got none, whatever the network does?"""
+"""The judge's client returns a verdict or says that there is none, whatever the network does."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Does `codevision judge-check` count what the judge said against what people said?"""
+"""`codevision judge-check` counts the judge's verdicts against people's."""
 
 import json
 import subprocess

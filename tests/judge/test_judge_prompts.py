@@ -1,4 +1,4 @@
-"""Is what a model answered data to the judge, whatever it says, and only a clear verdict a verdict?"""
+"""A model's answer is data to the judge, and only a clear verdict counts."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Does the judge decide exactly what no rule decides, and does its own fault spoil a rollout rather than fail it?"""
+"""The judge decides exactly the answers that no rule decides; its own fault invalidates a rollout."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Is a run that goes wrong told of, once and in words that help, and one that goes well left alone?"""
+"""A run that goes wrong is reported once and in words that help; a healthy run gets no warning."""
 
 from pathlib import Path
 from typing import Any

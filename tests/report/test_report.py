@@ -1,4 +1,4 @@
-"""Does the page say what the runs did, all of it, and nothing that a run's text wants it to do?"""
+"""The page shows every part of the runs, and a rollout's text changes nothing in it."""
 
 import json
 import os

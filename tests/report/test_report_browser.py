@@ -1,4 +1,4 @@
-"""Does the page do in a real browser what a reader wants, and nothing that a model's text wants?"""
+"""The page works in a real browser, and a model's text can't script it."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Who takes part in a group's statistics, and what advantages come of it? Pure arithmetic, checked by hand."""
+"""Group statistics and advantages equal those computed by hand."""
 
 import numpy as np
 import pytest

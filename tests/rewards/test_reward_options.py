@@ -1,4 +1,4 @@
-"""Do the optional terms and the switches do what docs/reward.md says, and nothing while they are off?"""
+"""The optional reward terms and switches do what docs/reward.md says, and nothing while they are off."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which promises does the composite reward keep whatever the rollouts are?"""
+"""Properties that the composite reward keeps for any rollout."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""Does every preset give the rewards of the specification, to the ninth place?"""
+"""Every preset gives the specification's rewards, to nine places."""
 
 from dataclasses import replace
 

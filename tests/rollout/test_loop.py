@@ -1,4 +1,4 @@
-"""Does a rollout end for the right reason, with exactly the tokens that were said and shown?"""
+"""A rollout ends for the right reason and holds exactly the tokens that were sampled and inserted."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Is a turn read as it was written, and is a malformed call answered with what to change?"""
+"""A turn is parsed as it was written, and the error of a malformed call names what to change."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Do coordinates that a model writes land where it means them, on the image that its code gets?"""
+"""A model's coordinates land on the place it means, in the image that its code gets."""
 
 import json
 from importlib.resources import files

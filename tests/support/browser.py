@@ -1,4 +1,4 @@
-"""How is a page tried out in a real browser? Headless Chromium, spoken to through a pipe (DevTools protocol)."""
+"""Headless Chromium for tests, driven over a pipe by the DevTools protocol."""
 
 import base64
 import fcntl

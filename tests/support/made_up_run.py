@@ -1,4 +1,4 @@
-"""What would the folder of a small run look like? One with made-up numbers, images and rollouts, for tests."""
+"""Writes the folder of a small run with invented numbers, images and rollouts, for tests."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What does the trainer get, and what did the engine really answer? A worker that writes down both, for tests only.
+"""A worker that writes down what the engine answered and what the trainer received, for tests only.
 
 Named in `rollout.agent.agent_loop_manager_class`; every rollout becomes one file in the folder `SPY_OUT`. Before the
 first of them the engine itself is tried: `interrupted.pt` beside that folder holds requests that were aborted and went

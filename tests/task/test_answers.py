@@ -1,4 +1,4 @@
-"""Is an answer accepted exactly when it is a reference in other words?"""
+"""An answer is accepted exactly when it equals a reference in other words."""
 
 import logging
 import subprocess

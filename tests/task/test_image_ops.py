@@ -1,4 +1,4 @@
-"""Which ops undo the ones that a data row names?"""
+"""The operations that undo those of a data row."""
 
 import numpy as np
 import pytest

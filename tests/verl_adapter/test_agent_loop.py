@@ -1,4 +1,4 @@
-"""Inside verl, is a fault of ours an invalid rollout without loss, and are too many of them the end of the run?"""
+"""Inside verl, our own fault gives an invalid rollout without loss, and too many of them stop the run."""
 
 import asyncio
 import warnings

@@ -1,4 +1,4 @@
-"""Does stock verl train on exactly what was sampled? Its own SFT and GRPO entry points run, and a spy writes down."""
+"""Stock verl's SFT and GRPO entry points train on exactly the tokens that were sampled; a spy writes both down."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Do verl's own functions compute advantages with our estimator, and is stock GRPO what is left where all take part?"""
+"""verl's own functions compute advantages with our estimator, which equals stock GRPO if every rollout counts."""
 
 import logging
 import shutil

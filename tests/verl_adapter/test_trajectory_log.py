@@ -1,4 +1,4 @@
-"""Do a step's rollouts reach TensorBoard and W&B with their images, from the folder of records?"""
+"""A step's rollouts reach TensorBoard and W&B with their images, from the folder of records."""
 
 import logging
 from dataclasses import replace
