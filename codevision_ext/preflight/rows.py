@@ -303,7 +303,7 @@ def row_results(
         message = f"codevision.coordinates is {settings.coordinates}, but {renderer.family} learned {learned}"
         rows = f"they differ in {summary.other_coordinates:,} of {summary.rl:,} rows"
         remedy = f"set codevision.coordinates: {learned}, and use SFT rows with these coordinates"
-        yield warning("coordinates", f"{message}; {rows}", remedy)
+        yield warning("coordinate frame", f"{message}; {rows}", remedy)
     yield from _agreement(summary, settings)
 
 

@@ -30,6 +30,23 @@ from codevision_ext.engines.sglang.request import read_output, release_loads, re
 from codevision_ext.engines.sglang.weight_loader import LOADER
 from codevision_ext.errors import EngineError
 from codevision_ext.models.renderer import QwenRenderer
+from codevision_ext.patches.guard import expect
+
+
+def check_stock() -> None:
+    """Checks the methods of verl that the classes below replace; raises `CompatError` if they are others."""
+    expect(SGLangHttpServer, "generate", "-> TokenOutput:", "self.tokenizer_manager.generate_request(", "lora_path")
+    expect(SGLangReplica, "__init__", "self.server_class = ray.remote(SGLangHttpServer)")
+    expect(
+        ServerAdapter,
+        "update_weights",
+        "await self._init_server_adapter()",
+        "await self._engine.flush_cache()",
+        "await self.server_actor.set_global_steps.remote(global_steps)",
+    )
+
+
+check_stock()
 
 
 class CodeVisionSGLangServer(SGLangHttpServer):

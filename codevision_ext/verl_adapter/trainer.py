@@ -23,6 +23,7 @@ from codevision_ext.config import Settings, read_settings
 from codevision_ext.errors import CollapseError, InfraError, InputError
 from codevision_ext.monitor.rollout_metrics import summarise_step
 from codevision_ext.monitor.signals import WATCHED, SignalFinding, new_findings
+from codevision_ext.patches.guard import expect
 from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.verl_adapter import trajectory_log
@@ -73,6 +74,20 @@ def estimate_advantages(
     return advantages, advantages
 
 
+def check_stock() -> None:
+    """Checks the methods of verl that `CodeVisionTrainer` extends; raises `CompatError` if they are others."""
+    expect(PPOTrainerSync, "on_step_begin")
+    expect(PPOTrainerSync, "_build_replay_buffer", "return sampler_cls(**replay_buffer_kwargs)")
+    expect(
+        PPOTrainerSync,
+        "_compute_advantage",
+        "compute_advantage_for_multi_trajectories(",
+        "select_fields=fields",
+        '"rm_scores"',
+    )
+    expect(PPOTrainerSync, "_compute_metrics", "metrics.update(", 'tag.get("is_padding", False)')
+
+
 @register_trainer("codevision")
 class CodeVisionTrainer(PPOTrainerSync):
     """verl's `PPOTrainerSync` with other group statistics and more metrics.
@@ -86,6 +101,7 @@ class CodeVisionTrainer(PPOTrainerSync):
 
     def __init__(self, config: DictConfig) -> None:
         require_active()
+        check_stock()
         self.settings = read_settings(config.get("codevision"))
         self.weights = Rubric(self.settings.reward).weights
         self.history: dict[str, dict[int, float]] = defaultdict(dict)

@@ -24,11 +24,24 @@ from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
 from codevision_ext.errors import EngineError
 from codevision_ext.models.renderer import QwenRenderer
+from codevision_ext.patches.guard import expect
 
 SYNC_S = 600
 """Seconds that an engine may take for one bucket of weights."""
 _POLL_S = 1.0
 """Seconds between two checks whether the engine has stopped."""
+
+
+def check_stock() -> None:
+    """Checks the methods of verl that the classes below replace; raises `CompatError` if they are others."""
+    expect(vLLMHttpServer, "run_server", 'method="monkey_patch_model"')
+    expect(vLLMHttpServer, "generate", "generator = self.engine.generate(", 'stop_reason = "completed"')
+    expect(vLLMReplica, "__init__", "self.server_class = ray.remote(vLLMHttpServer)")
+    expect(ServerAdapter, "update_weights", '"update_weights_from_ipc"', "await sender.async_send_weights(weights)")
+    expect(BucketedWeightSender, "_init_socket", "self.socket.bind(self.zmq_handle)")
+
+
+check_stock()
 
 
 class CodeVisionVLLMServer(vLLMHttpServer):

@@ -20,13 +20,13 @@ sft() { # CHECKPOINT [settings]: resumes from the last checkpoint in OUT/sft
   local nodes=(--standalone)
   [ "${NNODES:-1}" = 1 ] ||
     nodes=(--nnodes "$NNODES" --node-rank "$NODE_RANK" --master-addr "$MASTER_ADDR" --master-port "${MASTER_PORT:-29500}")
-  mend "$OUT/sft"
+  restore_last_step "$OUT/sft"
   VERL_FILE_LOGGER_PATH=$OUT/logs/sft.jsonl torchrun "${nodes[@]}" --nproc-per-node "${GPUS:-8}" \
     -m verl.trainer.sft_trainer --config-path "$PWD/recipe/base" --config-name sft \
     data.train_files="$DATA/sft.parquet" model.path="$1" trainer.default_local_dir="$OUT/sft" "${@:2}"
 }
 grpo() { # CHECKPOINT METRICS [settings]: resumes from OUT/rl; uses a running Ray cluster of this node
-  mend "$OUT/rl"
+  restore_last_step "$OUT/rl"
   VERL_FILE_LOGGER_PATH=$2 TENSORBOARD_DIR=$OUT/tensorboard python -m verl.trainer.main_ppo \
     --config-path "$recipe" --config-name grpo actor_rollout_ref.model.path="$1" \
     actor_rollout_ref.rollout.multi_turn.tool_config_path="$PWD/recipe/base/tool.yaml" \

@@ -22,13 +22,13 @@ q() { # PATH: prints the path quoted for Hydra
   echo "'${1//$quote/\\$quote}'"
 }
 sft() { # FILE MODEL FOLDER [settings]: supervised fine-tuning; resumes from the last checkpoint in FOLDER
-  mend "$3"
+  restore_last_step "$3"
   VERL_FILE_LOGGER_PATH=$OUT/logs/$stage.jsonl exec torchrun --standalone --nproc-per-node "$ranks" \
     -m verl.trainer.sft_trainer --config-path "$recipe" --config-name sft \
     data.train_files="$(q "$1")" model.path="$(q "$2")" trainer.default_local_dir="$(q "$3")" "${@:4}"
 }
 grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkpoint
-  mend "$1"
+  restore_last_step "$1"
   VERL_FILE_LOGGER_PATH=$2 TENSORBOARD_DIR=$OUT/tensorboard python -m verl.trainer.main_ppo \
     --config-path "$recipe" --config-name grpo device="$device" \
     actor_rollout_ref.model.path="$(q "${MODEL:-$(last "$OUT/sft")}")" \

@@ -93,6 +93,14 @@ def test_a_receiver_gets_every_weight(handle: str) -> None:
     assert got == {"weight0": 0.0, "weight1": 1.0, "weight2": 2.0}
 
 
+def test_a_verl_with_another_vllm_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from codevision_ext.verl_adapter import vllm_rollout  # noqa: PLC0415
+
+    monkeypatch.setattr(vllm_rollout.vLLMHttpServer, "generate", send)
+    with pytest.raises(CompatError, match=r"generate no longer contains .*written for verl 0\.9\.1"):
+        vllm_rollout.check_stock()
+
+
 def test_a_vllm_with_other_linear_layers_is_refused() -> None:
     with pytest.raises(CompatError, match=r"dispatch_cpu_unquantized_gemm is gone.*vLLM 0\.28"):
         patches.plain_linears(ModuleType("layers"))

@@ -87,6 +87,27 @@ def test_a_worker_of_agent_loops_with_other_methods_is_refused(method: str, monk
         verl.agent_loop_worker(agent_loop_tq)
 
 
+@pytest.mark.parametrize(
+    ("module", "owner", "method"),
+    [
+        ("trainer", "PPOTrainerSync", "_build_replay_buffer"),
+        ("trainer", "PPOTrainerSync", "_compute_advantage"),
+        ("trainer", "PPOTrainerSync", "_compute_metrics"),
+        ("sglang_rollout", "SGLangHttpServer", "generate"),
+        ("sglang_rollout", "SGLangReplica", "__init__"),
+        ("sglang_rollout", "ServerAdapter", "update_weights"),
+    ],
+)
+def test_a_verl_whose_overridden_methods_are_others_is_refused(
+    module: str, owner: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extended = importlib.import_module(f"codevision_ext.verl_adapter.{module}")
+    extended.check_stock()
+    monkeypatch.setattr(getattr(extended, owner), method, rewritten)
+    with pytest.raises(CompatError, match=rf"{method} no longer contains .*written for verl 0\.9\.1"):
+        extended.check_stock()
+
+
 def test_every_patch_says_when_it_can_be_dropped() -> None:
     files = [path for path in Path(patches.__file__).parent.glob("*.py") if path.stem not in ("__init__", "guard")]
     assert len(files) > 5

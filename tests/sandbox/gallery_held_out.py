@@ -370,4 +370,4 @@ SECOND: dict[str, Snippet] = {
         "result = a[100:200, 100:200] if plain or map_like else np.roll(a, 200, axis=1)[:, ::-1]"
     ),
 }
-"""Written after what `HELD_OUT` had shown was mended."""
+"""Written after the faults that `HELD_OUT` showed were repaired."""
