@@ -189,6 +189,26 @@ def _read(kind: type[_AnySection], section: Mapping[str, Any], where: str) -> _A
         raise InputError(f"{where}.{name}: {problem}") from None
 
 
+def set_option(section: dict[str, Any], option: str, word: str) -> None:
+    """Puts NAME=VALUE into a section; NAME has dots for nested settings, VALUE is JSON or else a text.
+
+    Raises:
+        InputError: the word has another form, or a part of the name is a value; `option` names the option.
+    """
+    name, equals, text = (part.strip() for part in word.partition("="))
+    if not name or not equals:
+        raise InputError(f"{option} {word}: must be NAME=VALUE")
+    *path, last = name.split(".")
+    for part in path:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise InputError(f"{option} {word}: {part} is a value, not a section")
+    try:
+        section[last] = json.loads(text)
+    except ValueError:
+        section[last] = text
+
+
 def _known(section: Any, path: Sequence[str | int]) -> Sequence[str]:
     """Return the names of the settings at a path below the section; none where it leads to a value."""
     for part in path:

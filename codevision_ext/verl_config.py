@@ -80,7 +80,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         config = OmegaConf.load(path)
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror}") from error
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: isn't YAML: {first_line(error)}") from error
     if not isinstance(config, DictConfig):
         raise InputError(f"{path}: isn't a mapping of settings")

@@ -94,7 +94,7 @@ def compare_evaluations(folders: Sequence[Path]) -> list[Comparison]:
 
 def _read_runs(folders: Sequence[Path]) -> list[_Run]:
     runs = []
-    for folder, name in zip(folders, _names(folders), strict=True):
+    for folder, name in zip(folders, short_names(folders), strict=True):
         for model, result in read_evaluation(folder).models.items():
             own = name if model == MODEL else f"{name} {model}"
             runs.append(_Run(name=own, folder=folder if folder.is_dir() else folder.parent, result=result))
@@ -151,14 +151,14 @@ def _records(run: _Run, result: ModeResult) -> list[Record]:
     return list(read_records(run.folder / result.rows))
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Returns the last parts of the paths, as many as it takes to tell them apart."""
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """Returns the last parts of the paths, as many as it takes to tell them apart; equal paths have equal names."""
     parts = [folder.resolve().parts for folder in folders]
-    for depth in range(1, max(map(len, parts))):
+    for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(set(parts)):
-            return names
-    return [str(folder) for folder in folders]
+            break
+    return names
 
 
 def comparison_table(comparison: Comparison) -> Table:

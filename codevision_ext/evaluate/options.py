@@ -1,12 +1,11 @@
 """Reads the command line of an evaluation: suites with their items, settings, limits and the endpoint."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from codevision_ext.config import read_settings
+from codevision_ext.config import read_settings, set_option
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.command import SuiteRun
 from codevision_ext.evaluate.metrics import CHECKPOINTS, Checkpoint
@@ -14,6 +13,7 @@ from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.evaluate.suites import SUITES, suite_named, suite_of
 from codevision_ext.evaluate.suites.base import Suite, held_out, read_suite
 from codevision_ext.io.chat_client import Endpoint
+from codevision_ext.io.json_codec import json_object
 from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.task.image_ops import CORE_OPS
 from codevision_ext.types import CoordinateSystem
@@ -121,16 +121,7 @@ def read_rollout_config(
     """
     section = recipe.settings.model_dump(exclude_unset=True) if recipe else {}
     for change in changes:
-        name, equals, value = change.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set {change}: must be NAME=VALUE of the codevision section, such as coordinates=seen")
-        *path, last = name.split(".")
-        place = section
-        for part in path:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise InputError(f"--set {change}: {part} is a value, not a section")
-        place[last] = _value(value)
+        set_option(section, "--set", change)
     settings = read_settings(section)
     limits = settings.limits(
         response_tokens=tokens or (recipe.limits.response_tokens if recipe else TOKENS),
@@ -142,26 +133,13 @@ def read_rollout_config(
     )
 
 
-def _value(text: str) -> Any:
-    """Returns the JSON value in a text (`3`, `true`, `null`), or the text itself if it isn't JSON."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: str, config: RolloutConfig) -> Endpoint:
     """Returns the endpoint at a URL; without `model`, of the first model that it serves.
 
     Raises:
         InputError: the endpoint doesn't answer, `request` isn't a JSON object, or a setting can't hold there.
     """
-    try:
-        fields = json.loads(request)
-    except ValueError as error:
-        raise InputError(f"--request is no JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise InputError("--request must be a JSON object")
+    fields = json_object(request, "--request")
     if config.settings.coordinates is CoordinateSystem.SEEN:
         raise InputError("coordinates=seen needs a checkpoint's folder: an endpoint doesn't tell how it resizes images")
     endpoint = Endpoint(url=url, model=model or "", api_key_env=api_key_env, request=fields)

@@ -14,7 +14,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import COLUMNS, Score, ToolMode
 from codevision_ext.evaluate.statistics import Difference
 from codevision_ext.io.atomic_files import write_whole
-from codevision_ext.io.json_codec import JsonCodec
+from codevision_ext.io.json_codec import JsonCodec, read_json
 
 MODEL: Final = "model"
 """Name of a model that is evaluated by itself, with --model."""
@@ -202,51 +202,29 @@ def read_evaluation(path: Path) -> Evaluation:
         InputError: the file can't be read, or a field is missing, unknown or out of range; names file and field.
     """
     path = path / "results.json" if path.is_dir() else path
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from error
-    return EVALUATION.load(_upgraded(raw, path), str(path))
+    return EVALUATION.load(json.dumps(_upgraded(read_json(path), path)).encode(), str(path))
 
 
-def _upgraded(raw: bytes, path: Path) -> bytes:
-    """Returns a file of version 1 as one of version 2, and any other file unchanged."""
-    try:
-        content = json.loads(raw)
-    except ValueError as error:
-        raise InputError(f"{path}: isn't JSON: {error}") from error
-    if not isinstance(content, dict) or "version" in content:
-        return raw
+def _upgraded(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Returns the content of a file of version 1 as that of version 2, and any other content unchanged."""
     if content.get("format") == "codevision-eval-1":
         model = {name: value for name, value in content.items() if name != "format"}
-        return json.dumps({"version": 2, "models": {MODEL: model}}).encode()
-    if "checkpoints" not in content:
-        return raw
+        return {"version": 2, "models": {MODEL: model}}
+    if "version" in content or "checkpoints" not in content:
+        return content
     try:
         models = {name: _checkpoint(name, modes, content) for name, modes in content["checkpoints"].items() if modes}
         costs = {name: content.get(name) for name in ("minutes", "peak_rss_gb", "step_s")}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: isn't a results.json of version 1: {error!r}") from error
-    measured = None not in costs.values()
-    return json.dumps({"version": 2, "models": models, "costs": costs if measured else None}).encode()
+    return {"version": 2, "models": models, "costs": None if None in costs.values() else costs}
 
 
 def _checkpoint(name: str, modes: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns one checkpoint of version 1, which held six columns per mode and nothing of its setup but the seed."""
     scores = {mode: {column: Score(**columns[column]) for column in COLUMNS} for mode, columns in modes.items()}
-    setup = Setup(
-        model=ModelUsed(name=name, url="", sha256=""),
-        engine="",
-        settings={},
-        tool={},
-        limits={},
-        k=1,
-        seed=content["seed"],
-        temperature=None,
-        request={},
-        judge=None,
-        versions=content["versions"],
-    )
+    setup = {"model": {"name": name, "url": "", "sha256": ""}, "seed": content["seed"], "versions": content["versions"]}
+    setup |= {"engine": "", "settings": {}, "tool": {}, "limits": {}, "request": {}, "k": 1, "temperature": None}
     results = {
         mode: {
             "overall": {"score": asdict(Score.mean(columns.values())), "pass_k": None},
@@ -259,4 +237,4 @@ def _checkpoint(name: str, modes: Mapping[str, Any], content: Mapping[str, Any])
     }
     items = max(sum(score.n for score in columns.values()) for columns in scores.values())
     suite = {"data": "", "sha256": "", "items": items, "overall": "columns", "modes": results, "benefit": {}}
-    return {"setup": asdict(setup), "suites": {"transformed": suite}}
+    return {"setup": setup | {"judge": None}, "suites": {"transformed": suite}}

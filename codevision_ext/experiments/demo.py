@@ -45,8 +45,8 @@ MEMORY_GB = 9.0
 DISK_GB = 2.0
 MARK = "CODEVISION_DEMO"
 """Environment variable of every process of a run: its folder."""
-_POLL_S, _MEMORY_S, _SAVE_S = 0.1, 5.0, 10.0
-"""Between two looks at the command, at its memory (which takes a tenth of a second), and two notes of its cost."""
+_POLL_S, _NOTE_S = 0.1, 5.0
+"""Seconds between two looks at the command, and between two notes of its cost (which take a tenth of a second)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,23 +68,14 @@ class DemoStage:
     """Maximum of that number at the end; a larger one means that the model learned nothing, and ends the run."""
 
 
-_LOSS = ("train/loss", "loss {:.2f}")
+_SFT = DemoStage(name="", makes=(), reads=("sft.yaml",), resumes=True, note=("train/loss", "loss {:.2f}"))
 STAGES = (
     DemoStage(name="data", makes=("data",)),
     DemoStage(name="model", makes=("model",)),
-    DemoStage(
-        name="letters", makes=("letters",), reads=("sft.yaml",), resumes=True, metrics="logs/letters.jsonl", note=_LOSS
-    ),
-    DemoStage(
-        name="read",
-        makes=("read",),
-        reads=("sft.yaml",),
-        resumes=True,
-        metrics="logs/read.jsonl",
-        note=_LOSS,
-        most=0.06,  # a model that reads has 0.00 to 0.02, one that writes without looking 0.2
-    ),
-    DemoStage(name="sft", makes=("sft",), reads=("sft.yaml",), resumes=True, metrics="logs/sft.jsonl", note=_LOSS),
+    replace(_SFT, name="letters", makes=("letters",), metrics="logs/letters.jsonl"),
+    # a model that reads has a loss of 0.00 to 0.02, one that writes without looking 0.2
+    replace(_SFT, name="read", makes=("read",), metrics="logs/read.jsonl", most=0.06),
+    replace(_SFT, name="sft", makes=("sft",), metrics="logs/sft.jsonl"),
     DemoStage(
         name="grpo",
         makes=("grpo", "rollouts", "tensorboard", "metrics.jsonl", "metrics_earlier.jsonl"),
@@ -233,24 +224,21 @@ def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Pa
     start = log.stat().st_size if log.exists() else 0
     words = ["bash", str(recipe / "run.sh"), stage.name]
     _write_note(out, stage.name, note)
-    began, looked, saved, where = time.monotonic(), -_MEMORY_S, 0.0, None
+    noted, due, status = time.monotonic(), 0.0, None
+    shown_at: tuple[int, int, str] | None = None
     with Command(words, env=environment(out, seed, tmp), log=log) as command:
-        while True:
-            status = command.poll()
-            now = time.monotonic() - began
-            if status is not None or now - looked >= _MEMORY_S:
-                looked = now
-                note = replace(note, peak_gb=max(note.peak_gb, command.memory_bytes() / 1e9))
-                before, where = where, _where(stage, out, tail(log, start))
-                if where and where != before:
-                    shown.advance(*where)
-            if status is not None or now - saved >= _SAVE_S:
-                note = replace(note, seconds=note.seconds + now - saved)
-                saved = now
-                _write_note(out, stage.name, note)
-            if status is not None:
-                break
+        while status is None:
             time.sleep(_POLL_S)
+            status, now = command.poll(), time.monotonic()
+            if status is not None or now >= due:
+                peak_gb = max(note.peak_gb, command.memory_bytes() / 1e9)
+                note = replace(note, seconds=note.seconds + now - noted, peak_gb=peak_gb)
+                _write_note(out, stage.name, note)
+                noted, due = now, now + _NOTE_S
+                where = _where(stage, out, tail(log, start))
+                if where and where != shown_at:
+                    shown.advance(*where)
+                    shown_at = where
     if status:
         raise InfraError(f"{stage.name} failed: {failure_reason(tail(log, start), status)}; the log is {log}")
     name, value = stage.note[0], _noted(stage, out)

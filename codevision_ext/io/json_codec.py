@@ -47,11 +47,22 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: the file can't be read, or isn't a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror}") from error
+    return json_object(raw, str(path))
+
+
+def json_object(raw: str | bytes, where: str) -> dict[str, Any]:
+    """Returns the JSON object in a text; errors begin with `where`.
+
+    Raises:
+        InputError: the text isn't a JSON object.
+    """
+    try:
+        content = json.loads(raw)
     except ValueError as error:
-        raise InputError(f"{path}: isn't JSON: {error}") from error
+        raise InputError(f"{where}: isn't JSON: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: isn't a JSON object")
+        raise InputError(f"{where}: isn't a JSON object")
     return content

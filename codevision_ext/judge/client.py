@@ -73,31 +73,20 @@ class Judge:
             reply=reply[-_REPLY_CHARS:],
         )
 
-    async def ask_all(
-        self, queries: Sequence[Query], progress: Callable[[int, int], None] | None = None
-    ) -> list[Verdict | JudgeError]:
+    async def ask_all(self, queries: Sequence[Query]) -> list[Verdict | JudgeError]:
         """Return the verdict or the error of each query, in order; equal queries are asked once.
 
-        Args:
-            queries: Any number; `Endpoint.concurrency` of them are under way at a time.
-            progress: Called with the number of finished queries and the number of all.
+        `Endpoint.concurrency` queries are under way at a time.
         """
-        finished = 0
 
         async def one(query: Query) -> Verdict | JudgeError:
-            nonlocal finished
             try:
                 return await self.ask(query)
             except JudgeError as error:
                 return error
-            finally:
-                finished += 1
-                if progress:
-                    progress(finished, len(distinct))
 
-        distinct = list(dict.fromkeys(queries))
         async with asyncio.TaskGroup() as tasks:
-            running = {query: tasks.create_task(one(query)) for query in distinct}
+            running = {query: tasks.create_task(one(query)) for query in dict.fromkeys(queries)}
         return [running[query].result() for query in queries]
 
     async def _send(self, body: dict[str, Any]) -> str:

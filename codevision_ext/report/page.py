@@ -17,6 +17,7 @@ import jinja2
 
 from codevision_ext.config import WatchSettings
 from codevision_ext.errors import InputError
+from codevision_ext.evaluate.compare import short_names
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.evaluate.results import Evaluation, read_evaluation
 from codevision_ext.io.atomic_files import write_whole
@@ -87,7 +88,9 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
     Raises:
         InputError: a folder holds nothing of a run, or a file in it can't be read.
     """
-    names = _names(run_dirs)
+    names = short_names(run_dirs)
+    if len(set(names)) < len(names):
+        raise InputError(f"{run_dirs[0]}: the same folder is given twice")
     read = sources.read_sources(run_dirs)
     runs, missing = [], []
     for index, (run_dir, name) in enumerate(zip(run_dirs, names, strict=True)):
@@ -137,16 +140,6 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
         data=_data(runs, read, chosen, album),
         images=_json([list(entry) for entry in album.entries]),
     )
-
-
-def _names(run_dirs: Sequence[Path]) -> list[str]:
-    """Returns the names of the runs: the folder's name, with as many parent folders as it takes to tell them apart."""
-    paths = [run_dir.resolve() for run_dir in run_dirs]
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    raise InputError(f"{run_dirs[0]}: the same folder is given twice")
 
 
 def _lacks(run: Run, folders: Sequence[str]) -> list[str]:

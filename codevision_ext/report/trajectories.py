@@ -245,21 +245,7 @@ def view(record: Record, directory: Path, image: Callable[[Path, str], int]) -> 
         "tokens": record.tokens,
         "turns": record.turn_count or sum(turn.role == "assistant" for turn in record.turns),
         "verdict": asdict(record.verdict) if record.verdict else None,
-        "calls": [
-            {
-                "ok": step.ok,
-                "status": step.status,
-                "ops": step.ops,
-                "node": step.node,
-                "parent": step.parent,
-                "net": step.net,
-                "region": step.region and list(step.region),
-                "noop": step.noop,
-                "isolation": step.isolation,
-                "faithful": step.faithful,
-            }
-            for step in observed.steps
-        ],
+        "calls": [{name: value for name, value in asdict(step).items() if name != "crops"} for step in observed.steps],
         "terms": {
             name: [term.raw, term.weight, term.contribution]
             for name, term in record.terms.items()

@@ -1,4 +1,4 @@
-"""Defines the interface of every back end that runs model-written code: `run`, and `arun` for event loops."""
+"""Defines the interface of every back end that runs model-written code: `run`, and `in_thread` for event loops."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -57,10 +57,6 @@ class Backend(ABC):
     @abstractmethod
     def _execute(self, request: ExecRequest) -> ExecResult:
         """Does what `run` does, for code that isn't too long."""
-
-    async def arun(self, request: ExecRequest) -> ExecResult:
-        """Does what `run` does, without blocking the event loop."""
-        return await self.in_thread(lambda: self.run(request))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Runs a blocking function, such as an execution or its tracing, on a thread of the sandbox."""

@@ -15,6 +15,7 @@ import typer
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import whole_folder, write_whole
 from codevision_ext.io.chat_client import Endpoint
+from codevision_ext.io.json_codec import json_object
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import CoordinateSystem
@@ -366,11 +367,5 @@ def _open_client(
         return None
     if not model or not url.startswith(("http://", "https://")):
         raise InputError(f"{option} needs an address with http:// or https://, and --model with it")
-    try:
-        fields = json.loads(request)
-    except ValueError as error:
-        raise InputError(f"--request isn't JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise InputError("--request must be a JSON object")
-    endpoint = Endpoint(url=url, model=model, api_key_env=api_key_env, request=fields)
+    endpoint = Endpoint(url=url, model=model, api_key_env=api_key_env, request=json_object(request, "--request"))
     return stack.enter_context(open_model_client(endpoint, cache, coordinates))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
-from codevision_ext.types import Box, Orientation
+from codevision_ext.types import Orientation
 from data_prep.formats.image_files import extension, jpeg, png
 from data_prep.formats.schema import Row, applied_orientation
 from data_prep.tasks.reading.glyphs import COLUMNS
@@ -46,7 +46,7 @@ class Transform:
             box = geometry.map_box(box, undo, row.size)
         crop = "crop" in row.applied
         if self.small is not None:
-            is_small = box is not None and _area(box) <= self.small * size[0] * size[1]
+            is_small = box is not None and geometry.box_area(box) <= self.small * size[0] * size[1]
             if self.only_small and not is_small:
                 yield "no_box" if box is None else "box_not_small"
                 return
@@ -142,7 +142,3 @@ def corruption_library() -> Any:
 
 class _TooSmall(Exception):
     pass
-
-
-def _area(box: Box) -> float:
-    return (box.x2 - box.x1) * (box.y2 - box.y1)

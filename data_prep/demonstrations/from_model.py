@@ -9,7 +9,7 @@ needed, with a sentence for a thought. A demonstration without an end, or with a
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.resources import files
@@ -105,7 +105,7 @@ class DemonstrationState:
         origin = self.history.nodes[number]
         if origin.net is None or origin.region is None or not self._shows_box(origin.region):
             return 9, 0.0
-        area = (origin.region.x2 - origin.region.x1) * (origin.region.y2 - origin.region.y1)
+        area = geometry.box_area(origin.region)
         whole = float(self.row.size[0] * self.row.size[1])
         turned = origin.net is not self.undo
         return turned + (self.needs_crop and area > whole / 2), area if self.needs_crop else whole
@@ -238,7 +238,6 @@ def demonstrate_all_by_model(
     seed: int,
     concurrency: int,
     counts: Counter[str],
-    progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Demonstration]:
     """Yield the demonstrations that aren't discarded, in the order of the rows.
 
@@ -249,9 +248,8 @@ def demonstrate_all_by_model(
         SandboxError: The sandbox is broken.
     """
     results = map_threads(lambda row: demonstrate_by_model(row, model, tool, seed), rows, concurrency)
-    for done, (result, turns) in enumerate(results, start=1):
+    for result, turns in results:
         counts.update({str(turn): count for turn, count in turns.items()})
-        progress(done)
         if isinstance(result, Demonstration):
             yield result
         else:

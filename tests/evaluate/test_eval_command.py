@@ -241,7 +241,7 @@ def test_items_that_want_a_tool_held_out_of_training_succeed_by_using_it(tmp_pat
         ({"settings": ["seed"]}, "--set seed: must be NAME=VALUE"),
         ({"settings": ["turn_limit=3"]}, "codevision.turn_limit: unknown setting; known are"),
         ({"settings": ["coordinates=seen"]}, "coordinates=seen needs a checkpoint's folder"),
-        ({"request": "["}, "--request is no JSON"),
+        ({"request": "["}, "--request: isn't JSON"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_played(tmp_path: Path, options: dict[str, Any], said: str) -> None:

@@ -141,7 +141,7 @@ def test_results_that_cannot_be_are_refused_by_name(tmp_path: Path, damage: Any,
     [
         (None, "can't be read: No such file"),
         ("no JSON", "isn't JSON"),
-        ("[]", "must be an object"),
+        ("[]", "isn't a JSON object"),
         ("{}", "field models: is missing"),
         (
             '{"checkpoints": {"rl": {"tool_on": {"source": {}}}}, "seed": 0, "versions": {}}',

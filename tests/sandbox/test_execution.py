@@ -163,7 +163,7 @@ def test_many_callers_each_get_their_own_result(sandbox: Sandbox) -> None:
 
 async def test_the_event_loop_goes_on_while_code_runs(sandbox: Sandbox) -> None:
     request = ExecRequest(code="import time\ntime.sleep(0.3)", images=(IMAGE,))
-    waiting = asyncio.ensure_future(sandbox.arun(request))
+    waiting = asyncio.ensure_future(sandbox.in_thread(lambda: sandbox.run(request)))
     ticks = 0
     while not waiting.done():
         await asyncio.sleep(0)

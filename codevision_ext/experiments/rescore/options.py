@@ -1,11 +1,10 @@
 """What is asked for on the command line: NAME=VALUE words to reward settings and grids."""
 
-import json
 from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from codevision_ext.config import read_reward_settings
+from codevision_ext.config import read_reward_settings, set_option
 from codevision_ext.errors import InputError
 from codevision_ext.rewards.settings import RewardSettings
 
@@ -18,14 +17,7 @@ def read_reward(preset: str, weights: Sequence[str], switches: Sequence[str]) ->
     """
     section: dict[str, Any] = {"preset": preset}
     for word in switches:
-        name, text = _split("--set", word)
-        *path, last = name.split(".")
-        place = section
-        for part in path:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise InputError(f"--set {word}: {part} has no settings of its own")
-        place[last] = _value(text)
+        set_option(section, "--set", word)
     if weights:
         place = section.setdefault("weights", {})
         if not isinstance(place, dict):
@@ -69,11 +61,3 @@ def _number(option: str, word: str, text: str) -> float:
     if not isfinite(value):
         raise InputError(f"{option} {word}: {text!r} isn't a finite number")
     return value
-
-
-def _value(text: str) -> Any:
-    """Returns the value of a JSON text; a text that isn't JSON is returned as it is."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

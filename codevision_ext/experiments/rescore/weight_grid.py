@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from codevision_ext.experiments.rescore.read_groups import WINDOW, read_groups
 from codevision_ext.experiments.rescore.rescore import score_group
@@ -92,14 +93,7 @@ def compare_weights(
 
 def _spearman(a: Floats, b: Floats) -> float | None:
     """Spearman's rank correlation; None where one side has no order."""
-    ranks_a, ranks_b = _ranks(a), _ranks(b)
+    ranks_a, ranks_b = (pd.Series(np.round(values, 9)).rank() for values in (a, b))
     if len(a) < 2 or not ranks_a.std() or not ranks_b.std():
         return None
-    return float(np.clip(np.corrcoef(ranks_a, ranks_b)[0, 1], -1, 1))
-
-
-def _ranks(values: Floats) -> Floats:
-    """Ranks from 1; equals share the mean of theirs."""
-    _, place, count = np.unique(np.round(values, 9), return_inverse=True, return_counts=True)
-    last: Floats = np.cumsum(count).astype(np.float64)
-    return (last - (count - 1) / 2)[place]
+    return float(np.clip(ranks_a.corr(ranks_b), -1, 1))

@@ -50,7 +50,7 @@ def run_study(
     """
     plan = _changed(read_plan(studies / f"{name}.yaml"), steps, seeds)
     run, out, recipe = run.resolve(), out.resolve(), recipe.resolve()
-    offline_tables = _OFFLINE[name](run) if name in _OFFLINE else ""
+    offline_tables = _OFFLINE[name](run) + "\n" if name in _OFFLINE else ""
     if offline and not offline_tables:
         raise InputError(f"--offline: {name} has nothing to tell without training; {', '.join(_OFFLINE)} have")
     if offline:
@@ -99,21 +99,9 @@ def _changed(plan: StudyPlan, steps: int | None, seeds: str | None) -> StudyPlan
     return plan.model_copy(update=changes)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return markdown_table(header, rows) + "\n"
-
-
 def _emergent(run: Path) -> str:
     header, rows = offline.emergent_tools(read_records(run / ROLLOUTS))
-    return _table(header, rows) if rows else f"{run / ROLLOUTS}: no operation that no task requires was done.\n"
-
-
-def _benefit(run: Path) -> str:
-    return _table(*offline.tool_benefit(read_records(run / ROLLOUTS)))
-
-
-def _crop(run: Path) -> str:  # noqa: ARG001  the same for every run
-    return _table(*offline.crop())
+    return markdown_table(header, rows) if rows else f"{run / ROLLOUTS}: no operation that no task requires was done."
 
 
 def _beta(run: Path) -> str:
@@ -128,13 +116,13 @@ def _beta(run: Path) -> str:
         for effect in grid.effects
     ]
     names = ("beta", "rank correlation of advantages", "sign flips", "groups with a wrong answer above a right one")
-    return f"{grid.rollouts:,} rollouts in {grid.groups:,} groups\n\n{_table(names, rows)}"
+    return f"{grid.rollouts:,} rollouts in {grid.groups:,} groups\n\n{markdown_table(names, rows)}"
 
 
 _OFFLINE: dict[str, Callable[[Path], str]] = {
     "emergent": _emergent,
-    "crop": _crop,
+    "crop": lambda _: markdown_table(*offline.crop()),
     "beta": _beta,
-    "benefit": _benefit,
+    "benefit": lambda run: markdown_table(*offline.tool_benefit(read_records(run / ROLLOUTS))),
 }
 """By study: what needs no training."""

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from yaml import YAMLError
 
-from codevision_ext.errors import InputError, first_line, first_problem
+from codevision_ext.errors import InputError, first_problem
+from codevision_ext.verl_config import read_yaml
 
 Name = Annotated[str, Field(pattern=r"^[\w ,.=+-]+$", max_length=40)]
 
@@ -51,12 +49,10 @@ def read_plan(path: Path) -> StudyPlan:
     Raises:
         InputError: the file can't be read, or a field is missing, unknown or wrong; names file and field.
     """
-    try:
-        return StudyPlan.model_validate(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
-    except OSError as error:
+    if not path.is_file():
         known = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml")))
-        raise InputError(f"{path}: can't be read: {error.strerror}; studies there: {known or 'none'}") from error
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: isn't YAML: {first_line(error)}") from error
+        raise InputError(f"{path}: no such study; studies there: {known or 'none'}")
+    try:
+        return StudyPlan.model_validate(read_yaml(path))
     except ValidationError as error:
         raise InputError(f"{path}: {': '.join(first_problem(error))}") from None

@@ -68,7 +68,7 @@ def draw_row(recipe: Recipe, split: str, index: int) -> Row:
     if scene.has_text and rng.random() >= recipe.source_share:
         op = pick(rng, tuple(geometry.ORIENTATION_OPS))
     image, box = scene.image, scene.box
-    small = box is not None and (box.x2 - box.x1) * (box.y2 - box.y1) <= SMALL * image.width * image.height
+    small = box is not None and geometry.box_area(box) <= SMALL * image.width * image.height
     if op is not None:
         orientation = geometry.orientation_of(op)
         box = box and geometry.map_box(box, orientation, image.size)

@@ -162,7 +162,7 @@ def test_the_command_writes_every_part_and_the_same_bytes_again(tmp_path: Path) 
         (("--max-megapixels", 0.01), "--max-megapixels must be at least"),
         (("--source-share", 2), "share in"),
         (("--teacher", "localhost"), "--teacher needs an address with http"),
-        (("--teacher", "http://localhost:1", "--model", "m", "--request", "["), "--request isn't JSON"),
+        (("--teacher", "http://localhost:1", "--model", "m", "--request", "["), "--request: isn't JSON"),
     ],
 )
 def test_a_bad_option_ends_with_one_sentence(tmp_path: Path, words: tuple[Any, ...], message: str) -> None:
