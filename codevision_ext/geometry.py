@@ -12,6 +12,8 @@ from PIL import Image
 from codevision_ext.errors import InputError
 from codevision_ext.types import Box, Orientation
 
+MAX_ASPECT_RATIO: Final = 200.0
+"""Maximum ratio of the longer to the shorter side of an image; the image processors of Qwen-VL models refuse more."""
 ORIENTATION_OPS: Final[Mapping[str, Orientation]] = {
     "rotate_90": Orientation.R90,
     "rotate_180": Orientation.R180,

@@ -19,6 +19,8 @@ from transformers import ProcessorMixin
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from codevision_ext.errors import InputError
+from codevision_ext.geometry import MAX_ASPECT_RATIO
+from codevision_ext.task.row_checks import IMAGE_TAG, check_size, check_tags
 from codevision_ext.task.rows import split_content
 from codevision_ext.types import CoordinateSystem
 
@@ -108,13 +110,15 @@ class QwenRenderer:
         allows. An engine would resize that image once more and count fewer tokens than we do.
 
         Raises:
-            InputError: the processor's bounds leave no size for the image.
+            InputError: the image fails `check_size`, or the processor's bounds leave no size for it.
         """
+        check_size(width, height)
         size = (width, height)
         for _ in range(_PASSES):
             before = size
             high, wide = smart_resize(size[1], size[0], self._patch * self._merge, self._min_pixels, self._max_pixels)
-            size = (wide, high)
+            longest = int(MAX_ASPECT_RATIO) * min(wide, high)  # rounding the shorter side down can exceed the limit
+            size = (min(wide, longest), min(high, longest))
             if size == before:
                 return size
         raise InputError(
@@ -191,15 +195,10 @@ class QwenRenderer:
             images: All images of the conversation at full resolution, in order.
 
         Raises:
-            InputError: the number of `<image>` isn't the number of images; or an assistant turn has an `<image>`, or
-                is the first message.
+            InputError: a tag fails `check_tags`, or the first message is an assistant's.
         """
         resized = tuple(self.resize(image) for image in images)
-        marks = sum(message["content"].count("<image>") for message in messages)
-        if marks != len(resized):
-            raise InputError(f"the conversation has {marks} <image> but {len(resized)} images")
-        if any("<image>" in message["content"] for message in messages if message["role"] == "assistant"):
-            raise InputError("an assistant's turn has an <image>")
+        check_tags(messages, len(resized))
         if messages[0]["role"] == "assistant":
             raise InputError("the conversation begins with an assistant's turn")
         turns = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
@@ -212,7 +211,7 @@ class QwenRenderer:
             parts = [{"role": other["role"], "content": split_content(other["content"])} for other in between]
             more = stop < len(messages)
             text = "\n" + self._later(parts, generate=more) if at >= 0 else self._render(parts, tools, generate=more)
-            count = sum(other["content"].count("<image>") for other in between)
+            count = sum(other["content"].count(IMAGE_TAG) for other in between)
             context = self._ids(text, list(islice(remaining, count)))
             ids += own + context
             mask += [1] * len(own) + [0] * len(context)

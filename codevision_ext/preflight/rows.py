@@ -1,6 +1,5 @@
 """Checks that every RL row and SFT row of the data can be used, a few rows at a time."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +21,13 @@ from codevision_ext.preflight.tokens import REPLIES, Conversation
 from codevision_ext.rollout.code_tool import tool_schema
 from codevision_ext.rollout.image_history import size_in
 from codevision_ext.task.item import read_item
+from codevision_ext.task.row_checks import IMAGE_TAG, read_images
 from codevision_ext.task.rows import check_columns, read_prompt, split_content, split_prompt
 from codevision_ext.verl_adapter import sft_dataset
 
 BATCH_ROWS = 32
 """Rows whose images are in memory at the same time."""
-SCHEMA_ERRORS = (
-    LookupError, TypeError, ValueError, AttributeError, OSError, TemplateError, Image.DecompressionBombError
-)  # fmt: skip
+SCHEMA_ERRORS = (LookupError, TypeError, ValueError, AttributeError, OSError, TemplateError)
 """Errors from reading a row whose types or contents differ from the schema."""
 NAMED_ROWS = 5
 """Maximum rows that a result names; `DataSummary.problems` has all of them."""
@@ -246,8 +244,7 @@ class _SFTReader:
 
     def prepare(self, row: dict[str, Any], where: str) -> _Demonstration:  # noqa: ARG002
         """Decodes the row's images."""
-        images = [Image.open(io.BytesIO(image["bytes"])).convert("RGB") for image in row["images"] or []]
-        return _Demonstration(row=row, images=images)
+        return _Demonstration(row=row, images=read_images(row["images"]))
 
     def add(self, prepared: _Demonstration) -> None:
         """Adds the row to the summary.
@@ -266,7 +263,7 @@ class _SFTReader:
     def conversation(self, prepared: _Demonstration, where: str) -> Conversation | None:
         """Returns the row's prompt and replies; None where the row has no observation of the tool."""
         turns = prepared.row["messages"]
-        observations = [turn["content"].replace("<image>", "") for turn in turns if turn["role"] == "tool"]
+        observations = [turn["content"].replace(IMAGE_TAG, "") for turn in turns if turn["role"] == "tool"]
         if not observations:
             return None
         start = next(at for at, turn in enumerate(turns) if turn["role"] == "assistant")

@@ -20,6 +20,7 @@ from codevision_ext.preflight.result import CheckResult, failure, ok, warning
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool, tool_schema
 from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
 from codevision_ext.rollout.token_buffer import RolloutLimits
+from codevision_ext.task.row_checks import IMAGE_TAG
 from codevision_ext.types import CoordinateSystem
 
 MARKS = (
@@ -235,7 +236,7 @@ def _sft_tokens(
     conversation: Conversation, trajectory: Trajectory, renderer: QwenRenderer, coordinates: CoordinateSystem
 ) -> list[int]:
     messages = [
-        {"role": message["role"], "content": "".join(part.get("text", "<image>") for part in message["content"])}
+        {"role": message["role"], "content": "".join(part.get("text", IMAGE_TAG) for part in message["content"])}
         for message in _whole(conversation, trajectory)
     ]
     return renderer.conversation(messages, [tool_schema(coordinates)], trajectory.images).ids

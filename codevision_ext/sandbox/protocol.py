@@ -18,6 +18,7 @@ from enum import StrEnum
 from PIL import Image
 
 from codevision_ext.errors import InputError
+from codevision_ext.geometry import MAX_ASPECT_RATIO
 from codevision_ext.sandbox import pixels, wire
 from codevision_ext.types import ExecStatus
 
@@ -77,7 +78,7 @@ class Limits:
     """Maximum side of a returned image, pixels."""
     max_pixels: int = 40_000_000
     """Maximum pixels of all returned images of one call together."""
-    max_aspect: float = 200.0
+    max_aspect: float = MAX_ASPECT_RATIO
     """Maximum ratio of the longer to the shorter side of a returned image."""
     stdout_chars: int = 10_240
     """Maximum characters of printed output that are kept."""

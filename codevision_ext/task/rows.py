@@ -1,12 +1,12 @@
 """Reads the prompt of a CodeVision-RL row: messages in the form of chat templates, and images."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
 from codevision_ext.errors import InputError
+from codevision_ext.task.row_checks import IMAGE_TAG, check_tags, read_images
 
 COLUMNS = ("prompt", "images", "reward_model", "extra_info")
 """Columns that a file of rows must have."""
@@ -15,7 +15,7 @@ COLUMNS = ("prompt", "images", "reward_model", "extra_info")
 def split_content(content: str) -> list[dict[str, Any]]:
     """Splits `"a<image>b"` into text and image parts, as chat templates take them."""
     parts: list[dict[str, Any]] = []
-    for index, text in enumerate(content.split("<image>")):
+    for index, text in enumerate(content.split(IMAGE_TAG)):
         if index:
             parts.append({"type": "image"})
         if text:
@@ -38,16 +38,15 @@ def read_prompt(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     """Returns the messages of a row; each image part holds its image, at full resolution.
 
     Raises:
-        InputError: an image can't be read, or there are more or fewer `<image>` than images; `where` names the row.
+        InputError: an image or a tag fails a check of `row_checks`; `where` names the row.
     """
     try:
-        images = [Image.open(io.BytesIO(file["bytes"])).convert("RGB") for file in row["images"] or []]
-    except (OSError, TypeError) as error:
-        raise InputError(f"{where}: images: not an image that can be read") from error
+        images = read_images(row["images"])
+        check_tags(row["prompt"], len(images))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     messages = [{"role": message["role"], "content": split_content(message["content"])} for message in row["prompt"]]
     marks = [part for message in messages for part in message["content"] if part["type"] == "image"]
-    if len(marks) != len(images):
-        raise InputError(f"{where}: {len(marks)} <image> in the prompt, {len(images)} images in the row")
     for part, image in zip(marks, images, strict=True):
         part["image"] = image
     return messages

@@ -4,7 +4,6 @@ A row has `messages` (role, and content with `<image>`), `images` (a list of `{b
 string, or empty). Only the tokens of the assistant have loss.
 """
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 from omegaconf import DictConfig
-from PIL import Image
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from codevision_ext.errors import InputError
 from codevision_ext.models.renderer import QwenRenderer
+from codevision_ext.task.row_checks import read_images
 
 COLUMNS = ("messages", "images", "tools")
 """Columns that each file must have."""
@@ -72,8 +71,8 @@ class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
         return self._encoded[index]
 
     def _encode(self, where: str, row: dict[str, Any]) -> dict[str, Any]:
-        images = [Image.open(io.BytesIO(image["bytes"])) for image in row["images"] or []]
         try:
+            images = read_images(row["images"])
             encoded = self.renderer.conversation(row["messages"], json.loads(row["tools"] or "[]"), images)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None

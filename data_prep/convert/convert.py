@@ -15,6 +15,7 @@ from codevision_ext.rollout.parsing import parse_answer
 from data_prep.convert.transform import Transform
 from data_prep.convert.validate import ImageLimits, validate_demonstration, validate_row
 from data_prep.formats import fields
+from data_prep.formats.image_tags import demonstration_with_plain_tags
 from data_prep.formats.readers import READERS, Place, Reader, choose
 from data_prep.formats.row_errors import ConversionStats, Reason, RowError, RowFault
 from data_prep.formats.schema import (
@@ -284,8 +285,9 @@ def row_of(demonstration: Demonstration, place: Place) -> Row:
     """Return the task of a demonstration: its first question and images, and the answer that it ends with.
 
     Raises:
-        RowError: The demonstration ends without an answer, or doesn't begin with a question.
+        RowError: The demonstration ends without an answer, or doesn't begin with a question, or has wrong image tags.
     """
+    demonstration = demonstration_with_plain_tags(demonstration)
     prompt = next((message.content for message in demonstration.messages if message.role == "user"), "")
     answer = demonstration.metadata.get("answer") or parse_answer([demonstration.messages[-1].content])
     applied, _ = fields.applied(demonstration.metadata.get("applied"), "metadata.applied")
@@ -293,7 +295,7 @@ def row_of(demonstration: Demonstration, place: Place) -> Row:
     images = prompt.count(IMAGE_TAG)
     return Row(
         images=demonstration.images[:images],
-        question=prompt.replace(IMAGE_TAG, "").strip(),
+        question=prompt,
         answers=fields.answers(answer, "metadata.answer"),
         source=demonstration.source or place.name,
         split="train",

@@ -2,17 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from codevision_ext import geometry
+from codevision_ext.errors import InputError
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
+from codevision_ext.task.row_checks import check_size, check_tags
 from codevision_ext.types import Box, CoordinateSystem
 from data_prep.formats import image_files
+from data_prep.formats.image_tags import demonstration_with_plain_tags, task_with_plain_tags
 from data_prep.formats.row_errors import Reason, RowError
-from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row, applied_orientation
+from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row, applied_orientation, rl_messages
 from data_prep.formats.sharegpt import check_calls, check_turns
+
+Item = TypeVar("Item", Row, Demonstration)
 
 _ROW_TEXTS: Final = ("source", "split", "ability", "licence", "picture_id")
 _TURN_TEXTS: Final = ("tools", "sample_type", "source", "licence")
@@ -31,6 +36,7 @@ class ImageLimits:
 
 def validate_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
     """Return a row as it is written, and everything that is wrong with it; with a fault it isn't written."""
+    row, tag_faults = _plain(task_with_plain_tags, row)
     images, faults = _read_images(row.images, limits)
     faults += _check_texts(row, _ROW_TEXTS, (row.question, row.prompt or "", row.system, *row.answers, *row.changes))
     if not row.question.strip():
@@ -39,9 +45,7 @@ def validate_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
         faults.append(RowError(Reason.IMAGE_MISSING, "images", "the row has no image"))
     if not any(answer.strip() for answer in row.answers):
         faults.append(RowError(Reason.NO_ANSWER, "answers", "no answer, or a blank one"))
-    tags = len(row.images) if row.prompt is None else row.prompt.count(IMAGE_TAG)
-    if tags != len(row.images):
-        faults.append(RowError(Reason.BAD_TURNS, "prompt", f"{tags} {IMAGE_TAG} tags, but {len(row.images)} images"))
+    faults += tag_faults or _check_tags(row)
     changes = [*row.changes, *(change for image in images for change in image.changes)]
     size = images[0].size if images and len(images) == len(row.images) else (0, 0)
     if row.box_frame == CoordinateSystem.RELATIVE and size != (0, 0):
@@ -75,9 +79,11 @@ def validate_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
 
 def validate_demonstration(demonstration: Demonstration, limits: ImageLimits) -> tuple[Demonstration, list[RowError]]:
     """Return a demonstration as it is written, and everything that is wrong with it."""
+    demonstration, tag_faults = _plain(demonstration_with_plain_tags, demonstration)
     images, faults = _read_images(demonstration.images, limits)
     faults += _check_texts(demonstration, _TURN_TEXTS, [message.content for message in demonstration.messages])
-    for check in (check_turns, check_calls, _check_tools):
+    faults += tag_faults
+    for check in () if tag_faults else (check_turns, check_calls, _check_tools):
         try:
             check(demonstration)
         except RowError as error:
@@ -86,6 +92,22 @@ def validate_demonstration(demonstration: Demonstration, limits: ImageLimits) ->
     changes = [*demonstration.changes, *(change for image in images for change in image.changes)]
     data = tuple(image.data for image in images)
     return replace(demonstration, images=data, changes=tuple(dict.fromkeys(changes))), faults
+
+
+def _plain(change: Callable[[Item], Item], item: Item) -> tuple[Item, list[RowError]]:
+    """Return the item with plain image tags; the item itself and the fault if its tags can't be read."""
+    try:
+        return change(item), []
+    except RowError as error:
+        return item, [error]
+
+
+def _check_tags(row: Row) -> list[RowError]:
+    try:
+        check_tags(rl_messages(row), len(row.images))
+    except InputError as error:
+        return [RowError(Reason.BAD_TURNS, "prompt", str(error))]
+    return []
 
 
 def box_frame_size(applied: tuple[str, ...], frame: str, size: tuple[int, int]) -> tuple[int, int]:
@@ -118,9 +140,13 @@ def _read_images(files: tuple[bytes, ...], limits: ImageLimits) -> tuple[list[im
     for number, data in enumerate(files):
         field = f"images[{number}]"
         try:
-            images.append(image_files.normalize_image(data, field, limits.max_pixels, decode=limits.decode))
+            image = image_files.normalize_image(data, field, limits.max_pixels, decode=limits.decode)
+            check_size(*image.size)
+            images.append(image)
         except RowError as error:
             faults.append(error)
+        except InputError as error:
+            faults.append(RowError(Reason.IMAGE_SIZE, field, str(error)))
     return images, faults
 
 

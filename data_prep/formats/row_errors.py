@@ -28,6 +28,8 @@ class Reason(StrEnum):
     """The image file is truncated or corrupt."""
     IMAGE_BOMB = "picture_bomb"
     """The image has more pixels than allowed."""
+    IMAGE_SIZE = "picture_size"
+    """The image is so narrow that the models' image processors refuse it."""
     BAD_OP = "bad_op"
     BAD_BOX = "bad_box"
     """The box isn't four finite numbers, or has no area."""

@@ -9,10 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from codevision_ext import geometry
+from codevision_ext.task.row_checks import IMAGE_TAG as IMAGE_TAG
 from codevision_ext.types import Box, Orientation
-
-IMAGE_TAG = "<image>"
-"""Mark in a text where an image stands; the images of a row stand there in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +145,9 @@ def rl_record(row: Row) -> dict[str, Any]:
 
     A row without a system message has a user message only: the recipe adds its system message.
     """
-    system = [{"role": "system", "content": row.system}] if row.system else []
     return {
         "data_source": row.source,
-        "prompt": [*system, {"role": "user", "content": user_text(row)}],
+        "prompt": rl_messages(row),
         "images": _images(row.images, row.paths),
         "ability": row.ability,
         "reward_model": {"style": "rule", "ground_truth": list(row.answers)},
@@ -186,6 +183,12 @@ def sft_record(demonstration: Demonstration) -> dict[str, Any]:
         "licence": demonstration.licence or None,
         "changes": list(demonstration.changes) or None,
     }
+
+
+def rl_messages(row: Row) -> list[dict[str, str]]:
+    """Return the messages of a task: its system message, if it has one, and the user message."""
+    system = [{"role": "system", "content": row.system}] if row.system else []
+    return [*system, {"role": "user", "content": user_text(row)}]
 
 
 def user_text(row: Row) -> str:

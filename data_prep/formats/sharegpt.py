@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
+from codevision_ext.errors import InputError
 from codevision_ext.rollout.parsing import parse_answer, parse_call
+from codevision_ext.task.row_checks import check_tags
 from codevision_ext.types import CallStatus
 from data_prep.formats import fields
 from data_prep.formats.row_errors import Reason, RowError
@@ -75,12 +77,12 @@ def from_sharegpt(item: Mapping[str, Any], images: Sequence[bytes], paths: Seque
 
 
 def check_turns(demonstration: Demonstration) -> None:
-    """Check that assistant turns alternate with those of user and tool, and that there is an image per tag.
+    """Check that assistant turns alternate with those of user and tool, and that the image tags fit the images.
 
     The user comes first, perhaps behind a system message, and the assistant last.
 
     Raises:
-        RowError: A turn is another role's, or the number of images differs; the message names the turn.
+        RowError: A turn is another role's, or a tag fails `check_tags`; the message names the turn.
     """
     messages = demonstration.messages
     if messages and messages[0].role == "system":
@@ -91,10 +93,10 @@ def check_turns(demonstration: Demonstration) -> None:
             raise RowError(Reason.BAD_TURNS, "messages", f"turn {turn} is {role}'s, not {expected}'s")
     if len(messages) % 2 or not messages:
         raise RowError(Reason.BAD_TURNS, "messages", "the last turn isn't the assistant's")
-    tags = sum(turn.content.count(IMAGE_TAG) for turn in messages)
-    if tags != len(demonstration.images):
-        message = f"{tags} {IMAGE_TAG} tags, but {len(demonstration.images)} images"
-        raise RowError(Reason.BAD_TURNS, "images", message)
+    try:
+        check_tags([asdict(message) for message in demonstration.messages], len(demonstration.images))
+    except InputError as error:
+        raise RowError(Reason.BAD_TURNS, "images", str(error)) from error
 
 
 def check_calls(demonstration: Demonstration) -> None:

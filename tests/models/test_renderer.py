@@ -125,8 +125,23 @@ def test_marks_of_images_and_ids_that_no_token_has_are_banned_in_every_request(r
     assert request.sampling_params["logit_bias"] == {str(token): NEVER for token in expected}
 
 
+@pytest.mark.parametrize("size", [(60_000, 300), (238, 47_600), (200, 1), (1, 1), (7, 1_400)])
+def test_a_narrow_image_that_the_checks_accept_has_a_size_that_processors_accept(
+    renderer: Any, size: tuple[int, int]
+) -> None:
+    renderer._min_pixels, renderer._max_pixels = 56 * 56, 16384 * 28 * 28  # as published
+    width, height = renderer.resized_size(*size)
+    assert max(width, height) <= 200 * min(width, height)
+    assert renderer.resized_size(width, height) == (width, height)
+
+
+def test_an_image_that_is_too_narrow_is_refused_by_name(renderer: Any) -> None:
+    with pytest.raises(InputError, match="an image of 9x2000 is too narrow"):
+        renderer.resize(Image.new("RGB", (9, 2000)))
+
+
 def test_images_and_marks_that_don_t_belong_together_are_refused(renderer: Any) -> None:
-    with pytest.raises(InputError, match="the conversation has 2 <image> but 1 images"):
+    with pytest.raises(InputError, match="2 <image> tags, but 1 images"):
         renderer.conversation(CONVERSATION, [], IMAGES[:1])
     with pytest.raises(InputError, match="1 image marks for 0 images"):
         renderer.prompt([{"role": "user", "content": [{"type": "image"}]}], (), ())

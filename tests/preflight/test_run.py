@@ -309,17 +309,15 @@ def test_every_row_that_can_not_be_used_is_named_and_the_others_are_read(
     summary = read_rows([path, sft], renderer_of(family[0]), Settings(), LIMIT)
     assert [problem.row for problem in summary.problems] == [1, 2, 3, 4, 5]
     assert [problem.message.split(":")[0] for problem in summary.problems] == [
-        "images",
+        "images[0]",
         f"{summary.longest_prompt} tokens, data.max_prompt_length is {LIMIT}",
         "differs from the schema",
         f"row {records[4]['data_source']}-4",
-        "images",
+        "images[0]",
     ]
     assert (summary.read, summary.rl, len(summary.conversations)) == (8, 2, 2)
     (line, *_) = row_lines(summary, family[0], Settings())
-    assert line.startswith(
-        f"failure: {path}: 5 rows can't be used: row 1: images: not an image that can be read; row 2"
-    )
+    assert line.startswith(f"failure: {path}: 5 rows can't be used: row 1: images[0]: not an image that can be read: ")
 
 
 def test_a_file_without_a_column_without_rows_or_without_questions_is_refused(

@@ -271,7 +271,7 @@ def test_what_was_thought_before_a_later_question_is_neither_left_out_nor_writte
 
 def test_an_assistant_s_turn_is_neither_the_first_nor_does_it_have_an_image(renderer: Any) -> None:
     user, assistant = {"role": "user", "content": "?"}, {"role": "assistant", "content": "<image>"}
-    with pytest.raises(InputError, match="an assistant's turn has an <image>"):
+    with pytest.raises(InputError, match="message 1 is the assistant's and has an <image>"):
         renderer.conversation([user, assistant], [], inputs(1))
     with pytest.raises(InputError, match="the conversation begins with an assistant's turn"):
         renderer.conversation([assistant | {"content": "7"}, user], [], [])

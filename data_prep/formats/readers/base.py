@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.formats import fields
-from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row
+from data_prep.formats.schema import Demonstration, Row
 
 Item = Row | Demonstration
 
@@ -46,9 +46,9 @@ class Reader:
 
 
 def question_of(record: Mapping[str, Any], *names: str) -> str:
-    """Return the question in the first of these fields that isn't null, without image tags.
+    """Return the question in the first of these fields that isn't null, with its image tags.
 
     Raises:
         RowError: All of them are null or missing, or the question isn't a text.
     """
-    return fields.text(fields.require(record, *names), names[0]).replace(IMAGE_TAG, "").strip()
+    return fields.text(fields.require(record, *names), names[0]).strip()

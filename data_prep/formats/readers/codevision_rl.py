@@ -7,7 +7,7 @@ from codevision_ext.types import BOX_FRAMES
 from data_prep.formats import fields
 from data_prep.formats.readers.base import Item, Place, Reader
 from data_prep.formats.row_errors import Reason, RowError
-from data_prep.formats.schema import IMAGE_TAG, Row
+from data_prep.formats.schema import Row
 
 SOURCE = "CodeVision-RL"
 
@@ -26,7 +26,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     if frame not in BOX_FRAMES:
         raise RowError(Reason.BAD_BOX, "extra_info.box_frame", f"must be {', '.join(BOX_FRAMES)}, not {frame!r}")
     index = extra.get("index")
-    question = extra.get("question") or prompt.replace(IMAGE_TAG, "").strip()
+    question = extra.get("question") or prompt
     changes = [*(extra.get("changes") or ()), *(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])]
     yield Row(
         images=images,

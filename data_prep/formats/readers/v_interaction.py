@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from codevision_ext.types import ToolCall
-from data_prep.formats import fields, image_files
+from data_prep.formats import fields, image_files, image_tags
 from data_prep.formats.readers.base import Item, Place, Reader, question_of
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, Row, SampleType
 
@@ -45,7 +45,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     observation = OBSERVATIONS["ok"].format(node=len(images), width=width, height=height)
     yield Demonstration(
         messages=(
-            Message(role="user", content=f"{IMAGE_TAG}\n" * len(images) + question),
+            Message(role="user", content=image_tags.with_tags(question, len(images))),
             Message(role="assistant", content=call),
             Message(role="tool", content=observation + IMAGE_TAG),
             Message(role="assistant", content=answer_text(_without_tags(after.replace("\0", " ")), answers[0])),

@@ -7,7 +7,7 @@ from typing import Any, Final
 from data_prep.formats import fields
 from data_prep.formats.readers.base import Item, Place, Reader
 from data_prep.formats.row_errors import Reason, RowError
-from data_prep.formats.schema import IMAGE_TAG, Row
+from data_prep.formats.schema import Row
 
 _IMAGE: Final = ("image", "images", "image_path", "file_name", "picture")
 _QUESTION: Final = ("question", "Question", "query", "text")
@@ -32,7 +32,7 @@ def _reader(
             answer = _texts(answer, "Answer")[-1]
         yield Row(
             images=images,
-            question=ask(record).replace(IMAGE_TAG, "").strip(),
+            question=ask(record).strip(),
             answers=fields.answers(answer, "answer"),
             source=source or record.get("source") or record.get("data_source") or place.name,
             split=str(record.get("split") or ("test" if source else "train")),
