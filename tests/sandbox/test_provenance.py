@@ -432,3 +432,33 @@ def test_boxes_through_any_two_turns_agree_with_one() -> None:
         both = compose(first, second)
         back = into_input(turned, both, Box(0, 0, *size), map_size(both, size))
         assert iou(back, box) == pytest.approx(1.0)
+
+
+GREY = "grey = cv2.cvtColor(np.array(image), cv2.COLOR_RGB2GRAY)\n"
+EDGES = {
+    "Laplacian, colours": "image = cv2.Laplacian(np.array(image), cv2.CV_8U)",
+    "Laplacian, grey": GREY + "image = cv2.convertScaleAbs(cv2.Laplacian(grey, cv2.CV_16S, ksize=3))",
+    "Canny": GREY + "image = cv2.Canny(grey, 50, 150)",
+    "Sobel": GREY + "image = cv2.convertScaleAbs(cv2.Sobel(grey, cv2.CV_16S, 1, 0))",
+    "FIND_EDGES": "image = image.filter(ImageFilter.FIND_EDGES)",
+    "CONTOUR": "image = image.filter(ImageFilter.CONTOUR)",
+    "gradient": "image = cv2.morphologyEx(np.array(image), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))",
+    "black hat": GREY + "image = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, np.ones((9, 9), np.uint8))",
+}
+
+
+@pytest.mark.parametrize(
+    "image", [images()["page"], more_images()["screen"], scene(96, 64)], ids=["page", "screen", "small"]
+)
+@pytest.mark.parametrize("code", EDGES.values(), ids=EDGES)
+def test_an_edge_filter_is_no_crop(sandbox: Sandbox, code: str, image: Image.Image) -> None:
+    provenance = traced(sandbox, code, image)
+    assert provenance.net in (Orientation.ID, None)
+    assert not provenance.crops
+
+
+@pytest.mark.parametrize("image", [images()["page"], more_images()["screen"]], ids=["page", "screen"])
+def test_a_crop_whose_edges_are_drawn_stays_that_crop(sandbox: Sandbox, image: Image.Image) -> None:
+    provenance = traced(sandbox, "image = image.crop((60, 80, 360, 400)).filter(ImageFilter.FIND_EDGES)", image)
+    assert provenance.box is not None
+    assert iou(provenance.box, Box(60, 80, 360, 400)) > 0.95

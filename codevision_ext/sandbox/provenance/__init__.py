@@ -171,6 +171,8 @@ def _best(sandbox: Backend, request: ExecRequest, output: Image.Image, claims: I
     _, index, view, recoloured = best
     parent = request.images[index].convert("RGB")
     view = nudged(parent, output, view)
+    if recoloured:
+        view = view.completed(output.size, parent.size)
     doubtful = rivalled(parent, output, view)
     if (recoloured or len(scores) > 1) and not _depends_on_one(sandbox, request, output, index):
         return None

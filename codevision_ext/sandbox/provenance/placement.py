@@ -20,6 +20,8 @@ NEAR_EDGE = 0.004
 """Distance from the edge of the image, as a share of its side, up to which an end is moved to the edge."""
 COVERAGE = 0.9
 """Least share of the output, without plain margins, that must come from one place."""
+RIM = 4
+"""Greatest width of the plain rim that an edge filter leaves, pixels: half the side of its kernel."""
 PLAIN = 12
 """Greatest difference of grey levels within one row or column of a plain margin."""
 
@@ -77,6 +79,21 @@ class View:
         inner = map_box(Box(box.x1 - x1, box.y1 - y1, box.x2 - x1, box.y2 - y1), self.net, (int(x2 - x1), int(y2 - y1)))
         u, v = shown[:2]
         return View(net=self.net, box=box, shown=Box(u + inner.x1, v + inner.y1, u + inner.x2, v + inner.y2))
+
+    def completed(self, output: tuple[int, int], parent: tuple[int, int]) -> "View":
+        """Return the view of the whole parent in the whole output, where at most `RIM` pixels are missing on a side.
+
+        An edge filter leaves a plain rim around the whole image, and moves what it shows by a pixel.
+
+        Args:
+            output: Width and height of the output.
+            parent: Width and height of the parent.
+        """
+        if self.is_exact and output != map_size(self.net, parent):
+            return self
+        whole = View(net=self.net, box=Box(0, 0, *parent), shown=Box(0, 0, *output))
+        missing = np.abs(np.array(self.shown) - whole.shown).max(), np.abs(np.array(self.box) - whole.box).max()
+        return whole if max(missing[0], missing[1] / self.scale.max()) <= RIM else self
 
     def source(self, points: Array) -> Array:
         """Map points of the output to the parent, both shape (n, 2), pixels."""
