@@ -200,6 +200,15 @@ def test_the_preset_s_crop_terms_all_read_the_similarity(sim: Sim) -> None:
     assert scored["poor_crop"].raw == (expected < 0.1)
 
 
+@pytest.mark.parametrize(("shown", "good"), [(100, True), (99, False)])
+def test_a_good_crop_shows_at_least_half_of_the_box(shown: int, good: bool) -> None:
+    half = Box(100, 100, 200, 100 + shown / 2)
+    assert iou(half, BOX) == containment(half, BOX) == pytest.approx(shown / 200)
+    cropped = rollout(("crop",), crop(1, half))
+    assert terms.verified_full(cropped) == good
+    assert terms.faithful_crop(cropped) is good
+
+
 # settings
 
 

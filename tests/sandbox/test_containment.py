@@ -189,6 +189,19 @@ def test_calls_that_a_dead_zygote_took_with_it_are_all_repeated() -> None:
         assert [call.result().status for call in calls] == [ExecStatus.OK] * 8
 
 
+def test_a_running_child_dies_with_its_zygote() -> None:
+    before = zygotes()
+    with Sandbox(Limits(wall_s=10.0)) as sandbox, ThreadPoolExecutor(1) as thread:
+        (zygote,) = zygotes().keys() - before.keys()
+        call = thread.submit(attack, sandbox, "while True: pass")
+        while not (busy := [child for child in psutil.Process(zygote).children() if sum(child.cpu_times()[:2]) > 0.3]):
+            time.sleep(0.02)
+        os.kill(zygote, signal.SIGKILL)
+        _, alive = psutil.wait_procs(busy, timeout=3)
+        assert not alive
+        assert call.result().status is ExecStatus.TIMEOUT
+
+
 def test_a_waiting_child_that_was_killed_is_replaced_and_no_call_sees_it() -> None:
     before = zygotes()
     with Sandbox() as sandbox:

@@ -117,6 +117,38 @@ def test_root_that_cannot_become_another_user_refuses() -> None:
     assert on_a_poorer_kernel("unsafe", *NO_USER) == ["ok", "unsafe"]
 
 
+RIGHTS = """
+import ctypes, json, os
+from pathlib import Path
+from codevision_ext.sandbox import lockdown as own
+PR_GET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAP_AMBIENT_RAISE, NET_RAW = 3, 8, 2, 13
+assert own.LIBC.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0
+os.setresgid(own.NOBODY, own.NOBODY, own.NOBODY)
+os.setresuid(own.NOBODY, own.NOBODY, own.NOBODY)
+header = (ctypes.c_uint32 * 2)(own.CAPABILITIES_VERSION_3, 0)
+assert own.LIBC.capset(header, (ctypes.c_uint32 * 6)(*([1 << NET_RAW] * 3), 0, 0, 0)) == 0
+assert own.LIBC.prctl(own.PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, NET_RAW, 0, 0) == 0
+assert own.LIBC.prctl(own.PR_SET_DUMPABLE, 1, 0, 0, 0) == 0
+def rights():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    held = {line.split()[0]: int(line.split()[1], 16) for line in lines if line.startswith("Cap")}
+    return held | {"dumpable": own.LIBC.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)}
+before = rights()
+own._drop_user()
+print(json.dumps([before, rights()]))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give an ordinary user capabilities")
+def test_an_ordinary_user_gives_up_inherited_capabilities_and_can_t_be_inspected() -> None:
+    done = subprocess.run([sys.executable, "-c", RIGHTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, after = json.loads(done.stdout)
+    held = ("CapInh:", "CapPrm:", "CapEff:", "CapAmb:")
+    assert all(before[name] for name in (*held, "dumpable"))
+    assert not any(after[name] for name in (*held, "dumpable")), after
+
+
 @pytest.mark.parametrize(
     ("name", "door"),
     [("socket", "use the network"), ("newfstatat", "stat a file"), ("memfd_create", "make a descriptor")],
