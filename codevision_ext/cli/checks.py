@@ -158,6 +158,40 @@ def execute_code(
             typer.echo(f"{out}: {run_batch(batch, out, sandbox, images_dir):,} answers")
 
 
+def check_drawing(
+    image: Annotated[
+        Path | None, typer.Option("--input", help="Input image, on which a drawing was to be made.")
+    ] = None,
+    made: Annotated[Path | None, typer.Option(help="Image that was made: the input with the drawing.")] = None,
+    target: Annotated[
+        Path | None, typer.Option(help='JSON file of the target: {"primitives": [...]}, pixels of the input.')
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(metavar="IN.jsonl", help="File of many drawings, {id, input, made, target} per line."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File for the results of a batch.")] = None,
+) -> None:
+    """Check by pixels whether a drawing is right: one JSON object on stdout, or a line for each line of a batch.
+
+    Exit 0 when every drawing was checked, right or wrong; 1 when lines of a batch are bad. The others are checked, and
+    the bad lines are listed on stderr and have `id` and `error` in the results.
+    """
+    from codevision_ext.drawing.files import check_batch, check_one  # noqa: PLC0415  other commands start without it
+
+    if batch is not None and image is made is target is None and out is not None:
+        number, bad = check_batch(batch, out)
+        typer.echo(f"{out}: {number:,} drawings are checked")
+        for line in bad:
+            sys.stderr.write(f"codevision: {line.error}\n")
+        if bad:
+            sys.exit(1)
+    elif batch is out is None and image is not None and made is not None and target is not None:
+        typer.echo(check_one(image, made, target))
+    else:
+        raise InputError("give either --input, --made and --target, or --batch IN.jsonl and -o OUT.jsonl")
+
+
 def doctor(
     tool: Annotated[
         Path | None, typer.Option(help="Tool config whose settings to check; by default the package's own settings.")

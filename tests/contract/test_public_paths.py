@@ -40,6 +40,9 @@ STORED = {
     "exec line": "Snippet",
     "exec answer": "Answer",
     "judge-check line": "Labelled",
+    "drawing line": "DrawingLine",
+    "drawing result": "DrawingResult",
+    "drawing target": "DrawingTarget",
 }
 """Classes whose fields are written to files or read from them, by the word that opens their lines in the list."""
 

@@ -1,0 +1,145 @@
+"""Checks drawings that lie in files: one, or a batch of them with one JSON object per line."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+from pydantic import JsonValue
+
+from codevision_ext.drawing.targets import check_inside, read_target
+from codevision_ext.drawing.verify import Verdict, verify
+from codevision_ext.errors import InputError
+from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.json_codec import JsonCodec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawingLine:
+    """One line of a batch. Paths are relative to the working directory."""
+
+    id: str | int
+    input: str
+    """Path of the input image."""
+    made: str
+    """Path of the made image."""
+    target: dict[str, JsonValue]
+    """DrawingTarget, as in `extra_info.drawing`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawingResult(Verdict):
+    """The result of one line of a batch."""
+
+    id: str | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadLine:
+    """A line of a batch that couldn't be checked."""
+
+    id: str | int | None
+    """Id of the line; None where it can't be read."""
+    error: str
+    """One sentence that names file, line and field."""
+
+
+_LINES: JsonCodec[DrawingLine] = JsonCodec(DrawingLine)
+_VERDICTS: JsonCodec[Verdict] = JsonCodec(Verdict)
+_RESULTS: JsonCodec[DrawingResult] = JsonCodec(DrawingResult)
+_BAD: JsonCodec[BadLine] = JsonCodec(BadLine)
+
+
+def check_one(image: Path, made: Path, target: Path) -> bytes:
+    """Returns the verdict on one drawing as JSON.
+
+    Raises:
+        InputError: a file can't be read, or the target is wrong; names the file and the field.
+    """
+    try:
+        raw = target.read_bytes()
+    except OSError as error:
+        raise InputError(f"--target {target}: can't be read: {error.strerror}") from error
+    return _VERDICTS.dump(_check(f"--input {image}", image, f"--made {made}", made, raw, f"--target {target}"))
+
+
+def check_batch(source: Path, out: Path) -> tuple[int, tuple[BadLine, ...]]:
+    """Checks every line of `source`, and writes one result per line to `out`, in the same order.
+
+    A line that can't be checked has `id` and `error` in place of a result, and is returned; the others are checked.
+
+    Raises:
+        InputError: `source` can't be read, or `out` can't be written.
+    """
+    try:
+        lines = source.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"{source}: can't be read: {error.strerror}") from error
+    if not out.parent.is_dir() or out.is_dir():
+        raise InputError(f"-o {out}: {'is a folder' if out.is_dir() else f'there is no folder {out.parent}'}")
+    results, bad = [], []
+    for result in _results(source, lines):
+        if isinstance(result, BadLine):
+            bad.append(result)
+        results.append(_BAD.dump(result) if isinstance(result, BadLine) else _RESULTS.dump(result))
+    try:
+        write_whole(out, b"".join(result + b"\n" for result in results))
+    except OSError as error:
+        raise InputError(f"-o {out}: can't be written: {error.strerror}") from error
+    return len(results) - len(bad), tuple(bad)
+
+
+def _results(source: Path, lines: list[bytes]) -> Iterator[DrawingResult | BadLine]:
+    ids: set[str | int] = set()
+    for number, raw in enumerate(lines, start=1):
+        where = f"{source}, line {number}"
+        try:
+            if not raw.strip():
+                raise InputError(f"{where}: is empty")
+            line = _LINES.load(raw, where)
+            if line.id in ids:
+                raise InputError(f"{where}: field id: {line.id!r} is the id of an earlier line")
+            ids.add(line.id)
+            target = json.dumps(line.target).encode()
+            verdict = _check(
+                f"{where}: field input: {line.input}",
+                Path(line.input),
+                f"{where}: field made: {line.made}",
+                Path(line.made),
+                target,
+                f"{where}: field target",
+            )
+        except InputError as error:
+            yield BadLine(id=_id(raw), error=str(error))
+            continue
+        yield DrawingResult(id=line.id, **{name: getattr(verdict, name) for name in Verdict.__slots__})
+
+
+def _check(where_image: str, image: Path, where_made: str, made: Path, target: bytes, where_target: str) -> Verdict:
+    parsed = read_target(target, where_target)
+    pixels = _open(image, where_image)
+    check_inside(parsed, pixels.size, where_target)
+    return verify(pixels, _open(made, where_made), parsed)
+
+
+def _open(path: Path, where: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except UnidentifiedImageError as error:
+        raise InputError(f"{where}: isn't an image") from error
+    except Exception as error:  # a damaged image makes a decoder raise anything
+        raise InputError(f"{where}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _id(raw: bytes) -> str | int | None:
+    """Returns the id of a line that is wrong elsewhere."""
+    try:
+        line: Any = json.loads(raw)
+    except ValueError:
+        return None
+    name = line.get("id") if isinstance(line, dict) else None
+    return name if isinstance(name, str | int) and not isinstance(name, bool) else None

@@ -1,0 +1,204 @@
+"""Finds the ink of a drawing: the pixels where the made image differs from the input more than its noise explains."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from codevision_ext.drawing.pixels import Gray, Pixels, largest_channel
+from codevision_ext.drawing.registration import Placement, lay, local_range, window
+
+Mask = npt.NDArray[np.uint8]
+"""Mask in the frame of the input, shape (height, width); 0 or 1."""
+
+FAINT = 12
+"""Change of a channel that may be ink, in levels of 0 to 255."""
+_NEAR_STRONG = 0.25
+"""Share of the strongest change nearby below which a change is the edge or the ringing of that ink."""
+_REACH = 16
+"""Distance within which the strongest change is looked for, pixels; a JPEG block with halved colour resolution."""
+_LEAST_SPREAD = 0.35
+"""Smallest such share where there is noise at all."""
+_ROUGH = 0.45
+"""Noise, as a share of the local range, from which images of one grid are compared after smoothing."""
+_BLOCK = 8
+"""Side of the blocks whose mean colour and noise are compared, pixels."""
+_LARGEST_SPREAD = 0.6
+"""Largest share of the local range of the input that counts as noise of interpolation or compression."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ink:
+    """What differs between the input and the made image, in the frame of the input."""
+
+    mask: Mask
+    """Pixels with ink."""
+    change: Gray
+    """Largest change of a channel, levels."""
+    tampered: Mask
+    """Pixels of blocks whose mean colour or whose noise differs, with or without ink."""
+    content: Mask
+    """Pixels where the input has edges or texture."""
+    outside: float
+    """Share of the input that the made image doesn't show."""
+    exact: bool
+    """Whether pixels were compared without interpolation."""
+    lossless: bool
+    """Whether the rest of the made image equals the input to the bit."""
+    grain: float
+    """Size of a pixel of the comparison, pixels of the input; above 1 where the made image is smaller."""
+
+
+def find_ink(image: Pixels, made: Pixels, placement: Placement) -> Ink:
+    """Compares the made image with the input that lies in it."""
+    height, width = image.shape[:2]
+    expected, seen, origin, shape = _common(image, made, placement)
+    exact = placement.whole
+    gray = _gray_change(expected, seen)
+    if not exact:
+        expected, seen = _smooth(_as_sharp(expected, seen)), _smooth(seen)
+    change, spread = _change(expected, seen), largest_channel(local_range(expected, 3 if exact else 5))
+    noise = _noise(change, spread)
+    if exact and noise[1] > _ROUGH:  # colour noise that compression has averaged
+        expected, seen = _smooth(expected), _smooth(seen)
+        change, spread = _change(expected, seen), largest_channel(local_range(expected, 5))
+        noise, exact = _noise(change, spread), False
+    limit = _near_strong(change)
+    lossless = exact and noise == (0, 0) and _clean(change, limit)
+    if lossless:
+        mask = (change > FAINT).astype(np.uint8)
+    else:
+        wide = np.asarray(cv2.dilate(spread, np.ones((9, 9), np.uint8)), np.uint8) if exact else spread
+        limit = np.maximum(limit, cv2.convertScaleAbs(wide, alpha=noise[1]))
+        mask = (change > np.maximum(limit, np.uint8(max(FAINT, round(noise[0]))))).astype(np.uint8)
+    tampered = _tampered(expected, seen, gray, spread, exact=exact)
+    if not placement.whole:
+        _forget_border(mask, tampered, made.shape)
+    content = (spread > 24).astype(np.uint8)
+    grain = max(1.0, shape[0] / mask.shape[1], shape[1] / mask.shape[0])
+    return Ink(
+        mask=_in_frame(mask, origin, shape, (height, width)),
+        change=_in_frame(change, origin, shape, (height, width)),
+        tampered=_in_frame(tampered, origin, shape, (height, width)),
+        content=_in_frame(content, origin, shape, (height, width)),
+        outside=1 - shape[0] * shape[1] / (width * height),
+        exact=exact,
+        lossless=lossless,
+        grain=grain,
+    )
+
+
+def _in_frame(part: Gray, origin: tuple[int, int], shape: tuple[int, int], frame: tuple[int, int]) -> Gray:
+    """Returns a mask of the compared part as one of the whole input, of `frame` (height, width)."""
+    if shape != part.shape[::-1]:
+        part = np.asarray(cv2.resize(part, shape, interpolation=cv2.INTER_NEAREST), np.uint8)
+    if part.shape == frame:
+        return part
+    canvas = np.zeros(frame, np.uint8)
+    canvas[origin[1] : origin[1] + shape[1], origin[0] : origin[0] + shape[0]] = part
+    return canvas
+
+
+def _common(
+    image: Pixels, made: Pixels, placement: Placement
+) -> tuple[Pixels, Pixels, tuple[int, int], tuple[int, int]]:
+    """Returns both images on one grid, the coarser of the two, and the box of the input (origin, size) that they show.
+
+    A made image with larger pixels keeps them, and the input is laid into it. One with smaller pixels is brought to the
+    pixels of the input.
+    """
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = window(image, placement, made)
+    left, top = max(0, round((x1 - placement.tx) / placement.sx)), max(0, round((y1 - placement.ty) / placement.sy))
+    right = min(width, round((x2 - placement.tx) / placement.sx))
+    bottom = min(height, round((y2 - placement.ty) / placement.sy))
+    box = (left, top), (right - left, bottom - top)
+    if placement.whole:
+        return image[top:bottom, left:right], made[y1:y2, x1:x2], *box
+    if min(placement.sx, placement.sy) < 1:
+        shifted = Placement(placement.sx, placement.sy, placement.tx - x1, placement.ty - y1)
+        return lay(image, shifted, (x2 - x1, y2 - y1)), made[y1:y2, x1:x2], *box
+    back = Placement(
+        1 / placement.sx, 1 / placement.sy, -placement.tx / placement.sx - left, -placement.ty / placement.sy - top
+    )
+    return image[top:bottom, left:right], lay(made, back, box[1]), *box
+
+
+def _near_strong(change: Gray) -> Gray:
+    """Returns the part of the strongest change nearby that the edge or the ringing of that ink may have."""
+    blocks = cv2.dilate(change, np.ones((4, 4), np.uint8), anchor=(0, 0))[::4, ::4]
+    strong = cv2.dilate(blocks, np.ones((2 * _REACH // 4 + 1, 2 * _REACH // 4 + 1), np.uint8))
+    strong = cv2.convertScaleAbs(strong, alpha=_NEAR_STRONG)
+    return np.asarray(cv2.resize(strong, change.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _clean(change: Gray, near_strong: Gray) -> bool:
+    """Returns whether there are few faint changes around the ink, as compression would leave them."""
+    around = near_strong[::2, ::2] > FAINT / 2
+    faint = cv2.inRange(change[::2, ::2], 1, FAINT) > 0
+    return float(faint[around].mean()) < 0.06 if around.any() else True
+
+
+def _noise(change: Gray, spread: Gray) -> tuple[float, float]:
+    """Returns the noise of flat pixels in levels, and that of the others as a share of the input's local range.
+
+    Both come from quantiles that a drawing doesn't reach, and are limited: what is stronger is a change.
+    """
+    change, spread = change[1::3, 1::3], spread[1::3, 1::3]
+    flat = change[spread <= 8]
+    busy = spread > 16
+    level = 2.0 * float(np.percentile(flat, 85)) if flat.size > 50 else 0.0
+    share = 0.0
+    if busy.sum() > 50:
+        share = 1.7 * float(np.percentile(change[busy] / spread[busy].astype(np.float32), 85))
+    return min(level, 24.0), min(max(share, _LEAST_SPREAD if share else 0.0), _LARGEST_SPREAD)
+
+
+def _change(expected: Pixels, seen: Pixels) -> Gray:
+    return largest_channel(np.asarray(cv2.absdiff(expected, seen), np.uint8))
+
+
+def _gray_change(expected: Pixels, seen: Pixels) -> Gray:
+    one, other = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (expected, seen))
+    return np.asarray(cv2.absdiff(one, other), np.uint8)
+
+
+def _as_sharp(expected: Pixels, seen: Pixels) -> Pixels:
+    """Returns the expected image with the blur of the made one, found on a part in the middle."""
+    height, width = expected.shape[:2]
+    part = np.s_[max(0, height // 2 - 200) : height // 2 + 200, max(0, width // 2 - 200) : width // 2 + 200]
+    one, other = (cv2.cvtColor(image[part], cv2.COLOR_RGB2GRAY) for image in (expected, seen))
+    losses = {0.0: np.minimum(cv2.absdiff(one, other), 60).mean()}
+    for sigma in (0.45, 0.65, 0.85, 1.1):
+        losses[sigma] = np.minimum(cv2.absdiff(cv2.GaussianBlur(one, (0, 0), sigma), other), 60).mean()
+    best = min(losses, key=lambda sigma: losses[sigma])
+    return np.asarray(cv2.GaussianBlur(expected, (0, 0), best), np.uint8) if best else expected
+
+
+def _smooth(image: Pixels) -> Pixels:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.8), np.uint8)
+
+
+def _forget_border(mask: Mask, tampered: Mask, made: tuple[int, ...]) -> None:
+    """Removes what lies on the border of the input, where axes are drawn and pixels mix with the canvas."""
+    width = 3 + round(max(made) / 600)
+    for part, rim in ((mask, width), (tampered, width + _BLOCK)):
+        part[:rim] = part[-rim:] = 0
+        part[:, :rim] = part[:, -rim:] = 0
+
+
+def _tampered(expected: Pixels, seen: Pixels, gray: Gray, spread: Gray, *, exact: bool) -> Mask:
+    """Returns the pixels of blocks that were changed as a whole: another mean colour, or noise."""
+    size = max(1, gray.shape[1] // _BLOCK), max(1, gray.shape[0] // _BLOCK)
+
+    def mean(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    texture = mean(spread).astype(np.float32)
+    shift = largest_channel(np.asarray(cv2.absdiff(mean(expected), mean(seen)), np.uint8)).astype(np.float32)
+    allowance = 0.0 if exact else 0.15
+    tampered = (shift > 4 + (0.05 + allowance) * texture) | (mean(gray) > 6 + (0.3 + allowance) * texture)
+    return np.asarray(
+        cv2.resize(tampered.astype(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8
+    )

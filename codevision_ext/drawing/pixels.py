@@ -1,0 +1,63 @@
+"""Turns images of any mode into arrays, in every way that drawing code may show the input."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+"""RGB image, shape (height, width, 3)."""
+Gray = npt.NDArray[np.uint8]
+"""Image or mask of one channel, shape (height, width)."""
+
+
+def to_pixels(image: Image.Image, background: int | None = 255) -> Pixels:
+    """Returns an image as RGB; transparent pixels show a gray `background`, or their hidden colour where it is None."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.repeat(_eight_bits(np.asarray(image))[..., None], 3, axis=2)
+    if background is None or not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    colours = image.convert("RGBA")
+    canvas = Image.new("RGBA", image.size, (background, background, background, 255))
+    return np.asarray(Image.alpha_composite(canvas, colours).convert("RGB"))
+
+
+def appearances(image: Image.Image) -> Iterator[Pixels]:
+    """Yields the input as drawing code may show it, the most frequent way first.
+
+    Transparency is laid on white, dropped, or laid on black. `imshow` stretches a gray image to the full range or
+    colours it with viridis.
+    """
+    yield to_pixels(image)
+    if image.has_transparency_data:
+        yield to_pixels(image, None)
+        yield to_pixels(image, 0)
+    if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
+        gray = to_pixels(image, None)[..., 0]
+        low, high = int(gray.min()), int(gray.max())
+        if high > low:
+            table = np.clip((np.arange(256.0) - low) * 255 / (high - low), 0, 255).round().astype(np.uint8)
+            stretched = table[gray]
+            if (low, high) != (0, 255):
+                yield np.repeat(stretched[..., None], 3, axis=2)
+            yield _array(cv2.cvtColor(cv2.applyColorMap(stretched, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB))
+
+
+def largest_channel(image: Pixels) -> Gray:
+    """Returns the largest channel of every pixel."""
+    one, other, third = cv2.split(image)
+    return _array(cv2.max(cv2.max(one, other), third))
+
+
+def _eight_bits(values: npt.NDArray[Any]) -> Gray:
+    """Returns gray values of more than eight bits as eight bits; up to 1, up to 255 or up to 65,535 in the file."""
+    largest = float(values.max(initial=0))
+    scale = 255.0 if largest <= 1 else 1.0 if largest <= 255 else 1 / 257
+    return np.clip(values.astype(np.float32) * scale, 0, 255).astype(np.uint8)
+
+
+def _array(values: Any) -> Gray:
+    return np.asarray(values, np.uint8)

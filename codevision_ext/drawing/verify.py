@@ -1,0 +1,250 @@
+"""Decides whether a drawing is right: recall of every primitive, precision of the ink, and what else was changed."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from codevision_ext.drawing.ink import Ink, Mask, find_ink
+from codevision_ext.drawing.labels import Outside, judge_outside
+from codevision_ext.drawing.markers import Marker, blobs, find_marker
+from codevision_ext.drawing.pixels import Pixels, appearances, to_pixels
+from codevision_ext.drawing.registration import Placement, register
+from codevision_ext.drawing.shapes import Places, along, band, corners, is_closed, lookup, tolerance
+from codevision_ext.drawing.targets import Point, Primitive, Region, DrawingTarget
+
+RECALL, PRECISION, PRESERVED = 0.9, 0.85, 0.98
+"""Smallest recall of a primitive, precision of the ink and share of the preserved input of a right drawing."""
+_HEDGED = 0.5
+"""Precision under which a drawing earns nothing."""
+_VISIBLE, _VISIBLE_BLURRED = 24, 15
+"""Smallest change of a stroke that can be seen, in levels; the second where pixels were interpolated."""
+_SURE = 0.93
+"""Agreement of a registration after which no other appearance of the input is tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the verifier finds."""
+
+    correct: bool | None
+    """Whether the drawing is right; None if the made image can't be laid onto the input."""
+    f1: float
+    """Harmonic mean of mean recall and precision, in [0, 1]; 0 for a drawing with foreign marks or a changed input."""
+    recall: tuple[float, ...]
+    """Share of every primitive that is drawn, in [0, 1], in the order of the target."""
+    precision: float
+    """Share of the ink that belongs to a primitive, in [0, 1]; labels don't count."""
+    preserved: float
+    """Share of the rest of the input that is unchanged, in [0, 1]."""
+    reason: str
+    """Why the drawing isn't right; "right" if it is; it begins with "unknown" if `correct` is None."""
+
+
+def verify(image: Image.Image, made: Image.Image, target: DrawingTarget) -> Verdict:
+    """Checks the drawing on `made`, which shows `image` and the target drawn on it."""
+    nothing = (0.0,) * len(target.primitives)
+    found = _register(image, to_pixels(made))
+    if found is None:
+        reason = "unknown: the made image can't be laid onto the input"
+        return Verdict(correct=None, f1=0.0, recall=nothing, precision=0.0, preserved=0.0, reason=reason)
+    return _score(find_ink(*found), target)
+
+
+def _register(image: Image.Image, made: Pixels) -> tuple[Pixels, Pixels, Placement] | None:
+    """Returns the appearance of the input that agrees best with the made image, that image, and the placement."""
+    best: tuple[Pixels, Pixels, Placement] | None = None
+    quality = 0.0
+    for pixels in appearances(image):
+        placed = register(pixels, made)
+        if placed is not None and (best is None or placed[1] > quality):
+            best, quality = (pixels, made, placed[0]), placed[1]
+        if quality >= _SURE:
+            break
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class _Stroke:
+    """How a primitive is drawn."""
+
+    recall: float
+    half: float
+    """Half of the width of the stroke, pixels, at most tau."""
+    problem: str = ""
+    marker: Marker | None = None
+
+
+def _score(ink: Ink, target: DrawingTarget) -> Verdict:
+    shape = (ink.mask.shape[0], ink.mask.shape[1])
+    tau = tolerance(shape[::-1])
+    distance = cv2.distanceTransform(1 - ink.mask, cv2.DIST_L2, 3) if ink.mask.any() else np.full(shape, 1e6)
+    least = _VISIBLE if ink.grain == 1 and ink.exact else _VISIBLE_BLURRED
+    strokes: dict[int, _Stroke] = {}
+    for index, primitive in enumerate(target.primitives):
+        if not isinstance(primitive, Point):
+            strokes[index] = _stroke(primitive, ink, np.asarray(distance), tau, least)
+    lines = np.zeros(shape, np.uint8)
+    for index, stroke in strokes.items():
+        lines |= band(shape, target.primitives[index], stroke.half + (0.5 if ink.exact else 1.0))
+    parts = blobs(ink.mask)
+    used: set[int] = set()
+    allowed = np.zeros(shape, np.uint8)
+    for index, primitive in enumerate(target.primitives):
+        if isinstance(primitive, Point):
+            marker = find_marker(ink.mask, parts, lines, (primitive.x, primitive.y), tau, used)
+            strokes[index] = _marked(marker, ink, least)
+            if marker is not None:
+                left, top, right, bottom = marker.box
+                allowed[max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2] = 1
+        radius = tau + strokes[index].half + 0.5 * ink.grain + 0.5
+        allowed |= band(shape, primitive, tau + 1.0 if isinstance(primitive, Point | Region) else radius)
+    ordered = [strokes[index] for index in range(len(target.primitives))]
+    outside = judge_outside(ink, target, allowed, [s.marker for s in ordered if s.marker], tau)
+    return _verdict(ink, ordered, allowed, outside)
+
+
+def _verdict(ink: Ink, strokes: list[_Stroke], allowed: Mask, outside: Outside) -> Verdict:
+    inside = int(cv2.countNonZero(ink.mask & allowed))
+    precision = inside / max(1, inside + outside.area)
+    preserved = _preserved(ink, allowed, outside)
+    recall = tuple(round(stroke.recall, 4) for stroke in strokes)
+    mean = sum(recall) / len(recall)
+    f1 = 2 * mean * precision / (mean + precision) if mean + precision else 0.0
+    reason = "right"
+    if not cv2.countNonZero(ink.mask):
+        reason = "there is no ink that can be seen"
+    elif preserved < PRESERVED:
+        reason, f1 = f"only {preserved:.1%} of the rest of the input is unchanged", 0.0
+    elif problem := next((s.problem for s in strokes if s.problem), ""):
+        reason, f1 = problem, 0.0 if "wider" in problem else f1
+    elif min(recall) < RECALL:
+        worst = recall.index(min(recall))
+        reason = f"primitive {worst} is drawn to {recall[worst]:.0%} only"
+    if outside.marks or precision < _HEDGED:
+        f1 = 0.0
+    if reason == "right" and outside.marks:
+        reason = f"{outside.marks} marks belong to no primitive"
+    elif reason == "right" and precision < PRECISION:
+        reason = f"only {precision:.0%} of the ink belongs to a primitive"
+    return Verdict(
+        correct=reason == "right",
+        f1=round(f1, 4),
+        recall=recall,
+        precision=round(precision, 4),
+        preserved=round(preserved, 4),
+        reason=reason,
+    )
+
+
+def _stroke(primitive: Primitive, ink: Ink, distance: np.ndarray, tau: float, least: int) -> _Stroke:
+    """Measures the stroke of a primitive that isn't a point."""
+    shape = (ink.mask.shape[0], ink.mask.shape[1])
+    path = along(corners(primitive))
+    near = band(shape, primitive, 0 if isinstance(primitive, Region) else 2.5 * tau)
+    near &= ink.mask
+    changes = ink.change[near > 0]
+    if not len(changes) or np.percentile(changes, 75) < least:
+        return _Stroke(0.0, tau)
+    if isinstance(primitive, Region):
+        inner = cv2.erode(band(shape, primitive, 0), np.ones((3, 3), np.uint8), iterations=max(1, int(tau / 2)))
+        inner = inner if inner.any() else band(shape, primitive, 0)
+        size = 2 * int(tau / 2) + 1
+        closed = cv2.morphologyEx(ink.mask, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8))
+        return _Stroke(float(closed[inner > 0].mean()), tau)
+    away = lookup(distance, path, 0.0)
+    gap = tau + 4
+    covered = _bridged(away <= tau, gap, closed=is_closed(primitive))
+    recall = float(covered.mean())
+    drawn = away <= tau
+    width = _width(ink.mask, path, drawn, tau)
+    problem = ""
+    if width > 2.3 * tau + 1 + (0 if ink.exact else 1 + ink.grain):
+        problem = "a stroke is wider than 2 tau"
+    half = float(np.clip(width / 2, 0.5, tau))
+    if not is_closed(primitive) and recall >= RECALL and not problem:
+        problem = _ends(primitive, path, away, distance, half, tau)
+    return _Stroke(recall, half, problem)
+
+
+def _width(mask: Mask, path: Places, drawn: np.ndarray, tau: float) -> float:
+    """Returns the median amount of ink across the path, in pixels, up to 2.5 tau to either side."""
+    if len(path) < 2:
+        return 0.0
+    tangent = np.gradient(path, axis=0)
+    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) / np.maximum(1e-9, np.hypot(*tangent.T))[:, None]
+    chosen = np.flatnonzero(drawn)
+    chosen = chosen[:: max(1, len(chosen) // 300)]
+    steps = np.arange(-int(2.5 * tau), int(2.5 * tau) + 1)
+    places = path[chosen, None] + normal[chosen, None] * steps[None, :, None]
+    across = lookup(mask, places.reshape(-1, 2), 0.0).reshape(len(chosen), len(steps)).sum(axis=1)
+    across = across[across > 0]
+    return float(np.median(across)) if len(across) else 0.0
+
+
+def _bridged(covered: np.ndarray, gap: float, *, closed: bool) -> np.ndarray:
+    """Returns the covered places with the gaps of dashes, up to `gap` pixels, filled in."""
+    if not covered.any() or covered.all():
+        return covered
+    size = len(covered)
+    at = np.flatnonzero(covered)
+    result = covered.copy()
+    for one, other in pairwise(at):
+        if 1 < other - one <= gap + 1:
+            result[one:other] = True
+    if closed and at[0] + size - at[-1] <= gap + 1:
+        result[: at[0]] = result[at[-1] :] = True
+    return result
+
+
+def _ends(primitive: Primitive, path: Places, away: np.ndarray, distance: np.ndarray, half: float, tau: float) -> str:
+    """Returns what is wrong with the ends of a stroke; empty if both are near the ends of the primitive."""
+    size = int(min(len(path) - 1, 2 * tau))
+    at = np.flatnonzero(away <= tau)
+    missing = max(int(tau / 2) + 4, 1.2 * float(np.diff(at).max(initial=0)))
+    for order in (1, -1):
+        places, distances = path[::order], away[::order]
+        if np.flatnonzero(distances <= tau)[0] > missing:
+            return "an end of a stroke is missing"
+        if primitive.kind == "line":
+            continue
+        direction = (places[0] - places[size]) / max(1e-9, float(np.hypot(*(places[0] - places[size]))))
+        across = np.array([-direction[1], direction[0]])
+        steps = np.arange(0, 1.5 * tau + half + 2)[:, None]
+        beyond = places[0] + direction * steps
+        straight = lookup(distance, beyond, 9.0) <= 1
+        wide = [lookup(distance, beyond + side * across * (half + 2.5), 9.0) <= 0.5 for side in (-1, 1)]
+        if straight.all() and not (wide[0] & wide[1])[int(tau / 2) :].any():
+            return "a stroke goes on beyond its end"
+    return ""
+
+
+def _marked(marker: Marker | None, ink: Ink, least: int) -> _Stroke:
+    """Returns the recall of a point."""
+    if marker is None:
+        return _Stroke(0.0, 0.0)
+    reach = int(marker.radius) + 1
+    x, y = round(marker.x), round(marker.y)
+    part = np.s_[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+    changes = ink.change[part][ink.mask[part] > 0]
+    visible = len(changes) > 0 and np.percentile(changes, 75) >= least
+    return _Stroke(float(visible), 0.0, marker=marker if visible else None)
+
+
+def _preserved(ink: Ink, allowed: Mask, outside: Outside) -> float:
+    """Returns the share of the input that is unchanged, without what the drawing may cover."""
+    drawn = (ink.mask & (allowed | outside.excused)).astype(np.uint8)
+    size = max(1, drawn.shape[1] // 8), max(1, drawn.shape[0] // 8)
+    blocks = np.asarray(cv2.resize(drawn * 255, size, interpolation=cv2.INTER_AREA) > 0, np.uint8)
+    blocks = np.asarray(cv2.dilate(blocks, np.ones((3, 3), np.uint8)), np.uint8)
+    near = np.asarray(cv2.resize(blocks, drawn.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+    rest = (allowed | outside.excused) == 0
+    changed = rest & ((ink.mask > 0) | ((ink.tampered > 0) & (near == 0)))
+    share = 1 - changed.sum() / max(1, rest.sum())
+    content = rest & (ink.content > 0)
+    if content.sum() >= 50:
+        of_content = 1 - (changed & content).sum() / content.sum()
+        share = min(share, of_content) if of_content < 0.9 else share
+    return float(share) * (1 - ink.outside if ink.outside > 0.01 else 1.0)
