@@ -5,6 +5,6 @@ the target (`markers`, `labels`, `verify`).
 """
 
 from codevision_ext.drawing.targets import DrawingTarget, check_inside, read_target
-from codevision_ext.drawing.verify import Verdict, verify
+from codevision_ext.drawing.verify import DrawingVerdict, verify
 
-__all__ = ["DrawingTarget", "Verdict", "check_inside", "read_target", "verify"]
+__all__ = ["DrawingTarget", "DrawingVerdict", "check_inside", "read_target", "verify"]

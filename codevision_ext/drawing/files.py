@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import JsonValue
 
 from codevision_ext.drawing.targets import check_inside, read_target
-from codevision_ext.drawing.verify import Verdict, verify
+from codevision_ext.drawing.verify import DrawingVerdict, verify
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec
@@ -30,7 +30,7 @@ class DrawingLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DrawingResult(Verdict):
+class DrawingResult(DrawingVerdict):
     """The result of one line of a batch."""
 
     id: str | int
@@ -47,7 +47,7 @@ class BadLine:
 
 
 _LINES: JsonCodec[DrawingLine] = JsonCodec(DrawingLine)
-_VERDICTS: JsonCodec[Verdict] = JsonCodec(Verdict)
+_VERDICTS: JsonCodec[DrawingVerdict] = JsonCodec(DrawingVerdict)
 _RESULTS: JsonCodec[DrawingResult] = JsonCodec(DrawingResult)
 _BAD: JsonCodec[BadLine] = JsonCodec(BadLine)
 
@@ -114,10 +114,12 @@ def _results(source: Path, lines: list[bytes]) -> Iterator[DrawingResult | BadLi
         except InputError as error:
             yield BadLine(id=_id(raw), error=str(error))
             continue
-        yield DrawingResult(id=line.id, **{name: getattr(verdict, name) for name in Verdict.__slots__})
+        yield DrawingResult(id=line.id, **{name: getattr(verdict, name) for name in DrawingVerdict.__slots__})
 
 
-def _check(where_image: str, image: Path, where_made: str, made: Path, target: bytes, where_target: str) -> Verdict:
+def _check(
+    where_image: str, image: Path, where_made: str, made: Path, target: bytes, where_target: str
+) -> DrawingVerdict:
     parsed = read_target(target, where_target)
     pixels = _open(image, where_image)
     check_inside(parsed, pixels.size, where_target)

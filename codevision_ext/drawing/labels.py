@@ -8,7 +8,7 @@ import numpy as np
 from codevision_ext.drawing.ink import Ink, Mask
 from codevision_ext.drawing.markers import Blobs, Marker, blobs
 from codevision_ext.drawing.shapes import Places, along, corners, is_closed
-from codevision_ext.drawing.targets import Point, DrawingTarget
+from codevision_ext.drawing.targets import DrawingTarget, Point
 
 _NEAR = 6.0
 """Largest distance of a label from its primitive, in units of tau."""

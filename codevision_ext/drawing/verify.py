@@ -13,7 +13,7 @@ from codevision_ext.drawing.markers import Marker, blobs, find_marker
 from codevision_ext.drawing.pixels import Pixels, appearances, to_pixels
 from codevision_ext.drawing.registration import Placement, register
 from codevision_ext.drawing.shapes import Places, along, band, corners, is_closed, lookup, tolerance
-from codevision_ext.drawing.targets import Point, Primitive, Region, DrawingTarget
+from codevision_ext.drawing.targets import DrawingTarget, Point, Primitive, Region
 
 RECALL, PRECISION, PRESERVED = 0.9, 0.85, 0.98
 """Smallest recall of a primitive, precision of the ink and share of the preserved input of a right drawing."""
@@ -26,7 +26,7 @@ _SURE = 0.93
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class DrawingVerdict:
     """What the verifier finds."""
 
     correct: bool | None
@@ -43,13 +43,13 @@ class Verdict:
     """Why the drawing isn't right; "right" if it is; it begins with "unknown" if `correct` is None."""
 
 
-def verify(image: Image.Image, made: Image.Image, target: DrawingTarget) -> Verdict:
+def verify(image: Image.Image, made: Image.Image, target: DrawingTarget) -> DrawingVerdict:
     """Checks the drawing on `made`, which shows `image` and the target drawn on it."""
     nothing = (0.0,) * len(target.primitives)
     found = _register(image, to_pixels(made))
     if found is None:
         reason = "unknown: the made image can't be laid onto the input"
-        return Verdict(correct=None, f1=0.0, recall=nothing, precision=0.0, preserved=0.0, reason=reason)
+        return DrawingVerdict(correct=None, f1=0.0, recall=nothing, precision=0.0, preserved=0.0, reason=reason)
     return _score(find_ink(*found), target)
 
 
@@ -77,7 +77,7 @@ class _Stroke:
     marker: Marker | None = None
 
 
-def _score(ink: Ink, target: DrawingTarget) -> Verdict:
+def _score(ink: Ink, target: DrawingTarget) -> DrawingVerdict:
     shape = (ink.mask.shape[0], ink.mask.shape[1])
     tau = tolerance(shape[::-1])
     distance = cv2.distanceTransform(1 - ink.mask, cv2.DIST_L2, 3) if ink.mask.any() else np.full(shape, 1e6)
@@ -106,7 +106,7 @@ def _score(ink: Ink, target: DrawingTarget) -> Verdict:
     return _verdict(ink, ordered, allowed, outside)
 
 
-def _verdict(ink: Ink, strokes: list[_Stroke], allowed: Mask, outside: Outside) -> Verdict:
+def _verdict(ink: Ink, strokes: list[_Stroke], allowed: Mask, outside: Outside) -> DrawingVerdict:
     inside = int(cv2.countNonZero(ink.mask & allowed))
     precision = inside / max(1, inside + outside.area)
     preserved = _preserved(ink, allowed, outside)
@@ -129,7 +129,7 @@ def _verdict(ink: Ink, strokes: list[_Stroke], allowed: Mask, outside: Outside) 
         reason = f"{outside.marks} marks belong to no primitive"
     elif reason == "right" and precision < PRECISION:
         reason = f"only {precision:.0%} of the ink belongs to a primitive"
-    return Verdict(
+    return DrawingVerdict(
         correct=reason == "right",
         f1=round(f1, 4),
         recall=recall,
