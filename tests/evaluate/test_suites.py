@@ -81,7 +81,13 @@ def answered(answer: str) -> Any:
 
 @pytest.mark.parametrize(
     ("answer", "score"),
-    [("B", 1), ("(B)", 1), ("blue", 1), ("Blue.", 1), ("A", 0), ("red", 0), ("A or B", 0), ("b l", 0)],
+    [
+        *[
+            (answer, 1)
+            for answer in ("B", "(B)", "blue", "Blue.", r"\boxed{B}", "$B$", "**B**", "（Ｂ）", "ｂｌｕｅ", "**blue**")
+        ],
+        *[(answer, 0) for answer in ("A", "red", "A or B", "b l", "AB", "A, B", "8", "В", "\\boxed{A}", "blue or red")],
+    ],
 )
 def test_a_choice_is_its_letter_or_its_words(answer: str, score: float) -> None:
     question = "What colour?\nA. red\nB. blue\nC. green\nAnswer with the letter of the right choice."
@@ -100,6 +106,13 @@ def test_words_that_two_choices_share_choose_neither() -> None:
         ("centre\nvilla", ["centre villa"], "IIIT5K", 1),
         ("x ^ 2 + 1", ["x^2+1"], "HME100k", 1),
         ("X^2+1", ["x^2+1"], "HME100k", 0),
+        ("ｘ^2＋1", ["x^2+1"], "HME100k", 1),
+        ("ＡＢＣ１２３", ["ABC123"], "IIIT5K", 1),
+        ("abc123", ["ABC123"], "IIIT5K", 1),
+        ("the sign says “Joe’s”", ["Joe's"], "IIIT5K", 1),
+        ("**centre**", ["centre"], "IIIT5K", 1),
+        ("10²", ["102"], "IIIT5K", 0),
+        ("АВС", ["ABC"], "IIIT5K", 0),
     ],
 )
 def test_ocrbench_wants_a_reference_inside_the_answer(
@@ -112,6 +125,16 @@ def test_ocrbench_wants_a_reference_inside_the_answer(
     ("answer", "reference", "years", "exact", "score"),
     [
         ("104", "100", (), False, 1),
+        ("105", "100", (), False, 1),
+        ("95", "100", (), False, 1),
+        ("105.1", "100", (), False, 0),
+        ("94.9", "100", (), False, 0),
+        ("1０５", "100", (), False, 1),
+        ("**104**", "100", (), False, 1),
+        (r"\boxed{104}", "100", (), False, 1),
+        (r"\boxed{\text{Sales}}", "Sales", (), False, 1),
+        ("**True**", "true", (), True, 1),
+        ("50 cm", "50", (), True, 0),
         ("106", "100", (), False, 0),
         ("3%", "3", (), False, 1),
         ("0", "0", (), False, 1),
@@ -153,6 +176,7 @@ def test_a_conversation_s_last_answer_counts_with_its_own_flag() -> None:
         ("bob", ["Ann"], 0),
         ("bob", ["Ann", "Bobb"], 0.75),
         ("", ["Ann"], 0),
+        ("Ann.", ["Ann"], 0.75),
     ],
 )
 def test_anls_is_the_similarity_with_the_closest_reference_from_a_half_on(
@@ -160,6 +184,11 @@ def test_anls_is_the_similarity_with_the_closest_reference_from_a_half_on(
 ) -> None:
     assert docvqa.anls(answer, references) == pytest.approx(score)
     assert find_spec("anls_star"), "the library of the lock file"
+
+
+def test_docvqa_ignores_the_width_of_letters_and_markdown_but_counts_a_full_stop() -> None:
+    assert points("docvqa", "**Ａｎｎ**", ["Ann"]) == 1
+    assert points("docvqa", "Ann.", ["Ann"]) == pytest.approx(0.75)
 
 
 def record(column: str, name: str) -> Record:

@@ -2,6 +2,9 @@
 
 A list is compared entry by entry, and an entry too many or too few gives 0. Multiple choice and fact checking, and
 entries flagged as years, must be equal.
+
+Characters are unified and Markdown or LaTeX around an answer is removed first. Units, choice marks and sets of choices
+are compared as text, as in the published rule.
 """
 
 import ast
@@ -11,6 +14,7 @@ from typing import Any, Final
 from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Row, Suite, rule
 from codevision_ext.evaluate.suites.docvqa import anls
+from codevision_ext.task.normal_form import unwrap
 
 RELAXED: Final = 0.05
 """Maximum relative error of a right number."""
@@ -31,7 +35,7 @@ def relaxed(answer: str, reference: str) -> float:
 
 def points(answer: str, reference: str, years: Sequence[bool] = (), *, exact: bool = False) -> float:
     """Returns the mean score of the entries of an answer, in [0, 1]; `years` flags the entries that are years."""
-    values, targets = (_entries(text.strip(".").strip("\n")) for text in (answer, reference))
+    values, targets = (_entries(unwrap(text).strip(".").strip("\n")) for text in (answer, reference))
     flags = list(years) or [False]
     if len(flags) < len(targets):
         flags = flags * len(targets)

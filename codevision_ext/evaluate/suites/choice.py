@@ -5,7 +5,7 @@ from typing import Final
 
 from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Row, Suite, rule
-from codevision_ext.task.answers import check_answer
+from codevision_ext.task.answers import check_answer, same_text
 
 _CHOICE: Final = re.compile(r"^\s*\(?([A-H])[.):]\s*(.+?)\s*$", re.MULTILINE)
 
@@ -13,8 +13,7 @@ _CHOICE: Final = re.compile(r"^\s*\(?([A-H])[.):]\s*(.+?)\s*$", re.MULTILINE)
 def _points(answer: str, item: EvalItem) -> float:
     if check_answer(answer, item.item.references):
         return 1.0
-    text = answer.strip().rstrip(".").casefold()
-    letters = [letter for letter, words in _CHOICE.findall(item.item.question) if words.rstrip(".").casefold() == text]
+    letters = [letter for letter, words in _CHOICE.findall(item.item.question) if same_text(answer, words)]
     return float(len(letters) == 1 and bool(check_answer(letters[0], item.item.references)))
 
 

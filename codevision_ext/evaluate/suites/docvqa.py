@@ -1,10 +1,15 @@
-"""DocVQA, scored by ANLS, the average normalised Levenshtein similarity (Biten et al., ICCV 2019)."""
+"""DocVQA, scored by ANLS, the average normalised Levenshtein similarity (Biten et al., ICCV 2019).
+
+Characters are unified and Markdown or LaTeX around an answer is removed first. Quotes, full stops and white space count
+as edits, as in the published rule.
+"""
 
 from collections.abc import Sequence
 
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Suite, rule
+from codevision_ext.task.normal_form import unwrap
 
 
 def anls(answer: str, references: Sequence[str]) -> float:
@@ -26,7 +31,11 @@ def anls(answer: str, references: Sequence[str]) -> float:
 
 
 def _points(answer: str, item: EvalItem) -> float:
-    return anls(" ".join(answer.split()), [" ".join(reference.split()) for reference in item.item.references])
+    return anls(_plain(answer), [_plain(reference) for reference in item.item.references])
+
+
+def _plain(text: str) -> str:
+    return " ".join(unwrap(text).split())
 
 
 SUITE = Suite(name="docvqa", about="ANLS against the closest reference", schemas=("docvqa",), scorer_of=rule(_points))

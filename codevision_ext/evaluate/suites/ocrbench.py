@@ -1,21 +1,29 @@
-"""OCRBench (Liu et al., arXiv 2305.07895): an answer is right when it contains a reference, letter case aside."""
+"""OCRBench (Liu et al., arXiv 2305.07895): an answer is right when it contains a reference, letter case aside.
+
+Full-width letters and other spellings of the same character are joined first. White space counts as in the published
+rule: "cent re" doesn't contain "centre".
+"""
 
 from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Suite, rule
+from codevision_ext.task.normal_form import unify_characters
 
 FORMULAS = "HME100k"
 """Data set whose answers are formulas, compared without white space and with letter case."""
 
 
 def _points(answer: str, item: EvalItem) -> float:
-    if item.raw.get("dataset") == FORMULAS:
-        return float(any("".join(reference.split()) in "".join(answer.split()) for reference in item.item.references))
-    text = _folded(answer)
-    return float(any(_folded(reference) in text for reference in item.item.references))
+    form = _formula if item.raw.get("dataset") == FORMULAS else _folded
+    text = form(answer)
+    return float(any(form(reference) in text for reference in item.item.references))
+
+
+def _formula(text: str) -> str:
+    return "".join(unify_characters(text).split())
 
 
 def _folded(text: str) -> str:
-    return text.strip().replace("\n", " ").lower()
+    return unify_characters(text).strip().replace("\n", " ").lower()
 
 
 SUITE = Suite(

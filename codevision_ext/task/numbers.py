@@ -1,0 +1,75 @@
+"""Compares numbers by value."""
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from codevision_ext.task.normal_form import fold
+
+RELATIVE_TOLERANCE: Final = Fraction(1, 10**5)
+"""Maximum difference of two equal numbers, relative to the reference; two whole numbers must be equal."""
+
+NEAR: Final = Fraction(1, 20)
+"""Maximum difference of two numbers that may be roundings of one another, relative to the reference.
+
+Between RELATIVE_TOLERANCE and NEAR no rule decides."""
+
+_NUMBER: Final = re.compile(
+    r"(?P<sign>[-+]?)\s?(?P<money>[$€£¥]?)\s?(?P<digits>(?:\d{1,3}(?:,\d{3}){1,5}|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40})"
+    r"(?:e(?P<exponent>[-+]?\d{1,2}))?\s?(?P<percent>%|percent|)",
+    re.ASCII | re.IGNORECASE,
+)
+_CODE: Final = re.compile(r"0\d+", re.ASCII)
+
+
+def is_number(text: str) -> bool:
+    """Returns whether a folded text is a number."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def other_number(answer: str, reference: str) -> bool:
+    """Returns whether both are numbers that can't mean the same.
+
+    They have different currencies, are different whole numbers, or are further apart than roundings. One of the two may
+    lack a percent sign.
+    """
+    numbers = _two_numbers(answer, reference)
+    if numbers is None:
+        return False
+    number, expected = numbers
+    if len({number["money"], expected["money"]} - {""}) > 1:
+        return True
+    a, b = _value(number), _value(expected)
+    scales = (1,) if number["percent"] == expected["percent"] else (1, 100, Fraction(1, 100))
+    return all(_far(a * scale, b) for scale in scales)
+
+
+def _far(a: Fraction, b: Fraction) -> bool:
+    whole = a.denominator == b.denominator == 1
+    return a != b if whole else abs(a - b) > NEAR * abs(b)
+
+
+def same_number(answer: str, reference: str) -> bool:
+    """Returns whether both are numbers of equal value and of one currency."""
+    numbers = _two_numbers(answer, reference)
+    if numbers is None:
+        return False
+    number, expected = numbers
+    if len({number["money"], expected["money"]} - {""}) > 1:
+        return False
+    a, b = _value(number), _value(expected)
+    whole = a.denominator == b.denominator == 1
+    return a == b if whole else abs(a - b) <= RELATIVE_TOLERANCE * abs(b)
+
+
+def _two_numbers(answer: str, reference: str) -> tuple[re.Match[str], re.Match[str]] | None:
+    """Returns both as numbers; None where one isn't a number. "007" is a code, so it is text and not a number."""
+    number, expected = _NUMBER.fullmatch(fold(answer)), _NUMBER.fullmatch(fold(reference))
+    if number is None or expected is None or _CODE.fullmatch(fold(reference)):
+        return None
+    return number, expected
+
+
+def _value(number: re.Match[str]) -> Fraction:
+    value = Fraction(number["sign"] + number["digits"].replace(",", "").removesuffix("."))
+    return value * Fraction(10) ** int(number["exponent"] or 0) / (100 if number["percent"] else 1)
