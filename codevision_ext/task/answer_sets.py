@@ -128,7 +128,8 @@ def _solutions(text: str) -> _Solutions | None:
     bare = text[element.end() :] if element else text
     braces = bare.startswith("{") and bare.endswith("}")
     parts = (_IN_BRACES if braces else _PARTS).split(bare[1:-1].strip() if braces else bare)
-    names, values = [], []
+    names: list[str] = []
+    values: list[str] = []
     name = element["name"].lower() if element else ""
     for part in parts:
         variable = _VARIABLE.fullmatch(part)
