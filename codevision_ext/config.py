@@ -93,6 +93,8 @@ class WatchSettings(_Section):
     """Maximum share of calls that repeat an earlier call: the same code on the same image, in [0, 1]."""
     max_truncation_rate: _Share | None = 0.5
     """Maximum share of rollouts that run into the length limit or the turn limit, in [0, 1]."""
+    max_undecided_rate: _Share | None = 0.2
+    """Maximum share of answers that no rule decides and no judge was asked about, in [0, 1]."""
     min_entropy: Annotated[float, Field(ge=0)] | None = 0.01
     """Minimum of verl's `actor/entropy`, nats per token."""
     min_group_std: Annotated[float, Field(ge=0)] | None = 0.05
@@ -108,7 +110,12 @@ class Settings(_Section):
 
     reward: RewardSettings = RewardSettings()
     judge: JudgeSettings | None = None
-    """Judge of the answers that no rule decides; None: these answers are wrong."""
+    """Judge of the answers that no rule decides; None: these answers count as wrong, and as undecided."""
+    exact_answers: bool = False
+    """True where an answer that no rule accepts is certainly wrong, as with generated data; none is undecided then.
+
+    It excludes a judge.
+    """
     system_prompt: str | None = None
     """Path of a text file with the system message; empty: no message, only the tool's schema; None: the package's own.
 
@@ -158,6 +165,10 @@ def read_settings(section: Mapping[str, Any] | None) -> Settings:
     Rubric(settings.reward)
     if settings.reward.weights.get("faithful"):
         raise InputError("codevision.reward.weights.faithful: no step judge runs here; only `codevision score` has it")
+    if settings.exact_answers and settings.judge:
+        raise InputError(
+            "codevision.exact_answers: true leaves nothing for codevision.judge to decide; set one of them"
+        )
     return settings
 
 

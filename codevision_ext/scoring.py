@@ -13,7 +13,7 @@ from codevision_ext.judge.shared import shared_judge
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rollout.loop import Trajectory
 from codevision_ext.rollout.parsing import format_score, parse_answer
-from codevision_ext.task.answers import check_answer, is_correct
+from codevision_ext.task.answers import check_answer
 from codevision_ext.task.item import Item
 from codevision_ext.types import EndReason, Outcome, Verdict
 
@@ -67,6 +67,8 @@ def observe(
     think_prefix: str = "",
     verdicts: Mapping[str, Verdict | None] | None = None,
     suite_score: SuiteScore | None = None,
+    *,
+    exact: bool = False,
 ) -> Outcome:
     """Returns the part of a finished rollout that the reward reads.
 
@@ -76,10 +78,11 @@ def observe(
         think_prefix: Text that the chat template wrote before each turn.
         verdicts: Verdicts of the judge by answer. A rollout is invalid where the judge abstained or failed.
         suite_score: Score by a benchmark's own rule. It replaces the rules and the judge.
+        exact: True where an answer that no rule accepts is certainly wrong, so that none is undecided.
     """
     if trajectory is None:
         return Outcome(correct=False, format=0.0, valid=False, end_reason=EndReason.INFRA)
-    answer = answer_of(trajectory)
+    answer, undecided = answer_of(trajectory), False
     if suite_score is not None:
         correct, valid = (suite_score.score or 0.0) >= 0.5, suite_score.score is not None
     elif verdicts and answer is not None and answer in verdicts:
@@ -87,13 +90,15 @@ def observe(
         score = verdict.score if verdict else None
         correct, valid = score == 1, score is not None
     else:
-        correct, valid = is_correct(answer, references), True
+        ruling = check_answer(answer, references)
+        correct, valid, undecided = ruling is True, True, ruling is None and not exact
     return Outcome(
         correct=correct,
         format=format_score(trajectory.replies, think_prefix),
         valid=valid,
         end_reason=trajectory.end_reason,
         steps=trajectory.steps,
+        undecided=undecided,
     )
 
 
@@ -124,7 +129,9 @@ def score_rollouts(
             group=group,
             id=f"{group}-{index}",
             task=item.task,
-            observed=observe(trajectory, item.references, settings.think_prefix, verdicts, score),
+            observed=observe(
+                trajectory, item.references, settings.think_prefix, verdicts, score, exact=settings.exact_answers
+            ),
             question=item.question,
             references=item.references,
             source=item.source,

@@ -133,6 +133,8 @@ class Outcome:
     """False: something of ours failed, and the rollout is left out of statistics and loss."""
     end_reason: EndReason = EndReason.ANSWER
     steps: tuple[Step, ...] = ()
+    undecided: bool = False
+    """True where no rule decides the answer and no judge was asked about it; `correct` is False then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -243,8 +243,9 @@ def _title(model: ModelRun, run: SuiteRun, mode: ToolMode) -> str:
 
 
 def score_text(score: Score) -> str:
-    """Writes a score as `72.3 % (68.1 to 76.2)`."""
-    return f"{100 * score.accuracy:.1f} % ({100 * score.low:.1f} to {100 * score.high:.1f})"
+    """Writes a score as `72.3 % (68.1 to 76.2)`, and with undecided answers as `60.0 to 72.3 % (55.1 to 76.2)`."""
+    upper = f" to {100 * score.upper:.1f}" if score.undecided else ""
+    return f"{100 * score.accuracy:.1f}{upper} % ({100 * score.low:.1f} to {100 * score.high:.1f})"
 
 
 def _suite_result(

@@ -174,12 +174,12 @@ def comparison_table(comparison: Comparison) -> Table:
 
 CAPTION: Final = (
     "% right with its 95 % interval (Wilson); below: difference from the first run, paired bootstrap; "
-    f"*: p < {SIGNIFICANT:g}, adjusted for the columns (Holm)"
+    f"*: p < {SIGNIFICANT:g}, adjusted for the columns (Holm); undecided answers count as wrong in differences"
 )
 
 
 def _rich(cell: Cell) -> Text:
-    text = Text(f"{_percent(cell.score.accuracy)}\n")
+    text = Text(f"{_accuracy(cell.score)}\n")
     text.append(f"{_percent(cell.score.low)} to {_percent(cell.score.high)}", style="dim")
     if cell.difference is not None:
         style = ("green" if cell.difference.value > 0 else "red") if cell.significant else "dim"
@@ -225,13 +225,18 @@ def _escaped(row: str) -> str:
 
 def _plain(cell: Cell) -> str:
     score = cell.score
-    text = f"{_percent(score.accuracy)} ({_percent(score.low)} to {_percent(score.high)})"
+    text = f"{_accuracy(score)} ({_percent(score.low)} to {_percent(score.high)})"
     return f"{text} {_change(cell)}" if cell.difference is not None else text
 
 
 def _change(cell: Cell) -> str:
     assert cell.difference is not None
     return f"{100 * cell.difference.value:+.1f}{'*' if cell.significant else ''}"
+
+
+def _accuracy(score: Score) -> str:
+    """Writes the accuracy in percent; with undecided answers, both readings of it."""
+    return _percent(score.accuracy) + (f" to {_percent(score.upper)}" if score.undecided else "")
 
 
 def _percent(share: float) -> str:

@@ -22,27 +22,51 @@ TOOL_MODES: tuple[ToolMode, ...] = get_args(ToolMode)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Accuracy over `n` items with the bounds of its 95 % interval, all in [0, 1]."""
+    """Accuracy over `n` items with the bounds of its 95 % interval, all in [0, 1].
+
+    Undecided answers count as wrong in `accuracy` and `low`, and as right in `upper` and `high`.
+    """
 
     accuracy: float
     low: float
     high: float
     n: int
+    undecided: float = 0.0
+    """Share of answers that no rule decides and no judge was asked about, in [0, 1]."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.accuracy <= self.high <= 1:
             raise ValueError(f"low {self.low} <= accuracy {self.accuracy} <= high {self.high} doesn't hold in [0, 1]")
+        if not 0 <= self.undecided <= 1 - self.accuracy + 1e-9:
+            raise ValueError(
+                f"undecided is {self.undecided}; at accuracy {self.accuracy} it can't be more than the rest"
+            )
         if self.n < 1:
             raise ValueError(f"n is {self.n}, a score needs at least one item")
 
+    @property
+    def upper(self) -> float:
+        """Accuracy if every undecided answer were right."""
+        return min(1.0, self.accuracy + self.undecided)
+
     @classmethod
-    def of(cls, outcomes: Iterable[float]) -> "Score":
-        """Returns the score of at least one item, each right (1), wrong (0) or in between."""
+    def of(cls, outcomes: Iterable[float], undecided: Iterable[float] = ()) -> "Score":
+        """Returns the score of at least one item, each right (1), wrong (0) or in between.
+
+        Args:
+            outcomes: Score of each item; undecided answers count as wrong.
+            undecided: Share of undecided answers of each item.
+        """
         right = list(outcomes)
-        total = math.fsum(right)
-        low, high = wilson(total, len(right))
-        share = total / len(right)
-        return cls(accuracy=share, low=min(low, share), high=max(high, share), n=len(right))
+        n, total = len(right), math.fsum(right)
+        best = min(float(n), total + math.fsum(undecided))
+        return cls(
+            accuracy=total / n,
+            low=min(wilson(total, n)[0], total / n),
+            high=max(wilson(best, n)[1], best / n),
+            n=n,
+            undecided=(best - total) / n,
+        )
 
     @classmethod
     def mean(cls, scores: Iterable["Score"]) -> "Score":
@@ -57,4 +81,5 @@ class Score:
             low=math.fsum(score.low for score in columns) / len(columns),
             high=math.fsum(score.high for score in columns) / len(columns),
             n=sum(score.n for score in columns),
+            undecided=math.fsum(score.undecided for score in columns) / len(columns),
         )

@@ -39,6 +39,8 @@ class Health:
     """Number of rollouts, invalid ones included."""
     invalid_share: float
     """Share of all rollouts that an engine, sandbox or judge failure made invalid, in [0, 1] like every share."""
+    undecided: int = 0
+    """Number of rollouts whose answer no rule decided and no judge was asked about; 0 in files from before it."""
     tool_rate: float | None
     """Share of rollouts that called the tool."""
     calls: float | None

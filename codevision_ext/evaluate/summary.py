@@ -55,12 +55,18 @@ def summarise_suite(suite: Suite, records: Sequence[Record], k: int, rows: str) 
         InputError: a column has no valid rollout.
     """
     scores = item_scores(suite, records)
+    undecided = item_scores(suite, records, lambda record: float(record.observed.undecided))
+
+    def score(names: Iterable[str]) -> Score:
+        own = list(names)
+        return Score.of(*[[statistics.fmean(values[name]) for name in own] for values in (scores, undecided)])
+
     columns: dict[str, ColumnResult] = {}
     for column, names in score_columns(suite, records).items():
-        valid = [scores[name] for name in sorted(names) if name in scores]
+        valid = [name for name in sorted(names) if name in scores]
         if not valid:
             raise InputError(f"suite {suite.name}: no valid rollout in column {column}; every column needs one")
-        columns[column] = ColumnResult(score=Score.of(map(statistics.fmean, valid)), pass_k=_pass_at_k(valid, k))
+        columns[column] = ColumnResult(score=score(valid), pass_k=_pass_at_k([scores[name] for name in valid], k))
     if suite.overall == "columns":
         own = [columns[column] for column in {record.column or "all" for record in records}]
         passed = [result.pass_k for result in own if result.pass_k is not None]
@@ -69,9 +75,7 @@ def summarise_suite(suite: Suite, records: Sequence[Record], k: int, rows: str) 
             score=Score.mean(result.score for result in own), pass_k=Score.mean(passed) if complete else None
         )
     else:
-        overall = ColumnResult(
-            score=Score.of(map(statistics.fmean, scores.values())), pass_k=_pass_at_k(list(scores.values()), k)
-        )
+        overall = ColumnResult(score=score(scores), pass_k=_pass_at_k(list(scores.values()), k))
     success = None
     if (succeeds := suite.success) is not None:
         outcomes = item_scores(suite, records, lambda record: float(succeeds(record)))
@@ -103,6 +107,7 @@ def health_of(records: Sequence[Record]) -> Health:
     return Health(
         rollouts=len(records),
         invalid_share=1 - len(valid) / len(records),
+        undecided=sum(record.observed.undecided for record in valid),
         tool_rate=mean("tool"),
         calls=mean("calls", "malformed_calls"),
         call_success=_share(total("calls") - total("failed_calls"), calls),

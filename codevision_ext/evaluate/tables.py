@@ -19,10 +19,12 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def show_results(evaluation: Evaluation, console: Console) -> None:
-    """Prints two tables per suite: accuracies by column, and the behaviour of the rollouts."""
+    """Prints two tables per suite, accuracies by column and the behaviour of the rollouts, and undecided answers."""
     for name, model in evaluation.models.items():
         for suite, result in model.suites.items():
             _show_suite(suite if name == MODEL else f"{name}: {suite}", result, model.setup.k, console)
+    for note in undecided_notes(evaluation):
+        console.print(note, style="bold yellow", markup=False, soft_wrap=True)
 
 
 def _show_suite(title: str, result: SuiteResult, k: int, console: Console) -> None:
@@ -61,7 +63,24 @@ def _cell(result: ColumnResult) -> str:
 
 
 def _score(score: Score | None) -> str:
-    return f"{100 * score.accuracy:.1f} ({100 * score.low:.1f} to {100 * score.high:.1f})" if score else ""
+    if score is None:
+        return ""
+    upper = f" to {100 * score.upper:.1f}" if score.undecided else ""
+    return f"{100 * score.accuracy:.1f}{upper} ({100 * score.low:.1f} to {100 * score.high:.1f})"
+
+
+def undecided_notes(evaluation: Evaluation) -> list[str]:
+    """Returns one sentence for each model, suite and mode that has undecided answers."""
+    return [
+        f"{suite if name == MODEL else f'{name}: {suite}'}, {mode.replace('_', ' ')}: {health.undecided} of "
+        f"{health.rollouts} answers are undecided: no rule decides them, and no judge was asked. Accuracy lies between "
+        f"{100 * score.accuracy:.1f} % (all of them wrong) and {100 * score.upper:.1f} % (all of them right). A judge "
+        "decides them: --set judge.base_url=URL --set judge.model=ID"
+        for name, model in evaluation.models.items()
+        for suite, result in model.suites.items()
+        for mode, each in result.modes.items()
+        if (health := each.health) and health.undecided and (score := each.overall.score)
+    ]
 
 
 def _number(name: str, value: float | None) -> str:

@@ -42,6 +42,8 @@ def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) 
         | {
             "reward/total/mean": sum(metrics[name] for name in metrics if name.startswith("reward/")),
             "rollout/accuracy": mean("acc"),
+            "rollout/accuracy_upper": mean("acc") + mean("undecided"),
+            "rollout/undecided": mean("undecided"),
             "rollout/format": mean("format"),
             "rollout/tool_rate": mean("tool"),
             "rollout/calls": calls,
@@ -96,6 +98,7 @@ def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Set
         "acc": float(outcome.correct),
         "format": outcome.format,
         "valid": float(outcome.valid),
+        "undecided": float(outcome.undecided),
         "tool": float(bool(steps)),
         "calls": float(len(steps)),
         "failed_calls": float(sum(not step.ok for step in steps)),

@@ -61,6 +61,13 @@ SIGNALS: Final = (
         "actor_rollout_ref.rollout.multi_turn.max_assistant_turns",
     ),
     Signal(
+        setting="max_undecided_rate",
+        names=("rollout/undecided",),
+        meaning="too many answers are wrong only because no rule decides them and no judge is set",
+        remedy="set codevision.judge.base_url and codevision.judge.model, or codevision.exact_answers: true where the "
+        "references are the only right spelling",
+    ),
+    Signal(
         setting="min_entropy",
         names=("actor/entropy",),
         meaning="the policy says nearly the same every time",

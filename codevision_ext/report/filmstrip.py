@@ -76,7 +76,7 @@ def _draw(image: Image.Image, mark: MarkView, scale: float) -> None:
 def transcript(record: Record) -> str:
     """Writes the turns and the reward in Markdown; text of the model is never read as markup."""
     reward = "unscored" if record.reward is None else f"reward {record.reward:.3g}"
-    verdict = "right" if record.observed.correct else "wrong"
+    verdict = "undecided" if record.observed.undecided else "right" if record.observed.correct else "wrong"
     lines = [f"**{verdict}, {reward}**, ended by {record.observed.end_reason}, wanted:"]
     lines += [_verbatim(" or ".join(record.references) or "not recorded")]
     for turn in record.turns:

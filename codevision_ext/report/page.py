@@ -18,7 +18,7 @@ import jinja2
 from codevision_ext.config import WatchSettings
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.compare import short_names
-from codevision_ext.evaluate.metrics import COLUMNS
+from codevision_ext.evaluate.metrics import COLUMNS, Score
 from codevision_ext.evaluate.results import Evaluation, read_evaluation
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record
@@ -111,6 +111,7 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["reading"] = _reading
     environment.filters["percent"] = lambda share: f"{share * 100:.1f}"
     environment.filters["number"] = lambda value: "–" if value is None else curves.number_text(value)
     folder = files("codevision_ext.report")
@@ -178,3 +179,9 @@ def _data(runs: Sequence[Run], read: Sequence[RunSource], chosen: Sequence[Seque
 def _json(value: object) -> str:
     """Writes JSON in which no HTML parser finds the end of its element, whatever a model wrote."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _reading(score: Score) -> str:
+    """Writes an accuracy in percent; with undecided answers, from all of them wrong to all of them right."""
+    low, high = f"{score.accuracy * 100:.1f}", f"{score.upper * 100:.1f}"
+    return f"{low} to {high}" if score.undecided else low

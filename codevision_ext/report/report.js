@@ -54,7 +54,7 @@ function text(r) {
     texts.set(r.n, [r.id, r.question, r.answer, ...r.references, r.column, ...r.messages.flatMap((m) => m.parts.flatMap((p) => p.slice(1)))].join("\n").toLowerCase());
   return texts.get(r.n);
 }
-const mark = (r) => !r.valid ? ["–", "grey"] : r.correct ? ["✓", "good"] : ["✗", "bad"];
+const mark = (r) => !r.valid ? ["–", "grey"] : r.undecided ? ["?", "grey"] : r.correct ? ["✓", "good"] : ["✗", "bad"];
 
 // state
 
@@ -245,7 +245,7 @@ function cardOf(r, them, at) {
     ["turns", r.turns], ["tokens", r.tokens], ["judge", r.verdict && `${r.verdict.score ?? "abstained"}, ${r.verdict.model}`], ["id", r.id]];
   return h("article", { class: "card traj" },
     h("div", { class: "head" }, h("h3", {}, r.question || r.id),
-      h("span", { class: `pill ${tone}` }, !r.valid ? "invalid" : r.correct ? "right" : "wrong"),
+      h("span", { class: `pill ${tone}` }, !r.valid ? "invalid" : r.undecided ? "undecided" : r.correct ? "right" : "wrong"),
       h("span", { class: "pill grey" }, r.reward === null ? "unscored" : `reward ${number(r.reward)}`),
       h("span", { class: "soft" }, [data.sources[r.from], r.step !== null && `step ${r.step}`, r.column].filter(Boolean).join(" · ")),
       r.why && h("p", { class: "why" }, r.why),

@@ -121,6 +121,10 @@ def pair(sources: Sequence[RunSource], chosen: Sequence[Sequence[Record]]) -> tu
     return best[1] if best else None
 
 
+def _score(records: Sequence[Record]) -> Score:
+    return Score.of([r.observed.correct for r in records], [r.observed.undecided for r in records])
+
+
 def run_summary(source: RunSource) -> Summary:
     """Summarises the records of a source."""
     valid = [record for record in source.records if record.observed.valid]
@@ -132,8 +136,8 @@ def run_summary(source: RunSource) -> Summary:
         return sum(known) / len(known) if known else None
 
     return Summary(
-        accuracy=Score.of(record.observed.correct for record in valid) if valid else None,
-        columns={c: Score.of(r.observed.correct for r in valid if r.column == c) for c in columns},
+        accuracy=_score(valid) if valid else None,
+        columns={c: _score([r for r in valid if r.column == c]) for c in columns},
         tool_rate=mean([float(bool(record.observed.steps)) for record in valid]),
         turns=mean([record.turn_count for record in valid]),
         tokens=mean([record.tokens for record in valid]),

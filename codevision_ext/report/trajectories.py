@@ -235,6 +235,7 @@ def view(record: Record, directory: Path, image: Callable[[Path, str], int]) -> 
         "answer": record.answer,
         "references": record.references,
         "correct": observed.correct,
+        "undecided": observed.undecided,
         "format": observed.format,
         "end": observed.end_reason,
         "kinds": kinds(record),

@@ -68,7 +68,13 @@ def test_results_have_exactly_the_published_fields_and_come_back_the_same(tmp_pa
     suites = [model["suites"]["transformed"] for model in content["models"].values()]
     assert all(set(suite["modes"]) == set(TOOL_MODES) for suite in suites)
     assert tuple(suites[0]["modes"]["tool_on"]["columns"]) == COLUMNS
-    assert set(suites[0]["modes"]["tool_on"]["columns"]["rot90"]["score"]) == {"accuracy", "low", "high", "n"}
+    assert set(suites[0]["modes"]["tool_on"]["columns"]["rot90"]["score"]) == {
+        "accuracy",
+        "low",
+        "high",
+        "n",
+        "undecided",
+    }
     assert read_evaluation(path) == read_evaluation(tmp_path) == written
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
