@@ -143,6 +143,11 @@ class Settings(_Section):
 
     They are read from the folder `records`, which must lie on a file system that the trainer sees.
     """
+    deterministic: bool = False
+    """True: the same command on the same machine trains the same weights, whatever else the machine does.
+
+    Read with `data.seed`, the seed of the run; see docs/reproducible.md.
+    """
     invalid_limit: _Share = 0.25
     """Maximum share of invalid rollouts in one step, in [0, 1]; above it the run stops."""
     watch: WatchSettings = WatchSettings()

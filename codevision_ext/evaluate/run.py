@@ -1,7 +1,6 @@
 """Plays the items of one suite with one model, scores the rollouts and keeps their records; continues a stopped run."""
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections import defaultdict
@@ -17,6 +16,7 @@ from codevision_ext.io.records import Record, RecordWriter, decode_record, encod
 from codevision_ext.monitor.rollout_metrics import rollout_numbers
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Policy, Renderer, Trajectory, run_rollout
+from codevision_ext.rollout.seeds import seed_of
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.scoring import SuiteScore, score_rollouts, with_images
@@ -65,7 +65,7 @@ Scorer = Callable[[EvalItem, Trajectory, Settings], SuiteScore]
 
 def rollout_seed(seed: int, item: str, number: int) -> int:
     """Returns the seed of one rollout, in [0, 2**63); the same for every checkpoint and mode."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {number} {item}".encode()).digest()[:8]) >> 1
+    return seed_of(seed, number, item)
 
 
 async def evaluate(

@@ -6,6 +6,7 @@ model. This changes speed only.
 Drop when `TorchNativeAttnBackend._run_sdpa_forward_decode` has no loop over sequences.
 """
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from codevision_ext.patches.guard import expect
 
+PADDED_TO = 128
+"""Number of tokens: sequences are padded to a multiple of it."""
 _STOCK: Any = getattr(TorchNativeAttnBackend, "_run_sdpa_forward_decode", None)
 
 
@@ -35,7 +38,10 @@ def decode_attention(
     is_cross_attn: bool = False,
     sliding_window_size: int | None = None,
 ) -> torch.Tensor:
-    """Replaces `TorchNativeAttnBackend._run_sdpa_forward_decode`; pads every sequence to the longest.
+    """Replaces `TorchNativeAttnBackend._run_sdpa_forward_decode`; pads every sequence to a multiple of `PADDED_TO`.
+
+    The order of a sum depends on the padded length. It is the sequence's own, so that the result doesn't depend on the
+    sequences beside it.
 
     Encoders, cross attention and sliding windows go to the stock method.
 
@@ -61,14 +67,22 @@ def decode_attention(
             self, query, output, k_cache, v_cache, req_to_token, req_pool_indices, seq_lens, *rest
         )
         return stock
-    longest = int(seq_lens.max())
-    present = torch.arange(longest) < seq_lens.unsqueeze(1)
-    slots = req_to_token[req_pool_indices, :longest].masked_fill(~present, 0)
-    keys, values = (_rows(cache, slots).transpose(1, 2).to(query.dtype) for cache in (k_cache, v_cache))
-    attended = scaled_dot_product_attention(
-        query.unsqueeze(2), keys, values, attn_mask=present[:, None, None], scale=scaling, enable_gqa=enable_gqa
-    )
-    output.copy_(attended.squeeze(2))
+    groups = -(-seq_lens // PADDED_TO)
+    for group in groups.unique().tolist():
+        (members,) = torch.where(groups == group)
+        longest = min(group * PADDED_TO, req_to_token.shape[1])
+        present = torch.arange(longest) < seq_lens[members].unsqueeze(1)
+        slots = req_to_token[req_pool_indices[members], :longest].masked_fill(~present, 0)
+        keys, values = (_rows(cache, slots).transpose(1, 2).to(query.dtype) for cache in (k_cache, v_cache))
+        attended = scaled_dot_product_attention(
+            query[members].unsqueeze(2),
+            keys,
+            values,
+            attn_mask=present[:, None, None],
+            scale=scaling,
+            enable_gqa=enable_gqa,
+        )
+        output[members] = attended.squeeze(2)
     return output
 
 
@@ -103,18 +117,19 @@ def run_scheduler(*args: Any, **kwargs: Any) -> None:
     run_scheduler_process(*args, **kwargs)
 
 
-def run_scheduler_in_verl(server: type, engine: ModuleType) -> None:
-    """Lets verl's SGLang server start `run_scheduler`; verl hands the function of that name in `engine` to SGLang.
+def run_scheduler_in_verl(server: type, engine: ModuleType, run: Callable[..., None] = run_scheduler) -> None:
+    """Lets verl's SGLang server start `run`; verl hands `run_scheduler_process` of `engine` to SGLang.
 
     Drop when verl's server takes the scheduler function as an argument, or together with the patch.
 
     Args:
         server: verl's `SGLangHttpServer`.
         engine: The module `sglang.srt.entrypoints.engine`.
+        run: Runs the scheduler process with its patches.
 
     Raises:
         CompatError: verl or SGLang isn't the version that the patch was written for.
     """
     expect(server, "launch_server", "run_scheduler_process_func=sglang.srt.entrypoints.engine.run_scheduler_process")
     expect(engine, "run_scheduler_process", of="SGLang 0.5.14")
-    vars(engine)["run_scheduler_process"] = run_scheduler
+    vars(engine)["run_scheduler_process"] = run

@@ -1,9 +1,7 @@
 """Patch of SGLang on the CPU: samples each request with its own seed, whatever is sampled beside it.
 
 SGLang reads the seeds of requests only in its deterministic mode, whose kernels need a GPU. Here the scheduler process
-reads them always, and computes the one hash that their noise needs in plain torch. What remains to chance is the
-rounding of float32 (about 1e-6): it differs with the size of a batch, and decides only between tokens that are equally
-good to six digits.
+reads them always, and computes the one hash that their noise needs in plain torch.
 
 Drop when SGLang reads the seeds of requests without its deterministic mode, and its hash runs on a CPU.
 """
@@ -15,7 +13,7 @@ import torch
 from sglang.srt.layers import sampler
 from sglang.srt.sampling.sampling_batch_info import SamplingBatchInfo
 
-from codevision_ext.patches import sglang_attention
+from codevision_ext.patches import sglang_attention, sglang_invariance
 from codevision_ext.patches.guard import expect
 
 _LOW = 0xFFFFFFFF
@@ -79,10 +77,11 @@ def patch() -> None:
 
 
 def run_seeded_scheduler(*args: Any, **kwargs: Any) -> None:
-    """Runs SGLang's scheduler process with this patch and that of `sglang_attention`.
+    """Runs SGLang's scheduler process with this patch and those of `sglang_invariance` and `sglang_attention`.
 
     Raises:
         CompatError: SGLang isn't the version that the patches were written for.
     """
     patch()
+    sglang_invariance.patch()
     sglang_attention.run_scheduler(*args, **kwargs)

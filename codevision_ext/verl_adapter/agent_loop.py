@@ -9,7 +9,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -37,11 +37,13 @@ from codevision_ext.monitor.rollout_metrics import group_numbers
 from codevision_ext.patches.verl import agent_loop_worker
 from codevision_ext.rewards.advantages import neutral_rewards
 from codevision_ext.rollout.loop import Completion, run_rollout, turn_ended
+from codevision_ext.rollout.seeds import request_seed
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.scoring import score_rollouts, with_images
 from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import split_prompt
 from codevision_ext.verl_adapter.activation import require_active
+from codevision_ext.verl_adapter.determinism import SEED_FIELDS
 from codevision_ext.verl_adapter.tool import CodeImageTool
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ class _EnginePolicy:
     sampling_params: dict[str, Any]
     request_id: str
     end_ids: Sequence[int]
+    seed: Callable[[int], dict[str, int]]
+    """Function from the number of tokens before a turn to the sampling parameter that seeds the turn, if any."""
     versions: list[int] = field(default_factory=list)
     """Versions of the weights that sampled each turn, in training steps."""
     seconds: float = 0.0
@@ -76,7 +80,7 @@ class _EnginePolicy:
             output = await self.client.generate(
                 self.request_id,
                 prompt_ids=ids,
-                sampling_params=self.sampling_params | {"max_tokens": max_tokens},
+                sampling_params=self.sampling_params | {"max_tokens": max_tokens} | self.seed(len(ids)),
                 image_data=list(images) or None,
             )
         except ray.exceptions.RayError as error:
@@ -116,7 +120,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
         prompt = system_prompt(self.settings, tools=self.tool is not None)
         messages, images = split_prompt(kwargs["raw_prompt"], prompt)
         request_id = f"{kwargs['uid']}-{kwargs['session_id']}"
-        policy = _EnginePolicy(self.server_manager, sampling_params, request_id, renderer.end_ids)
+        policy = _EnginePolicy(self.server_manager, sampling_params, request_id, renderer.end_ids, self._seed(kwargs))
         try:
             trajectory = await run_rollout(
                 messages,
@@ -148,6 +152,13 @@ class CodeVisionAgentLoop(AgentLoopBase):
                 "max_global_steps": max(versions),
             },
         )
+
+    def _seed(self, row: Mapping[str, Any]) -> Callable[[int], dict[str, int]]:
+        """Returns the seed of each turn of a rollout: none where `codevision.deterministic` is off."""
+        if not self.settings.deterministic:
+            return lambda _: {}
+        field = SEED_FIELDS[self.rollout_config.name]
+        return lambda tokens: {field: request_seed(row["uid"], row["index"], row["session_id"], tokens)}
 
 
 def _without_loss(renderer: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Image, ...]]:

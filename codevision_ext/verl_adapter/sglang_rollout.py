@@ -64,9 +64,19 @@ class CodeVisionSGLangServer(SGLangHttpServer):
             self.model_config.processor, self.model_config.hf_config.get_text_config().vocab_size
         )
         if engine_kwargs.get("attention_backend") == "torch_native":
-            from codevision_ext.patches.sglang_attention import run_scheduler_in_verl  # noqa: PLC0415  # for the CPU
+            from codevision_ext.patches import (  # noqa: PLC0415  # for the CPU
+                sglang_attention,
+                sglang_invariance,
+                sglang_sampling,
+            )
 
-            run_scheduler_in_verl(SGLangHttpServer, engine)
+            run = sglang_attention.run_scheduler
+            if self.config.full_determinism:
+                run = sglang_sampling.run_seeded_scheduler
+                engine_kwargs.update(sglang_invariance.SETTINGS)
+            sglang_attention.run_scheduler_in_verl(SGLangHttpServer, engine, run)
+        elif self.config.full_determinism:
+            engine_kwargs.setdefault("enable_deterministic_inference", True)
         await super().launch_server(master_address=master_address, master_port=master_port)
         if self.node_rank == 0:
             release_loads(self.tokenizer_manager.load_snapshot_reader)

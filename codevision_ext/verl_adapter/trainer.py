@@ -5,8 +5,9 @@ metrics, and counts every rollout in the mean and the spread of its group, inval
 """
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf, open_dict
 from tensordict import TensorDict
 from verl.trainer.ppo.core_algos import register_adv_est
-from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
+from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer, trainer_base
 
 from codevision_ext.config import Settings, read_settings
 from codevision_ext.errors import CollapseError, InfraError, InputError
@@ -26,8 +27,10 @@ from codevision_ext.monitor.signals import WATCHED, SignalFinding, new_findings
 from codevision_ext.patches.guard import expect
 from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
 from codevision_ext.rewards.rubric import Rubric
+from codevision_ext.rollout.seeds import prompt_id
 from codevision_ext.verl_adapter import trajectory_log
 from codevision_ext.verl_adapter.activation import require_active
+from codevision_ext.verl_adapter.determinism import fix_order, prompt_ids
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +109,7 @@ class CodeVisionTrainer(PPOTrainerSync):
         self.weights = Rubric(self.settings.reward).weights
         self.history: dict[str, dict[int, float]] = defaultdict(dict)
         self.findings: list[SignalFinding] = []
+        self._submitted: Counter[tuple[str, int]] = Counter()
         prepare(config, self.settings)
         super().__init__(config)
 
@@ -117,7 +121,29 @@ class CodeVisionTrainer(PPOTrainerSync):
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()
         buffer.poll_interval = 0.1  # seconds; verl waits up to 2 s after a batch is finished
+        if self.settings.deterministic:
+            fix_order(buffer)
         return buffer
+
+    def _fetch_one_gen_batch(self) -> Any:
+        with self._prompt_ids("train"):
+            return super()._fetch_one_gen_batch()
+
+    def _validate(self) -> dict[str, float]:
+        with self._prompt_ids("val"):
+            return super()._validate()
+
+    def _prompt_ids(self, split: str) -> AbstractContextManager[None]:
+        """Returns a context in which the prompts of a deterministic run get ids that come from its seed."""
+        if not self.settings.deterministic:
+            return nullcontext()
+
+        def next_id() -> str:
+            position = self._submitted[split, self.global_steps]
+            self._submitted[split, self.global_steps] += 1
+            return prompt_id(self.config.data.seed, split, self.global_steps, position)
+
+        return prompt_ids(trainer_base, next_id)
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         stored = tq.kv_batch_get(

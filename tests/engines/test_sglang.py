@@ -142,6 +142,7 @@ def test_a_seed_decides_what_is_sampled_whatever_is_sampled_beside_it(bench: Ben
     alone = asyncio.run(two_turns(bench.engine.policy(3), bench.engine.renderer, IMAGES))
     among = asyncio.run(play_some(bench.engine, count=12))
     assert among[3].ids == alone.ids
+    assert among[3].sampled == alone.sampled, "log-probs to the last bit"
     assert len({tuple(played.ids) for played in among}) == 12
 
 

@@ -16,6 +16,7 @@ from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.errors import InfraError, SandboxError
 from codevision_ext.io.records import read_records
 from codevision_ext.monitor.rollout_metrics import summarise_step
+from codevision_ext.rollout.seeds import request_seed
 from codevision_ext.types import EndReason
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # verl and transformers warn at import, by the dozen
@@ -28,6 +29,7 @@ ROW = {
         {"role": "user", "content": [{"type": "image", "image": Image.new("RGB", (56, 28))}]},
     ],
     "uid": "u",
+    "index": 0,
     "global_steps": 5,
     "data_source": "glyphs",
     "reward_model": {"ground_truth": ["7"]},
@@ -109,6 +111,18 @@ def test_a_rollout_keeps_what_was_sampled_and_which_weights_it_came_from(play: A
     assert output.response_logprobs == [-1.0] * len(output.response_ids)
     assert output.response_mask == [1] * len(output.response_ids)
     assert [image.size for image in output.multi_modal_data["images"]] == [(56, 28)]
+
+
+def test_each_request_has_the_seed_of_its_row_rollout_and_length(play: Any) -> None:
+    seeds = []
+
+    async def generate(request_id: str, *, sampling_params: Any, prompt_ids: list[int], **_: Any) -> Any:
+        assert sampling_params["sampling_seed"] == request_seed("u", 0, 0, len(prompt_ids))
+        seeds.append(sampling_params["sampling_seed"])
+        return await says(play.tokenizer, ANSWER)(request_id)
+
+    assert play(generate).extra_fields["trajectory"].replies == [ANSWER]
+    assert len(seeds) == 1
 
 
 @pytest.mark.parametrize(("end", "reason"), [("<|im_end|>", EndReason.ANSWER), ("", EndReason.LENGTH)])

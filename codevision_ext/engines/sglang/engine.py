@@ -28,6 +28,7 @@ from codevision_ext.engines.sglang.weight_loader import LOADER
 from codevision_ext.errors import EngineError, first_line
 from codevision_ext.io.processes import remove_unused_loads
 from codevision_ext.models.checkpoint import buckets, check_alike, longest, renderer_of
+from codevision_ext.patches.sglang_invariance import SETTINGS
 from codevision_ext.patches.sglang_sampling import run_seeded_scheduler
 from codevision_ext.rollout.loop import Completion, Policy, turn_ended
 
@@ -93,7 +94,7 @@ class SGLangEngine:
                 custom_weight_loader=[LOADER],
                 custom_sigquit_handler=_stay,
                 log_level="error",
-                **({} if torch.cuda.is_available() else CPU_ENGINE),
+                **({} if torch.cuda.is_available() else CPU_ENGINE | SETTINGS | {"mem_fraction_static": 0.5}),
             )
         except (RuntimeError, ValueError, OSError, EOFError) as error:
             raise EngineError(f"SGLang can't start on {checkpoint}: {first_line(error)}") from error

@@ -1,0 +1,41 @@
+"""Agent loop manager that also writes what each rollout of a training consists of, for `reproducible.py`.
+
+Named in `rollout.agent.agent_loop_manager_class`; each process appends lines to a file of its own in the folder
+`ROLLOUT_LOG`.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from codevision_ext.verl_adapter.agent_loop import CodeVisionAgentLoopManager, _Worker
+
+
+class _Logging(_Worker):
+    async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
+        images = [hashlib.sha256(image.tobytes()).hexdigest() for image in output.multi_modal_data["images"]]
+        await super()._agent_loop_postprocess(output, validate, **kwargs)
+        line = {
+            "split": "val" if validate else "train",
+            "step": int(kwargs["global_steps"]),
+            "rollout": f"{kwargs['uid']}-{kwargs['session_id']}",
+            "row": int(kwargs["index"]),
+            "tokens": [*output.prompt_ids, *output.response_ids],
+            "log_probs": [float(value).hex() for value in output.response_logprobs or []],
+            "reward": float(output.reward_score).hex(),
+            "images": images,
+        }
+        with (Path(os.environ["ROLLOUT_LOG"]) / f"{os.getpid()}.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class LoggingManager(CodeVisionAgentLoopManager):
+    """The plugin's manager with a worker that writes what it hands to verl."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(_Logging)

@@ -1,0 +1,92 @@
+"""Makes a run of verl deterministic (`codevision.deterministic`): ids of prompts, order of rows, settings of verl."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final
+
+from omegaconf import DictConfig, OmegaConf
+
+from codevision_ext.errors import InputError
+from codevision_ext.patches.guard import expect
+
+SEED_FIELDS: Final = {"sglang": "sampling_seed", "vllm": "seed"}
+"""Name of the seed among the sampling parameters of a request, by engine."""
+
+
+def prepare(config: DictConfig) -> None:
+    """Sets what a deterministic run needs among verl's own settings, before Ray starts.
+
+    `full_determinism` of the rollout fixes which engine gets a request, the hashes of Python, and vLLM's batch
+    invariance; that of the trainer's engines fixes their seeds and chooses deterministic kernels. Validation takes its
+    rows in their order.
+
+    Raises:
+        InputError: `data.seed` isn't set, or a setting excludes determinism.
+    """
+    if config.data.get("seed") is None:
+        raise InputError("codevision.deterministic needs data.seed, the seed of the run")
+    if config.trainer.v1.sampler.get("custom_sampler") and config.trainer.v1.sampler.custom_sampler.get("name"):
+        raise InputError("codevision.deterministic excludes trainer.v1.sampler.custom_sampler, which orders the rows")
+    engine = config.actor_rollout_ref.rollout.name
+    if engine not in SEED_FIELDS:
+        raise InputError(f"codevision.deterministic excludes actor_rollout_ref.rollout.name={engine}")
+    for name, value in {
+        "data.validation_shuffle": False,
+        "actor_rollout_ref.rollout.full_determinism": True,
+    }.items():
+        OmegaConf.update(config, name, value, force_add=True)
+
+
+def fix_order(buffer: Any) -> None:
+    """Lets verl's replay buffer hand out rollouts in the order in which their prompts were submitted.
+
+    The buffer orders them as they arrive, and decides with some prompts still running which ones it takes and how many
+    it submits again. Here it decides when none is running.
+
+    Raises:
+        CompatError: verl isn't the version that this was written for.
+    """
+    kind = type(buffer)
+    expect(kind, "sample", "self._sync_metadata_from_transfer_queue()", "self._materialize_batch(")
+    expect(kind, "_select_prompt_uids", "return ordered_keys[:batch_size], partition_snapshot,")
+    expect(kind, "_materialize_batch", "for key, tag in partition_snapshot.items():")
+    read, select = buffer._sync_metadata_from_transfer_queue, buffer._select_prompt_uids
+
+    def read_when_none_is_running() -> None:
+        read()
+        while any(map(len, [*buffer.pending_keys.values(), *buffer.running_keys.values()])):
+            time.sleep(buffer.poll_interval)
+            read()
+
+    def select_in_order(partition: str, keys: set[str], count: int) -> Any:
+        _, rollouts, steps = select(partition, keys, count)
+        return sorted(keys)[:count], dict(sorted(rollouts.items(), key=lambda item: _place(item[0]))), steps
+
+    buffer._sync_metadata_from_transfer_queue, buffer._select_prompt_uids = read_when_none_is_running, select_in_order
+
+
+def _place(key: str) -> tuple[str, int, int]:
+    """Returns what a rollout's key in verl's store sorts by: its prompt, its number and that of its output."""
+    prompt, rollout, output = key.rsplit("_", 2)
+    return prompt, int(rollout), int(output)
+
+
+@contextmanager
+def prompt_ids(trainer_base: ModuleType, next_id: Callable[[], str]) -> Iterator[None]:
+    """Lets verl's trainer take the ids of prompts from `next_id` instead of `uuid.uuid4`, while the block runs.
+
+    Drop when verl lets a trainer name its prompts.
+
+    Raises:
+        CompatError: verl isn't the version that this was written for.
+    """
+    for method in ("_fetch_one_gen_batch", "_validate"):
+        expect(trainer_base.PPOTrainer, method, "str(uuid.uuid4())")
+    stock: Any = vars(trainer_base)["uuid"]
+    vars(trainer_base)["uuid"] = SimpleNamespace(uuid4=next_id)
+    try:
+        yield
+    finally:
+        vars(trainer_base)["uuid"] = stock
