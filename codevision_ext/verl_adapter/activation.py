@@ -121,12 +121,12 @@ def activate_run(config: Any) -> None:
     from omegaconf import OmegaConf  # noqa: PLC0415
 
     from codevision_ext.config import read_settings  # noqa: PLC0415  # only a run that asks pays for these
-    from codevision_ext.verl_adapter import determinism  # noqa: PLC0415
+    from codevision_ext.patches import verl_order  # noqa: PLC0415
 
     try:
         settings = read_settings(config.get("codevision"))
         if settings.deterministic:
-            determinism.prepare(config)
+            verl_order.prepare(config)
     except InputError as error:
         sys.stderr.write(f"codevision: {error}\n")
         raise SystemExit(2) from error

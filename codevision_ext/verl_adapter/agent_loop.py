@@ -43,7 +43,7 @@ from codevision_ext.scoring import score_rollouts, with_images
 from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import split_prompt
 from codevision_ext.verl_adapter.activation import require_active
-from codevision_ext.verl_adapter.determinism import SEED_FIELDS
+from codevision_ext.patches.verl_order import SEED_FIELDS
 from codevision_ext.verl_adapter.tool import CodeImageTool
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rollout.seeds import prompt_id
 from codevision_ext.verl_adapter import trajectory_log
 from codevision_ext.verl_adapter.activation import require_active
-from codevision_ext.verl_adapter.determinism import fix_order, prompt_ids
+from codevision_ext.patches.verl_order import fix_order, prompt_ids
 
 logger = logging.getLogger(__name__)
 

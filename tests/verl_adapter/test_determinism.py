@@ -19,7 +19,7 @@ def determinism() -> Any:
     from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: PLC0415
 
     use_cpu_if_no_cuda()
-    from codevision_ext.verl_adapter import determinism  # noqa: PLC0415
+    from codevision_ext.patches import verl_order as determinism  # noqa: PLC0415
 
     return determinism
 
