@@ -1,4 +1,4 @@
-"""Makes a run of verl deterministic (`codevision.deterministic`): ids of prompts, order of rows, settings of verl."""
+"""Patches of verl 0.9.1 for `codevision.deterministic`: the ids of prompts, the order of rows, and verl's settings."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +44,8 @@ def fix_order(buffer: Any) -> None:
 
     The buffer orders them as they arrive, and decides with some prompts still running which ones it takes and how many
     it submits again. Here it decides when none is running.
+
+    Drop when verl's replay buffer keeps the order of the data.
 
     Raises:
         CompatError: verl isn't the version that this was written for.

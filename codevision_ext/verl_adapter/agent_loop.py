@@ -35,6 +35,7 @@ from codevision_ext.io.records import RecordWriter
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.monitor.rollout_metrics import group_numbers
 from codevision_ext.patches.verl import agent_loop_worker
+from codevision_ext.patches.verl_order import SEED_FIELDS
 from codevision_ext.rewards.advantages import neutral_rewards
 from codevision_ext.rollout.loop import Completion, run_rollout, turn_ended
 from codevision_ext.rollout.seeds import request_seed
@@ -43,7 +44,6 @@ from codevision_ext.scoring import score_rollouts, with_images
 from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import split_prompt
 from codevision_ext.verl_adapter.activation import require_active
-from codevision_ext.patches.verl_order import SEED_FIELDS
 from codevision_ext.verl_adapter.tool import CodeImageTool
 
 logger = logging.getLogger(__name__)

@@ -25,12 +25,12 @@ from codevision_ext.errors import CollapseError, InfraError, InputError
 from codevision_ext.monitor.rollout_metrics import summarise_step
 from codevision_ext.monitor.signals import WATCHED, SignalFinding, new_findings
 from codevision_ext.patches.guard import expect
+from codevision_ext.patches.verl_order import fix_order, prompt_ids
 from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rollout.seeds import prompt_id
 from codevision_ext.verl_adapter import trajectory_log
 from codevision_ext.verl_adapter.activation import require_active
-from codevision_ext.patches.verl_order import fix_order, prompt_ids
 
 logger = logging.getLogger(__name__)
 
