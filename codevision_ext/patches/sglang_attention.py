@@ -68,7 +68,7 @@ def decode_attention(
         )
         return stock
     groups = -(-seq_lens // PADDED_TO)
-    for group in groups.unique().tolist():
+    for group in sorted(set(groups.tolist())):
         (members,) = torch.where(groups == group)
         longest = min(group * PADDED_TO, req_to_token.shape[1])
         present = torch.arange(longest) < seq_lens[members].unsqueeze(1)
