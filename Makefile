@@ -3,6 +3,7 @@
 # make check     linters, types, import layers, then the tests; what continuous integration runs
 # make check-all check, then the rollout tests on vLLM
 # make smoke     two steps of SFT and of GRPO of a production recipe, with a tiny model on the CPU; RECIPE=qwen2_5_vl_7b
+# make reproducible  the same training three times, once with a killed driver; fails if a bit differs
 # make install   .venv with the `codevision` command; the targets above run it if something changed
 # make test-vllm rollout tests on vLLM instead of SGLang, in a separate environment (.venv-vllm, 4 GB)
 # make docs      builds the documentation into site/
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke bench-sandbox bench-loop bench-eval bench-report ablations galleries soak docs test install-vllm test-vllm lint check check-all clean
+.PHONY: install demo smoke reproducible bench-sandbox bench-loop bench-eval bench-report ablations galleries soak docs test install-vllm test-vllm lint check check-all clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -61,6 +62,11 @@ bench-eval: install
 ablations: install
 	$(BIN)/codevision demo --until sft
 	$(BIN)/codevision study ablations
+
+# The same training three times, once with a killed driver, from the demo's SFT checkpoint; the figures of docs/reproducible.md
+reproducible: install
+	$(BIN)/codevision demo --until sft
+	$(BIN)/python benchmarks/reproducible.py
 
 # Time to write, paint and browse a page of 2,000 rollouts; needs chromium; the figures of docs/report.md
 bench-report: install

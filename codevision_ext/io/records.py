@@ -12,7 +12,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -150,6 +150,31 @@ def read_spread(path: Path, max_bytes: int, places: int = 64) -> list[Record]:
                 number += 1
                 records.append(decode_record(line, f"{path}, line {number}" if whole else f"{path}, byte {at}"))
     return records
+
+
+def rollout_order(record: Record) -> tuple[int, str, int, str]:
+    """Returns what the records of a deterministic training sort by to be in the order of its steps and its data.
+
+    The file has the groups in the order in which they were finished.
+    """
+    return record.step or 0, record.group, len(record.id), record.id
+
+
+def drop_records(path: Path, repeated: Callable[[Record], bool]) -> None:
+    """Removes the records that a resumed training writes again, and a last line that a killed process left unfinished.
+
+    Args:
+        path: File of records; it may be missing. Nobody may write to it at the same time.
+        repeated: Function that returns whether a record will be written again.
+
+    Raises:
+        InputError: As `read_records`.
+    """
+    if not path.exists():
+        return
+    with _open(path) as file:
+        lines = [(f"{path}, line {number}", line) for number, line in enumerate(file, start=1) if line.endswith(b"\n")]
+    write_whole(path, b"".join(line for where, line in lines if not repeated(decode_record(line, where))))
 
 
 def _open(path: Path) -> io.BufferedReader:

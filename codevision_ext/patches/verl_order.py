@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from codevision_ext.errors import InputError
 from codevision_ext.patches.guard import expect
+from codevision_ext.patches.install import on_cpu
 
 SEED_FIELDS: Final = {"sglang": "sampling_seed", "vllm": "seed"}
 """Name of the seed among the sampling parameters of a request, by engine."""
@@ -19,8 +20,8 @@ def prepare(config: DictConfig) -> None:
     """Sets what a deterministic run needs among verl's own settings, before Ray starts.
 
     `full_determinism` of the rollout fixes which engine gets a request, the hashes of Python, and vLLM's batch
-    invariance; that of the trainer's engines fixes their seeds and chooses deterministic kernels. Validation takes its
-    rows in their order.
+    invariance. That of the trainer's engine chooses deterministic kernels, which a CPU doesn't need. Validation takes
+    its rows in their order.
 
     Raises:
         InputError: `data.seed` isn't set, or a setting excludes determinism.
@@ -32,11 +33,11 @@ def prepare(config: DictConfig) -> None:
     engine = config.actor_rollout_ref.rollout.name
     if engine not in SEED_FIELDS:
         raise InputError(f"codevision.deterministic excludes actor_rollout_ref.rollout.name={engine}")
-    for name, value in {
-        "data.validation_shuffle": False,
-        "actor_rollout_ref.rollout.full_determinism": True,
-    }.items():
-        OmegaConf.update(config, name, value, force_add=True)
+    OmegaConf.update(config, "data.validation_shuffle", False, force_add=True)
+    parts = ["rollout"] if on_cpu() else ["rollout", "actor.fsdp_config", "ref.fsdp_config"]
+    for part in parts:
+        if OmegaConf.select(config.actor_rollout_ref, part) is not None:
+            OmegaConf.update(config.actor_rollout_ref, f"{part}.full_determinism", True, force_add=True)
 
 
 def fix_order(buffer: Any) -> None:

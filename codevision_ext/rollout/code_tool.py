@@ -30,6 +30,8 @@ A text is formatted once, before the printed output is added, so braces in that 
 """
 
 _SPECIAL = re.compile(r"<(?=\||/?(?:image|video|tool_call|tool_response)>)")
+_ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]{6,16}\b")
+"""Address of an object, as `repr` writes it; another one in every process."""
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
@@ -190,6 +192,6 @@ class CodeTool:
         return f"{text}\n{printed}" if printed else text
 
     def _harmless(self, text: str) -> str:
-        """Removes control characters, breaks up special tokens, and cuts the text to `max_text_chars`."""
-        text = _SPECIAL.sub("< ", _INVISIBLE.sub("", text))
+        """Removes control characters and addresses, breaks up special tokens, and cuts the text to `max_text_chars`."""
+        text = _SPECIAL.sub("< ", _ADDRESS.sub("0x..", _INVISIBLE.sub("", text)))
         return text if len(text) <= self._max_text_chars else text[: self._max_text_chars] + "..."

@@ -46,8 +46,11 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "PYTHONHASHSEED": "0",  # so that a set of strings has the same order in every sandbox
 }
 """Environment of the zygote, in place of this process's own."""
+FLAGS = ("-P", "-s", "-S")
+"""Flags of the zygote's Python: no folder but its own libraries', no `site`. `-I` would ignore `PYTHONHASHSEED` too."""
 MOST_LIVE = 256
 """Maximum concurrent executions; a zygote holds two descriptors for each, of `lockdown.MAX_FILES`."""
 PLOTTING = "matplotlib"
@@ -85,7 +88,18 @@ class _Zygote:
         with theirs, tempfile.TemporaryDirectory() as scratch:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", BOOT, own, str(theirs.fileno()), str(int(plotting)), *dirs],
+                    [
+                        sys.executable,
+                        "-P",
+                        "-s",
+                        "-S",
+                        "-c",
+                        BOOT,
+                        own,
+                        str(theirs.fileno()),
+                        str(int(plotting)),
+                        *dirs,
+                    ],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._log,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer, trainer_base
 
 from codevision_ext.config import Settings, read_settings
 from codevision_ext.errors import CollapseError, InfraError, InputError
+from codevision_ext.io.records import Record, drop_records
 from codevision_ext.monitor.rollout_metrics import summarise_step
 from codevision_ext.monitor.signals import WATCHED, SignalFinding, new_findings
 from codevision_ext.patches.guard import expect
@@ -88,6 +90,7 @@ def check_stock() -> None:
         "select_fields=fields",
         '"rm_scores"',
     )
+    expect(PPOTrainerSync, "_load_checkpoint", "self.global_steps = int(global_step_folder.split(")
     expect(PPOTrainerSync, "_compute_metrics", "metrics.update(", 'tag.get("is_padding", False)')
 
 
@@ -124,6 +127,23 @@ class CodeVisionTrainer(PPOTrainerSync):
         if self.settings.deterministic:
             fix_order(buffer)
         return buffer
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        self.drop_repeated_records()
+
+    def drop_repeated_records(self) -> None:
+        """Removes the records that a deterministic run writes again behind its last checkpoint."""
+        if self.settings.deterministic and self.settings.records:
+            for split in ("train", "val"):
+                drop_records(Path(self.settings.records) / f"{split}.jsonl", self._repeated)
+
+    def _repeated(self, record: Record) -> bool:
+        """Returns whether a record is of this run and of a step that is trained again, behind the last checkpoint."""
+        step, (_, position, *_) = record.step or 0, [*record.group.split("-"), ""]
+        if step <= self.global_steps or not position.isdecimal():
+            return False
+        return record.group == prompt_id(self.config.data.seed, record.split, step, int(position))
 
     def _fetch_one_gen_batch(self) -> Any:
         with self._prompt_ids("train"):

@@ -8,7 +8,7 @@ from scenes import noise, scene
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.code_tool import OBSERVATIONS, TOOL_SCHEMA, CodeTool, ToolResult
 from codevision_ext.rollout.image_history import ImageHistory
-from codevision_ext.sandbox import Sandbox
+from codevision_ext.sandbox import Limits, Sandbox
 from codevision_ext.types import Box, CoordinateSystem, ExecStatus, Orientation, Step, ToolCall
 
 
@@ -128,6 +128,16 @@ def test_braces_in_what_the_code_says_stay_braces(tool: CodeTool, history: Image
     seen = tool.call(history, ToolCall(code="print('{node} {detail}')\nraise ValueError('{wall_s}')"))
     assert "{node} {detail}" in seen.text
     assert "{wall_s}" in seen.text
+
+
+def test_equal_code_is_answered_equally_by_every_sandbox(history: ImageHistory) -> None:
+    code = "import random\nprint({str(number) for number in range(9)}, image, random.random())\nraise ValueError(image)"
+    texts = set()
+    for _ in range(3):
+        with Sandbox(Limits(wall_s=20.0)) as sandbox:
+            texts.add(CodeTool(sandbox, 9999).call(history, ToolCall(code=code, image_index=0)).text)
+    (text,) = texts
+    assert text.count(" at 0x..>") == 2
 
 
 def test_text_for_the_model_is_bounded(tool: CodeTool, history: ImageHistory) -> None:

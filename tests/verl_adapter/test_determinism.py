@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from codevision_ext.errors import InputError
+from codevision_ext.io.records import Record, RecordWriter, read_records
 from codevision_ext.preflight.recipe import load_recipe
+from codevision_ext.rollout.seeds import prompt_id
+from codevision_ext.types import Outcome, Task
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch and transformers warn at import, by the dozen
 
@@ -31,6 +34,45 @@ def test_the_setting_fixes_what_verl_leaves_to_chance_and_is_on_in_the_demo_only
     assert (config.actor_rollout_ref.rollout.full_determinism, config.data.validation_shuffle) == (False, True)
     determinism.prepare(config)
     assert (config.actor_rollout_ref.rollout.full_determinism, config.data.validation_shuffle) == (True, False)
+    assert not config.actor_rollout_ref.actor.fsdp_config.full_determinism
+
+
+def test_on_a_gpu_the_trainer_gets_deterministic_kernels_too(determinism: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_recipe(RECIPES / "demo", "grpo", ["data.seed=3"])
+    monkeypatch.setattr(determinism, "on_cpu", lambda: False)
+    determinism.prepare(config)
+    parts = config.actor_rollout_ref
+    assert [parts[name].fsdp_config.full_determinism for name in ("actor", "ref")] == [True, True]
+
+
+@pytest.mark.usefixtures("determinism")
+def test_a_resumed_run_removes_the_records_that_it_writes_again_and_no_other(tmp_path: Path) -> None:
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    from codevision_ext.config import Settings  # noqa: PLC0415
+    from codevision_ext.verl_adapter import trainer  # noqa: PLC0415
+
+    groups = [prompt_id(seed, "train", step, 0) for seed, step in ((0, 1), (0, 2), (0, 3), (1, 3))] + ["a-uuid"]
+    records = [
+        Record(
+            group=group,
+            id=f"{group}-0",
+            task=Task(),
+            observed=Outcome(correct=True, format=1.0),
+            step=int(group[:6]) if group[0] == "0" else 3,
+            split="train",
+        )
+        for group in groups
+    ]
+    RecordWriter(tmp_path, "train").write(*records)
+    with (tmp_path / "train.jsonl").open("ab") as file:
+        file.write(b'{"group": "000003-')  # the driver was killed
+    resumed = object.__new__(trainer.CodeVisionTrainer)
+    resumed.settings = Settings(records=str(tmp_path), deterministic=True)
+    resumed.config = OmegaConf.create({"data": {"seed": 0}})
+    resumed.global_steps = 1
+    resumed.drop_repeated_records()
+    assert [record.group for record in read_records(tmp_path / "train.jsonl")] == [groups[0], *groups[3:]]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 
 from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.io.processes import Command
-from codevision_ext.io.records import Record, image_path, read_records
+from codevision_ext.io.records import Record, image_path, read_records, rollout_order
 from codevision_ext.rewards.rubric import PRESETS, score_group
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch and transformers warn at import, by the dozen
@@ -27,7 +27,7 @@ PATHS = os.pathsep.join([str(Path(__file__).parents[1] / "support"), *filter(Non
 DEMO = Path(__file__).parents[2] / "recipe" / "demo"
 TOLERANCE = 1e-4
 """Largest difference of two log-probs of a token."""
-STEPS, PROMPTS, ROLLOUTS = 2, 4, 4
+STEPS, PROMPTS, ROLLOUTS = 3, 4, 4
 SFT_STEPS = 120
 """Enough for some calls that can be read, and some that can't; the answers are guesses."""
 RUN_S = 600
@@ -94,11 +94,18 @@ def run(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.Tem
         log=folder / "sft.log",
         VERL_FILE_LOGGER_PATH=folder / "sft.jsonl",
     )
+    train(made, made.checkpoint(0), data)
+    return made
+
+
+def train(run: Run, start: Path, data: Path, *settings: str) -> None:
+    """Runs GRPO from the checkpoint `start`, and leaves what `Run` reads."""
+    folder = run.folder
     (folder / "seen").mkdir()
     launch(
         *("-m", "verl.trainer.main_ppo", "--config-path", DEMO, "--config-name", "grpo"),
-        *(f"data.train_files={data / 'train.parquet'}", f"data.val_files={data / 'val.parquet'}"),
-        *(f"actor_rollout_ref.model.path={made.checkpoint(0)}", f"data.train_batch_size={PROMPTS}"),
+        *(f"data.train_files={data / 'train.parquet'}", f"data.val_files={data / 'val.parquet'}", "data.seed=0"),
+        *(f"actor_rollout_ref.model.path={start}", f"data.train_batch_size={PROMPTS}"),
         *(f"actor_rollout_ref.rollout.n={ROLLOUTS}", f"actor_rollout_ref.actor.ppo_mini_batch_size={PROMPTS}"),
         "algorithm.rollout_correction.bypass_mode=false",  # so that the trainer says how far the engine is from it
         *("actor_rollout_ref.actor.optim.lr=1e-3", "actor_rollout_ref.actor.optim.lr_warmup_steps=0"),
@@ -107,12 +114,12 @@ def run(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.Tem
         *(f"actor_rollout_ref.rollout.name={ENGINE}", "actor_rollout_ref.rollout.free_cache_engine=true"),
         *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1", "trainer.max_actor_ckpt_to_keep=null"),
         *(f"trainer.default_local_dir={folder / 'grpo'}", f"codevision.records={folder / 'records'}"),
+        *(f"codevision.deterministic={str(ENGINE == 'sglang').lower()}", *settings),
         log=folder / "grpo.log",
         VERL_FILE_LOGGER_PATH=folder / "metrics.jsonl",
         TENSORBOARD_DIR=folder / "tensorboard",
         SPY_OUT=folder / "seen",
     )
-    return made
 
 
 def launch(*words: object, log: Path, **environment: object) -> None:
@@ -315,6 +322,56 @@ def test_the_records_can_be_read_hold_every_image_and_score_to_what_was_trained(
             assert float(rollout["rm_scores"].sum()) == pytest.approx(record.reward, abs=1e-6)
             assert (record.step, record.turn_count) == (step_of(rollout), len(rollout["turns"]))
             assert record.tokens == len(rollout["responses"])
+
+
+@pytest.fixture(scope="module")
+def repeated(run: Run, data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """The same training again, with `codevision.deterministic` and without; the engine isn't interrupted before it."""
+    if ENGINE != "sglang":
+        pytest.skip("log-probs are equal to the last bit on SGLang")
+    runs = {}
+    for value in ("true", "false"):
+        runs[value] = Run(folder=tmp_path_factory.mktemp("repeated"))
+        (runs[value].folder / "interrupted.pt").touch()
+        train(runs[value], run.checkpoint(0), data, f"codevision.deterministic={value}")
+    return runs
+
+
+def sampled(run: Run) -> dict[tuple[str, int], Any]:
+    """What was sampled and learned from, to the last bit, by prompt and number of the rollout."""
+    fields = ("input_ids", "response_mask", "rollout_log_probs", "rm_scores")
+    return {
+        (rollout["uid"], rollout["session"]): [
+            *(rollout[field].numpy().tobytes() for field in fields),
+            *(image.tobytes() for image in rollout["images"]),
+        ]
+        for rollout in run.rollouts
+    }
+
+
+def trained(run: Run) -> dict[str, bytes]:
+    """The last weights by name."""
+    return {name: tensor.numpy().tobytes() for name, tensor in model_of(run.checkpoint(STEPS)).state_dict().items()}
+
+
+def logged(run: Run) -> dict[int, dict[str, float]]:
+    """The metrics of each step but times and sizes of memory."""
+    return {
+        step: {name: value for name, value in of_step.items() if not name.startswith("timing") and "perf/" not in name}
+        for step, of_step in run.metrics.items()
+    }
+
+
+def test_a_deterministic_training_is_the_same_to_the_last_bit_when_it_is_run_again(
+    run: Run, repeated: dict[str, Run]
+) -> None:
+    again, other = repeated["true"], repeated["false"]
+    assert sampled(again) == sampled(run)
+    assert logged(again) == logged(run)
+    assert trained(again) == trained(run)
+    assert sorted(again.records, key=rollout_order) == sorted(run.records, key=rollout_order)
+    assert sorted(sampled(other).values()) != sorted(sampled(run).values()), "without the setting it is another one"
+    assert trained(other) != trained(run)
 
 
 def test_in_sft_only_the_assistant_s_tokens_have_loss_and_images_stand_in_tool_turns(run: Run, data: Path) -> None:

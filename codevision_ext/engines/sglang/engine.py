@@ -57,9 +57,9 @@ def _stay(signum: int, frame: object) -> None:
 class SGLangEngine:
     """One SGLang engine in child processes; use it as a context manager, from the main thread.
 
-    `load` puts weights into it and must come before the first sample. On the CPU a rollout's seed decides what is
-    sampled, whatever else the engine does (`seeded_sampling` says what is left to chance). On CUDA SGLang has one
-    generator for all requests, seeded with `seed`, and which of them draws first depends on timing: runs differ there.
+    `load` puts weights into it and must come before the first sample. On the CPU a rollout's seed decides its tokens
+    and their log-probs to the last bit, whatever else the engine does (`patches.sglang_invariance`). On CUDA SGLang has
+    one generator for all requests, seeded with `seed`, and which draws first depends on timing: runs differ there.
 
     Args:
         checkpoint: Folder whose architecture, tokenizer and image settings the engine takes.
