@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke reproducible bench-sandbox bench-loop bench-eval bench-report ablations galleries soak docs test install-vllm test-vllm lint check check-all clean
+.PHONY: install demo smoke reproducible bench-sandbox bench-loop bench-eval bench-report bench-data bench-scoring bench-provenance ablations galleries soak docs test install-vllm test-vllm lint check check-all clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -53,6 +53,16 @@ galleries: install
 bench-loop: install
 	$(BIN)/python benchmarks/loop.py overhead
 	$(BIN)/python benchmarks/loop.py crowd
+
+# Speed of `data convert`, of `codevision score` and of provenance; the figures of docs/data.md and docs/reward.md
+bench-data: install
+	$(BIN)/python benchmarks/data.py
+
+bench-scoring: install
+	$(BIN)/python benchmarks/scoring.py
+
+bench-provenance: install
+	$(BIN)/python benchmarks/provenance.py
 
 # Items per second of an evaluation compared with the engine alone; the figures of docs/evaluation.md
 bench-eval: install
