@@ -129,7 +129,7 @@ def lines(results: Iterable[CheckResult]) -> list[str]:
 
 def row_lines(summary: DataSummary, model: Path, settings: Settings) -> list[str]:
     results = row_results(summary, renderer_of(model), settings, LIMIT)
-    return lines(result for result in results if result.check != "coordinates")
+    return lines(result for result in results if result.check != "coordinate frame")
 
 
 def rendering_lines(model: Path, tool: CodeTool, *paths: Path, recipe_template: str | None = None) -> list[str]:
@@ -365,7 +365,7 @@ def test_coordinates_that_the_family_did_not_learn_are_a_warning_with_the_rows_w
     renderer, settings = renderer_of(family[0]), Settings(coordinates=coordinates)
     renderer._max_pixels = 40 * 40
     summary = read_rows([rl], renderer, settings, LIMIT)
-    results = [one for one in row_results(summary, renderer, settings, LIMIT) if one.check == "coordinates"]
+    results = [one for one in row_results(summary, renderer, settings, LIMIT) if one.check == "coordinate frame"]
     if coordinates is renderer.coordinates:
         assert results == []
     else:
