@@ -19,11 +19,16 @@ import openai
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from codevision_ext.errors import EngineError, InputError
+from codevision_ext.io.clean_text import clean_text, clean_texts
 from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.reply_cache import ReplyCache
 
 _TOO_LONG: Final = ("context_length_exceeded", "context length", "maximum context", "max_model_len")
 """Parts of the messages by which servers refuse a conversation that is longer than the model's context."""
+
+
+_MOST_TOKENS: Final = 2**24
+"""Maximum number of tokens that an endpoint is believed; no model has a context of that length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +71,12 @@ class Endpoint:
         try:
             with openai.OpenAI(base_url=self.url, api_key=self.key(), timeout=30.0) as client:
                 models = list(client.models.list())
-        except openai.OpenAIError as error:
+            name = models[0].id if models else None
+        except (openai.OpenAIError, AttributeError, TypeError, ValueError) as error:  # its list may be anything
             raise InputError(f"{self.url}: can't list its models: {_cause(error)}; name one by --model-id") from error
-        if not models:
+        if not isinstance(name, str):
             raise InputError(f"{self.url}: serves no model")
-        return models[0].id
+        return clean_text(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +143,12 @@ class ChatClient:
 
     def body(self, messages: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
         """Return the body of a request; the endpoint's own fields win over `fields`."""
-        return {"model": self.endpoint.model, "messages": list(messages), **fields, **self.endpoint.request}
+        body = {"model": self.endpoint.model, "messages": list(messages), **fields, **self.endpoint.request}
+        cleaned: dict[str, Any] = clean_texts(body)
+        return cleaned
 
     async def send(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request and return the chat completion, as the endpoint wrote it.
+        """Send a request and return the chat completion, its texts as `clean_text` mends them.
 
         Raises:
             TooLongError: the conversation is longer than the model's context.
@@ -155,7 +163,7 @@ class ChatClient:
                 too_long = isinstance(error, openai.BadRequestError) and any(x in cause.lower() for x in _TOO_LONG)
                 kind = TooLongError if too_long else EngineError
                 raise kind(f"{self.endpoint.model} at {self.endpoint.url} gave no reply: {cause}") from error
-        completion: dict[str, Any] = answer.json()
+        completion: dict[str, Any] = clean_texts(answer.json())
         return completion
 
     async def reply(self, messages: Sequence[Mapping[str, Any]], **fields: Any) -> Reply:
@@ -190,12 +198,11 @@ class ChatClient:
         if text is None or reason not in ("stop", "length"):
             where = f"{self.endpoint.model} at {self.endpoint.url}"
             raise EngineError(f"{where} replied without a text, and ended for the reason {reason!r}")
-        usage = completion.get("usage") or {}
         return Reply(
             text=text,
             finished=reason == "stop",
-            prompt_tokens=usage.get("prompt_tokens") or _estimated_tokens(*map(_text_of, body["messages"])),
-            tokens=max(1, usage.get("completion_tokens") or _estimated_tokens(text)),
+            prompt_tokens=_counted(completion, "prompt_tokens") or _estimated_tokens(*map(_text_of, body["messages"])),
+            tokens=max(1, _counted(completion, "completion_tokens") or _estimated_tokens(text)),
         )
 
 
@@ -225,14 +232,21 @@ class _WholeReplies(openai.DefaultAsyncHttpxClient):
 def _is_completion(response: httpx.Response) -> bool:
     try:
         return isinstance(response.json()["choices"][0]["message"].get("content"), str | None)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 
-def _cause(error: openai.OpenAIError) -> str:
+def _counted(completion: Mapping[str, Any], name: str) -> int:
+    """Return a number of tokens that the endpoint counted; 0 where it counted none, or wrote no number of tokens."""
+    usage = completion.get("usage")
+    count = usage.get(name) if isinstance(usage, Mapping) else None
+    return count if type(count) is int and 0 < count <= _MOST_TOKENS else 0
+
+
+def _cause(error: Exception) -> str:
     """Return the reason of a failure in one line."""
     cause = error.__cause__ or error
-    return " ".join(str(cause).split())[:300] or type(cause).__name__
+    return clean_text(" ".join(str(cause).split()))[:300] or type(cause).__name__
 
 
 def _text_of(message: Mapping[str, Any]) -> str:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from codevision_ext.errors import InputError, first_problem
+from codevision_ext.io.clean_text import clean_texts
 
 T = TypeVar("T")
 
@@ -36,8 +38,16 @@ class JsonCodec(Generic[T]):
             raise InputError(f"{where}: field {field}: {problem}" if field else f"{where}: {problem}") from error
 
     def dump(self, value: T, indent: int | None = None) -> bytes:
-        """Return the value as JSON; without `indent` it has no line break."""
-        return self._writer.dump_json(value, indent=indent)
+        """Return the value as JSON; without `indent` it has no line break.
+
+        Text that can't be encoded is written as `clean_text` mends it.
+        """
+        try:
+            return self._writer.dump_json(value, indent=indent)
+        except PydanticSerializationError:
+            parts = clean_texts(self._writer.dump_python(value, mode="json"))
+            separators = None if indent else (",", ":")
+            return json.dumps(parts, ensure_ascii=False, indent=indent, separators=separators).encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.resources import files
+from threading import Thread
 from typing import Any
 
 import jinja2
@@ -136,3 +140,99 @@ def test_what_an_endpoint_serves_is_asked_for_and_a_key_that_is_not_there_is_nam
         Endpoint(url=server.url, model="").first_model()
     with pytest.raises(InputError, match="the environment has no NO_SUCH_KEY"):
         ChatClient(Endpoint(url=server.url, model="m", api_key_env="NO_SUCH_KEY"))
+
+
+WEIRD = "t \ud83d \0 \x1b[2J \u2028 \udc00\ud83d \ufeff \U0001f600"
+
+
+def completion(message: Any, usage: Any = None, finish: Any = "stop") -> Reply:
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage}
+    return Reply(body=json.dumps(body).encode())
+
+
+def test_text_that_is_no_text_is_mended_before_it_is_kept_or_sent_again() -> None:
+    turn = TURN.replace("<think>a", f"<think>{WEIRD}")
+    with serve(completion({"content": turn}), says(ANSWER)) as server, Sandbox() as sandbox:
+        made, _ = played(server, CodeTool(sandbox), stop=["\ud83d"])
+    mended = WEIRD.replace("\ud83d", "\ufffd").replace("\udc00", "\ufffd")
+    assert made.replies[0] == TURN.replace("<think>a", f"<think>{mended}")
+    assert [step.ok for step in made.steps] == [True]
+    assert server.requests[1]["messages"][2]["content"] == made.replies[0]
+    assert server.requests[0]["stop"] == ["\ufffd"]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        [],
+        "many",
+        7,
+        {"prompt_tokens": "9", "completion_tokens": [1]},
+        {"prompt_tokens": -3, "completion_tokens": float("inf")},
+        {"prompt_tokens": 10**30, "completion_tokens": True},
+        {"prompt_tokens": 2.5},
+    ],
+)
+def test_a_count_that_is_none_is_estimated(usage: Any) -> None:
+    with serve(completion({"content": ANSWER}, usage)) as server:
+        made, _ = played(server)
+    assert made.replies == [ANSWER]
+    assert 0 < len(made.token_buffer.prompt_ids) < 100
+    assert len(made.token_buffer.response_ids) == len(ANSWER) // 4
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=b'{"choices": [{"message": {"content": "\xff"}}]}'),
+        Reply(body=b"[" * 100_000),
+        Reply(body=b'{"choices": []}'),
+        Reply(body=b'{"choices": {"0": 1}}'),
+        completion(None),
+        completion(["x"]),
+        completion({"content": ["x"]}),
+        completion({"content": 7}),
+        completion({}, finish={"a": "\ud83d"}),
+        completion({"content": "x"}, finish=None),
+        Reply(status=500, body=json.dumps({"error": {"message": "no \ud83d\0"}}).encode()),
+        Reply(status=400, body=b"\xff\xfe\0"),
+    ],
+)
+def test_a_reply_that_is_none_makes_its_rollout_invalid_and_nothing_else(reply: Reply) -> None:
+    with serve(reply) as server, pytest.raises(EngineError) as raised:
+        played(server)
+    str(raised.value).encode()
+
+
+def test_a_list_of_models_that_is_none_is_an_error_in_one_sentence() -> None:
+    for listed in ({"data": None}, {"data": [{"id": None}]}, {}, [], {"data": "x"}):
+        with models_server(listed) as url, pytest.raises(InputError, match=r"can't list its models|serves no model"):
+            Endpoint(url=url, model="").first_model()
+    with models_server({"data": [{"id": "m\ud83d"}]}) as url:
+        assert Endpoint(url=url, model="").first_model() == "m\ufffd"
+
+
+@contextmanager
+def models_server(listed: Any) -> Iterator[str]:
+    """Serves a list of models."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(listed).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -22,6 +22,7 @@ from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.evaluate.results import ModelResult, read_evaluation
 from codevision_ext.io.records import image_path, read_records
+from codevision_ext.report.page import write_report
 from data_prep.tasks.reading.glyphs import COLUMNS as OPS
 
 TURN = "image = image.rotate(270, expand=True)"
@@ -98,6 +99,21 @@ def test_a_model_behind_a_url_is_measured_with_and_without_the_tool(tmp_path: Pa
     assert all(image_path(tmp_path / "out" / "eval", name).is_file() for r in records for name in r.pictures)
     assert {record.picture_id for record in records} == {"p0", "p1"}
     assert records[1].observed.steps[0].net == "r270"
+
+
+def test_half_an_emoji_is_recorded_reported_and_scored_and_one_bad_reply_costs_one_rollout(tmp_path: Path) -> None:
+    def strange(request: Request) -> Reply:
+        item, column = asked_for(request)
+        if (item, column) == (0, "source"):
+            return Reply(body=b'{"choices": [{"message": {"content": 7}}]}')
+        return says(f"{THINK} t \ud83d \0 <answer>word{item} \udc00</answer>")
+
+    found, _ = measure(tmp_path, strange, tools="off", retries=0)
+    records = list(read_records(tmp_path / "out" / found.rows))
+    assert [record.observed.valid for record in records].count(False) == 1
+    assert {record.answer for record in records} == {None, "word0 \ufffd", "word1 \ufffd"}
+    assert read_evaluation(tmp_path / "out").models == {"model": found}
+    assert "word1 \ufffd" in write_report([tmp_path / "out"]).read_text(encoding="utf-8")
 
 
 def test_several_rollouts_of_an_item_give_avg_and_pass_at_k(tmp_path: Path) -> None:

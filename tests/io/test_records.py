@@ -292,3 +292,25 @@ def test_images_with_the_same_bytes_but_another_shape_are_two_images(tmp_path: P
 
 def test_contributions_of_the_made_up_terms_sum_to_what_is_said() -> None:
     assert math.fsum(t.contribution for t in terms(accuracy=1.0, turns=-0.5).values()) == 0.5
+
+
+def test_a_record_of_any_text_can_be_written_and_read(tmp_path: Path) -> None:
+    weird = "half \ud83d an emoji, \0, \udc00\ud83d and \U0001f600"
+    mended = "half \ufffd an emoji, \0, \ufffd\ufffd and \U0001f600"
+    writer = RecordWriter(tmp_path)
+    plain = right(writer, "a")
+    first, second = (
+        replace(plain, question=text, answer=text, turns=(Turn(role="assistant", text=text),))
+        for text in (weird, mended)
+    )
+    writer.write(first, plain)
+    assert list(read_records(writer.path)) == [second, plain]
+
+
+def test_a_record_keeps_the_provenance_of_every_image_of_a_call(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path)
+    record = crop(writer, "a")
+    one, two = record.observed.steps
+    both = replace(record, observed=replace(record.observed, steps=(replace(one, further=two.images),)))
+    writer.write(both)
+    assert list(read_records(writer.path)) == [both]
