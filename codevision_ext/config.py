@@ -126,7 +126,7 @@ class Settings(_Section):
     turn_tokens: Annotated[int, Field(ge=1)] | None = None
     """Maximum tokens of one assistant turn; None: only the response length limits a turn."""
     malformed_calls: Annotated[int, Field(ge=1)] = 2
-    """Number of unreadable tool calls that ends a rollout as `malformed`."""
+    """Number of unreadable tool calls that ends a rollout as `malformed`; a turn without call and answer counts."""
     calls_per_turn: Annotated[int, Field(ge=1)] = 1
     """Maximum tool calls that are run in one turn, in order; the model is told that the others were not run."""
     force_answer: bool = False

@@ -82,6 +82,18 @@ class EndReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddedImage:
+    """An image that a tool call added, with its provenance; the fields have the meaning of those of `Step`."""
+
+    ops: tuple[str, ...] = ()
+    crops: tuple[Box, ...] = ()
+    node: int
+    parent: int | None = None
+    net: Orientation | None = None
+    region: Box | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One tool call as it was executed. Fields of its provenance are None where the provenance is unknown."""
 
@@ -106,6 +118,18 @@ class Step:
     """Isolation of the code, one of `sandbox.protocol.Isolation`; None: unknown."""
     faithful: float | None = None
     """Score of a step judge in [0, 1]: the call does what the text says, and its result is used. None: not judged."""
+    further: tuple[AddedImage, ...] = ()
+    """Further images of the call, in order; the reward reads the first image only."""
+
+    @property
+    def images(self) -> tuple[AddedImage, ...]:
+        """Every image that the call added, in order."""
+        if self.node is None:
+            return ()
+        first = AddedImage(
+            ops=self.ops, crops=self.crops, node=self.node, parent=self.parent, net=self.net, region=self.region
+        )
+        return (first, *self.further)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Prepares a rollout for the page: its kind, its turns in parts, and where on the input image its images come from."""
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any, Literal
 
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, map_box, map_size
 from codevision_ext.io.records import Record
+from codevision_ext.rollout.turn_parts import turn_parts
 from codevision_ext.task.image_ops import CROP, required_ops
-from codevision_ext.types import Box, Orientation
+from codevision_ext.types import AddedImage, Box, Orientation
 
 KINDS = {
     "right_tool": ("Right, tool", "Right, and the tool was called."),
@@ -102,24 +102,15 @@ class MarkView:
     """Side of the rectangle that is at the top of that image."""
 
 
-_TAGS = re.compile(r"<(think|tool_call|answer)>(.*?)</\1>", re.DOTALL)
 _JSON = json.JSONDecoder(strict=False)
 
 
 def part_views(text: str) -> tuple[PartView, ...]:
-    """Splits an assistant turn into parts; no text is lost, whatever its form.
-
-    Where the chat template opened the first `<think>`, the turn holds only its end.
-    """
-    if "</think>" in text and "<think>" not in text.partition("</think>")[0]:
-        text = f"<think>{text}"
-    parts, end = [], 0
-    for tag in _TAGS.finditer(text):
-        parts += [PartView(kind="text", text=text[end : tag.start()].strip())]
-        parts += [_call(tag[2]) if tag[1] == "tool_call" else PartView(kind=tag[1], text=tag[2].strip())]
-        end = tag.end()
-    parts += [PartView(kind="text", text=text[end:].strip())]
-    return tuple(part for part in parts if part.text or part.kind != "text")
+    """Splits an assistant turn into parts; no text is lost, whatever its form."""
+    parts = turn_parts(text)
+    return tuple(
+        _call(part.text) if part.kind == "tool_call" else PartView(kind=part.kind, text=part.text) for part in parts
+    )
 
 
 def _call(text: str) -> PartView:
@@ -158,7 +149,7 @@ class MessageView:
 
 def messages(record: Record) -> list[MessageView]:
     """Returns the conversation with its images; the input images mark the answer's box and the crops."""
-    nodes = iter([step for step in record.observed.steps if step.node is not None])
+    nodes = iter(_images_of_calls(record))
     shown = []
     for turn in record.turns:
         images = []
@@ -182,8 +173,8 @@ def messages(record: Record) -> list[MessageView]:
 def mark_views(record: Record, index: int) -> tuple[MarkView, ...]:
     """Returns rectangles on the input image `index`: the region that each new image shows, then the answer's box."""
     marks = []
-    for step in record.observed.steps:
-        if step.node is not None and step.region is not None and _root(record, step.node) == index:
+    for step in _images_of_calls(record):
+        if step.region is not None and _root(record, step.node) == index:
             up = None if step.net is None else _up(step.net)
             marks.append(MarkView(box=step.region, node=step.node, net=step.net, up=up))
     task = record.task
@@ -201,9 +192,14 @@ def _up(net: Orientation) -> Side:
     return "top" if half.y2 == 1 else "bottom" if half.y1 == 1 else "left" if half.x2 == 1 else "right"
 
 
-def _root(record: Record, node: int) -> int | None:
+def _images_of_calls(record: Record) -> list[AddedImage]:
+    """Returns each image that a call added, in the order of their indices."""
+    return [image for step in record.observed.steps for image in step.images]
+
+
+def _root(record: Record, node: int | None) -> int | None:
     """Returns the input image that a node was made from; None if its parents don't lead to one."""
-    parents = {step.node: step.parent for step in record.observed.steps if step.node is not None}
+    parents: dict[int | None, int | None] = {image.node: image.parent for image in _images_of_calls(record)}
     for _ in range(len(parents)):
         parent = parents.get(node)
         if parent is None or parent not in parents:

@@ -14,9 +14,10 @@ from typing import Any, Literal, Protocol
 from PIL import Image
 
 from codevision_ext.errors import EngineError
+from codevision_ext.io.clean_text import clean_text
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema
 from codevision_ext.rollout.image_history import ImageHistory
-from codevision_ext.rollout.parsing import has_call, parse_call, turn_message
+from codevision_ext.rollout.parsing import ParsedCall, has_call, parse_answer, parse_call, turn_message
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.types import CoordinateSystem, EndReason, Step, ToolCall
 
@@ -113,14 +114,14 @@ class Trajectory:
     resized: tuple[Image.Image, ...]
     """Images as the model saw them, in the order of the image marks among the tokens."""
     malformed: int
-    """Number of tool calls that couldn't be read."""
+    """Number of tool calls that couldn't be read, and of turns with neither a call nor an answer."""
     calls: tuple[ToolCall | None, ...]
     """Tool calls in order, one for each step; None for a call that couldn't be read and has no step."""
 
     @property
     def new_images(self) -> tuple[Image.Image, ...]:
         """Images that calls made, in order."""
-        return self.images[len(self.images) - sum(step.node is not None for step in self.steps) :]
+        return self.images[len(self.images) - sum(len(step.images) for step in self.steps) :]
 
     @property
     def replies(self) -> list[str]:
@@ -168,13 +169,14 @@ async def run_rollout(
             if not completion.ids:
                 raise EngineError("the engine sampled nothing")
             token_buffer.add_sampled(completion.ids, completion.log_probs)
-            reply = renderer.decode(completion.ids)
+            reply = clean_text(renderer.decode(completion.ids))
             conversation.append(ConversationMessage(role="assistant", text=reply))
             if not completion.finished:
                 return EndReason.LENGTH
-            if tool is None or not has_call(reply):
+            last = token_buffer.turns >= limits.assistant_turns
+            if tool is None or (not has_call(reply) and (last or parse_answer([reply]) is not None)):
                 return EndReason.ANSWER
-            if token_buffer.turns >= limits.assistant_turns:
+            if last:
                 return EndReason.TURN_CAP
             first_new = len(history.images)
             text = await calls.run(tool, reply)
@@ -224,21 +226,23 @@ class _Calls:
     async def run(self, tool: CodeTool, reply: str) -> str:
         """Runs the calls of one turn in order, and returns the text of the observation on all of them.
 
-        Stops at the call that makes `malformed` reach its limit. Raises SandboxError.
+        A turn without a call counts as one that couldn't be read. Stops at the call that makes `malformed` reach its
+        limit. Raises SandboxError.
         """
         texts: list[str] = []
+        if not has_call(reply):
+            return self._refuse(parse_call(reply, len(self.history.images)))
         position = 0
         while has_call(reply, position) and len(texts) < self._limits.calls_per_turn:
             parsed = parse_call(reply, len(self.history.images), position)
             position = parsed.end
-            self.parsed.append(parsed.call)
             if parsed.call is not None:
+                self.parsed.append(parsed.call)
                 started = await tool.begin(self.history, parsed.call)
                 self.steps.append(started.step)
                 texts.append(started.text)
                 continue
-            texts.append(parsed.message)
-            self.malformed += 1
+            texts.append(self._refuse(parsed))
             if self.malformed >= self._limits.malformed_calls:
                 break
         if len(texts) > 1:
@@ -246,3 +250,9 @@ class _Calls:
         if has_call(reply, position):
             texts.append(turn_message("extra_calls", limit=self._limits.calls_per_turn))
         return "\n".join(texts)
+
+    def _refuse(self, parsed: ParsedCall) -> str:
+        """Counts a call that couldn't be read, and returns the sentence for the model."""
+        self.parsed.append(None)
+        self.malformed += 1
+        return parsed.message

@@ -8,16 +8,30 @@ from importlib.resources import files
 from string import Template
 from typing import Any, Final, NamedTuple
 
+from codevision_ext.rollout.other_formats import other_answer, other_call
+from codevision_ext.rollout.turn_parts import BLANK, json_start, mask_calls, read_json, thought_end
 from codevision_ext.types import CallStatus, ToolCall
 
 TOOL_NAME: Final = "code_image_tool"
 """Name of the tool, as the model calls it."""
 
-_OPEN: Final = re.compile(r"<tool_call>\s*")
-_CLOSE: Final = re.compile(r"\s*</tool_call>")
+_OPEN: Final = "<tool_call>"
+_CLOSE: Final = re.compile(rf"{BLANK}</tool_call>")
 _ARGUMENTS: Final = frozenset({"code", "description", "image_index"})
-_DECODER: Final = json.JSONDecoder(strict=False)  # models put real line breaks into the code string
 _ANSWER: Final = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
+_FAULTS: Final[Sequence[tuple[str, str, str]]] = (
+    ("single_quotes", r"Expecting (?:property name|value)", r"['‘’“”]"),
+    ("escaped", r"Expecting (?:property name|value)", r"\\+\""),
+    ("comma", r"Expecting (?:property name|value)|Illegal trailing comma", r"[}\]]|,\s*[}\]]"),
+    ("python_word", r"Expecting value", r"(?:True|False|None)\b"),
+    ("bracket", r"Expecting (?:',' delimiter|property name|value)", r"\s*(?:</tool_call>|$)"),
+    ("quote", r"Expecting ',' delimiter", r"[^\s{}\[\]\"]"),
+    ("open_string", r"Unterminated string", r""),
+    ("backslash", r"Invalid \\", r""),
+)
+"""Faults of JSON: kind, what the decoder says (a regular expression), and the text at the place it names."""
+_REASONS: Final = re.compile(r"[^\w\s',:]")
+"""Characters of a decoder's reason that are left out of a message."""
 
 
 class ParsedCall(NamedTuple):
@@ -43,17 +57,20 @@ def parse_call(text: str, n_images: int, start: int = 0) -> ParsedCall:
         n_images: Number of images that a call can choose from.
         start: Position in the turn at which the search begins, in characters.
     """
-    opened = _OPEN.search(text, max(start, text.find("</think>")))
-    if opened is None:
-        return _refuse(CallStatus.NONE, "no_call")
+    masked = mask_calls(text)
+    opened = masked.find(_OPEN, max(start, thought_end(masked)))
+    if opened < 0:
+        return _no_call(text[max(start, thought_end(masked)) :], thought=masked[: thought_end(masked)])
+    first = json_start(text, opened + len(_OPEN))
     try:
-        value, end = _DECODER.raw_decode(text, opened.end())
-    except (ValueError, RecursionError):
-        return _refuse(CallStatus.BAD_JSON, "not_json")._replace(end=_next(text, opened.end()))
+        value, end = read_json(text, first)
+    except (ValueError, RecursionError) as error:
+        return _json_fault(text, first, error)._replace(end=_next(masked, opened + len(_OPEN)))
     closed = _CLOSE.match(text, end)
     if closed is None:
-        unread = _refuse(CallStatus.BAD_JSON, "not_json" if text[end:].strip() else "unclosed")
-        return unread._replace(end=_next(text, end))
+        next_call = masked.find(_OPEN, end)
+        behind = 0 <= masked.find("</tool_call>", end) < (next_call if next_call >= 0 else len(text))
+        return _refuse(CallStatus.BAD_JSON, "behind" if behind else "unclosed")._replace(end=_next(masked, end))
     return read_call(value, n_images)._replace(end=closed.end())
 
 
@@ -62,10 +79,42 @@ def has_call(text: str, start: int = 0) -> bool:
     return parse_call(text, 0, start).status is not CallStatus.NONE
 
 
-def _next(text: str, start: int) -> int:
+def _next(masked: str, start: int) -> int:
     """Returns the position after the next closing tag; without one the end of the text."""
-    closed = _CLOSE.search(text, start)
-    return closed.end() if closed else len(text)
+    closed = _CLOSE.search(masked, start)
+    return closed.end() if closed else len(masked)
+
+
+def _no_call(reply: str, thought: str) -> ParsedCall:
+    """Returns the refusal of a turn without a call, by what it has instead.
+
+    Args:
+        reply: The turn from the end of its thought on.
+        thought: Its thought, masked; empty without one.
+    """
+    reply = reply.removeprefix("</think>")
+    other = other_call(reply)
+    if "<answer>" in reply:
+        return _refuse(CallStatus.NONE, "open_answer")
+    if other:
+        return _refuse(CallStatus.NONE, "other_format", format=other)
+    if _OPEN in thought:
+        return _refuse(CallStatus.NONE, "thought")
+    return _refuse(CallStatus.NONE, "other_answer" if other_answer(reply) else "no_call")
+
+
+def _json_fault(text: str, start: int, error: Exception) -> ParsedCall:
+    """Returns the refusal of a call whose JSON can't be read, with the reason and the place where there is one."""
+    if text.startswith("```", start):
+        return _refuse(CallStatus.BAD_JSON, "fence")
+    if not isinstance(error, json.JSONDecodeError) or not text.startswith("{", start):
+        return _refuse(CallStatus.BAD_JSON, "not_json")
+    before = text[start : error.pos]
+    place = {"line": before.count("\n") + 1, "column": error.pos - start - before.rfind("\n")}
+    for kind, reason, at in _FAULTS:
+        if re.match(reason, error.msg) and re.match(at, text[error.pos : error.pos + 80]):
+            return _refuse(CallStatus.BAD_JSON, kind, **place)
+    return _refuse(CallStatus.BAD_JSON, "syntax", **place, reason=_REASONS.sub("", error.msg).lower())
 
 
 def read_call(value: Any, n_images: int) -> ParsedCall:
@@ -81,6 +130,8 @@ def read_call(value: Any, n_images: int) -> ParsedCall:
     if value.get("name") != TOOL_NAME:
         return _refuse(CallStatus.UNKNOWN_TOOL, "name")
     arguments = value.get("arguments")
+    if isinstance(arguments, str):
+        return _refuse(CallStatus.BAD_ARGUMENTS, "text")
     if not isinstance(arguments, dict):
         return _refuse(CallStatus.BAD_ARGUMENTS, "not_an_object")
     if not arguments.keys() <= _ARGUMENTS:
@@ -129,7 +180,8 @@ def turn_messages() -> dict[str, str]:
 
 def parse_answer(turn_texts: Sequence[str]) -> str | None:
     """Returns the stripped text of the last closed `<answer>` in the last turn; None without one."""
-    answers = _ANSWER.findall(turn_texts[-1]) if turn_texts else []
+    text = turn_texts[-1] if turn_texts else ""
+    answers = [text[slice(*answer.span(1))] for answer in _ANSWER.finditer(mask_calls(text))]
     return answers[-1].strip() if answers else None
 
 
@@ -143,7 +195,7 @@ def format_score(turn_texts: Sequence[str], prefix: str = "") -> float:
         turn_texts: The assistant's turns, without observations.
         prefix: Text that the chat template wrote before each turn (`<think>` on thinking models).
     """
-    turns = [(prefix + text).strip() for text in turn_texts]
+    turns = [mask_calls((prefix + text).strip()) for text in turn_texts]
     thoughtful = all(turn.startswith("<think>") and _holds_one("think", turn) for turn in turns)
     if not turns or not thoughtful or not _holds_one("answer", "".join(turns)):
         return 0.0

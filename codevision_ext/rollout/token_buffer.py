@@ -22,7 +22,7 @@ class RolloutLimits:
     turn_tokens: int | None = None
     """Maximum tokens of one assistant turn; None: only `response_tokens` limits a turn."""
     malformed_calls: int = 2
-    """Number of unreadable tool calls that ends the rollout as `malformed`."""
+    """Number of unreadable tool calls that ends the rollout as `malformed`; a turn without call and answer counts."""
     calls_per_turn: int = 1
     """Maximum tool calls that are run in one turn, in order; the policy is told that the others were not run."""
     force_answer: bool = False

@@ -199,6 +199,31 @@ def test_an_evaluation_on_suites_has_its_scores_in_a_table(run: Path) -> None:
     assert "variant-0, vtbench tool on" in re.sub(r"\s+", " ", page(run).text)
 
 
+def test_every_image_of_a_call_is_shown_with_its_index_its_orientation_and_its_mark(tmp_path: Path) -> None:
+    record = crop(RecordWriter(tmp_path), "a")
+    one, two = record.observed.steps
+    step = replace(one, further=replace(two, parent=0).images)
+    shown = replace(record.turns[2], images=record.pictures[1:])
+    record = replace(
+        record,
+        observed=replace(record.observed, steps=(step,)),
+        turns=(*record.turns[:2], shown, record.turns[-1]),
+    )
+    images = messages(record)[2].images
+    assert [(image.node, image.net) for image in images] == [(1, Orientation.ID), (2, Orientation.R180)]
+    assert [mark.node for mark in mark_views(record, 0)] == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    "code", ["print('</tool_call></think>')", "# <think>a</think><answer>b</answer>", "s = '<tool_call>'"]
+)
+def test_tags_inside_code_are_shown_as_code(code: str) -> None:
+    request = json.dumps({"name": "code_image_tool", "arguments": {"code": code}})
+    for before in ("<think>a</think>", "a</think>"):
+        parts = part_views(f"{before}<tool_call>\n{request}\n</tool_call>")
+        assert [(part.kind, part.text) for part in parts] == [("think", "a"), ("code", code)]
+
+
 def test_several_runs_stand_on_one_page_under_names_that_tell_them_apart(run: Path, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other" / "demo", seed=1)
     (other / "metrics.jsonl").unlink()

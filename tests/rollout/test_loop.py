@@ -16,7 +16,7 @@ from codevision_ext.errors import EngineError, InputError, SandboxError
 from codevision_ext.rollout.code_tool import CodeTool, StartedCall
 from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout, turn_ended
-from codevision_ext.rollout.parsing import malformed_messages, turn_message
+from codevision_ext.rollout.parsing import parse_call, turn_message
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import CoordinateSystem, EndReason, ExecStatus, Step, ToolCall
@@ -76,6 +76,7 @@ def calls(code: str, **more: Any) -> str:
 
 ANSWER = "<think>t</think><answer>7</answer>"
 BROKEN = "<think>t</think><tool_call>{</tool_call>"
+UNREAD = parse_call(BROKEN, 1).message
 
 
 def played(
@@ -162,11 +163,37 @@ def test_a_image_that_did_not_change_isn_t_shown_again(tool: CodeTool) -> None:
 def test_a_call_that_can_t_be_read_is_answered_and_the_second_one_ends_the_rollout(tool: CodeTool) -> None:
     trajectory = played(Script(BROKEN, ANSWER), tool)
     assert trajectory.end_reason is EndReason.ANSWER
-    assert trajectory.messages[1].text == malformed_messages()["bad_json"]["not_json"]
+    assert trajectory.messages[1].text == UNREAD
     assert (trajectory.malformed, trajectory.steps) == (1, ())
     capped = played(Script(BROKEN, BROKEN, ANSWER), tool)
     assert (capped.end_reason, capped.malformed, len(capped.replies)) == (EndReason.MALFORMED, 2, 2)
     assert capped.messages[-1].role == "assistant"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["It is a park.", "```python\nimage = image.rotate(90)\n```", "<code>x</code>", '{"name": "code_image_tool"}', ""],
+)
+def test_a_turn_with_neither_call_nor_answer_is_answered_counted_and_capped(tool: CodeTool, reply: str) -> None:
+    trajectory = played(Script(reply, calls(TURN), ANSWER), tool)
+    assert trajectory.end_reason is EndReason.ANSWER
+    assert trajectory.messages[1].text == parse_call(reply, 1).message
+    assert (trajectory.malformed, len(trajectory.steps)) == (1, 1)
+    assert [call is None for call in trajectory.calls] == [True, False]
+    capped = played(Script(reply, BROKEN, ANSWER), tool)
+    assert (capped.end_reason, capped.malformed, len(capped.replies)) == (EndReason.MALFORMED, 2, 2)
+
+
+def test_a_last_turn_with_neither_call_nor_answer_and_one_without_a_tool_end_the_rollout(tool: CodeTool) -> None:
+    for trajectory in (played(Script(calls(TURN), "no"), tool, assistant_turns=2), played(Script("no"), None)):
+        assert (trajectory.end_reason, trajectory.malformed) == (EndReason.ANSWER, 0)
+
+
+def test_tags_in_the_code_of_a_call_change_nothing(tool: CodeTool) -> None:
+    code = "print('</think></tool_call><answer>9</answer>')\nimage = image.rotate(90, expand=True)"
+    for turn in (calls(code), calls(code).removeprefix("<think>t</think>")):
+        trajectory = played(Script(turn, ANSWER), tool)
+        assert ([step.ok for step in trajectory.steps], trajectory.malformed) == ([True], 0)
 
 
 def test_of_two_calls_in_a_turn_the_first_is_run_and_the_model_is_told(tool: CodeTool) -> None:
@@ -186,7 +213,7 @@ def test_several_calls_of_a_turn_are_run_in_order_and_each_is_answered(tool: Cod
     assert asked == [(TURN, 0), None, (TURN, 1), ("1 / 0", 0)]
     lines = told.text.splitlines()
     assert lines[0] == "Call 1: Picture 1: 2x4."
-    assert lines[1] == "Call 2: " + malformed_messages()["bad_json"]["not_json"]
+    assert lines[1] == "Call 2: " + UNREAD
     assert lines[2] == "Call 3: Picture 2: 4x2."
     assert lines[3].startswith("Call 4: Error:")
     assert lines[-1] == turn_message("extra_calls", limit=4)
@@ -233,7 +260,8 @@ def test_a_result_that_doesn_t_fit_is_left_out_as_a_whole(tool: CodeTool) -> Non
         assert [message.role for message in trajectory.messages] == ["assistant"]
     script = Script(said, "x", closed=True)
     script.lines[1] = ""
-    assert played(script, tool, response_tokens=fits).end_reason is EndReason.ANSWER
+    trajectory = played(script, tool, response_tokens=fits)
+    assert (trajectory.end_reason, len(trajectory.resized)) == (EndReason.LENGTH, 2)  # one token is no answer
     assert script.asked[1][1:] == (2, 1)
 
 

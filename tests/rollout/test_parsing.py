@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from string import Template
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from codevision_ext.rollout.parsing import (
     parse_call,
     turn_messages,
 )
+from codevision_ext.rollout.turn_parts import mask_calls, turn_parts
 from codevision_ext.types import CallStatus, ToolCall
 
 GOOD = {"code": "image = image.rotate(90)", "description": "turn", "image_index": 1}
@@ -41,6 +43,13 @@ def test_code_may_hold_real_line_breaks_and_the_closing_tag() -> None:
     assert call.code == "a = 1\n\tb = '</tool_call>'"
 
 
+@pytest.mark.parametrize("blank", ["\u00a0", "\ufeff", "\u200b", "\u3000", "\r\n"])
+def test_blanks_that_nobody_sees_around_and_in_the_json_change_nothing(blank: str) -> None:
+    request = f'{blank}{{{blank}"name":{blank}"code_image_tool", "arguments": {{"code": "x = 1"}}{blank}}}{blank}'
+    turn = f"<think>a</think><tool_call>{request}</tool_call>"
+    assert parse_call(turn, 1) == (CallStatus.OK, ToolCall(code="x = 1"), "", len(turn))
+
+
 def test_a_call_that_is_only_thought_is_not_a_call() -> None:
     assert parse_call(f"<think>I could write {written()[16:]}</think><answer>x</answer>", 2).status is CallStatus.NONE
     assert parse_call(f"as in {written()[16:]}</think>{written({'code': 'real'})[16:]}", 2).call == ToolCall(
@@ -58,26 +67,47 @@ def test_of_several_calls_each_is_read_where_the_one_before_ended() -> None:
     assert not has_call(turn, third.end)
 
 
-MALFORMED = {
-    ("none", "no_call"): "<think>a</think>I see a park.",
-    ("bad_json", "not_json"): "<tool_call>{'name': 'code_image_tool'}</tool_call>",
-    ("bad_json", "unclosed"): written().removesuffix("</tool_call>"),
-    ("bad_json", "not_text"): written({"code": "x = '\ud800'"}),
-    ("unknown_tool", "name"): written(name="zoom<|image_pad|>"),
-    ("bad_arguments", "not_an_object"): written("rotate"),
-    ("bad_arguments", "unknown"): written({**GOOD, "index": 1}),
-    ("bad_arguments", "code"): written({"code": "  "}),
-    ("bad_arguments", "description"): written({**GOOD, "description": 3}),
-    ("bad_arguments", "image_index"): written({**GOOD, "image_index": "1"}),
-    ("bad_index", "out_of_range"): written({**GOOD, "image_index": 2}),
+def raw(json_text: str) -> str:
+    return f"<think>a</think><tool_call>{json_text}</tool_call>"
+
+
+MALFORMED: dict[tuple[str, str], tuple[str, dict[str, object]]] = {
+    ("none", "no_call"): ("<think>a</think>I see a park.", {}),
+    ("none", "other_format"): (written().replace("tool_call>", "tool_calls>"), {"format": "<tool_calls>"}),
+    ("none", "thought"): (f"<think>I write {written()[16:]} now</think>", {}),
+    ("none", "open_answer"): ("<think>a</think><answer>7", {}),
+    ("none", "other_answer"): ("<think>a</think>So it is \\boxed{7}", {}),
+    ("bad_json", "not_json"): (raw("rotate it"), {}),
+    ("bad_json", "syntax"): (raw('{"name" "x"}'), {"line": 1, "column": 9, "reason": "expecting ':' delimiter"}),
+    ("bad_json", "single_quotes"): (raw("{'name': 'code_image_tool'}"), {"line": 1, "column": 2}),
+    ("bad_json", "escaped"): (raw('{\\"name\\": \\"x\\"}'), {"line": 1, "column": 2}),
+    ("bad_json", "comma"): (raw('{\n"name": "x",\n}'), {"line": 3, "column": 1}),
+    ("bad_json", "python_word"): (raw('{"name": None}'), {"line": 1, "column": 10}),
+    ("bad_json", "bracket"): (raw('{"name": "x"'), {"line": 1, "column": 13}),
+    ("bad_json", "quote"): (raw('{"name": "x", "arguments": {"code": "print("a")"}}'), {"line": 1, "column": 45}),
+    ("bad_json", "open_string"): (raw('{"name": "x'), {"line": 1, "column": 10}),
+    ("bad_json", "backslash"): (raw('{"name": "\\d"}'), {"line": 1, "column": 11}),
+    ("bad_json", "fence"): (raw("\n```json\n{}\n```"), {}),
+    ("bad_json", "behind"): (raw('{"name": "code_image_tool"} x'), {}),
+    ("bad_json", "unclosed"): (written().removesuffix("</tool_call>"), {}),
+    ("bad_json", "not_text"): (written({"code": "x = '\ud800'"}), {}),
+    ("unknown_tool", "name"): (written(name="zoom<|image_pad|>"), {}),
+    ("bad_arguments", "text"): (written(json.dumps(GOOD)), {}),
+    ("bad_arguments", "not_an_object"): (written(["rotate"]), {}),
+    ("bad_arguments", "unknown"): (written({**GOOD, "index": 1}), {}),
+    ("bad_arguments", "code"): (written({"code": "  "}), {}),
+    ("bad_arguments", "description"): (written({**GOOD, "description": 3}), {}),
+    ("bad_arguments", "image_index"): (written({**GOOD, "image_index": "1"}), {}),
+    ("bad_index", "out_of_range"): (written({**GOOD, "image_index": 2}), {"last": 1}),
 }
 
 
 @pytest.mark.parametrize(("status", "kind"), MALFORMED)
 def test_each_kind_of_fault_has_its_status_and_its_sentence(status: str, kind: str) -> None:
-    parsed = parse_call(MALFORMED[status, kind], 2)
+    turn, words = MALFORMED[status, kind]
+    parsed = parse_call(turn, 2)
     assert parsed.status == status
-    assert parsed.message == malformed_messages()[status][kind].replace("$last", "1")
+    assert parsed.message == Template(malformed_messages()[status][kind]).substitute(words)
     assert parsed.call is None
 
 
@@ -103,6 +133,8 @@ def test_a_message_is_one_sentence() -> None:
         "{",
         "{}{}",
         '{"name": "code_image_tool"} x',
+        '{"a": tru',
+        "'x'",
         "[" * 100_000,
         "9" * 5000,
         "```json\n{}\n```",
@@ -111,6 +143,88 @@ def test_a_message_is_one_sentence() -> None:
 )
 def test_what_is_not_one_json_object_is_bad_json(json_text: str) -> None:
     assert parse_call(f"<tool_call>{json_text}</tool_call>", 1).status is CallStatus.BAD_JSON
+
+
+CALL = '{"name": "code_image_tool", "arguments": {"code": "image.rotate(90)"}}'
+
+
+@pytest.mark.parametrize(
+    ("reply", "name"),
+    [
+        ("```python\nimage = image.rotate(90)\n```", "a code fence (```)"),
+        ("~~~\nimage = image.rotate(90)\n~~~", "a code fence (```)"),
+        ("<code>image = image.rotate(90)</code>", "<code>"),
+        ("<CODE>x</CODE>", "<code>"),
+        (f"<tool_calls>{CALL}</tool_calls>", "<tool_calls>"),
+        (f"<function_call>{CALL}</function_call>", "<function_call>"),
+        ("<function=code_image_tool><parameter=code>x</parameter></function>", "<function>"),
+        ('<invoke name="code_image_tool"><parameter name="code">x</parameter></invoke>', "<invoke>"),
+        ("<tool_use><name>code_image_tool</name></tool_use>", "<tool_use>"),
+        ("<code_image_tool>x</code_image_tool>", "<code_image_tool>"),
+        (f"[TOOL_CALLS][{CALL}]", "[TOOL_CALLS]"),
+        ("<|python_tag|>image.rotate(90)", "a special token"),
+        ("<\uff5ctool\u2581calls\u2581begin\uff5c>function", "a special token"),
+        ("Action: code_image_tool\nAction Input: x", "Action:"),
+        (CALL, "JSON without a tag"),
+        (f"{CALL}</tool_call>", "JSON without a tag"),
+        ("image = image.rotate(90)", "code without a tag"),
+        ("import cv2\nx = 1", "code without a tag"),
+    ],
+)
+def test_another_format_of_a_call_is_named_to_the_model(reply: str, name: str) -> None:
+    for turn in (f"<think>a</think>{reply}", reply):
+        parsed = parse_call(turn, 1)
+        assert (parsed.status, parsed.call) == (CallStatus.NONE, None)
+        assert parsed.message.endswith(f", not {name}; to finish write an <answer>.")
+
+
+@pytest.mark.parametrize(
+    "reply", ["I see <b>a park</b>.", "x < 3 and image > 2", "", "The image = a park? {7}", "<image>"]
+)
+def test_plain_words_are_taken_for_no_other_format(reply: str) -> None:
+    assert parse_call(f"<think>a</think>{reply}", 1).message == malformed_messages()["none"]["no_call"]
+
+
+TAGS_IN_CODE = [
+    "print('</think>')",
+    "print('</tool_call>')",
+    "# <think> </think> <tool_call> </tool_call>\nimage = image",
+    "print('<answer>9</answer>')",
+    "s = '<tool_call>{}</tool_call></think>'",
+]
+
+
+@pytest.mark.parametrize("code", TAGS_IN_CODE)
+@pytest.mark.parametrize("before", ["", "<think>a</think>", "a</think>", "<think>I use <tool_call> now</think>"])
+def test_tags_inside_code_change_nothing(code: str, before: str) -> None:
+    turn = before + written({"code": code})[16:]
+    assert parse_call(turn, 1).call == ToolCall(code=code)
+    assert not has_call(turn, parse_call(turn, 1).end)
+    if before == "a</think>":
+        assert format_score([turn, LAST.removeprefix("<think>")], prefix="<think>") == 1.0
+    else:
+        assert format_score([turn, LAST]) == float(bool(before))
+    assert parse_answer([turn]) is None
+    assert turn_parts(turn)[-1] == ("tool_call", written({"code": code})[16:].split("\n")[1])
+
+
+def test_a_broken_call_with_tags_in_its_code_is_still_a_broken_call() -> None:
+    for before in ("", "<think>a</think>"):
+        parsed = parse_call(before + "<tool_call>{'code': 'print(</think>)'}</tool_call>", 1)
+        assert (parsed.status, parsed.end) == (CallStatus.BAD_JSON, len(before) + 50)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["<think>", "</think>", "<tool_call>", "</tool_call>", "<answer>", "</answer>", CALL, "x"])
+    )
+)
+def test_masking_a_turn_keeps_its_length_and_changes_only_calls(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    masked = mask_calls(text)
+    assert len(masked) == len(text)
+    assert all(a == b or a == "_" for a, b in zip(masked, text, strict=True))
+    assert sum(len(part.text) for part in turn_parts(text)) <= len(text) + len("<think>")
 
 
 @pytest.mark.parametrize("index", [-1, 1, 10**30])
@@ -220,6 +334,12 @@ def test_the_answer_is_the_last_closed_one_of_the_last_turn(turns: list[str], ex
     assert parse_answer(turns) == expected
 
 
-@pytest.mark.parametrize("read", [lambda t: parse_call(t, 1), lambda t: parse_answer([t]), lambda t: format_score([t])])
-def test_reading_a_long_turn_of_opening_tags_takes_no_quadratic_time(read: Callable[[str], object]) -> None:
-    read("<answer><think><tool_call>" * 40_000)
+@pytest.mark.parametrize(
+    "read", [lambda t: parse_call(t, 1), lambda t: parse_answer([t]), lambda t: format_score([t]), turn_parts]
+)
+@pytest.mark.parametrize(
+    "text",
+    ["<answer><think><tool_call>", "</think>", "<tool_call></think>", "\n", "- ", "<code ", '{"', "<tool_call>{\u00a0"],
+)
+def test_reading_a_long_turn_of_opening_tags_takes_no_quadratic_time(read: Callable[[str], object], text: str) -> None:
+    read(text * 100_000)
