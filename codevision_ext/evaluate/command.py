@@ -182,7 +182,7 @@ def run_evaluation(
     }
 
     async def play(opened: LoadedModel, sandbox: Backend | None, stages: Stages) -> None:
-        tool = CodeTool(sandbox, config.tool.max_text_chars, config.tool.keep_variables) if sandbox else None
+        tool = CodeTool.of(sandbox, config.tool) if sandbox else None
         loaded = None
         try:
             for title, (model, each, mode) in parts.items():

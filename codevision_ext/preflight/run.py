@@ -171,7 +171,7 @@ def _renderings(
     try:
         with open_sandbox(settings) as sandbox:
             results.append(ok("sandbox", f"code runs behind: {sandbox.start()}"))
-            tool = CodeTool(sandbox, settings.max_text_chars, settings.keep_variables)
+            tool = CodeTool.of(sandbox, settings)
             for conversation in summary.conversations:
                 compared, trajectory = check_tokens.renderings(
                     conversation, tool, rollout=rollout, checkpoint=checkpoint, coordinates=coordinates

@@ -5,7 +5,8 @@ compare rollouts is written for one rollout. Raw values of penalties are positiv
 
 There are three families, which differ in their evidence. `upstream_*` reads the names of the operations, failed calls
 included, as the released code does. `paper_*` reads the successful calls in order. `verified_*` reads only the
-provenance of the returned images.
+provenance of the returned images. Of a call that returned several, only the first image earns; the others count where
+later calls use them. So returning all eight orientations at once earns no more than guessing one.
 """
 
 from collections.abc import Callable, Sequence
@@ -253,7 +254,7 @@ def verified_inappropriate(rollout: Rollout) -> float:
     done = _done(rollout)
     if not done or _orientation_count(rollout.task):
         return 0.0
-    turned = {step.node: step.net not in (None, Orientation.ID) for step in done if step.node is not None}
+    turned = {image.node: image.net not in (None, Orientation.ID) for step in done for image in step.images}
     last = done[-1].parent if done[-1].node is None else done[-1].node
     return float(last is not None and turned.get(last, False))
 
@@ -310,7 +311,7 @@ def redundancy(rollout: Rollout) -> float:
             if crops:
                 repeats.append(max(iou(step.region, crop) for crop in crops))
             crops.append(step.region)
-        shown[step.node] = step.region
+        shown |= {image.node: image.region for image in step.images if image.region is not None}
     return fsum(repeats) / len(repeats) if repeats else 0.0
 
 

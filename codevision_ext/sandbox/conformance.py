@@ -185,7 +185,18 @@ CASES: Sequence[ConformanceCase] = (
         "assert (*point(23.4, 99), *point(0, 29, index=1)) == (23, 15, 0, 29)\nimage = image.crop(box(2, -5, 9.4, 7))",
         lambda image: image.crop((2, 0, 9, 7)),
     ),
-    _honest("result goes before image", "image = image.crop((0, 0, 2, 2))\nresult = images[0].rotate(90, expand=True)"),
+    _honest(
+        "image goes before result, and both come back",
+        "image = image.crop((0, 0, 2, 2))\nresult = images[0].rotate(90, expand=True)",
+        lambda image: image.crop((0, 0, 2, 2)),
+    ),
+    _honest("an image that led to the result is none", "image = image.rotate(90, expand=True)\nresult = image.copy()"),
+    _honest("measurements are no result", "image = image.rotate(90, expand=True)\nresult = np.zeros((9, 9))"),
+    _honest("the last expression is a result", "image.rotate(90, expand=True)"),
+    _honest("what is shown is a result", "image.rotate(90, expand=True).show()"),
+    _honest("the only unused variable is a result", "turned = image.rotate(90, expand=True)"),
+    _honest("code that ends itself keeps its result", "image = image.rotate(90, expand=True)\nexit()\nimage = None"),
+    _honest("a code fence is left out", "```python\nimage = image.rotate(90, expand=True)\n```"),
     _honest(
         "libraries may be imported", "from PIL import Image as I\nimport numpy as n\nresult = n.rot90(n.asarray(image))"
     ),
@@ -272,7 +283,7 @@ CASES: Sequence[ConformanceCase] = (
         "cv2 filters",
         "a = np.array(image)\ncv2.Canny(a, 10, 20); cv2.GaussianBlur(a, (3, 3), 0); "
         "cv2.equalizeHist(a[:, :, 0].copy()); cv2.warpAffine(a, np.eye(3)[:2], (9, 9)); "
-        "cv2.cvtColor(a, cv2.COLOR_BGR2GRAY)",
+        "cv2.cvtColor(a, cv2.COLOR_BGR2GRAY); None",
         _same,
     ),
     _honest(
@@ -280,7 +291,7 @@ CASES: Sequence[ConformanceCase] = (
         "from PIL import ImageChops, ImageStat, ImageColor, ImageMath, ImageMorph\n"
         "ImageChops.invert(image); ImageStat.Stat(image).mean; ImageColor.getrgb('teal'); "
         "image.quantize(8); image.getexif(); image.filter(ImageFilter.MedianFilter(3)); "
-        "image.convert('YCbCr')",
+        "image.convert('YCbCr'); None",
         _same,
     ),
     *(
@@ -306,7 +317,15 @@ CASES: Sequence[ConformanceCase] = (
         ExecStatus.ERROR,
         "(line 2: json.loads('{'))",
     ),
-    _ends("leaving is an error", "import sys\nsys.exit(0)", ExecStatus.ERROR, "SystemExit"),
+    _ends("leaving with a reason is an error", "import sys\nsys.exit('no')", ExecStatus.ERROR, "SystemExit: no"),
+    _ends(
+        "a crop outside of the image is an error",
+        "image = image.crop((30, 20, 40, 30))",
+        ExecStatus.ERROR,
+        "outside of",
+    ),
+    _ends("a box in fractions is an error", "box(0.1, 0.2, 0.6, 0.7)", ExecStatus.ERROR, "not fractions"),
+    _ends("a read that fails is named", "cv2.imread('a.png').shape", ExecStatus.ERROR, "cv2.imread failed: files are"),
     _ends(
         "an unknown library is an error", "import torchvision_that_is_not_there", ExecStatus.ERROR, "No module named"
     ),

@@ -6,11 +6,14 @@ arithmetic and imports nothing of the package, because the sandbox's children lo
 """
 
 import math
+from typing import Any
 
 Size = tuple[int, int]
 """Width and height, both at least 1."""
 RELATIVE_SIZE: Size = (1000, 1000)
 """Size of every image in the coordinate system `relative`."""
+FEW_PIXELS = 10
+"""Largest side of an image of which parts of a pixel may be meant."""
 Box4 = tuple[float, float, float, float]
 
 
@@ -32,9 +35,11 @@ def box_in_pixels(box: Box4, space: Size, size: Size) -> tuple[int, int, int, in
         size: Size of the image, pixels.
 
     Raises:
-        ValueError: a side isn't a finite number, or the box is empty, reversed or outside of the image.
+        ValueError: a side isn't a finite number, or the box is empty, reversed, outside of the image or in fractions.
     """
     x1, y1, x2, y2 = (_number(*pair) for pair in zip(("x1", "y1", "x2", "y2"), box, strict=True))
+    if are_fractions(box, space):
+        raise ValueError(f"x must be from 0 to {space[0]} and y from 0 to {space[1]}, not fractions of the image")
     for axis, low, high, most in (("x", x1, x2, space[0]), ("y", y1, y2, space[1])):
         if low >= high:
             raise ValueError(f"{axis}1 must be less than {axis}2, they are {low:g} and {high:g}")
@@ -58,6 +63,11 @@ def point_in_pixels(point: tuple[float, float], space: Size, size: Size) -> Size
     """
     x, y = (_number(*pair) for pair in zip(("x", "y"), point, strict=True))
     return _pixel(x, space[0], size[0]), _pixel(y, space[1], size[1])
+
+
+def are_fractions(box: tuple[Any, ...], size: Size) -> bool:
+    """Returns whether a box is written in fractions of an image of that size: from 0 to 1, not all whole numbers."""
+    return max(size) > FEW_PIXELS and all(0 <= side <= 1 for side in box) and any(isinstance(s, float) for s in box)
 
 
 def _number(name: str, value: object) -> float:

@@ -63,7 +63,17 @@ except MemoryError:
     os._exit(wire.EXIT_NO_MEMORY)
 os._exit(0)
 """
-_CARRIED = ("wire", "pixels", "coordinates", "child", "preload")
+_CARRIED = (
+    "wire",
+    "pixels",
+    "coordinates",
+    "snippet.source",
+    "snippet.images",
+    "snippet.guards",
+    "snippet.errors",
+    "child",
+    "preload",
+)
 """Modules of this package that are part of the program, in the order of their imports."""
 
 
@@ -189,9 +199,11 @@ class HttpSandbox(Backend):
 def program(limits: Limits) -> str:
     """Returns the program that a server runs: Python source that needs only PIL, numpy and cv2."""
     folder = files("codevision_ext") / "sandbox"
-    sources = {"codevision_ext": "", "codevision_ext.sandbox": ""}
+    sources = {"codevision_ext": "", "codevision_ext.sandbox": "", "codevision_ext.sandbox.snippet": ""}
     for name in _CARRIED:
-        sources[f"codevision_ext.sandbox.{name}"] = (folder / f"{name}.py").read_text(encoding="utf-8")
+        sources[f"codevision_ext.sandbox.{name}"] = (folder / f"{name.replace('.', '/')}.py").read_text(
+            encoding="utf-8"
+        )
     size = os.fstat(probe := new_result(limits)).st_size
     os.close(probe)
     return _DRIVER.format(

@@ -16,6 +16,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from codevision_ext.sandbox.snippet import guards
+
 STANDARD_LIBRARY = """
 __future__ _strptime abc argparse array ast asyncio atexit base64 binascii bisect bz2 cProfile calendar cmath cmd code
 codecs codeop collections.abc colorsys concurrent.futures.process concurrent.futures.thread configparser contextlib
@@ -83,6 +85,7 @@ def preload(*, lazily: bool = False, plotting: bool = False) -> dict[str, Any]:
         _use_images()
     if plotting:
         _use_matplotlib()
+    guards.install()
     random.seed(0)
     np.random.seed(0)
     return tools

@@ -14,6 +14,7 @@ from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.http import HttpSandbox
 from codevision_ext.sandbox.pool import Sandbox
 from codevision_ext.sandbox.protocol import MOST, Isolation, Limits
+from codevision_ext.sandbox.wire import MAX_IMAGES_BACK
 
 
 class BackendKind(StrEnum):
@@ -48,6 +49,8 @@ class ToolSettings:
     """Weakest isolation that the code may run behind."""
     keep_variables: bool = False
     """Whether variables of earlier calls of the rollout exist: those calls run again first, and their time counts."""
+    images_per_call: Annotated[int, Field(ge=1, le=MAX_IMAGES_BACK)] = 4
+    """Maximum images that one call adds to the rollout; the model is told how many more were left out."""
 
 
 _READER: Final = TypeAdapter(ToolSettings)

@@ -25,7 +25,7 @@ class CodeImageTool(BaseTool):
         settings = read_tool_settings(config, "tool config")
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(TOOL_SCHEMA))
         self._sandbox = open_sandbox(settings)
-        self.code_tool = CodeTool(self._sandbox, settings.max_text_chars, settings.keep_variables)
+        self.code_tool = CodeTool.of(self._sandbox, settings)
 
     async def execute(
         self,
@@ -39,5 +39,5 @@ class CodeImageTool(BaseTool):
         if parsed.call is None:
             return ToolResponse(text=parsed.message), 0.0, {"call": str(parsed.status)}
         observation = await self.code_tool.acall(ImageHistory(images), parsed.call)
-        image = {"image": [observation.image]} if observation.image else {}  # verl refuses `image=None`
+        image = {"image": list(observation.images)} if observation.images else {}  # verl refuses `image=None`
         return ToolResponse(text=observation.text, **image), 0.0, {"call": "ok", "ok": observation.step.ok}

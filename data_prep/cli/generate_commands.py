@@ -206,7 +206,9 @@ def synth_command(
     with ExitStack() as stack:
         folder = stack.enter_context(whole_folder(out, force=force))
         client = _open_client(stack, teacher, model, api_key_env, request, cache, coordinates, "--teacher")
-        tool = CodeTool(stack.enter_context(Sandbox())) if {"sft", "sft_val"} & set(selected) else None
+        tool = (
+            CodeTool(stack.enter_context(Sandbox()), images_per_call=1) if {"sft", "sft_val"} & set(selected) else None
+        )
         for part in selected:
             drawn = _draw_part(recipe, part, counts[part], workers or cores())
             schema, count = CONVERTED_RL_SCHEMA, counts[part]

@@ -253,3 +253,16 @@ def test_the_weights_of_a_rubric_are_those_of_its_breakdowns() -> None:
     rubric = Rubric(RewardSettings(weights={"exec": 0.2}, cap_total=1.0))
     scored = rubric.score([rollout((), made(1, "blur"))])[0]
     assert {name: term.weight for name, term in scored.terms.items()} == rubric.weights
+
+
+def test_of_several_images_of_a_call_only_the_first_earns_and_the_others_where_later_calls_use_them() -> None:
+    net = {op: made(node, op, parent=0) for node, op in enumerate(("rotate_180", "rotate_270", "rotate_90"), 1)}
+    shotgun = replace(net["rotate_180"], further=(*net["rotate_270"].images, *net["rotate_90"].images))
+    for op, score in (("rotate_180", 1), ("rotate_90", 0), ("rotate_270", 0)):
+        assert terms.verified_must(rollout((op,), shotgun)) == score
+    onward = made(4, "crop", parent=2, net=net["rotate_270"].net)
+    assert terms.verified_must(rollout(("rotate_90",), shotgun, onward)) == 1
+    upright = replace(made(1, parent=0), further=made(2, "rotate_90", parent=0).images)
+    used = Step(ok=True, parent=2, noop=True)
+    assert terms.verified_inappropriate(rollout((), upright, used)) == 1
+    assert terms.verified_inappropriate(rollout((), upright)) == 0

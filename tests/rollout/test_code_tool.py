@@ -23,7 +23,7 @@ def tool(sandbox: Sandbox) -> CodeTool:
 
 
 def test_there_is_one_observation_for_every_outcome() -> None:
-    assert set(OBSERVATIONS) == {*map(str, ExecStatus), "noop"}
+    assert set(OBSERVATIONS) == {*map(str, ExecStatus), "noop", "repeat", "left_out", "note", "empty"}
 
 
 def test_the_schema_names_what_a_call_has() -> None:
@@ -68,7 +68,7 @@ def test_a_crop_of_a_zoomed_crop_is_told_of_the_input(tool: CodeTool) -> None:
 
 
 def test_doing_nothing_is_said_and_adds_no_image(tool: CodeTool, history: ImageHistory) -> None:
-    seen = tool.call(history, ToolCall(code="image.rotate(90)"))
+    seen = tool.call(history, ToolCall(code="image = image.copy()"))
     assert (seen.text, seen.image) == (OBSERVATIONS["noop"], None)
     assert (seen.step.ok, seen.step.noop, seen.step.node) == (True, True, None)
     assert len(history.images) == len(history.nodes) == 1
@@ -156,6 +156,77 @@ def test_a_image_made_from_another_one_has_that_parent(tool: CodeTool, history: 
     assert (step.parent, step.net, step.region) == (0, Orientation.R180, Box(0, 0, 100, 80))
     step = tool.call(history, ToolCall(code="image = images[0].copy()", image_index=2)).step
     assert (step.parent, step.noop, step.node) == (0, True, None)
+
+
+def test_a_call_that_repeats_an_earlier_one_is_told_which_image_it_is(tool: CodeTool, history: ImageHistory) -> None:
+    turn = ToolCall(code="image = image.rotate(90, expand=True)")
+    tool.call(history, turn)
+    seen = tool.call(history, turn)
+    assert (seen.text, seen.images) == ("This is picture 1 again.", ())
+    assert (seen.step.noop, seen.step.parent, len(history.images)) == (True, 1, 2)
+
+
+async def test_several_images_are_all_kept_each_with_its_index_and_its_provenance(tool: CodeTool) -> None:
+    history = ImageHistory([scene(400, 320)])
+    code = (
+        "image = [image.crop((0, 0, 200, 160)), images[0], ImageEnhance.Contrast(image.rotate(90, expand=True))"
+        ".enhance(1.3), image.crop((0, 0, 200, 160))]"
+    )
+    seen = await tool.acall(history, ToolCall(code=code))
+    assert seen.text == "Picture 1: 200x160.\nPicture 2: 320x400."
+    assert seen.images == tuple(history.images[1:])
+    assert [image.node for image in seen.step.images] == [1, 2]
+    assert [image.net for image in seen.step.images] == [Orientation.ID, Orientation.R90]
+    assert [image.parent for image in seen.step.images] == [0, 0]
+    assert [image.region for image in seen.step.images] == [Box(0, 0, 200, 160), Box(0, 0, 400, 320)]
+    step = (await tool.acall(history, ToolCall(code="image = image.rotate(270, expand=True)", image_index=2))).step
+    assert (step.node, step.parent, step.net) == (3, 2, Orientation.ID)
+
+
+def test_more_images_than_a_call_may_add_are_left_out_and_the_model_is_told(sandbox: Sandbox) -> None:
+    tool, history = CodeTool(sandbox, images_per_call=2), ImageHistory([noise(100, 80)])
+    seen = tool.call(history, ToolCall(code="image = [image.crop((0, 0, n, 9)) for n in range(1, 6)]"))
+    assert seen.text == ("Picture 1: 1x9.\nPicture 2: 2x9.\nLeft out: 3 more, because a call adds at most 2.")
+    assert len(history.images) == len(history.nodes) == 3
+    seen = tool.call(history, ToolCall(code="image = [image.crop((0, 0, n, 9)) for n in range(1, 20)]", image_index=2))
+    assert "of 19 images the first 16 were taken" in seen.text
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (
+            "cropped = image.crop((0, 0, 9, 9))",
+            "Picture 1: 9x9.\nNote: `cropped` was taken as the result: assign it to `image`.",
+        ),
+        (
+            "cv2.imwrite('a.png', np.array(image))",
+            "Note: cv2.imwrite failed: files can't be written, assign the image to `image`.",
+        ),
+        ("a = image.crop((0, 0, 9, 9))\nb = a.rotate(9)\nc = a.copy()", "not handed back: `b`, `c`; assign an image"),
+        (
+            "image = image.crop((5, 5, 5, 9))",
+            "The new picture is empty: its size is 0x4. Cut it in pixels of `image`, which is 100x80.",
+        ),
+        ("result = 5", "the result is of type int. Assign a PIL image or an array to `image`."),
+        (
+            "ImageFont.truetype('a.ttf', 20)",
+            "use ImageFont.load_default(size=20). Files, network, processes and threads",
+        ),
+        ("def f(p): return p.rotate(90)", "assign the new picture to `image`.\nNote: `f` was never called."),
+    ],
+)
+def test_the_model_is_told_how_to_go_on(tool: CodeTool, history: ImageHistory, code: str, text: str) -> None:
+    long = CodeTool(tool._sandbox)
+    assert text in long.call(history, ToolCall(code=code)).text
+
+
+def test_a_crop_outside_of_the_image_names_the_coordinates_that_the_model_writes(sandbox: Sandbox) -> None:
+    history = ImageHistory([scene(400, 320)], coordinates=CoordinateSystem.RELATIVE)
+    seen = CodeTool(sandbox).call(history, ToolCall(code="image = image.crop((500, 500, 900, 900))"))
+    assert "which is 400x320 pixels; box() turns x from 0 to 1000 and y from 0 to 1000 into pixels" in seen.text
+    seen = CodeTool(sandbox).call(history, ToolCall(code="image = image.crop(box(500, 500, 1900, 900))"))
+    assert seen.text == "Picture 1: 1000x1000.\nNote: the box was cut at the edge of the image, which is 1000x1000."
 
 
 async def test_the_model_goes_on_while_a_call_is_traced(tool: CodeTool) -> None:

@@ -116,6 +116,9 @@ def test_a_box_narrower_than_a_pixel_is_one_pixel_wide() -> None:
         (("a", 0, 5, 9), "x1 must be a number, it is 'a'"),
         (((1, 2), 0, 5, 9), r"x1 must be a number, it is \(1, 2\)"),
         ((1000, 0, 1100, 9), "the box lies outside of the image, which is 1000x1000"),
+        ((0.1, 0.2, 0.6, 0.7), "x must be from 0 to 1000 and y from 0 to 1000, not fractions of the image"),
+        ((0.0, 0.0, 1.0, 1.0), "x must be from 0 to 1000 and y from 0 to 1000, not fractions of the image"),
+        ((0, 0, 0.5, 1), "x must be from 0 to 1000 and y from 0 to 1000, not fractions of the image"),
         ((0, -9, 5, 0), "the box lies outside of the image, which is 1000x1000"),
     ],
 )

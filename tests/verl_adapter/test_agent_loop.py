@@ -248,5 +248,5 @@ def test_in_verl_s_own_loop_a_call_that_makes_no_image_is_answered_too() -> None
         told = [asyncio.run(tool.execute("x", {"code": code}, agent_data=images))[0] for code in codes]
     finally:
         tool._sandbox.close()
-    assert [response.text.split(":")[0] for response in told] == ["Error", "The picture did not change.", "Picture 1"]
+    assert [response.text.split(":")[0] for response in told] == ["Error", "The picture did not change", "Picture 1"]
     assert [response.image and response.image[0].size for response in told] == [None, None, (4, 8)]

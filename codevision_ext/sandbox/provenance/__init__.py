@@ -22,12 +22,12 @@ same turned; small warps of less than a hundredth of the side.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from codevision_ext.geometry import box_area, inverse, map_box, map_size
-from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.protocol import ExecRequest, ExecResult
 from codevision_ext.sandbox.provenance.align import find_elsewhere, nudged
 from codevision_ext.sandbox.provenance.colours import colour_ops
@@ -68,6 +68,13 @@ Claim = tuple[int, View, bool]
 """Index of a parent, a view of it, and whether colours changed too much for the map to be read."""
 
 
+class Runner(Protocol):
+    """What runs the code again, on probes."""
+
+    def run(self, request: ExecRequest) -> ExecResult:
+        """Runs the code and returns its result; only the first image counts. Raises SandboxError."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """How an output relates to its parent image; `net` and `box` are None where that is unknown."""
@@ -86,7 +93,7 @@ class Provenance:
     """True where the output equals the parent."""
 
 
-def trace(sandbox: Backend, request: ExecRequest, result: ExecResult) -> Provenance:
+def trace(sandbox: Runner, request: ExecRequest, result: ExecResult) -> Provenance:
     """Trace how the first image of `result` came from an image of the request; may run the code several times more.
 
     Raises:
@@ -111,7 +118,7 @@ def trace_exact(request: ExecRequest, result: ExecResult) -> Provenance | None:
     return None
 
 
-def trace_by_probes(sandbox: Backend, request: ExecRequest, result: ExecResult) -> Provenance:
+def trace_by_probes(sandbox: Runner, request: ExecRequest, result: ExecResult) -> Provenance:
     """Trace what the code does to probes, as far as the real images bear it out.
 
     Raises:
@@ -153,14 +160,14 @@ def _by_likelihood(request: ExecRequest) -> list[int]:
     return sorted(range(len(request.images)), key=lambda index: index != request.image_index)
 
 
-def _run_on(sandbox: Backend, request: ExecRequest, images: Mapping[int, Image.Image]) -> Image.Image | None:
+def _run_on(sandbox: Runner, request: ExecRequest, images: Mapping[int, Image.Image]) -> Image.Image | None:
     """Run the code on these images, by index, in place of its own; None where it fails."""
     replaced = tuple(images.get(index, image) for index, image in enumerate(request.images))
     probe = sandbox.run(replace(request, images=replaced))
     return probe.images[0] if probe.status is ExecStatus.OK else None
 
 
-def _best(sandbox: Backend, request: ExecRequest, output: Image.Image, claims: Iterable[Claim]) -> Provenance | None:
+def _best(sandbox: Runner, request: ExecRequest, output: Image.Image, claims: Iterable[Claim]) -> Provenance | None:
     """Return the claim that the real images bear out best; None where none is borne out."""
     scores = [
         (borne_out(request.images[index].convert("RGB"), output, view, recoloured=recoloured), index, view, recoloured)
@@ -186,7 +193,7 @@ def _best(sandbox: Backend, request: ExecRequest, output: Image.Image, claims: I
 
 
 def _shows_marks(
-    sandbox: Backend, request: ExecRequest, output: Image.Image, index: int, view: View, loudness: Iterable[int]
+    sandbox: Runner, request: ExecRequest, output: Image.Image, index: int, view: View, loudness: Iterable[int]
 ) -> bool | None:
     """Tell whether marks on the parent turn up where the view puts them; None where too little of them is left."""
     parent = request.images[index]
@@ -200,7 +207,7 @@ def _shows_marks(
     return None
 
 
-def _depends_on_one(sandbox: Backend, request: ExecRequest, output: Image.Image, index: int) -> bool:
+def _depends_on_one(sandbox: Runner, request: ExecRequest, output: Image.Image, index: int) -> bool:
     """Tell whether the output is the same whatever the other images show."""
     others = {at: coordinate_map(image.size) for at, image in enumerate(request.images) if at != index}
     probe = _run_on(sandbox, request, others) if others else output

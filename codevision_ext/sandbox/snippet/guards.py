@@ -1,0 +1,168 @@
+"""Replaces functions of libraries that fail in silence in the sandbox, so that the model is told of it.
+
+The functions replace those of PIL, cv2 and matplotlib when a zygote loads its libraries, and serve one call each.
+Nothing here protects anything; see `child`.
+"""
+
+import builtins
+import functools
+import glob
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from codevision_ext.sandbox.coordinates import are_fractions
+from codevision_ext.sandbox.snippet.images import drawn, open_figures
+from codevision_ext.sandbox.snippet.source import SOURCE
+
+NO_FILES = "files are out of reach, the image is in `image`"
+NOT_SAVED = "files can't be written, assign the image to `image`"
+REFUSALS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("imread", lambda value: value is None, NO_FILES),
+    ("imreadmulti", lambda value: not value[0], NO_FILES),
+    ("imreadanimation", lambda value: not value[0], NO_FILES),
+    ("imcount", lambda value: not value, NO_FILES),
+    ("imwrite", lambda value: not value, NOT_SAVED),
+    ("imwritemulti", lambda value: not value, NOT_SAVED),
+    ("VideoCapture", lambda value: not value.isOpened(), NO_FILES),
+    ("VideoWriter", lambda value: not value.isOpened(), NOT_SAVED),
+    ("CascadeClassifier", lambda value: value.empty(), NO_FILES),
+    ("FileStorage", lambda value: not value.isOpened(), NO_FILES),
+)
+"""Functions of cv2 that return a value where they were refused: name, test of the value, words for the model."""
+UNSEEN = (
+    (os.path, "exists"),
+    (os.path, "isfile"),
+    (os.path, "isdir"),
+    (os.path, "lexists"),
+    (os, "access"),
+    (glob, "glob"),
+)
+"""Functions that find nothing because they are refused."""
+WINDOWS = ("waitKey", "waitKeyEx", "pollKey", "namedWindow", "destroyWindow", "destroyAllWindows", "startWindowThread")
+"""Functions of cv2 that need a screen, and that code calls around `imshow`."""
+MOST_NOTES = 3
+"""Maximum number of notes of one call."""
+PADDING = 0.1
+"""Share of a crop outside of the image up to which it may be padding, in [0, 1]."""
+
+
+class Call:
+    """What the functions of this module saw during the call of this child."""
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+        """Images and figures that the code showed on a screen."""
+        self.notes: list[str] = []
+        """Notes for the model, without repetitions."""
+        self.remedy = ""
+        """Words on how to write coordinates; empty where the code's coordinates are pixels."""
+
+    def note(self, text: str) -> None:
+        """Adds a note, unless there are enough."""
+        if text not in self.notes and len(self.notes) < MOST_NOTES:
+            self.notes.append(text)
+
+
+CALL = Call()
+"""The call of this child, which serves no other."""
+
+
+def begin() -> None:
+    """Forgets what the functions saw before, and closes the figures that are open."""
+    CALL.__init__()  # type: ignore[misc]
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+def note_cut(box: tuple[float, ...], size: tuple[int, int]) -> None:
+    """Notes that a box was cut at the edge of an image of that size, unless it reached over it only a little."""
+    left, top, right, bottom = map(float, box)
+    over = (max(-left, right - size[0]) / size[0], max(-top, bottom - size[1]) / size[1])
+    if max(over) > PADDING:
+        CALL.note(f"the box was cut at the edge of the image, which is {size[0]}x{size[1]}")
+
+
+def install() -> None:
+    """Replaces the functions; the libraries must be loaded."""
+    import cv2  # noqa: PLC0415 - loaded in the zygote, as PIL
+    from PIL import Image, ImageShow  # noqa: PLC0415
+
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # what `site` adds to an interpreter
+    builtins.display = _show  # type: ignore[attr-defined]  # what a notebook adds
+    Image.Image.crop = _checked_crop(Image.Image.crop)  # type: ignore[method-assign]
+    Image.Image.show = ImageShow.show = _show  # type: ignore[assignment, method-assign]
+    for name, failed, words in REFUSALS:
+        if hasattr(cv2, name):
+            setattr(cv2, name, _noting(getattr(cv2, name), f"cv2.{name}", failed, words))
+    for module, name in UNSEEN:
+        own = "os.path" if module is os.path else module.__name__
+        setattr(module, name, _noting(getattr(module, name), f"{own}.{name}", lambda value: not value, NO_FILES))
+    cv2.imshow = lambda _, image: _show(image)
+    for name in WINDOWS:
+        setattr(cv2, name, lambda *_, **__: -1)
+    if "matplotlib.pyplot" in sys.modules:
+        pyplot: Any = sys.modules["matplotlib.pyplot"]
+        pyplot.show = lambda *_, **__: CALL.shown.extend(map(drawn, open_figures()))
+
+
+def _show(*values: Any, **_: Any) -> None:
+    CALL.shown.extend(value for value in values if not isinstance(value, str))
+
+
+def _noting(function: Callable[..., Any], name: str, failed: Callable[[Any], bool], words: str) -> Callable[..., Any]:
+    """Returns the function with a note for the model where its code calls it and it fails."""
+
+    @functools.wraps(function, updated=())
+    def noting(*values: Any, **options: Any) -> Any:
+        value = function(*values, **options)
+        if (values or options) and _called_by_code() and failed(value):
+            CALL.note(f"{name} failed: {words}")
+        return value
+
+    return noting
+
+
+def _called_by_code() -> bool:
+    """Returns whether the caller's caller is the model's code, and not a library."""
+    return sys._getframe(2).f_code.co_filename == SOURCE
+
+
+def _checked_crop(crop: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `Image.crop` with an error for boxes that the model's code can't mean."""
+
+    @functools.wraps(crop)
+    def checked(image: Any, box: Any = None) -> Any:
+        if box is not None and _called_by_code():
+            check_box(tuple(box), image.size)
+        return crop(image, box)
+
+    return checked
+
+
+def check_box(box: tuple[float, ...], size: tuple[int, int]) -> None:
+    """Checks the box of a crop; raises ValueError where it is reversed, outside of the image or in fractions.
+
+    A box that reaches over the edge of the image is noted. An empty box is left to the check of the result.
+    """
+    if len(box) != 4 or not all(isinstance(side, (int, float)) or hasattr(side, "__float__") for side in box):
+        return  # PIL says what is wrong
+    left, top, right, bottom = map(float, box)
+    width, height = size
+    asked = f"the crop ({', '.join(f'{side:g}' for side in (left, top, right, bottom))})"
+    extent = f"the image, which is {width}x{height} pixels{CALL.remedy}"
+    if are_fractions(box, size):
+        raise ValueError(f"{asked} must be in pixels of {extent}")
+    for low, high, names in ((left, right, ("left", "right")), (top, bottom, ("top", "bottom"))):
+        if low > high:
+            raise ValueError(
+                f"a crop is (left, top, right, bottom): {names[0]} {low:g} is more than {names[1]} {high:g}"
+            )
+    if min(right, width) <= max(left, 0) or min(bottom, height) <= max(top, 0):
+        if left < right and top < bottom:
+            raise ValueError(f"{asked} lies outside of {extent}")
+        return
+    inside = (min(right, width) - max(left, 0)) * (min(bottom, height) - max(top, 0))
+    if inside < (1 - PADDING) * (right - left) * (bottom - top):
+        CALL.note(f"{asked} reaches outside of {extent}")
