@@ -1,6 +1,5 @@
 """Reads the items of an evaluation from a file: rows as in training, each with its record. No row is skipped."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -14,7 +13,7 @@ from data_prep.convert.validate import ImageLimits, validate_row
 from data_prep.curate.split_mix_shard import image_key
 from data_prep.formats.readers import vtbench
 from data_prep.formats.readers.base import Place
-from data_prep.formats.row_errors import RowError
+from data_prep.formats.row_errors import ReadCounts, RowError
 from data_prep.formats.schema import Row, rl_record
 from data_prep.formats.sources import find_sources
 from data_prep.tasks import synth
@@ -41,7 +40,7 @@ def read(path: Path, schema: str | None = None, images: Path | None = None) -> I
     tasks = plan_conversion(find_sources([path], images), Options(target=Target.RL, reader=schema))
     for job in jobs(tasks):
         records = job.chunk.plain()
-        for number, item, faults in read_chunk(job, Counter()):
+        for number, item, faults in read_chunk(job, ReadCounts()):
             if faults:
                 raise InputError(f"{faults[0]}")
             if isinstance(item, Row):

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from codevision_ext.errors import InputError
-from data_prep.formats.row_errors import RowFault
+from data_prep.formats.row_errors import NOTES, RowFault
 from data_prep.formats.sources import Source
 
 T = TypeVar("T")
@@ -23,6 +23,16 @@ OutParquet = Annotated[Path, typer.Option("--out", "-o", help="A .parquet file."
 Schema = Annotated[str | None, typer.Option(help="Schema of the inputs; by default chosen by their columns.")]
 Images = Annotated[
     Path | None, typer.Option("--pictures", help="Folder that paths of images start from; default: the file's folder.")
+]
+ColumnNames = Annotated[
+    str | None,
+    typer.Option("--map", help="Columns of fields, as question=problem,answer=solution, for names that aren't known."),
+]
+AnswerLists = Annotated[
+    bool,
+    typer.Option(
+        "--answers-are-lists", help='Read an answer like "[3, 4]" as a list of right answers, not as one answer.'
+    ),
 ]
 Licence = Annotated[str | None, typer.Option(help="Licence of the rows; replaces the licence of rows and schema.")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Maximum size of an image, in pixels.")]
@@ -42,7 +52,30 @@ def print_summary(summary: dict[str, Any]) -> None:
     restricted = {name: licence for name, licence in summary.get("licences", {}).items() if non_commercial(licence)}
     for source, licence in restricted.items():
         print_error(f"{source} is {licence}: the result may not be used commercially")
+    print_unread(summary)
     print_json(summary | {"non_commercial": bool(restricted)})
+
+
+def print_unread(summary: dict[str, Any]) -> None:
+    """Print on stderr which columns weren't read, and which rows may be meant in another way."""
+    if unread := summary.get("unread"):
+        columns = ", ".join(f"{name} ({count:,} rows)" for name, count in unread.items())
+        print_error(f"columns that nothing reads: {columns}; --map FIELD=COLUMN names a column")
+    for name, count in summary.get("noted", {}).items():
+        print_error(f"{count:,} {NOTES[name]}")
+
+
+def read_names(text: str | None) -> dict[str, str]:
+    """Return `question=problem,answer=solution` as columns by field.
+
+    Raises:
+        InputError: The text has another form, or names a field twice.
+    """
+    pairs = [pair.partition("=") for pair in (text or "").split(",") if pair.strip()]
+    names = {field.strip(): column.strip() for field, _, column in pairs}
+    if len(names) < len(pairs) or not all(names) or not all(names.values()):
+        raise InputError(f"--map is a list like question=problem,answer=solution, not {text!r}")
+    return names
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ import typer
 from codevision_ext.errors import InputError
 from codevision_ext.types import BOX_FRAMES
 from data_prep.cli.common import (
+    AnswerLists,
+    ColumnNames,
     Force,
     Images,
     Inputs,
@@ -25,7 +27,9 @@ from data_prep.cli.common import (
     print_error,
     print_json,
     print_summary,
+    print_unread,
     progress_bar,
+    read_names,
     total_of,
 )
 from data_prep.convert.convert import Options, Target, convert
@@ -52,6 +56,8 @@ def convert_command(
         Target, typer.Option(help="rl: RL rows for verl; sft: SFT rows for verl; sharegpt: for LLaMA-Factory.")
     ] = Target.RL,
     source: Schema = None,
+    names: ColumnNames = None,
+    lists: AnswerLists = False,
     images: Images = None,
     licence: Licence = None,
     split: Annotated[str | None, typer.Option(help="Split of the rows; replaces their own.")] = None,
@@ -73,10 +79,11 @@ def convert_command(
     """Convert a published data set, in any known schema, to rows that train."""
     if box_frame not in (None, *BOX_FRAMES):
         raise InputError(f"--box-frame must be one of {', '.join(BOX_FRAMES)}; not {box_frame!r}")
-    reject_limit, sources = RejectLimit(max_rejected), find_sources(inputs, images)
+    reject_limit, sources = RejectLimit(max_rejected), find_sources(inputs, images, read_names(names))
     options = Options(
         target=to,
         reader=source,
+        lists=lists,
         licence=licence,
         split=split,
         box_frame=box_frame,
@@ -115,6 +122,8 @@ def transform_command(
     ] = False,
     seed: Seed = 0,
     source: Schema = None,
+    names: ColumnNames = None,
+    lists: AnswerLists = False,
     images: Images = None,
     licence: Licence = None,
     max_rejected: MaxRejected = "1%",
@@ -128,21 +137,23 @@ def transform_command(
     """
     if only_small and small is None:
         raise InputError("--only-small needs --small, the share of the image that counts as small")
-    names = read_columns(columns, corruptions)
-    transform = Transform(columns=names, one=one, small=small, only_small=only_small, seed=seed)
-    reject_limit, sources = RejectLimit(max_rejected), find_sources(inputs, images)
-    options = Options(target=Target.RL, reader=source, licence=licence, transform=transform)
+    made = read_columns(columns, corruptions)
+    transform = Transform(columns=made, one=one, small=small, only_small=only_small, seed=seed)
+    reject_limit, sources = RejectLimit(max_rejected), find_sources(inputs, images, read_names(names))
+    options = Options(target=Target.RL, reader=source, lists=lists, licence=licence, transform=transform)
     with ExitStack() as stack:
         writer = stack.enter_context(whole_parquet(out, Target.RL.schema, force=force))
         progress = stack.enter_context(progress_bar("transform", total_of(sources)))
         stats = convert(sources, options, writer, workers=workers or cores(), ray=ray, progress=progress)
         reject_limit.check(stats)
-    print_summary({"out": str(out), "seed": seed, "columns": names, **stats.plain()})
+    print_summary({"out": str(out), "seed": seed, "columns": made, **stats.plain()})
 
 
 def check_command(
     inputs: Inputs,
     source: Schema = None,
+    names: ColumnNames = None,
+    lists: AnswerLists = False,
     images: Images = None,
     max_pixels: MaxPixels = MAX_PIXELS,
     workers: Workers = None,
@@ -151,13 +162,17 @@ def check_command(
 
     Each fault is printed with file, row and field, on stderr and in the JSON. The exit code is 1 if there is one.
     """
-    sources = find_sources(inputs, images)
+    sources = find_sources(inputs, images, read_names(names))
     with progress_bar("check", total_of(sources)) as progress:
         limits = ImageLimits(max_pixels=max_pixels, decode=True)
-        result = check_data(sources, reader=source, limits=limits, workers=workers or cores(), progress=progress)
+        result = check_data(
+            sources, reader=source, lists=lists, limits=limits, workers=workers or cores(), progress=progress
+        )
     for fault in result.faults[:SHOWN_FAULTS]:
         print_error(str(fault))
-    print_json(result.plain())
+    summary = result.plain()
+    print_unread(summary)
+    print_json(summary)
     if result.bad:
         raise typer.Exit(1)
 
@@ -168,11 +183,12 @@ def inspect_command(
         list[Path] | None, typer.Option(help="Benchmark; count the rows that show one of its images.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="HTML page to write, with samples.")] = None,
+    names: ColumnNames = None,
     images: Images = None,
     workers: Workers = None,
 ) -> None:
     """Count rows by source, transform, box and sample type; show sizes, lengths, duplicates and licences."""
-    sources, others = find_sources(inputs, images), find_sources(against or [], images)
+    sources, others = find_sources(inputs, images, read_names(names)), find_sources(against or [], images)
     count = workers or cores()
     with progress_bar("inspect", total_of(sources)) as progress:
         facts = describe(sources, workers=count, thumbnails=html is not None, progress=progress)
@@ -183,6 +199,7 @@ def inspect_command(
     summary = dataset_summary(facts, benchmark)
     if html is not None:
         write_page(html, ", ".join(path.name for path in inputs), summary, facts)
+    print_unread(summary)
     print_json(summary)
 
 

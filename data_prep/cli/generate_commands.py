@@ -338,7 +338,7 @@ def _checked_records(demonstrations: Iterable[Demonstration], types: Counter[str
 
 def _valid_rows(sources: list[Source], stats: ConversionStats, limit: int | None) -> Iterator[Row]:
     for job in jobs(plan_conversion(sources, Options(target=Target.RL))):
-        for _, item, faults in read_chunk(job, stats.skipped):
+        for _, item, faults in read_chunk(job, stats.counts):
             if limit is not None and stats.read >= limit:
                 return
             stats.read += 1

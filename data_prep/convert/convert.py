@@ -1,23 +1,26 @@
 """Converts published data sets to rows that train, a chunk at a time: read, validate, drop duplicates, write."""
 
 import hashlib
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
 
 import pyarrow as pa
 
-from codevision_ext.rollout.parsing import parse_answer
+from codevision_ext.rollout.parsing import has_call, parse_answer
 from data_prep.convert.transform import Transform
 from data_prep.convert.validate import ImageLimits, validate_demonstration, validate_row
 from data_prep.formats import fields
 from data_prep.formats.image_tags import demonstration_with_plain_tags
 from data_prep.formats.readers import READERS, Place, Reader, choose
-from data_prep.formats.row_errors import ConversionStats, Reason, RowError, RowFault
+from data_prep.formats.record import BEYOND, Record
+from data_prep.formats.row_errors import ConversionStats, ReadCounts, Reason, RowError, RowFault
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,
     CONVERTED_SFT_SCHEMA,
@@ -28,6 +31,7 @@ from data_prep.formats.schema import (
     sft_record,
 )
 from data_prep.formats.sources import Chunk, Source, SourcePart, chunks, source_parts
+from data_prep.formats.turns import OTHER_MEDIA
 from data_prep.formats.writers import Writer
 from data_prep.parallel.pipeline import in_order
 from data_prep.parallel.ray_map import ray_flat_map
@@ -57,6 +61,8 @@ class Options:
     target: Target
     reader: str | None = None
     """Name of the schema of the sources; None: chosen by their columns."""
+    lists: bool = False
+    """Whether an answer that is the text of a list is a list of answers."""
     licence: str | None = None
     split: str | None = None
     box_frame: str | None = None
@@ -98,7 +104,7 @@ class ChunkResult:
     faults: list[list[RowFault]] = field(default_factory=list)
     """Faults of each rejected row."""
     changed: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
+    counts: ReadCounts = field(default_factory=ReadCounts)
     licences: dict[str, str] = field(default_factory=dict)
 
 
@@ -136,7 +142,7 @@ def convert(
             stats.read += result.read
             stats.written += batch.num_rows
             stats.changed += result.changed
-            stats.skipped += result.skipped
+            stats.counts.merge(result.counts)
             stats.licences |= result.licences
             for faults in result.faults:
                 stats.reject(faults)
@@ -186,13 +192,13 @@ def convert_chunk(job: ChunkJob) -> ChunkResult:
     records: list[Mapping[str, Any]] = []
     result = ChunkResult(read=len(job.chunk), batch=None, keys=[], places=[])
     transform = job.options.transform
-    for number, item, faults in read_chunk(job, result.skipped):
+    for number, item, faults in read_chunk(job, result.counts):
         if faults:
             result.faults.append(faults)
             continue
         for row in transform(item, number) if transform and isinstance(item, Row) else [item]:
             if isinstance(row, str):
-                result.skipped[row] += 1
+                result.counts.skipped[row] += 1
                 continue
             records.append(rl_record(row) if isinstance(row, Row) else sft_record(row))
             result.keys.append(key_of(row))
@@ -228,44 +234,78 @@ def with_images(result: ChunkResult, chunk: Chunk) -> ChunkResult:
     return replace(result, image_numbers=None, batch=result.batch.set_column(at, result.batch.schema.field(at), whole))
 
 
-def read_chunk(job: ChunkJob, skipped: Counter[str]) -> Iterator[tuple[int, Row | Demonstration, list[RowFault]]]:
+def read_chunk(job: ChunkJob, counts: ReadCounts) -> Iterator[tuple[int, Row | Demonstration, list[RowFault]]]:
     """Yield the row number, the validated item and the faults of each item; an item with faults may be incomplete.
 
-    `skipped` counts items that the target has no place for.
+    What the target has no place for, and columns that aren't used, are added to `counts`.
     """
-    reader, chunk = READERS[job.reader], job.chunk
-    turns = job.options.target is not Target.RL
-    for number, record in enumerate(chunk.plain(), start=chunk.first):
-        place = Place(name=Path(chunk.file).stem, row=number, images=chunk.images, turns=turns)
-        for item, errors in _read_record(reader, record, place, job.options):
+    reader, chunk, options = READERS[job.reader], job.chunk, job.options
+    turns = options.target is not Target.RL
+    for number, values in enumerate(chunk.plain(), start=chunk.first):
+        place = Place(name=Path(chunk.file).stem, row=number, images=chunk.images, turns=turns, lists=options.lists)
+        for item, errors in _read_record(reader, Record(values, chunk.names), place, options, counts):
             if isinstance(item, str):
-                skipped[item] += 1
-            else:
-                yield (
-                    number,
-                    item,
-                    [
-                        RowFault(
-                            file=chunk.file, row=number, field=error.field, reason=error.reason, message=error.message
-                        )
-                        for error in errors
-                    ],
-                )
+                counts.skipped[item] += 1
+                continue
+            faults = [
+                RowFault(file=chunk.file, row=number, field=error.field, reason=error.reason, message=error.message)
+                for error in errors
+            ]
+            yield number, item, faults
 
 
 def _read_record(
-    reader: Reader, record: Mapping[str, Any], place: Place, options: Options
+    reader: Reader, record: Record, place: Place, options: Options, counts: ReadCounts
 ) -> Iterator[tuple[Row | Demonstration | str, Sequence[RowError]]]:
     try:
         items = list(reader.read(record, place))
+        unread = record.unused() - reader.repeated
+        _check_unread(unread, record, reader)
     except RowError as error:
         yield _UNREADABLE, [error]
         return
+    counts.unread.update(unread)
     for item in items:
         try:
-            yield (item, ()) if isinstance(item, str) else _validate(item, reader, place, options)
+            if isinstance(item, str):
+                yield item, ()
+                continue
+            item, errors = _validate(item, reader, place, options)
+            if not errors and isinstance(item, Row) and any(map(fields.looks_like_list, item.answers)):
+                counts.noted["answer_like_a_list"] += 1
+            yield item, errors
         except RowError as error:
             yield _UNREADABLE, [error]
+
+
+_QUESTION_PARTS: Final = re.compile(r"choices|options|hint|history|image[_ -]?\d{1,3}")
+
+
+def _check_unread(unread: Iterable[str], record: Record, reader: Reader) -> None:
+    """Check that no column is unread that the question or the conversation needs.
+
+    Raises:
+        RowError: There is one; the message names it.
+    """
+    for name in sorted(unread):
+        if name in OTHER_MEDIA:
+            raise RowError(Reason.NOT_SUPPORTED, name, f"{name.rstrip('s')} isn't supported, only images are")
+        if name == BEYOND:
+            raise RowError(Reason.NOT_SUPPORTED, name, "the row has more cells than the header has names")
+        if name in ("image", "images") and not _same_images(record):
+            raise RowError(
+                Reason.NOT_SUPPORTED, name, "columns image and images hold different images; --map names one"
+            )
+        if _QUESTION_PARTS.fullmatch(name) and not reader.whole_prompt:
+            raise RowError(
+                Reason.NOT_SUPPORTED, name, f"the question needs it, and reader {reader.name} doesn't use it"
+            )
+
+
+def _same_images(record: Record) -> bool:
+    """Return whether one of the columns `image` and `images` holds all images of the other one."""
+    one, many = (value if isinstance(value := record.get(name), list) else [value] for name in ("image", "images"))
+    return all(image in many for image in one)
 
 
 def _validate(
@@ -285,11 +325,18 @@ def row_of(demonstration: Demonstration, place: Place) -> Row:
     """Return the task of a demonstration: its first question and images, and the answer that it ends with.
 
     Raises:
-        RowError: The demonstration ends without an answer, or doesn't begin with a question, or has wrong image tags.
+        RowError: The demonstration ends without an answer, doesn't begin with a question, or asks several ones, or
+            has wrong image tags.
     """
     demonstration = demonstration_with_plain_tags(demonstration)
-    prompt = next((message.content for message in demonstration.messages if message.role == "user"), "")
-    answer = demonstration.metadata.get("answer") or parse_answer([demonstration.messages[-1].content])
+    messages = [message for message in demonstration.messages if message.role != "system"]
+    for before, message in pairwise(messages):
+        if message.role == "user" and not has_call(before.content):
+            raise RowError(Reason.BAD_TURNS, "messages", "the conversation has several questions, a task has one")
+    prompt = next((message.content for message in messages if message.role == "user"), "")
+    last = messages[-1].content if messages and messages[-1].role == "assistant" else ""
+    plain = last if len(messages) == 2 and "<" not in last else None  # a reply that is nothing but the answer
+    answer = demonstration.metadata.get("answer") or parse_answer([last]) or plain
     applied, _ = fields.applied(demonstration.metadata.get("applied"), "metadata.applied")
     box, _ = fields.box(demonstration.metadata.get("box"), "metadata.box")
     images = prompt.count(IMAGE_TAG)

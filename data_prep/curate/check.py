@@ -18,7 +18,7 @@ from data_prep.convert.convert import (
 )
 from data_prep.convert.validate import ImageLimits, box_frame_size, clip_box
 from data_prep.formats.readers import choose
-from data_prep.formats.row_errors import Reason, RowFault
+from data_prep.formats.row_errors import ReadCounts, Reason, RowFault
 from data_prep.formats.schema import Row, applied_orientation
 from data_prep.formats.sources import Source
 from data_prep.parallel.pipeline import in_order
@@ -81,6 +81,7 @@ class CheckResult:
     """Frame audit by source."""
     keys: list[tuple[int, bytes, bytes]] = field(default_factory=list)
     """Row number, and hashes of id and content, of each good row of one chunk."""
+    counts: ReadCounts = field(default_factory=ReadCounts)
 
     def add_faults(self, faults: Iterable[RowFault]) -> None:
         """Count a row with faults."""
@@ -93,6 +94,7 @@ class CheckResult:
         """Add the result of later rows, but not their keys."""
         self.read += other.read
         self.bad += other.bad
+        self.counts.merge(other.counts)
         self.reasons += other.reasons
         self.faults += other.faults[: NAMED - len(self.faults)]
         for source, frames in other.frames.items():
@@ -107,6 +109,7 @@ class CheckResult:
             "faults": dict(sorted(self.reasons.items())),
             "named": [fault.plain() for fault in self.faults],
             "frames": {source: frames.plain() for source, frames in sorted(self.frames.items())},
+            **self.counts.plain(),
         }
 
 
@@ -114,6 +117,7 @@ def check_data(
     sources: Sequence[Source],
     *,
     reader: str | None = None,
+    lists: bool = False,
     limits: ImageLimits | None = None,
     workers: int = 1,
     progress: Callable[[int], None] = lambda _: None,
@@ -127,7 +131,7 @@ def check_data(
     with IdIndex() as ids:
         for source in sources:
             target = Target.SFT if choose(source, reader).turns else Target.RL
-            options = Options(target=target, reader=reader, limits=limits or ImageLimits())
+            options = Options(target=target, reader=reader, lists=lists, limits=limits or ImageLimits())
             for _, part in in_order(check_chunk, jobs(plan_conversion([source], options)), workers):
                 result.merge(part)
                 for number, *key in part.keys:
@@ -149,7 +153,7 @@ def check_data(
 def check_chunk(job: ChunkJob) -> CheckResult:
     """Return the faults of the rows of a chunk."""
     result = CheckResult(read=len(job.chunk))
-    for number, item, faults in read_chunk(job, Counter()):
+    for number, item, faults in read_chunk(job, result.counts):
         if faults:
             result.add_faults(faults)
         else:

@@ -20,6 +20,7 @@ from data_prep.convert.convert import ChunkJob, Options, Target, jobs, plan_conv
 from data_prep.curate import image_hash
 from data_prep.formats.image_files import png
 from data_prep.formats.readers import choose
+from data_prep.formats.row_errors import ReadCounts
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row
 from data_prep.formats.sources import Source
 from data_prep.parallel.pipeline import in_order
@@ -73,12 +74,14 @@ class DatasetFacts:
     rows: list[RowFacts] = field(default_factory=list)
     thumbnails: dict[Group, list[tuple[str, str]]] = field(default_factory=dict)
     """Samples of each group: a PNG in base64 and a caption."""
+    counts: ReadCounts = field(default_factory=ReadCounts)
 
     def merge(self, other: "DatasetFacts") -> None:
         """Add the facts of later rows."""
         self.read += other.read
         self.unreadable += other.unreadable
         self.rows += other.rows
+        self.counts.merge(other.counts)
         for group, images in other.thumbnails.items():
             mine = self.thumbnails.setdefault(group, [])
             mine.extend(images[: SAMPLES - len(mine)])
@@ -108,7 +111,7 @@ def describe(
 
 def _describe_chunk(job: ChunkJob, *, thumbnails: bool) -> DatasetFacts:
     facts = DatasetFacts(read=len(job.chunk))
-    for number, item, faults in read_chunk(job, Counter()):
+    for number, item, faults in read_chunk(job, facts.counts):
         if faults or not item.images:
             facts.unreadable += 1
             continue
@@ -149,6 +152,7 @@ def dataset_summary(facts: DatasetFacts, against: DatasetFacts | None = None) ->
         "picture_tokens": _spread(tokens),
         "prompt_chars": _spread([row.prompt_chars for row in rows]),
         "duplicates": duplicates(rows),
+        **facts.counts.plain(),
     }
     return summary if against is None else summary | {"against": split_overlap(rows, against)}
 

@@ -1,17 +1,20 @@
 """Reads one field of a record: any published shape in, one type out; RowError names a field that can't be read."""
 
-import base64
-import binascii
+import ast
 import json
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 from codevision_ext.errors import InputError
 from codevision_ext.task import image_ops
 from codevision_ext.types import Box
+from data_prep.formats.exact_numbers import json_float, json_int, number_text
+from data_prep.formats.image_sources import load_image
+from data_prep.formats.record import Record, is_empty
 from data_prep.formats.row_errors import Reason, RowError
 
 ALIASES: Final = {
@@ -22,18 +25,28 @@ ALIASES: Final = {
     "flip_v": "flip_vertical", "vflip": "flip_vertical", "vertical_flip": "flip_vertical",
 }  # fmt: skip
 """Canonical name of an op by its other names."""
+_WHOLE_NUMBER: Final = re.compile(r"-?\d{1,19}", re.ASCII)
 _NO_OP: Final = frozenset({"source", "original", "rotate_0"})
 ImageFields = tuple[tuple[bytes, ...], tuple[str | None, ...]]
 """Bytes of each image file, and the path of each; None for an image that came as bytes."""
 
 
 def first(record: Mapping[str, Any], *names: str) -> Any:
-    """Return the first of these fields that isn't null; None if all are null or missing."""
-    return next((value for name in names if (value := record.get(name)) is not None), None)
+    """Return the first of these fields that isn't empty, else the first that isn't null; None if there is none.
+
+    Fields behind the first one aren't looked at, so they count as unused.
+    """
+    blank = None
+    for name in names:
+        value = record.get(name)
+        if not is_empty(value):
+            return value
+        blank = value if blank is None and not isinstance(value, float) else blank
+    return blank
 
 
 def require(record: Mapping[str, Any], *names: str) -> Any:
-    """Return the first of these fields that isn't null.
+    """Return the first of these fields that isn't empty.
 
     Raises:
         RowError: All of them are null or missing.
@@ -53,9 +66,23 @@ def parse_json(value: Any, field: str) -> Any:
     if not (isinstance(value, str) and value.lstrip()[:1] in ("[", "{")):
         return value
     try:
-        return json.loads(value)
-    except ValueError as error:
+        return json.loads(value, parse_float=json_float, parse_int=json_int)
+    except (ValueError, RecursionError) as error:
         raise RowError(Reason.BAD_JSON, field, f"opens like JSON and can't be parsed: {error}") from error
+
+
+def parse_list(value: Any, field: str) -> Any:
+    """Return a value; a text that opens like a list, in JSON or as Python prints it (`"['a', 'b']"`), is parsed.
+
+    Raises:
+        RowError: A text opens like a list and can't be parsed.
+    """
+    if not isinstance(value, str) or value.lstrip()[:1] != "[":
+        return parse_json(value, field)
+    try:
+        return ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return parse_json(value, field)
 
 
 def mapping(value: Any, field: str) -> Mapping[str, Any]:
@@ -65,24 +92,64 @@ def mapping(value: Any, field: str) -> Mapping[str, Any]:
         RowError: The value is of another type.
     """
     value = parse_json(value, field)
-    if value is None or value == "":
+    if value in (None, "") or (isinstance(value, float) and math.isnan(value)):
         return {}
     if not isinstance(value, Mapping):
         raise RowError(Reason.BAD_TYPE, field, f"must be an object, not {type(value).__name__}")
     return value
 
 
+def part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object that stands in a field of a record, as `mapping` does; its columns are counted, too.
+
+    Raises:
+        RowError: The value is of another type.
+    """
+    value = mapping(record.get(name), name)
+    return record.part(name, value) if isinstance(record, Record) else value
+
+
+def parts(record: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of a list that stands in a field of a record, or of the JSON of a list.
+
+    Raises:
+        RowError: The field is missing or null, or isn't a list of objects.
+    """
+    value = parse_json(require(record, name), name)
+    many = [value] if isinstance(value, Mapping) else value
+    if not isinstance(many, Sequence) or isinstance(many, str | bytes):
+        raise RowError(Reason.BAD_TYPE, name, f"must be a list of objects, not {type(value).__name__}")
+    for item in many:
+        item = parse_json(item, name)
+        if not isinstance(item, Mapping):
+            raise RowError(Reason.BAD_TYPE, name, f"must be a list of objects, not of {type(item).__name__}")
+        yield record.part(name, item) if isinstance(record, Record) else item
+
+
 def text(value: Any, field: str) -> str:
-    """Return a text or a number as a text.
+    """Return a text, or a number in plain digits.
 
     Raises:
         RowError: The value is of another type.
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    raise RowError(Reason.BAD_TYPE, field, f"must be a text, not {type(value).__name__}")
+    number = number_text(value)
+    if number is None:
+        raise RowError(Reason.BAD_TYPE, field, f"must be a text, not {type(value).__name__}")
+    return number
+
+
+def index(record: Mapping[str, Any], names: Iterable[str], otherwise: int) -> int:
+    """Return the first of these ids that is a whole number of 64 bits; `otherwise` if none is. Other ids are unused."""
+    for name in names:
+        value = record.get(name)
+        digits = value.strip() if isinstance(value, str) else number_text(value) or ""
+        if _WHOLE_NUMBER.fullmatch(digits) and abs(int(digits)) < 1 << 63:
+            return int(digits)
+        if isinstance(record, Record):
+            record.release(name)
+    return otherwise
 
 
 def read_numbers(value: Any, field: str) -> tuple[float, ...] | None:
@@ -97,24 +164,36 @@ def read_numbers(value: Any, field: str) -> tuple[float, ...] | None:
         raise RowError(Reason.BAD_TYPE, field, f"must be a list of numbers: {error}") from error
 
 
-def answers(value: Any, field: str) -> tuple[str, ...]:
-    """Return the right answers, given as one answer, a list or the JSON of a list: each once, in order, none blank.
+def answers(value: Any, field: str, *, lists: bool = False) -> tuple[str, ...]:
+    """Return the right answers, given as one answer or a list: each once, in order, none blank.
+
+    With `lists`, a text that is a list ("[3, 4]" or "['a', 'b']") is a list of answers; else it is one answer.
 
     Raises:
         RowError: No answer is left, or one is neither a text nor a number.
     """
-    with suppress(RowError):  # an answer may well be "{1, 2" or "[4, 5)"
-        value = parse_json(value, field)
+    if lists and looks_like_list(value):
+        value = parse_list(value, field)
     if isinstance(value, Mapping):
         raise RowError(Reason.BAD_TYPE, field, "must be an answer or a list of answers, not an object")
-    items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    items = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
     if any(isinstance(item, Mapping) for item in items):
         items = [first(item, "answer", "text") for item in items if isinstance(item, Mapping)]
-    texts = [text(item, field).strip() for item in items if item is not None]
+    texts = [text(item, field).strip() for item in items if not (is_empty(item) and not isinstance(item, str))]
     unique = tuple(dict.fromkeys(filter(None, texts)))
     if not unique:
         raise RowError(Reason.NO_ANSWER, field, "no answer, or a blank one")
     return unique
+
+
+def looks_like_list(value: Any) -> bool:
+    """Return whether a value is a text that is a list in JSON or in Python, such as "[3, 4]"."""
+    if not isinstance(value, str) or not (value.lstrip().startswith("[") and value.rstrip().endswith("]")):
+        return False
+    try:
+        return isinstance(parse_list(value, ""), list)
+    except RowError:
+        return False
 
 
 def applied(value: Any, field: str) -> tuple[tuple[str, ...], bool]:
@@ -123,10 +202,8 @@ def applied(value: Any, field: str) -> tuple[tuple[str, ...], bool]:
     Raises:
         RowError: An op isn't known, or the field has none of the published shapes.
     """
-    if isinstance(value, float) and math.isnan(value):  # how pandas writes null
-        value = None
     try:
-        names = image_ops.read_applied(value)
+        names = image_ops.read_applied(None if is_empty(value) else value)
     except InputError as error:
         raise RowError(Reason.BAD_OP, field, str(error)) from error
     known = tuple(ALIASES.get(name.lower(), name) for name in names if name.lower() not in _NO_OP)
@@ -152,7 +229,7 @@ def box(value: Any, field: str) -> tuple[Box | None, bool]:
         raise RowError(Reason.BAD_BOX, field, f"must be four numbers, not {value!r:.60}")
     if value and all(isinstance(edge, float) and math.isnan(edge) for edge in value):
         return None, True
-    numbers = [edge for edge in value if isinstance(edge, int | float) and not isinstance(edge, bool)]
+    numbers = [edge for edge in value if isinstance(edge, int | float | Decimal) and not isinstance(edge, bool)]
     if len(numbers) != 4 or len(value) != 4 or not all(map(math.isfinite, numbers)):
         raise RowError(Reason.BAD_BOX, field, f"must be four finite numbers, not {list(value)!r:.60}")
     result = Box(*map(float, numbers))
@@ -164,41 +241,13 @@ def box(value: Any, field: str) -> tuple[Box | None, bool]:
 def images(value: Any, folder: Path, field: str = "images") -> ImageFields:
     """Return the image files of a field: one image or a list.
 
-    An image is bytes, {bytes, path}, base64 (a data URL or not), or a path below `folder`.
+    An image is bytes, an object that holds it ({bytes, path}, {url}, ..), base64 (a data URL or not), or a path below
+    `folder`.
 
     Raises:
         RowError: An image doesn't exist, or its path leads out of `folder`.
     """
-    value = parse_json(value, field)
+    value = parse_list(value, field)
     many = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
-    files = [_image(item, folder, field) for item in many]
+    files = [load_image(item, folder, field) for item in many if item is not None]
     return tuple(data for data, _ in files), tuple(path for _, path in files)
-
-
-def _image(value: Any, folder: Path, field: str) -> tuple[bytes, str | None]:
-    if isinstance(value, Mapping):
-        path = value.get("path")
-        data, _ = _image(value.get("bytes") or path, folder, field)
-        return data, path if isinstance(path, str) else None
-    if isinstance(value, bytes):
-        return value, None
-    if not isinstance(value, str) or not value:
-        raise RowError(Reason.IMAGE_MISSING, field, "neither bytes nor a path")
-    if value.startswith("data:") or (len(value) > 255 and "\n" not in value[:76]):
-        return _decode(value.partition(",")[2] if value.startswith("data:") else value, field), None
-    if "\0" in value:
-        raise RowError(Reason.IMAGE_MISSING, field, f"{value!r:.60} isn't a path")
-    path = (folder / value).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise RowError(Reason.IMAGE_MISSING, field, f"{value} leads out of {folder}; --pictures names another folder")
-    try:
-        return path.read_bytes(), value
-    except OSError as error:
-        raise RowError(Reason.IMAGE_MISSING, field, f"{value}: {error.strerror}") from error
-
-
-def _decode(value: str, field: str) -> bytes:
-    try:
-        return base64.b64decode(value, validate=True)
-    except binascii.Error as error:
-        raise RowError(Reason.IMAGE_MISSING, field, f"neither a path nor base64: {error}") from error

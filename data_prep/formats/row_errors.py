@@ -11,6 +11,11 @@ from codevision_ext.errors import InputError
 EXAMPLES = 5
 """Maximum number of faults that a summary quotes; all faults are counted."""
 
+NOTES = {
+    "answer_like_a_list": "answers look like lists, and were read as one answer each; --answers-are-lists reads lists",
+}
+"""Sentence about rows that were read in a way that may not be meant."""
+
 
 class Reason(StrEnum):
     """Why a row isn't used."""
@@ -40,6 +45,8 @@ class Reason(StrEnum):
     """An earlier row has this id and this content."""
     NO_TRAJECTORY = "no_trajectory"
     """The target needs a demonstration, and the row is a task without turns."""
+    NOT_SUPPORTED = "not_supported"
+    """The row has a video or audio, or something that its question needs and no reader uses."""
 
 
 class RowError(InputError):
@@ -71,6 +78,29 @@ class RowFault:
 
 
 @dataclass(slots=True, kw_only=True)
+class ReadCounts:
+    """Counts of what records have and no item uses."""
+
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Number of items without a fault that the target has no place for, by kind."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """Number of rows whose column holds something that the reader doesn't use, by column."""
+    noted: Counter[str] = field(default_factory=Counter)
+    """Number of rows that were read in a way that may not be meant, by a key of NOTES."""
+
+    def merge(self, other: "ReadCounts") -> None:
+        """Add the counts of other records."""
+        self.skipped += other.skipped
+        self.unread += other.unread
+        self.noted += other.noted
+
+    def plain(self) -> dict[str, Any]:
+        """Return the counts under the keys of the published summary."""
+        counts = {"left_out": self.skipped, "unread": self.unread, "noted": self.noted}
+        return {name: dict(sorted(count.items())) for name, count in counts.items()}
+
+
+@dataclass(slots=True, kw_only=True)
 class ConversionStats:
     """Counts over all rows of a conversion."""
 
@@ -80,8 +110,7 @@ class ConversionStats:
     """Number of rejected rows by the reason of their first fault."""
     changed: Counter[str] = field(default_factory=Counter)
     """Number of rows by the change that made them usable."""
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Number of items without a fault that the target has no place for, by kind."""
+    counts: ReadCounts = field(default_factory=ReadCounts)
     licences: dict[str, str] = field(default_factory=dict)
     """Licence by source."""
     examples: list[RowFault] = field(default_factory=list)
@@ -99,7 +128,7 @@ class ConversionStats:
             "rows": {"read": self.read, "written": self.written, "rejected": self.rejected.total()},
             "rejected": dict(sorted(self.rejected.items())),
             "changed": dict(sorted(self.changed.items())),
-            "left_out": dict(sorted(self.skipped.items())),
+            **self.counts.plain(),
             "licences": dict(sorted(self.licences.items())),
             "examples": [str(fault) for fault in self.examples],
         }

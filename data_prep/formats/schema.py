@@ -178,7 +178,7 @@ def sft_record(demonstration: Demonstration) -> dict[str, Any]:
         "tools": demonstration.tools,
         "sample_type": demonstration.sample_type,
         "metadata": json.dumps(demonstration.metadata, sort_keys=True),
-        "extra": json.dumps(demonstration.extra, ensure_ascii=False) if demonstration.extra else None,
+        "extra": json.dumps(demonstration.extra, ensure_ascii=False, default=str) if demonstration.extra else None,
         "source": demonstration.source or None,
         "licence": demonstration.licence or None,
         "changes": list(demonstration.changes) or None,

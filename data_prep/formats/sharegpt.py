@@ -13,18 +13,13 @@ from codevision_ext.types import CallStatus
 from data_prep.formats import fields
 from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, SampleType
+from data_prep.formats.turns import IMAGE_FIELDS, OTHER_MEDIA, read_turns
 
 SOURCE: Final = "CodeVision-SFT"
 LICENCE: Final = "CC-BY-NC-4.0"
 """Licence of an item that names none."""
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
 """Speaker in sharegpt by role."""
-_ROLES = {speaker: role for role, speaker in SPEAKERS.items()} | {
-    "user": "user",
-    "assistant": "assistant",
-    "observation": "tool",
-    "function_call": "assistant",
-}
 _TOOLS = re.compile(r"(.*?)\n?<tools>\n(.*?)\n</tools>(.*)", re.DOTALL)
 _HEADING, _ENDING = "# Tools", "For each function call"
 """Words that Qwen's chat template puts before and behind the tools; its next use puts them there again."""
@@ -37,32 +32,31 @@ def to_sharegpt(demonstration: Demonstration, images: Sequence[str]) -> dict[str
     return {name: value for name, value in item.items() if value is not None}
 
 
-def from_sharegpt(item: Mapping[str, Any], images: Sequence[bytes], paths: Sequence[str | None] = ()) -> Demonstration:
-    """Return the demonstration of one item; `images` are the files that its `images` name, `paths` are these names.
+def from_sharegpt(
+    item: Mapping[str, Any], images: Sequence[bytes], paths: Sequence[str | None] = (), messages: Sequence[Message] = ()
+) -> Demonstration:
+    """Return the demonstration of one item.
+
+    Args:
+        item: Item of a sharegpt file.
+        images: Files that its `images` name.
+        paths: Names of these files.
+        messages: Turns of the item, if they are read already.
 
     Raises:
         RowError: A field is missing or of another type, or a speaker isn't known.
     """
-    turns = fields.parse_json(fields.require(item, "conversations"), "conversations")
-    try:
-        values = [(turn["from"], turn["value"]) for turn in turns]
-    except (TypeError, KeyError) as error:
-        raise RowError(Reason.BAD_TYPE, "conversations", f"must be a list of {{from, value}}: {error!r}") from error
-    if unknown := [speaker for speaker, _ in values if speaker not in _ROLES]:
-        raise RowError(Reason.BAD_TURNS, "conversations.from", f"unknown speaker {unknown[0]!r}")
-    messages = [
-        Message(role=_ROLES[speaker], content=fields.text(value, "conversations.value")) for speaker, value in values
-    ]
+    turns = list(messages or read_turns(fields.parts(item, "conversations"), "conversations")[0])
     metadata = fields.mapping(item.get("metadata"), "metadata")
     tools, system = _read_system(fields.text(item.get("system") or "", "system"))
     if isinstance(item.get("tools"), str):
         tools = item["tools"]
     if system:
-        messages.insert(0, Message(role="system", content=system))
+        turns.insert(0, Message(role="system", content=system))
     demonstration = Demonstration(
-        messages=tuple(messages),
+        messages=tuple(turns),
         images=tuple(images),
-        sample_type=item.get("sample_type") or metadata.get("sample_type") or infer_sample_type(messages),
+        sample_type=item.get("sample_type") or metadata.get("sample_type") or infer_sample_type(turns),
         tools=tools,
         metadata=metadata,
         paths=tuple(paths),
@@ -71,7 +65,7 @@ def from_sharegpt(item: Mapping[str, Any], images: Sequence[bytes], paths: Seque
         changes=tuple(item.get("changes") or ()),
     )
     written = _item(demonstration, ())
-    names = (written | dict(item)).keys() - {"images"}
+    names = (written.keys() | set(item)) - set(IMAGE_FIELDS) - OTHER_MEDIA
     extra = {name: item.get(name) for name in sorted(names) if name not in item or written.get(name) != item[name]}
     return replace(demonstration, extra=extra)
 

@@ -1,10 +1,8 @@
 """Reads raw records, a chunk at a time, from parquet, JSON, JSON lines, CSV, TSV, and folders of such files."""
 
-import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codevision_ext.errors import InputError, first_line
+from data_prep.formats.text_files import read_json, read_table, table_rows
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 """Endings of files that are read, in the order in which a folder is searched for them."""
@@ -23,9 +22,8 @@ TEXT_ROWS: Final = 8
 """Rows of a chunk of any other file; its images are often files of their own, of unknown size."""
 _REGISTER: Final = "dataset_info.json"
 """File that LLaMA-Factory keeps beside its data sets."""
-_JSON_BYTES: Final = 1 << 20
-_JSON_ITEM_BYTES: Final = 256 << 20
-"""Maximum length of an item of a JSON list; a longer one counts as a list that never closes."""
+_FIRST_ROWS: Final = 100
+"""Rows of a JSON or JSON lines file whose keys are its columns; more are read only if no reader fits."""
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
@@ -37,9 +35,16 @@ class Source:
     images: Path
     """Folder that paths of images start from."""
     columns: tuple[str, ...]
-    """Columns of a parquet or CSV file; keys of the first item of any other file."""
+    """Columns of a parquet or CSV file; keys of the first items of any other file."""
     rows: int | None
     """Number of rows; None if only reading the file would tell."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Column of each field that the user mapped, by the name of the field (`--map`)."""
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names of the fields that records have: columns, and fields that are mapped to columns."""
+        return frozenset(self.columns) | {name for name, column in self.names.items() if column in self.columns}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,8 @@ class Chunk:
     """Number of the first record, from 0."""
     records: pa.RecordBatch | list[dict[str, Any]]
     images: Path
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Column of each field that the user mapped."""
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -68,7 +75,7 @@ class Chunk:
 
     def plain(self) -> list[dict[str, Any]]:
         """Return the records as dicts."""
-        return self.records if isinstance(self.records, list) else self.records.to_pylist()
+        return self.records if isinstance(self.records, list) else _exact(self.records).to_pylist()
 
     def image_files(self) -> pa.BinaryArray | None:
         """Return the image files of all rows, one after the other; None if column `images` isn't {bytes, ..} lists."""
@@ -81,20 +88,28 @@ class Chunk:
         return images.flatten().field("bytes")
 
 
-def find_sources(paths: Sequence[Path], images: Path | None = None) -> list[Source]:
+def find_sources(
+    paths: Sequence[Path], images: Path | None = None, names: Mapping[str, str] | None = None
+) -> list[Source]:
     """Return the files behind these paths; of a folder all files with the first of SUFFIXES that it has, by name.
+
+    Args:
+        paths: Files and folders.
+        images: Folder that paths of images start from; None: the folder of each file.
+        names: Column by the name of a field, for columns whose names no reader knows.
 
     Raises:
         InputError: A path doesn't exist, can't be read, or holds no records.
     """
-    return [open_source(file, images) for path in paths for file in _files(path)]
+    sources = [open_source(file, images) for path in paths for file in _files(path)]
+    return [replace(source, names=names or {}) for source in sources]
 
 
 def open_source(path: Path, images: Path | None = None) -> Source:
     """Return a file with its columns.
 
     Raises:
-        InputError: The file can't be read, or holds no records.
+        InputError: The file can't be read, holds no records, or holds columns instead of rows.
     """
     rows = None
     try:
@@ -102,12 +117,66 @@ def open_source(path: Path, images: Path | None = None) -> Source:
             file = pq.ParquetFile(path)
             columns, rows = tuple(file.schema_arrow.names), file.metadata.num_rows
         else:
-            columns = tuple(next(iter(_records(path)), {}))
+            columns = _columns(path, _FIRST_ROWS)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: can't be read: {first_line(error)}") from error
     if not columns or rows == 0:
         raise InputError(f"{path}: there are no records in it")
     return Source(path=path, images=images or path.parent, columns=columns, rows=rows)
+
+
+def with_all_columns(source: Source) -> Source:
+    """Return a source that knows the columns of all its rows, not of the first ones only.
+
+    Raises:
+        InputError: The file can't be read.
+    """
+    return source if source.path.suffix == ".parquet" else replace(source, columns=_columns(source.path, None))
+
+
+def _columns(path: Path, count: int | None) -> tuple[str, ...]:
+    """Return the keys of the first `count` rows of a file that isn't parquet."""
+    if path.suffix in (".csv", ".tsv"):
+        return tuple(next(table_rows(path), {}))
+    rows = islice(read_json(path), count)
+    first = next(rows, {})
+    names = dict.fromkeys(first)
+    second = next(rows, None)
+    for row in chain([] if second is None else [second], rows):
+        names |= dict.fromkeys(row)
+    if second is None and _holds_columns(first):
+        raise InputError(f"{path}: it holds columns, not rows; write a list with an object for each row")
+    return tuple(names)
+
+
+def _holds_columns(record: Mapping[str, Any]) -> bool:
+    """Return whether an object is a table that was written by columns: lists, or objects by row number."""
+    cells = [list(value.values()) if isinstance(value, dict) else value for value in record.values()]
+    if len(cells) < 2 or not all(isinstance(value, list) and len(value) == len(cells[0]) > 0 for value in cells):
+        return False
+    numbered = all(key.isdecimal() for value in record.values() if isinstance(value, dict) for key in value)
+    return numbered and not any(isinstance(cell, dict) for value in cells for cell in value)
+
+
+def _exact(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch whose short floats have become long ones of the same digits: 0.1, not 0.10000000149011612."""
+    for number, column in enumerate(batch.schema):
+        kind = _retyped(column.type, pa.float64())
+        if kind != column.type:
+            values = batch.column(number).cast(_retyped(column.type, pa.string())).cast(kind)
+            batch = batch.set_column(number, column.name, values)
+    return batch
+
+
+def _retyped(kind: pa.DataType, to: pa.DataType) -> pa.DataType:
+    """Return a type with `to` in place of every 32-bit float."""
+    if pa.types.is_list(kind):
+        inner = _retyped(kind.value_type, to)
+        return kind if inner == kind.value_type else pa.list_(inner)
+    if pa.types.is_struct(kind):
+        inner = [pa.field(field.name, _retyped(field.type, to)) for field in kind]
+        return kind if [field.type for field in inner] == [field.type for field in kind] else pa.struct(inner)
+    return to if kind == pa.float32() else kind
 
 
 def source_parts(source: Source) -> list[SourcePart]:
@@ -128,7 +197,7 @@ def chunks(part: SourcePart) -> Iterator[Chunk]:
     first, source = part.first, part.source
     try:
         for records in _batches(part):
-            yield Chunk(file=str(source.path), first=first, records=records, images=source.images)
+            yield Chunk(file=str(source.path), first=first, records=records, images=source.images, names=source.names)
             first += len(records)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{source.path}, after row {first}: can't be read: {first_line(error)}") from error
@@ -168,53 +237,4 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix in (".csv", ".tsv"):
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            csv.field_size_limit(_JSON_ITEM_BYTES)
-            yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        return
-    items = _json_lines(path) if path.suffix == ".jsonl" else _json_items(path)
-    for where, item in items:
-        if not isinstance(item, Mapping):
-            raise InputError(f"{where}: must be an object, not {type(item).__name__}")
-        yield dict(item)
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                where = f"{path}, line {number}"
-                try:
-                    yield where, json.loads(line)
-                except ValueError as error:
-                    raise InputError(f"{where}: not JSON: {error}") from error
-
-
-def _json_items(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the place and value of each item of a JSON list, or of the one object in a file; reads a bit at a time."""
-    decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8-sig") as file:
-        buffer = file.read(_JSON_BYTES).lstrip(" \t\r\n")
-        if not buffer:
-            return
-        is_list = buffer[0] == "["
-        buffer, number = buffer[is_list:], 0
-        while True:
-            buffer = buffer.lstrip(" \t\r\n,")
-            where = f"{path}, item {number}"
-            if is_list and buffer.startswith("]"):
-                return
-            try:
-                item, end = decoder.raw_decode(buffer)
-            except ValueError as error:
-                more = "" if len(buffer) > _JSON_ITEM_BYTES else file.read(max(_JSON_BYTES, len(buffer)))
-                if not more:
-                    message = f"not JSON: {error}" if buffer else "the list never closes"
-                    raise InputError(f"{where}: {message}") from error
-                buffer += more
-                continue
-            yield where, item
-            buffer, number = buffer[end:], number + 1
-            if not is_list:
-                return
+    return read_table(path) if path.suffix in (".csv", ".tsv") else read_json(path)

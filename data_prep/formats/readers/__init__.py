@@ -5,7 +5,7 @@ from typing import Final
 from codevision_ext.errors import InputError
 from data_prep.formats.readers import codevision_rl, sft, v_interaction, v_perception, vqa, vtbench
 from data_prep.formats.readers.base import Place, Reader
-from data_prep.formats.sources import Source
+from data_prep.formats.sources import Source, with_all_columns
 
 READERS: Final[dict[str, Reader]] = {
     reader.name: reader
@@ -26,21 +26,26 @@ def choose(source: Source, name: str | None) -> Reader:
     """Return the reader of a file.
 
     Raises:
-        InputError: There is no reader of that name, the file lacks a column of its schema, or no reader fits the file.
+        InputError: There is no reader of that name, the file lacks a column of its schema or one that is mapped, or no
+            reader fits the file.
     """
+    if name is not None and name not in READERS:
+        raise InputError(f"--source must be one of {', '.join(READERS)}; not {name!r}")
+    candidates = list(READERS.values()) if name is None else [READERS[name]]
+    for complete in (False, True):
+        known = with_all_columns(source) if complete else source  # reads a file of JSON to its end, so only if it must
+        fitting = [reader for reader in candidates if not reader.missing(known.fields)]
+        absent = [column for column in known.names.values() if column not in known.columns]
+        if fitting and not absent:
+            return fitting[0]
+    if absent:
+        raise InputError(f"{source.path}: --map names the column {absent[0]}; it has {', '.join(known.columns[:12])}")
     if name is not None:
-        if name not in READERS:
-            raise InputError(f"--source must be one of {', '.join(READERS)}; not {name!r}")
-        missing = READERS[name].missing(source.columns)
-        if missing and source.rows is not None:
-            raise InputError(f"{source.path}: column {missing[0]} is missing, {name} has it")
-        return READERS[name]
-    for reader in READERS.values():
-        if not reader.missing(source.columns):
-            return reader
-    columns = ", ".join(source.columns[:12])
+        raise InputError(f"{source.path}: column {candidates[0].missing(known.fields)[0]} is missing, {name} has it")
+    columns = ", ".join(known.columns[:12])
     raise InputError(
-        f"{source.path}: no known schema has the columns {columns}; --source names one of {', '.join(READERS)}"
+        f"{source.path}: no known schema has the columns {columns}; --map question=COLUMN,answer=COLUMN names columns, "
+        f"--source names one of {', '.join(READERS)}"
     )
 
 

@@ -3,12 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from data_prep.formats import fields
 from data_prep.formats.schema import Demonstration, Row
 
 Item = Row | Demonstration
+ANSWERS: Final = (
+    *("answers", "answer", "Answer", "label", "ground_truth", "gt_answer", "solution", "response", "output", "gt"),
+    *("correct_choice_idx", "answer_idx", "answer_index", "correct_choice", "correct_answer", "answerKey"),
+)
+"""Fields that hold the right answers of a record; the first one that isn't empty is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +28,8 @@ class Place:
     """Folder that paths of images start from."""
     turns: bool
     """Preference for a demonstration over a task, of a record that can be read as either."""
+    lists: bool = False
+    """Whether an answer that is the text of a list is a list of answers, as the user says (`--answers-are-lists`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,10 @@ class Reader:
     licence: str = "unknown"
     turns: bool = False
     """Kind of its items: True for demonstrations, False for tasks."""
+    whole_prompt: bool = False
+    """Whether a record has the whole message of the user; else choices, hints and images stand in columns, too."""
+    repeated: frozenset[str] = frozenset()
+    """Columns that are no loss if they aren't read, as other columns hold the same."""
 
     def missing(self, columns: Iterable[str]) -> list[str]:
         """Return the columns of the schema that are not among `columns`."""

@@ -8,15 +8,18 @@ from data_prep.formats import fields
 from data_prep.formats.readers.base import Item, Place, Reader
 from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import Row
+from data_prep.formats.turns import read_images, read_turns
 
 SOURCE = "CodeVision-RL"
 
 
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
-    extra = fields.mapping(record.get("extra_info"), "extra_info")
-    images, paths = fields.images(fields.require(record, "images"), place.images)
-    system, prompt = _prompt(fields.parse_json(fields.require(record, "prompt"), "prompt"))
-    rule = fields.mapping(record.get("reward_model"), "reward_model")
+    extra = fields.part(record, "extra_info")
+    system, prompt, own = read_prompt(record)
+    if not any(own):
+        fields.require(record, "images")
+    images, paths = read_images(record, own, place.images)
+    rule = fields.part(record, "reward_model")
     truth = rule.get("ground_truth")
     truth = extra.get("answer") if truth is None else truth
     applied, renamed = fields.applied(extra.get("transform"), "extra_info.transform")
@@ -25,16 +28,15 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     frame = extra.get("box_frame") or "input"
     if frame not in BOX_FRAMES:
         raise RowError(Reason.BAD_BOX, "extra_info.box_frame", f"must be {', '.join(BOX_FRAMES)}, not {frame!r}")
-    index = extra.get("index")
     question = extra.get("question") or prompt
     changes = [*(extra.get("changes") or ()), *(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])]
     yield Row(
         images=images,
         question=fields.text(question, "extra_info.question"),
-        answers=fields.answers(truth, "reward_model.ground_truth"),
+        answers=fields.answers(truth, "reward_model.ground_truth", lists=place.lists),
         source=record.get("data_source") or extra.get("dataset_name") or SOURCE,
         split=extra.get("split") or "train",
-        index=index if type(index) is int and abs(index) < 1 << 63 else place.row,
+        index=fields.index(extra, ("index",), place.row),
         applied=applied,
         box=box,
         box_frame=frame,
@@ -50,24 +52,32 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     )
 
 
-def _prompt(value: Any) -> tuple[str, str]:
-    """Return the system message ("" for none) and the user message of a prompt: a list of messages, or a text."""
-    if isinstance(value, str):
-        return "", value
-    try:
-        turns = [(message["role"], fields.text(message["content"], "prompt")) for message in value]
-    except (TypeError, KeyError) as error:
-        raise RowError(Reason.BAD_TYPE, "prompt", "must be a list of messages with role and content") from error
-    roles = [role for role, _ in turns]
+def read_prompt(record: Mapping[str, Any], name: str = "prompt") -> tuple[str, str, list[Any]]:
+    """Return the system message ("" for none), the user message, and the images of its content parts.
+
+    The prompt is a list of messages, or a text.
+
+    Raises:
+        RowError: A message has no role or no content, or there are other messages.
+    """
+    value = fields.parse_json(fields.require(record, name), name)
+    if not isinstance(value, list):
+        return "", fields.text(value, name), []
+    messages, images = read_turns(fields.parts(record, name), name)
+    roles = [message.role for message in messages]
     if roles not in (["user"], ["system", "user"]):
         message = f"must be a user message, perhaps behind a system message, not {roles}"
-        raise RowError(Reason.BAD_TURNS, "prompt", message)
-    return turns[0][1] if len(turns) == 2 else "", turns[-1][1]
+        raise RowError(Reason.BAD_TURNS, name, message)
+    return messages[0].content if len(messages) == 2 else "", messages[-1].content, images
 
 
 READER = Reader(
     name="codevision-rl",
-    columns=(("prompt",), ("images",), ("reward_model",), ("extra_info",)),
+    columns=(("prompt",), ("reward_model",), ("extra_info",)),
     read=_read,
     licence="CC-BY-SA-4.0",
+    whole_prompt=True,
+    repeated=frozenset(
+        {"reward_model.style", *(f"extra_info.{name}" for name in ("answer", "dataset_name", "size", "question"))}
+    ),
 )

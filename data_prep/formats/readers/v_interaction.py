@@ -20,7 +20,7 @@ _TAGS: Final = re.compile(r"</?(?:think|answer|tool_call|tool_response|sandbox_o
 
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     question = question_of(record, "question")
-    answers = fields.answers(record.get("answer"), "answer")
+    answers = fields.answers(record.get("answer"), "answer", lists=place.lists)
     images, paths = fields.images(fields.require(record, "image"), place.images, "image")
     if not place.turns:
         yield Row(
@@ -57,7 +57,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
             "sample_type": SampleType.SINGLE_TOOL,
             "answer": answers[0],
             "executed": False,
-            "id": str(record.get("id", place.row)),
+            "id": fields.text(fields.first(record, "id") or place.row, "id"),
         },
         paths=(*paths, edited_paths[0]),
         source=SOURCE,

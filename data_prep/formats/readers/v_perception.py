@@ -13,7 +13,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     yield Row(
         images=images,
         question=question_of(record, "question"),
-        answers=fields.answers(record.get("answer"), "answer"),
+        answers=fields.answers(record.get("answer"), "answer", lists=place.lists),
         source="V-Perception-40K",
         split="train",
         index=place.row,

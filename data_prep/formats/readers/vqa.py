@@ -1,18 +1,26 @@
 """Reads tables with a question, an image and answers: benchmarks, one entry each, and any other such table."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from string import ascii_uppercase
 from typing import Any, Final
 
 from data_prep.formats import fields
-from data_prep.formats.readers.base import Item, Place, Reader
+from data_prep.formats.readers.base import ANSWERS, Item, Place, Reader
+from data_prep.formats.readers.choices import read_choices
+from data_prep.formats.readers.codevision_rl import read_prompt
+from data_prep.formats.record import is_empty
 from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import Row
+from data_prep.formats.turns import IMAGE_FIELDS, read_images
 
-_IMAGE: Final = ("image", "images", "image_path", "file_name", "picture")
-_QUESTION: Final = ("question", "Question", "query", "text")
-_ANSWER: Final = ("answers", "answer", "Answer", "label", "ground_truth", "gt_answer")
-_INDEX: Final = ("index", "questionId", "question_id", "id", "idx")
+_IMAGE: Final = ("decoded_image", *IMAGE_FIELDS)
+_QUESTION: Final = ("question", "Question", "query", "text", "problem", "instruction", "prompt")
+_HINT: Final = ("hint", "context", "passage")
+_INDEX: Final = ("index", "questionId", "question_id", "id", "idx", "qid", "pid")
+_NUMBERED_IMAGE: Final = re.compile(r"image[_ -]?(\d{1,3})")
+_NUMBERED: Final = tuple(f"image{mark}{number}" for number in (1, 0) for mark in ("_", ""))
+"""First of the columns that have an image each."""
+_REPLY: Final = re.compile(r"(?:.*</think>)?\s*<answer>(.*)</answer>\s*", re.DOTALL)
 
 
 def _reader(
@@ -21,41 +29,70 @@ def _reader(
     columns: tuple[tuple[str, ...], ...],
     ask: Callable[[Mapping[str, Any]], str],
     licence: str = "unknown",
+    *,
+    lists: bool = False,
 ) -> Reader:
+    """Return the reader of a table; with `lists` its answers are lists, also where they are stored as texts."""
+
     def read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
-        images, paths = fields.images(fields.require(record, *_IMAGE), place.images, "image")
-        index = fields.first(record, *_INDEX)
+        system, question, own = _question(record, ask)
+        images, paths = _images(record, own, place)
         applied, renamed = fields.applied(record.get("transform"), "transform")
         box, was_nan = fields.box(fields.first(record, "bbox", "box"), "bbox")
-        answer = fields.first(record, *_ANSWER)
+        choices = read_choices(record)
+        answer = fields.first(record, *ANSWERS)
         if name == "chartqapro":
             answer = _texts(answer, "Answer")[-1]
+        if isinstance(answer, str) and (reply := _REPLY.fullmatch(answer)):  # a solution as a model would write it
+            answer = reply[1].strip()
         yield Row(
             images=images,
-            question=ask(record).strip(),
-            answers=fields.answers(answer, "answer"),
-            source=source or record.get("source") or record.get("data_source") or place.name,
+            question=choices.ask(question).strip(),
+            answers=choices.answers(answer, "answer")
+            if choices.texts
+            else fields.answers(answer, "answer", lists=lists or place.lists),
+            source=source or fields.first(record, "source", "data_source") or place.name,
             split=str(record.get("split") or ("test" if source else "train")),
-            index=int(index) if str(index).isdecimal() else place.row,
+            index=fields.index(record, _INDEX, place.row),
             applied=applied,
             box=box,
             ability=str(fields.first(record, "ability", "question_type", "Question Type", "category") or "reading"),
+            system=system,
             paths=paths,
             changes=(*(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])),
-            licence=str(record.get("licence") or record.get("license") or ""),
+            licence=str(fields.first(record, "licence", "license") or ""),
         )
 
     return Reader(name=name, columns=columns, read=read, licence=licence)
 
 
+def _question(record: Mapping[str, Any], ask: Callable[[Mapping[str, Any]], str]) -> tuple[str, str, list[Any]]:
+    """Return the system message, the question behind its hint, and the images of a prompt's content parts."""
+    name = next((name for name in _QUESTION if not is_empty(record.get(name))), "")
+    if name == "prompt":
+        return read_prompt(record)
+    system = fields.text(record.get("system") or "", "system")
+    hints = [fields.text(hint, name) for name in _HINT if not is_empty(hint := record.get(name))]
+    return system, "\n".join((*hints, ask(record))), []
+
+
+def _images(record: Mapping[str, Any], own: list[Any], place: Place) -> fields.ImageFields:
+    """Return the images of a record: those of its prompt or of one field, and those of columns image_1, image_2, .."""
+    if any(value is not None for value in own):
+        return read_images(record, own, place.images)
+    names = [name for name in record if _NUMBERED_IMAGE.fullmatch(name)]
+    names.sort(key=lambda name: int(_NUMBERED_IMAGE.fullmatch(name)[1]))  # type: ignore[index]
+    values = [value for name in names if not is_empty(value := record.get(name))]
+    value = fields.first(record, *_IMAGE) if values else fields.require(record, *_IMAGE)
+    files = [fields.images(each, place.images, "image") for each in (*([] if is_empty(value) else [value]), *values)]
+    return tuple(data for images, _ in files for data in images), tuple(path for _, paths in files for path in paths)
+
+
 def _ask(record: Mapping[str, Any]) -> str:
-    """Return the question, with its choices if they stand in columns of their own."""
+    """Return the question; of an instruction with an input, both."""
     question = fields.text(fields.require(record, *_QUESTION), "question")
-    letters = [letter for letter in ascii_uppercase[:8] if record.get(letter) not in (None, "")]
-    if len(letters) < 2:
-        return question
-    choices = "\n".join(f"{letter}. {fields.text(record[letter], letter)}" for letter in letters)
-    return f"{question}\n{choices}\nAnswer with the letter of the right choice."
+    more = record.get("input") if record.get("instruction") else None
+    return f"{question}\n{fields.text(more, 'input')}" if more else question
 
 
 def _ask_last(record: Mapping[str, Any]) -> str:
@@ -68,7 +105,7 @@ def _ask_last(record: Mapping[str, Any]) -> str:
 
 
 def _texts(value: Any, field: str) -> list[str]:
-    value = fields.parse_json(value, field)
+    value = fields.parse_list(value, field)
     many = isinstance(value, Sequence) and not isinstance(value, str)
     items = [fields.text(item, field) for item in value] if many else [value]
     if not items or items[-1] is None:
@@ -80,8 +117,14 @@ READERS: Final = (
     _reader("chartqapro", "ChartQAPro", (("Question",), ("Answer",), ("image",), ("Question Type",)), _ask_last),
     _reader("hrbench", "HRBench", (("question",), ("answer",), ("image",), ("A",), ("B",)), _ask),
     _reader("vstar", "V*", (("image",), ("text",), ("label",), ("category",), ("question_id",)), _ask),
-    _reader("ocrbench", "OCRBench", (("dataset",), ("question",), ("question_type",), ("answer",), ("image",)), _ask),
-    _reader("docvqa", "DocVQA", (("questionId",), ("question",), ("image",), ("answers",)), _ask),
-    _reader("textvqa", "TextVQA", (("image_id",), ("question",), ("image",), ("answers",)), _ask, "CC-BY-4.0"),
-    _reader("vqa", None, (_IMAGE, _QUESTION, _ANSWER), _ask),
+    _reader(
+        *("ocrbench", "OCRBench", (("dataset",), ("question",), ("question_type",), ("answer",), ("image",))),
+        _ask,
+        lists=True,
+    ),
+    _reader("docvqa", "DocVQA", (("questionId",), ("question",), ("image",), ("answers",)), _ask, lists=True),
+    _reader(
+        "textvqa", "TextVQA", (("image_id",), ("question",), ("image",), ("answers",)), _ask, "CC-BY-4.0", lists=True
+    ),
+    _reader("vqa", None, ((*_IMAGE, *_NUMBERED), _QUESTION, ANSWERS), _ask),
 )

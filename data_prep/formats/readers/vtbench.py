@@ -28,7 +28,7 @@ def drawings(record: Mapping[str, Any], place: Place) -> Iterator[tuple[Row, byt
 
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     yield from (f"drawn_{task}" for task in _drawing_tasks(record))
-    answers = fields.answers(record.get("answer_reasoning"), "answer_reasoning")
+    answers = fields.answers(record.get("answer_reasoning"), "answer_reasoning", lists=place.lists)
     ability = str(record.get("domain") or "reasoning")
     yield _row(record, place, question_of(record, "question_reasoning"), answers, ability)
 
@@ -51,4 +51,9 @@ def _row(record: Mapping[str, Any], place: Place, question: str, answers: tuple[
     )
 
 
-READER = Reader(name="vtbench", columns=(("image",), ("question_reasoning",), ("answer_reasoning",)), read=_read)
+READER = Reader(
+    name="vtbench",
+    columns=(("image",), ("question_reasoning",), ("answer_reasoning",)),
+    read=_read,
+    repeated=frozenset({"annotation_perception", "annotation_instruction", "answer_instruction"}),  # of drawing tasks
+)
