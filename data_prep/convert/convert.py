@@ -19,7 +19,7 @@ from data_prep.convert.validate import ImageLimits, validate_demonstration, vali
 from data_prep.formats import fields
 from data_prep.formats.image_tags import demonstration_with_plain_tags
 from data_prep.formats.readers import READERS, Place, Reader, choose
-from data_prep.formats.record import BEYOND, Record
+from data_prep.formats.record import BEYOND, TrackedRecord
 from data_prep.formats.row_errors import ConversionStats, ReadCounts, Reason, RowError, RowFault
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,
@@ -243,7 +243,7 @@ def read_chunk(job: ChunkJob, counts: ReadCounts) -> Iterator[tuple[int, Row | D
     turns = options.target is not Target.RL
     for number, values in enumerate(chunk.plain(), start=chunk.first):
         place = Place(name=Path(chunk.file).stem, row=number, images=chunk.images, turns=turns, lists=options.lists)
-        for item, errors in _read_record(reader, Record(values, chunk.names), place, options, counts):
+        for item, errors in _read_record(reader, TrackedRecord(values, chunk.names), place, options, counts):
             if isinstance(item, str):
                 counts.skipped[item] += 1
                 continue
@@ -255,7 +255,7 @@ def read_chunk(job: ChunkJob, counts: ReadCounts) -> Iterator[tuple[int, Row | D
 
 
 def _read_record(
-    reader: Reader, record: Record, place: Place, options: Options, counts: ReadCounts
+    reader: Reader, record: TrackedRecord, place: Place, options: Options, counts: ReadCounts
 ) -> Iterator[tuple[Row | Demonstration | str, Sequence[RowError]]]:
     try:
         items = list(reader.read(record, place))
@@ -281,7 +281,7 @@ def _read_record(
 _QUESTION_PARTS: Final = re.compile(r"choices|options|hint|history|image[_ -]?\d{1,3}")
 
 
-def _check_unread(unread: Iterable[str], record: Record, reader: Reader) -> None:
+def _check_unread(unread: Iterable[str], record: TrackedRecord, reader: Reader) -> None:
     """Check that no column is unread that the question or the conversation needs.
 
     Raises:
@@ -302,7 +302,7 @@ def _check_unread(unread: Iterable[str], record: Record, reader: Reader) -> None
             )
 
 
-def _same_images(record: Record) -> bool:
+def _same_images(record: TrackedRecord) -> bool:
     """Return whether one of the columns `image` and `images` holds all images of the other one."""
     one, many = (value if isinstance(value := record.get(name), list) else [value] for name in ("image", "images"))
     return all(image in many for image in one)

@@ -14,7 +14,7 @@ from codevision_ext.task import image_ops
 from codevision_ext.types import Box
 from data_prep.formats.exact_numbers import json_float, json_int, number_text
 from data_prep.formats.image_sources import load_image
-from data_prep.formats.record import Record, is_empty
+from data_prep.formats.record import TrackedRecord, is_empty
 from data_prep.formats.row_errors import Reason, RowError
 
 ALIASES: Final = {
@@ -106,7 +106,7 @@ def part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         RowError: The value is of another type.
     """
     value = mapping(record.get(name), name)
-    return record.part(name, value) if isinstance(record, Record) else value
+    return record.part(name, value) if isinstance(record, TrackedRecord) else value
 
 
 def parts(record: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
@@ -123,7 +123,7 @@ def parts(record: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
         item = parse_json(item, name)
         if not isinstance(item, Mapping):
             raise RowError(Reason.BAD_TYPE, name, f"must be a list of objects, not of {type(item).__name__}")
-        yield record.part(name, item) if isinstance(record, Record) else item
+        yield record.part(name, item) if isinstance(record, TrackedRecord) else item
 
 
 def text(value: Any, field: str) -> str:
@@ -147,7 +147,7 @@ def index(record: Mapping[str, Any], names: Iterable[str], otherwise: int) -> in
         digits = value.strip() if isinstance(value, str) else number_text(value) or ""
         if _WHOLE_NUMBER.fullmatch(digits) and abs(int(digits)) < 1 << 63:
             return int(digits)
-        if isinstance(record, Record):
+        if isinstance(record, TrackedRecord):
             record.release(name)
     return otherwise
 

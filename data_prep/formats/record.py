@@ -8,7 +8,7 @@ BEYOND: Final = "cells beyond the header"
 """Name of the cells of a table's row that have no column."""
 
 
-class Record(Mapping[str, Any]):
+class TrackedRecord(Mapping[str, Any]):
     """A record by its field names; NaN, as pandas writes null, is None.
 
     A column counts as used once a reader has looked at it. `part` and `parts` give objects inside a record, whose own
@@ -19,7 +19,7 @@ class Record(Mapping[str, Any]):
         """Wrap `values`; `columns` gives the column of a field whose name differs from the column's."""
         self._values, self._columns = values, columns or {}
         self._used: set[str] = set()
-        self._parts: dict[str, list[Record]] = {}
+        self._parts: dict[str, list[TrackedRecord]] = {}
 
     def __getitem__(self, name: str) -> Any:
         """Return the value of a field."""
@@ -42,9 +42,9 @@ class Record(Mapping[str, Any]):
         """Count a column as unused, whose value a reader has looked at and can't use."""
         self._used.discard(self._columns.get(name, name))
 
-    def part(self, name: str, values: Mapping[str, Any]) -> "Record":
+    def part(self, name: str, values: Mapping[str, Any]) -> "TrackedRecord":
         """Return an object of field `name` as a record whose columns are counted as `name.column`."""
-        record = Record(values)
+        record = TrackedRecord(values)
         self._parts.setdefault(self._columns.get(name, name), []).append(record)
         return record
 

@@ -17,6 +17,7 @@ _LABEL: Final = ("label", "key", "letter", "id")
 _TEXT: Final = ("text", "value", "content", "choice", "option")
 _LETTERED: Final = re.compile(r"\s*\(?([A-Z])(?:[.):]\s*|\s+-\s+)(.*\S)\s*", re.DOTALL)
 _LETTERS: Final = re.compile(r"[A-Za-z](?:[\s,;&/]*[A-Za-z])+")
+_IMAGE_TAG: Final = re.compile(r"<\|?image", re.IGNORECASE)
 _BARE_LETTER: Final = re.compile(r"\(?([A-Za-z])[.):]?\)?")
 
 
@@ -73,10 +74,10 @@ class Choices:
             raise RowError(Reason.NO_ANSWER, field, message)
         [letter] = readings
         own = self.texts[letter]
-        # A text that is another choice's letter would make a wrong answer right.
-        return (
-            (letter,) if own.strip("().").upper() in self.texts or own in _others(self.texts, letter) else (letter, own)
-        )
+        # The text is no reference where it is another choice's letter or text, or an image.
+        others = {*self.texts, *(text for other, text in self.texts.items() if other != letter)}
+        ambiguous = own.strip("().").upper() in self.texts or own in others or _IMAGE_TAG.search(own)
+        return (letter,) if ambiguous else (letter, own)
 
     def _readings(self, value: Any, text: str) -> set[str]:
         """Return the letters that an answer can mean."""
@@ -161,7 +162,3 @@ def _blank(value: Any) -> bool:
 
 def _same(own: str | None, text: str) -> bool:
     return own is not None and " ".join(own.split()).casefold() == " ".join(text.split()).casefold()
-
-
-def _others(texts: Mapping[str, str], letter: str) -> list[str]:
-    return [text for other, text in texts.items() if other != letter]

@@ -93,8 +93,9 @@ def test_a_question_without_tags_gets_one_for_each_image_in_front(folder: Path) 
 
 
 def test_tags_of_choices_stay_in_the_choices(folder: Path) -> None:
-    row = converted(folder, table("Which is red?") | {"A": "<image 1>", "B": "<image 2>"})
+    row = converted(folder, table("Which is red?") | {"A": "<image 1>", "B": "<image 2>", "answer": "B"})
     assert row["prompt"][0]["content"].startswith("Which is red?\nA. <image>\nB. <image>\n")
+    assert row["reward_model"]["ground_truth"] == ["B"]
 
 
 @pytest.mark.parametrize("target", ["sft", "rl"])
