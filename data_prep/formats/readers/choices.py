@@ -17,6 +17,7 @@ _LABEL: Final = ("label", "key", "letter", "id")
 _TEXT: Final = ("text", "value", "content", "choice", "option")
 _LETTERED: Final = re.compile(r"\s*\(?([A-Z])(?:[.):]\s*|\s+-\s+)(.*\S)\s*", re.DOTALL)
 _LETTERS: Final = re.compile(r"[A-Za-z](?:[\s,;&/]*[A-Za-z])+")
+_PLACES: Final = frozenset(map(str, range(len(ascii_uppercase))))
 _IMAGE_TAG: Final = re.compile(r"<\|?image", re.IGNORECASE)
 _BARE_LETTER: Final = re.compile(r"\(?([A-Za-z])[.):]?\)?")
 
@@ -81,14 +82,14 @@ class Choices:
 
     def _readings(self, value: Any, text: str) -> set[str]:
         """Return the letters that an answer can mean."""
-        letters = [*self.texts]
         place = text if isinstance(value, str) else number_text(value)
         if place is not None and place in self.labels:
             return {self.labels[place]}
         full = _LETTERED.fullmatch(text)
         if full and _same(self.texts.get(full[1]), full[2]):
             return {full[1]}
-        by_place = {letters[int(place)]} if place and place.isdecimal() and int(place) < len(letters) else set()
+        by_place = {*ascii_uppercase[int(place)]} if place in _PLACES else set()
+        by_place &= self.texts.keys()
         bare = _BARE_LETTER.fullmatch(text)
         by_letter = {bare[1].upper()} & self.texts.keys() if bare else set()
         by_text = {letter for letter, own in self.texts.items() if _same(own, text)}

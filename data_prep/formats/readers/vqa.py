@@ -115,7 +115,7 @@ def _texts(value: Any, field: str) -> list[str]:
 
 READERS: Final = (
     _reader("chartqapro", "ChartQAPro", (("Question",), ("Answer",), ("image",), ("Question Type",)), _ask_last),
-    _reader("hrbench", "HRBench", (("question",), ("answer",), ("image",), ("A",), ("B",)), _ask),
+    _reader("hrbench", "HRBench", (("question",), ("answer",), ("image",), ("category",), ("A",), ("B",)), _ask),
     _reader("vstar", "V*", (("image",), ("text",), ("label",), ("category",), ("question_id",)), _ask),
     _reader(
         *("ocrbench", "OCRBench", (("dataset",), ("question",), ("question_type",), ("answer",), ("image",))),
