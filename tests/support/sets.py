@@ -111,6 +111,33 @@ def image_file(path: Path, seed: int = 0) -> str:
     return path.name
 
 
+def folder_of_images(folder: Path) -> Path:
+    """Returns the folder, with three images in it."""
+    for number, name in enumerate(("a.png", "b.png", "sub dir/x y.png")):
+        image_file(folder / name, number)
+    return folder
+
+
+def convert_records(
+    folder: Path, content: Any, *words: object, name: str = "in.jsonl", to: str = "rl"
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns the summary and the rows of a file with these records, or this content."""
+    source, out = folder / name, folder / "out.parquet"
+    if isinstance(content, pa.Table):
+        pq.write_table(content, source)
+    else:
+        lines = "".join(json.dumps(record) + "\n" for record in content) if isinstance(content, list) else content
+        source.write_bytes(lines if isinstance(lines, bytes) else lines.encode())
+    options = ("--workers", 1, "--max-rejected", "100%", "--force")
+    summary = data_prep("convert", source, "--to", to, "--out", out, *options, *words)
+    return summary, pq.read_table(out).to_pylist()
+
+
+def truths(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Returns the right answers of RL rows."""
+    return [row["reward_model"]["ground_truth"] for row in rows]
+
+
 def _rl(folder: Path) -> Path:
     return write_parquet(folder / "train_group_1.parquet", [rl_row(0), rl_row(1)])
 

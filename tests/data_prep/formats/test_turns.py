@@ -1,0 +1,147 @@
+"""Tests that conversations of every published layout are read, and none loses a call, an image or a video."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sets import coded, folder_of_images, scene, truths
+from sets import convert_records as convert
+
+from codevision_ext.errors import InputError
+from codevision_ext.rollout.parsing import parse_call
+from codevision_ext.types import CallStatus
+
+TEXT = base64.b64encode(coded(scene(3))).decode()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return folder_of_images(tmp_path)
+
+
+THOUGHT = "<think>Now.</think><answer>A</answer>"
+CODE = {"code": "image = image.rotate(90, expand=True)"}
+CALL = {"name": "code_image_tool", "arguments": json.dumps(CODE)}
+OPENING, ENDING = {"role": "user", "content": "<image>q?"}, {"role": "assistant", "content": THOUGHT}
+PARTS = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "q?"}]
+
+
+def chat(*turns: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"messages": [*turns], "images": ["a.png"]} | more
+
+
+CALLS: dict[str, dict[str, Any]] = {
+    "tool_calls": {
+        "content": "<think>Turn.</think>",
+        "tool_calls": [{"id": "1", "type": "function", "function": CALL}],
+    },
+    "arguments as an object": {"content": None, "tool_calls": [{"function": CALL | {"arguments": CODE}}]},
+    "a call without its wrapper": {"content": "", "tool_calls": [CALL]},
+    "the JSON of calls": {"content": "", "tool_calls": json.dumps([{"function": CALL}])},
+    "function_call": {"content": None, "function_call": CALL},
+    "thoughts beside": {"content": None, "reasoning_content": "Turn.", "tool_calls": [{"function": CALL}]},
+    "written already": {
+        "content": f"<tool_call>\n{json.dumps(CALL | {'arguments': CODE})}\n</tool_call>",
+        "tool_calls": [CALL],
+    },
+}
+
+
+@pytest.mark.parametrize("case", CALLS)
+@pytest.mark.parametrize("result", ["Error: boom", "<image>"])
+def test_a_call_in_a_field_of_its_own_is_kept(folder: Path, case: str, result: str) -> None:
+    tool = {"role": "tool", "content": result, "tool_call_id": "1"}
+    turns = (OPENING, {"role": "assistant"} | CALLS[case], tool, ENDING)
+    images = ["a.png", "b.png"][: 1 + (result == "<image>")]
+    summary, [row] = convert(folder, [chat(*turns, images=images)], to="sft")
+    call = row["messages"][1]["content"]
+    assert call.count("<tool_call>") == 1
+    parsed = parse_call(call, 1)
+    assert (parsed.status, parsed.call and parsed.call.code) == (CallStatus.OK, CODE["code"])
+    assert call.startswith("<think>Turn.</think>") or "think" not in case
+    assert summary["unread"] == {}
+
+
+def test_a_speaker_of_calls_is_read(folder: Path) -> None:
+    turns = [
+        {"from": "human", "value": "<image>q?"},
+        {"from": "function_call", "value": json.dumps(CALL)},
+        {"from": "observation", "value": "Error: boom"},
+        {"from": "gpt", "value": THOUGHT},
+    ]
+    item = {"conversations": turns, "images": ["a.png"]}
+    _, [row] = convert(folder, [item], to="sft")
+    assert parse_call(row["messages"][1]["content"], 1).status is CallStatus.OK
+    with pytest.raises(InputError, match="1 bad_call"):
+        convert(folder, [item | {"conversations": [turns[0], turns[1] | {"value": "rotate"}, *turns[2:]]}], to="sft")
+
+
+IMAGE_PART = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "LLaVA": {
+        "id": "1",
+        "image": "a.png",
+        "conversations": [{"from": "human", "value": "<image>q?"}, {"from": "gpt", "value": THOUGHT}],
+    },
+    "a list in image": {
+        "image": ["a.png"],
+        "conversations": [{"from": "human", "value": "<image>q?"}, {"from": "gpt", "value": THOUGHT}],
+    },
+    "roles in conversations": {"image": "a.png", "conversations": [OPENING, ENDING]},
+    "parts and images": chat({"role": "user", "content": PARTS}, ENDING),
+    "parts": {"messages": [{"role": "user", "content": PARTS}, ENDING]},
+    "an empty part": chat({"role": "user", "content": [{"type": "image"}, PARTS[1]]}, ENDING),
+    "image_url": {"messages": [{"role": "user", "content": [IMAGE_PART, PARTS[1]]}, ENDING]},
+    "texts among parts": {"messages": [{"role": "user", "content": [PARTS[0], "q?"]}, ENDING]},
+    "parts of the answer": chat(OPENING, {"role": "assistant", "content": [{"type": "text", "text": THOUGHT}]}),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+@pytest.mark.parametrize("to", ["sft", "rl"])
+def test_conversations_of_every_layout_are_read(folder: Path, case: str, to: str) -> None:
+    _, [row] = convert(folder, [LAYOUTS[case]], to=to)
+    assert row["messages" if to == "sft" else "prompt"][0] == OPENING
+    assert len(row["images"]) == 1
+    assert row["messages"][1] == ENDING if to == "sft" else truths([row]) == [["A"]]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (chat(OPENING | {"content": "<image><video>q?"}, ENDING), "not_supported"),
+        (chat(OPENING, ENDING, videos=["v.mp4"]), "not_supported"),
+        ({"conversations": LAYOUTS["LLaVA"]["conversations"], "image": "a.png", "video": "v.mp4"}, "not_supported"),
+        (chat({"role": "user", "content": [*PARTS, {"type": "video", "video": "v.mp4"}]}, ENDING), "not_supported"),
+        (chat({"role": "user", "content": PARTS}, ENDING, images=["b.png"]), "bad_turns"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}, PARTS[1]]}, ENDING]}, "bad_turns"),
+        (chat(OPENING, {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": 7}}]}), "bad_call"),
+        (chat(OPENING, {"role": "assistant", "tool_calls": [CALL | {"arguments": "{"}]}), "bad_call"),
+        (chat(OPENING, {"role": ["assistant"], "content": THOUGHT}), "bad_turns"),
+        (chat(OPENING, {"role": "assistant"}), "bad_type"),
+    ],
+)
+def test_a_conversation_that_would_lose_something_is_rejected(
+    folder: Path, record: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InputError, match=f"1 {reason}"):
+        convert(folder, [record], to="sft")
+
+
+def test_a_task_of_a_conversation_has_its_own_answer_and_one_question(folder: Path) -> None:
+    short = {"image": "a.png", "conversations": [OPENING, {"role": "assistant", "content": "42"}]}
+    column = {"messages": [OPENING], "images": ["a.png"], "solution": "[3, 4]"}
+    talk = chat(OPENING, ENDING, {"role": "user", "content": "And now?"}, ENDING)
+    assert truths(convert(folder, [short])[1]) == [["42"]]
+    summary, rows = convert(folder, [column, talk])
+    assert truths(rows) == [["[3, 4]"]]
+    assert "several questions" in summary["examples"][0]
+
+
+def test_a_prompt_of_content_parts_is_read(folder: Path) -> None:
+    record = {"prompt": [{"role": "user", "content": PARTS}], "reward_model": {"ground_truth": 7.0}, "extra_info": {}}
+    _, [row] = convert(folder, [record])
+    assert row["prompt"] == [OPENING]
+    assert truths([row]) == [["7"]]
