@@ -88,7 +88,7 @@ ALLOWED_PICTURES = (
         "keys of the JSON that `codevision doctor --model` prints",
         ("memory.py",),
     ),
-    Spelling(r'"file_name", "picture"', "name of a column in the data sets of others", ("vqa.py",)),
+    Spelling(r'"file_name", "picture"', "name of a column in the data sets of others", ("turns.py",)),
     Spelling(r"\bPicture (?:\{\w+\}|\d+):", "observation that a model reads, from prompts/observations.json"),
     Spelling(r'"applied_to_the_picture"|"picture_size"', "keys in the prompt of the model that writes demonstrations"),
     Spelling(r'"the (?:second|third) picture"', "words of the judge's prompt for drawings"),
