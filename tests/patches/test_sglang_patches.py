@@ -74,3 +74,31 @@ def test_verl_starts_the_patched_scheduler_and_another_verl_is_refused() -> None
     assert module.run_scheduler_process is sglang_attention.run_scheduler
     with pytest.raises(CompatError, match="launch_server no longer contains"):
         sglang_attention.run_scheduler_in_verl(type("Server", (), {"launch_server": rewritten}), module)
+
+
+def test_a_row_s_product_is_the_same_among_any_number_of_rows() -> None:
+    import torch  # noqa: PLC0415
+
+    from codevision_ext.patches.sglang_invariance import check_product, padded  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    weights, rows = torch.randn(48, 128), torch.randn(40, 128)
+    together = padded(lambda matrix: matrix @ weights.T, rows)
+    for count in (1, 2, 3, 15, 16, 17):
+        some = padded(lambda matrix: matrix @ weights.T, rows[:count])
+        assert torch.equal(some, together[:count])
+        assert torch.equal(padded(lambda matrix: matrix @ weights.T, rows[None, :count]), some[None])
+    check_product(48, 128)
+
+
+def test_a_machine_whose_products_depend_on_the_number_of_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch  # noqa: PLC0415
+
+    from codevision_ext.errors import EngineError  # noqa: PLC0415
+    from codevision_ext.patches.sglang_invariance import check_product  # noqa: PLC0415
+
+    stock = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda rows, weights: stock(rows, weights) + len(rows))
+    with pytest.raises(EngineError, match=r"weights of 47 x 128 depends on the number of rows"):
+        check_product(47, 128)

@@ -327,8 +327,8 @@ def test_the_records_can_be_read_hold_every_image_and_score_to_what_was_trained(
 @pytest.fixture(scope="module")
 def repeated(run: Run, data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """The same training again, with `codevision.deterministic` and without; the engine isn't interrupted before it."""
-    if ENGINE != "sglang":
-        pytest.skip("log-probs are equal to the last bit on SGLang")
+    if ENGINE != "sglang" or "qwen3" in run.folder.name:
+        pytest.skip("it is promised on SGLang, and one family is enough here: the engine's own tests have both")
     runs = {}
     for value in ("true", "false"):
         runs[value] = Run(folder=tmp_path_factory.mktemp("repeated"))
