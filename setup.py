@@ -37,6 +37,7 @@ setup(
         "openai>=2",
         "anyio>=4",
         "math-verify",
+        "scipy>=1.15",
     ],
     extras_require={
         "verl": ["verl>=0.9.1,<0.10", "TransferQueue", "cachetools", "qwen_vl_utils"],

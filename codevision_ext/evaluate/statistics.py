@@ -66,7 +66,7 @@ def paired(
         total[1] += 1
     parts = np.array(list(sums.values()))
     value = float(parts[:, 0].sum() / parts[:, 1].sum())
-    means = _resampled(parts, seed)
+    means = _resampled(parts, seed) if len(parts) > 1 else np.array([value])
     low, high = np.quantile(means, [0.025, 0.975])
     worse, better = float((means <= 0).mean()), float((means >= 0).mean())
     return Difference(
@@ -79,14 +79,22 @@ def paired(
 
 
 def _resampled(parts: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the means of RESAMPLES samples of clusters; `parts` has sum and size of each cluster, shape (n, 2)."""
-    rng, count = np.random.default_rng(seed), len(parts)
-    rows = max(1, _CHUNK // count)
-    means = []
-    for start in range(0, RESAMPLES, rows):
-        drawn = parts[rng.integers(count, size=(min(rows, RESAMPLES - start), count))].sum(axis=1)
-        means.append(drawn[:, 0] / drawn[:, 1])
-    return np.concatenate(means)
+    """Returns the means of RESAMPLES samples of two or more clusters; `parts` has their sums and sizes, shape (n, 2)."""
+    from scipy.stats import bootstrap  # noqa: PLC0415  slow to import
+
+    def mean(sums: np.ndarray, sizes: np.ndarray, axis: int) -> np.ndarray:
+        return np.asarray(sums.sum(axis=axis) / sizes.sum(axis=axis))
+
+    result = bootstrap(
+        (parts[:, 0], parts[:, 1]),
+        mean,
+        paired=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, _CHUNK // len(parts)),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return np.asarray(result.bootstrap_distribution)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
