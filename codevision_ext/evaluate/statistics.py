@@ -79,7 +79,7 @@ def paired(
 
 
 def _resampled(parts: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the means of RESAMPLES samples of two or more clusters; `parts` has their sums and sizes, shape (n, 2)."""
+    """Returns the means of RESAMPLES samples of two or more clusters; `parts`: their sums and sizes, shape (n, 2)."""
     from scipy.stats import bootstrap  # noqa: PLC0415  slow to import
 
     def mean(sums: np.ndarray, sizes: np.ndarray, axis: int) -> np.ndarray:
