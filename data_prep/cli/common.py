@@ -59,10 +59,10 @@ def print_summary(summary: dict[str, Any]) -> None:
 def print_unread(summary: dict[str, Any]) -> None:
     """Print on stderr which columns weren't read, and which rows may be meant in another way."""
     if unread := summary.get("unread"):
-        columns = ", ".join(f"{name} ({count:,} rows)" for name, count in unread.items())
-        print_error(f"columns that nothing reads: {columns}; --map FIELD=COLUMN names a column")
+        columns = ", ".join(f"{name} ({count:,})" for name, count in unread.items())
+        print_error(f"columns that nothing reads, with their rows: {columns}; --map FIELD=COLUMN names a column")
     for name, count in summary.get("noted", {}).items():
-        print_error(f"{count:,} {NOTES[name]}")
+        print_error(f"{NOTES[name]}: {count:,} rows")
 
 
 def read_names(text: str | None) -> dict[str, str]:

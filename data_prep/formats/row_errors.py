@@ -12,7 +12,7 @@ EXAMPLES = 5
 """Maximum number of faults that a summary quotes; all faults are counted."""
 
 NOTES = {
-    "answer_like_a_list": "answers look like lists, and were read as one answer each; --answers-are-lists reads lists",
+    "answer_like_a_list": "an answer that looks like a list was read as one answer (--answers-are-lists reads a list)",
 }
 """Sentence about rows that were read in a way that may not be meant."""
 

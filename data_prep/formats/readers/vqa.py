@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from data_prep.formats import fields
+from data_prep.formats.exact_numbers import number_text
 from data_prep.formats.readers.base import ANSWERS, Item, Place, Reader
 from data_prep.formats.readers.choices import read_choices
 from data_prep.formats.readers.codevision_rl import read_prompt
@@ -52,18 +53,22 @@ def _reader(
             if choices.texts
             else fields.answers(answer, "answer", lists=lists or place.lists),
             source=source or fields.first(record, "source", "data_source") or place.name,
-            split=str(record.get("split") or ("test" if source else "train")),
+            split=_name(record.get("split") or ("test" if source else "train")),
             index=fields.index(record, _INDEX, place.row),
             applied=applied,
             box=box,
-            ability=str(fields.first(record, "ability", "question_type", "Question Type", "category") or "reading"),
+            ability=_name(fields.first(record, "ability", "question_type", "Question Type", "category") or "reading"),
             system=system,
             paths=paths,
             changes=(*(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])),
-            licence=str(fields.first(record, "licence", "license") or ""),
+            licence=_name(fields.first(record, "licence", "license") or ""),
         )
 
     return Reader(name=name, columns=columns, read=read, licence=licence)
+
+
+def _name(value: Any) -> str:
+    return number_text(value) or str(value)
 
 
 def _question(record: Mapping[str, Any], ask: Callable[[Mapping[str, Any]], str]) -> tuple[str, str, list[Any]]:

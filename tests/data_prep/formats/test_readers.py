@@ -159,7 +159,7 @@ def test_columns_that_nothing_reads_are_named_once_with_their_count(folder: Path
     records = [table(lecture="Long.", note=""), table(question="p?", lecture="Long."), table(question="r?", note=None)]
     summary, _ = convert(folder, records)
     assert summary["unread"] == {"lecture": 2}
-    assert summary["stderr"].count("lecture (2 rows)") == 1
+    assert summary["stderr"].count("lecture (2)") == 1
     for command in ("check", "inspect"):
         assert data_prep(command, folder / "in.jsonl", "--workers", 1)["unread"] == {"lecture": 2}
     assert data_prep("check", folder / "out.parquet", "--workers", 1)["unread"] == {}
