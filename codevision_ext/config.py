@@ -14,7 +14,7 @@ from codevision_ext.errors import InputError, first_problem
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.rollout.token_buffer import RolloutLimits
-from codevision_ext.types import CoordinateSystem
+from codevision_ext.types import CoordinateSystem, ModelPart
 
 
 class _Section(BaseModel):
@@ -123,6 +123,8 @@ class Settings(_Section):
     """
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
     """Coordinate system of the model: `seen`, `relative` or `original`; see docs/coordinates.md."""
+    freeze: tuple[ModelPart, ...] = ()
+    """Parts of the model whose weights SFT leaves as they are, `visual` and `projector`; empty: none."""
     turn_tokens: Annotated[int, Field(ge=1)] | None = None
     """Maximum tokens of one assistant turn; None: only the response length limits a turn."""
     malformed_calls: Annotated[int, Field(ge=1)] = 2

@@ -31,6 +31,15 @@ class Orientation(StrEnum):
     TRANSVERSE = "transverse"
 
 
+class ModelPart(StrEnum):
+    """Parts of a model that training can leave as they are (`codevision.freeze`)."""
+
+    VISUAL = "visual"
+    """Vision tower without the layers that lead to the language model."""
+    PROJECTOR = "projector"
+    """Layers between vision tower and language model: `merger`, and Qwen3-VL's `deepstack_merger_list`."""
+
+
 class CoordinateSystem(StrEnum):
     """The coordinate system in which a model writes. Its code gets every image at full resolution in any case."""
 

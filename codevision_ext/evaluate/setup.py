@@ -128,7 +128,7 @@ def setup_of(
     request: Mapping[str, Any] | None = None,
 ) -> Setup:
     """Returns everything that decides what is measured of a model."""
-    irrelevant = {"judge", "records", "watch", "invalid_limit"}
+    irrelevant = {"freeze", "judge", "records", "watch", "invalid_limit"}
     return Setup(
         model=model,
         engine=engine,

@@ -20,7 +20,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import MAX_ASPECT_RATIO
-from codevision_ext.task.row_checks import IMAGE_TAG, check_size, check_tags
+from codevision_ext.task.row_checks import IMAGE_TAG, check_size, check_tags, check_trained, is_trained
 from codevision_ext.task.rows import split_content
 from codevision_ext.types import CoordinateSystem
 
@@ -39,7 +39,7 @@ class Encoded:
 
     ids: list[int]
     mask: list[int]
-    """1 for the tokens of assistant turns, the closing `<|im_end|>` included, and 0 for all others."""
+    """1 for the tokens of assistant turns that are learned, the closing `<|im_end|>` included; 0 for all others."""
     images: tuple[Image.Image, ...]
     """Images as the model sees them."""
 
@@ -185,20 +185,22 @@ class QwenRenderer:
     def conversation(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], images: Sequence[Image.Image]
     ) -> Encoded:
-        """Renders a finished conversation as a rollout would, with a mask of its assistant tokens.
+        """Renders a finished conversation as a rollout would, with a mask of the tokens that SFT learns.
 
         The template never renders an assistant turn, because some templates drop the thoughts of earlier turns.
 
         Args:
-            messages: Roles and contents; a content is text with `<image>` in place of each image.
+            messages: Roles and contents; a content is text with `<image>` in place of each image. An assistant's
+                message with a `train` of False is rendered and not learned.
             tools: Tool schemas of the system block.
             images: All images of the conversation at full resolution, in order.
 
         Raises:
-            InputError: a tag fails `check_tags`, or the first message is an assistant's.
+            InputError: a tag fails `check_tags`, no message is learned, or the first message is an assistant's.
         """
         resized = tuple(self.resize(image) for image in images)
         check_tags(messages, len(resized))
+        check_trained(messages)
         if messages[0]["role"] == "assistant":
             raise InputError("the conversation begins with an assistant's turn")
         turns = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
@@ -214,7 +216,7 @@ class QwenRenderer:
             count = sum(other["content"].count(IMAGE_TAG) for other in between)
             context = self._ids(text, list(islice(remaining, count)))
             ids += own + context
-            mask += [1] * len(own) + [0] * len(context)
+            mask += [int(at >= 0 and is_trained(messages[at]))] * len(own) + [0] * len(context)
         return Encoded(ids=ids, mask=mask, images=resized)
 
     def collapse_image_tokens(self, ids: Sequence[int]) -> list[int]:

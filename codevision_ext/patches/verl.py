@@ -4,6 +4,7 @@
 the others for the CPU.
 """
 
+from collections.abc import Callable
 from functools import wraps
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -109,6 +110,26 @@ def text_only_batches(qwen2_vl: ModuleType) -> None:
         return stock(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids)
 
     replace(qwen2_vl, "_get_input_embeds", _get_input_embeds)
+
+
+def change_built_modules(transformer_impl: ModuleType, change: Callable[[Any], None]) -> None:
+    """Calls `change` with each model that verl's FSDP engine has loaded, before the model is sharded.
+
+    verl 0.9.1 declares `freeze_vision_tower` and never reads it. The module is loaded in
+    verl/workers/engine/fsdp/transformer_impl.py:254-337.
+
+    Drop when verl reads a setting that freezes parts of a model in SFT.
+    """
+    engine = transformer_impl.FSDPEngine
+    stock = expect(engine, "_build_module", "module.to(torch_dtype)", "return module")
+
+    @wraps(stock)
+    def _build_module(self: Any) -> Any:
+        module = stock(self)
+        change(module)
+        return module
+
+    engine._build_module = _build_module
 
 
 def no_epoch_left_out(checkpoint_handler: ModuleType) -> None:

@@ -57,6 +57,21 @@ def check_tags(messages: Iterable[Mapping[str, Any]], images: int) -> None:
         raise InputError(f"{tags} {IMAGE_TAG} tags, but {images} images")
 
 
+def is_trained(message: Mapping[str, Any]) -> bool:
+    """Returns whether SFT learns a message: it is an assistant's, and its `train` isn't false."""
+    return message["role"] == "assistant" and message.get("train") is not False
+
+
+def check_trained(messages: Iterable[Mapping[str, Any]]) -> None:
+    """Checks that SFT learns at least one message of a conversation.
+
+    Raises:
+        InputError: there is no assistant's message without `train: false`.
+    """
+    if not any(map(is_trained, messages)):
+        raise InputError("there is nothing to learn: no assistant's message, or all of them have train: false")
+
+
 def read_images(files: Sequence[Mapping[str, Any]] | None) -> list[Image.Image]:
     """Returns the images of a row at full resolution, in RGB.
 

@@ -16,17 +16,21 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from functools import cache, wraps
+from collections.abc import Iterator, Sequence
+from functools import cache, partial, wraps
 from types import ModuleType
 from typing import Any, Final
 
 from codevision_ext.errors import CompatError, InputError
 from codevision_ext.patches.guard import expect, replace
 from codevision_ext.patches.install import install_patches, when_imported
+from codevision_ext.patches.verl import change_built_modules
+from codevision_ext.types import ModelPart
 
 VARIABLE: Final = "CODEVISION_ACTIVE"
 """Environment variable that activates CodeVision in a process: `1` or unset. Ray hands it to the processes of a run."""
+FROZEN: Final = "CODEVISION_FREEZE"
+"""Environment variable that names the parts of the model to freeze, with commas; a run sets it for its processes."""
 NAMED: Final = frozenset(
     {
         "actor_rollout_ref.rollout.agent.default_agent_loop",
@@ -125,12 +129,16 @@ def activate_run(config: Any) -> None:
 
     try:
         settings = read_settings(config.get("codevision"))
+        check_freeze(config, settings.freeze)
         if settings.deterministic:
             verl_order.prepare(config)
     except InputError as error:
         sys.stderr.write(f"codevision: {error}\n")
         raise SystemExit(2) from error
+    if settings.freeze:
+        os.environ[FROZEN] = ",".join(settings.freeze)
     activate()
+    freeze_weights()
     if "ray_kwargs" in config:
         OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{VARIABLE}", "1", force_add=True)
 
@@ -148,6 +156,7 @@ def activate() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     install_patches()
+    freeze_weights()
     for name, hook in {
         "verl.workers.rollout.replica": register_replicas,
         "verl.workers.rollout.base": register_adapters,
@@ -156,6 +165,36 @@ def activate() -> None:
         "verl.trainer.ppo.v1": register_trainer,
     }.items():
         when_imported(name)(hook)
+
+
+def check_freeze(config: Any, parts: Sequence[ModelPart]) -> None:
+    """Checks that the run is one that can freeze parts of its model: SFT with verl's engine `fsdp2`.
+
+    Raises:
+        InputError: It is RL, or has another engine.
+    """
+    if not parts:
+        return
+    if "actor_rollout_ref" in config:
+        raise InputError("codevision.freeze: only SFT freezes parts of a model; leave it out of grpo.yaml")
+    strategy = config.get("engine", {}).get("strategy")
+    if strategy != "fsdp2":
+        raise InputError(f"codevision.freeze: needs engine.strategy fsdp2, not {strategy}")
+
+
+def freeze_weights() -> None:
+    """Freezes the parts named by the environment variable FROZEN, in each model that this process will load."""
+    if parts := os.environ.get(FROZEN):
+        _freeze_weights(tuple(ModelPart(part) for part in parts.split(",")))
+
+
+@cache
+def _freeze_weights(parts: tuple[ModelPart, ...]) -> None:
+    @when_imported("verl.workers.engine.fsdp.transformer_impl")
+    def install(module: ModuleType) -> None:
+        from codevision_ext.models.freeze import freeze  # noqa: PLC0415  # torch is loaded with verl
+
+        change_built_modules(module, partial(freeze, parts=parts))
 
 
 def register_replicas(module: ModuleType) -> None:

@@ -1,7 +1,8 @@
 """Reads multi-turn SFT rows for verl's SFT trainer (`data.custom_cls`), and renders them as rollouts are rendered.
 
-A row has `messages` (role, and content with `<image>`), `images` (a list of `{bytes}`) and `tools` (a JSON list in a
-string, or empty). Only the tokens of the assistant have loss.
+A row has `messages` (role, content with `<image>`, and perhaps `train`), `images` (a list of `{bytes}`) and `tools` (a
+JSON list in a string, or empty). Only the tokens of the assistant have loss, without its messages that have
+`train: false`.
 """
 
 import json

@@ -44,6 +44,10 @@ Workers = Annotated[
 Ray = Annotated[
     bool, typer.Option("--ray", help="Run on the Ray cluster of RAY_ADDRESS, else on one started on this machine.")
 ]
+MaskFailedCalls = Annotated[
+    bool,
+    typer.Option(help="Leave calls that failed, or are wrong on purpose, out of what SFT learns (`train: false`)."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 
 

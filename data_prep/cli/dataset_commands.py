@@ -15,6 +15,7 @@ from data_prep.cli.common import (
     Images,
     Inputs,
     Licence,
+    MaskFailedCalls,
     MaxPixels,
     MaxRejected,
     OutFolder,
@@ -68,6 +69,7 @@ def convert_command(
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode images that needn't change, too, as `check` does.")
     ] = False,
+    mask_failed_calls: MaskFailedCalls = True,
     max_rejected: MaxRejected = "1%",
     rejects: Annotated[
         Path | None, typer.Option(help="JSON lines file to write, with file, row and field of every fault.")
@@ -88,6 +90,7 @@ def convert_command(
         split=split,
         box_frame=box_frame,
         limits=ImageLimits(max_pixels=max_pixels, decode=decode),
+        mask_failed_calls=mask_failed_calls,
     )
     with ExitStack() as stack:
         log = stack.enter_context(fault_log(rejects))

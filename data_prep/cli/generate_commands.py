@@ -23,6 +23,7 @@ from data_prep.cli.common import (
     Force,
     Images,
     Inputs,
+    MaskFailedCalls,
     MaxRejected,
     OutFolder,
     Seed,
@@ -41,6 +42,7 @@ from data_prep.demonstrations.from_model import demonstrate_all_by_model
 from data_prep.demonstrations.model_client import ModelClient, open_model_client
 from data_prep.demonstrations.phrasing import demonstrate_rows
 from data_prep.demonstrations.scripted import draw_demonstrations, read_aloud
+from data_prep.formats.failed_calls import train_failed_calls
 from data_prep.formats.row_errors import ConversionStats, RejectLimit
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,
@@ -104,6 +106,7 @@ def glyphs_command(
     ] = None,
     sft_rows: Annotated[int | None, typer.Option(min=1, help="Demonstrations; default: half of --rows.")] = None,
     wrong_first: WrongFirst = 0.4,
+    mask_failed_calls: MaskFailedCalls = True,
     words_share: Annotated[float, typer.Option(help="Share of words among the texts; the others are numbers.")] = 0.1,
     source_share: SourceShare = 1 / 6,
     crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop, in [0, 1].")] = 0.15,
@@ -143,6 +146,8 @@ def glyphs_command(
                 tool = CodeTool(sandbox)
                 for name, split, count in (("sft", "train", sft_rows), ("sft_val", "val", _held_out(sft_rows))):
                     demonstrations = draw_demonstrations(mix, count, split, tool, wrong_first)
+                    if not mask_failed_calls:
+                        demonstrations = map(train_failed_calls, demonstrations)
                     types[name] = write_demonstrations(folder, name, with_progress(demonstrations, count, name))
                     counts[name] = sum(types[name].values())
     print_json({"out": str(out), "seed": seed, "rows": counts, "sample_types": types})
@@ -174,6 +179,7 @@ def synth_command(
     max_megapixels: Annotated[float, typer.Option(help="Maximum size of a page.")] = 12.0,
     source_share: SourceShare = 1 / 6,
     wrong_first: WrongFirst = 0.15,
+    mask_failed_calls: MaskFailedCalls = True,
     teacher: Annotated[
         str | None, typer.Option(help="OpenAI-compatible endpoint of a model that writes the demonstrations.")
     ] = None,
@@ -223,6 +229,8 @@ def synth_command(
                     if client is None
                     else demonstrate_all_by_model(drawn, client, tool, seed=seed, concurrency=concurrency, counts=turns)
                 )
+                if not mask_failed_calls:
+                    demonstrations = map(train_failed_calls, demonstrations)
                 records = _checked_records(demonstrations, sample_types)
             written[part] = write_parquet(folder / f"{part}.parquet", schema, with_progress(records, count, part))
             if part.startswith("sft"):

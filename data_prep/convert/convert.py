@@ -17,6 +17,7 @@ from codevision_ext.rollout.parsing import has_call, parse_answer
 from data_prep.convert.transform import Transform
 from data_prep.convert.validate import ImageLimits, validate_demonstration, validate_row
 from data_prep.formats import fields
+from data_prep.formats.failed_calls import mask_failed_calls
 from data_prep.formats.image_tags import demonstration_with_plain_tags
 from data_prep.formats.readers import READERS, Place, Reader, choose
 from data_prep.formats.record import BEYOND, TrackedRecord
@@ -67,6 +68,8 @@ class Options:
     split: str | None = None
     box_frame: str | None = None
     limits: ImageLimits = field(default_factory=ImageLimits)
+    mask_failed_calls: bool = True
+    """Mark calls that gave no image with `train` false; see `failed_calls`."""
     transform: Transform | None = None
     """Makes several rows from one; tasks only."""
 
@@ -318,6 +321,8 @@ def _validate(
         return validate_row(replace(row, licence=licence, split=split, box_frame=box_frame), options.limits)
     if isinstance(item, Row):
         raise RowError(Reason.NO_TRAJECTORY, "messages", "the row is a task; it has no turns to learn from")
+    if options.mask_failed_calls:
+        item = mask_failed_calls(item)
     return validate_demonstration(replace(item, licence=licence), options.limits)
 
 

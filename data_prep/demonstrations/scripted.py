@@ -109,6 +109,8 @@ class PlannedCall:
     """Orientation of the new image relative to the input image; None if the call is meant to fail."""
     region: Box | None = None
     """Part of the input image that the new image shows; None for all of it."""
+    mistake: bool = False
+    """Whether the call is wrong on purpose; the next call corrects it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,11 +218,15 @@ def write_turns(
     conclusion: str | None = None,
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> Demonstration:
-    """Return the demonstration with these calls and their observations, then a `conclusion` and the answer."""
+    """Return the demonstration with these calls and their observations, then a `conclusion` and the answer.
+
+    Calls that gave no image, and mistakes, have `train` false.
+    """
     messages = [Message(role="user", content=user_text(row))]
     images = list(row.images)
     for call, observation in zip(calls, observations, strict=True):
-        messages.append(Message(role="assistant", content=call_text(call.thought, call.call)))
+        learned = False if call.mistake or observation.image is None else None
+        messages.append(Message(role="assistant", content=call_text(call.thought, call.call), train=learned))
         tag = "" if observation.image is None else IMAGE_TAG
         messages.append(Message(role="tool", content=observation.text + tag))
         images += [] if observation.image is None else [png(observation.image)]
@@ -256,7 +262,7 @@ def _recover(rng: Rng, orientation: Orientation) -> list[PlannedCall]:
     wrong_op = pick(rng, tuple(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is not right))
     wrong = geometry.orientation_of(wrong_op)
     now = geometry.compose(orientation, wrong)
-    first = _plan_call(rng, ORIENTATION_THOUGHTS[geometry.inverse(wrong)], wrong_op, 0, wrong)
+    first = replace(_plan_call(rng, ORIENTATION_THOUGHTS[geometry.inverse(wrong)], wrong_op, 0, wrong), mistake=True)
     back = geometry.inverse(now)
     if back in (Orientation.TRANSPOSE, Orientation.TRANSVERSE):  # two ops on the newest image, one on the first
         return [first, _plan_call(rng, ORIENTATION_THOUGHTS[now], _op_of(right), 0, right)]
@@ -323,7 +329,7 @@ def _break(rng: Rng, planned: PlannedCall) -> PlannedCall:
     """Return the call with a mistake in its code."""
     right, wrong = pick(rng, BREAKAGES)
     call = replace(planned.call, code=planned.call.code.replace(right, wrong, 1))
-    return PlannedCall(thought=planned.thought, call=call, orientation=None)
+    return PlannedCall(thought=planned.thought, call=call, orientation=None, mistake=True)
 
 
 def _check(planned: PlannedCall, observation: ToolResult, row: Row) -> None:

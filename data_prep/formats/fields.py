@@ -152,6 +152,17 @@ def index(record: Mapping[str, Any], names: Iterable[str], otherwise: int) -> in
     return otherwise
 
 
+def flag(value: Any, field: str) -> bool | None:
+    """Return true or false; null gives None.
+
+    Raises:
+        RowError: The value is of another type.
+    """
+    if value is not None and not isinstance(value, bool):
+        raise RowError(Reason.BAD_TYPE, field, f"must be true or false, not {value!r:.40}")
+    return value
+
+
 def read_numbers(value: Any, field: str) -> tuple[float, ...] | None:
     """Return a list of numbers as a tuple; null gives None.
 

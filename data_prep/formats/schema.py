@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -67,6 +67,8 @@ class Message:
 
     role: str
     content: str
+    train: bool | None = None
+    """Whether SFT learns an assistant's message; None: it does, and nobody said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,7 @@ class Demonstration:
 _TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
 _IMAGES = pa.list_(pa.struct([("bytes", pa.binary()), ("path", _TEXT)]))
 _MESSAGES = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT)]))
+_TURNS = pa.list_(pa.struct([("role", _TEXT), ("content", _TEXT), ("train", pa.bool_())]))
 
 _EXTRA_INFO = [
     ("answer", _TEXT),
@@ -127,7 +130,7 @@ RL_SCHEMA = _rl_schema(_EXTRA_INFO)
 """Schema of CodeVision-RL with one type per column (its own files differ), and box_frame, column and size."""
 
 SFT_SCHEMA = pa.schema(
-    [("messages", _MESSAGES), ("images", _IMAGES), ("tools", _TEXT), ("sample_type", _TEXT), ("metadata", _TEXT)]
+    [("messages", _TURNS), ("images", _IMAGES), ("tools", _TEXT), ("sample_type", _TEXT), ("metadata", _TEXT)]
 )
 """Schema that verl's multi-turn SFT dataset reads; `tools` and `metadata` are JSON for lack of a fixed shape."""
 
@@ -173,7 +176,7 @@ def rl_record(row: Row) -> dict[str, Any]:
 def sft_record(demonstration: Demonstration) -> dict[str, Any]:
     """Return a demonstration in CONVERTED_SFT_SCHEMA."""
     return {
-        "messages": [{"role": message.role, "content": message.content} for message in demonstration.messages],
+        "messages": [asdict(message) for message in demonstration.messages],
         "images": _images(demonstration.images, demonstration.paths),
         "tools": demonstration.tools,
         "sample_type": demonstration.sample_type,

@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Final
 
 from codevision_ext.errors import InputError
 from codevision_ext.rollout.parsing import parse_answer, parse_call
-from codevision_ext.task.row_checks import check_tags
+from codevision_ext.task.row_checks import check_tags, check_trained
 from codevision_ext.types import CallStatus
 from data_prep.formats import fields
 from data_prep.formats.row_errors import Reason, RowError
@@ -76,7 +77,7 @@ def check_turns(demonstration: Demonstration) -> None:
     The user comes first, perhaps behind a system message, and the assistant last.
 
     Raises:
-        RowError: A turn is another role's, or a tag fails `check_tags`; the message names the turn.
+        RowError: A turn is another role's (the message names it), a tag fails `check_tags`, or no turn is learned.
     """
     messages = demonstration.messages
     if messages and messages[0].role == "system":
@@ -87,10 +88,15 @@ def check_turns(demonstration: Demonstration) -> None:
             raise RowError(Reason.BAD_TURNS, "messages", f"turn {turn} is {role}'s, not {expected}'s")
     if len(messages) % 2 or not messages:
         raise RowError(Reason.BAD_TURNS, "messages", "the last turn isn't the assistant's")
-    try:
-        check_tags([asdict(message) for message in demonstration.messages], len(demonstration.images))
-    except InputError as error:
-        raise RowError(Reason.BAD_TURNS, "images", str(error)) from error
+    turns = [asdict(message) for message in demonstration.messages]
+    for field, check in (
+        ("images", partial(check_tags, images=len(demonstration.images))),
+        ("messages", check_trained),
+    ):
+        try:
+            check(turns)
+        except InputError as error:
+            raise RowError(Reason.BAD_TURNS, field, str(error)) from error
 
 
 def check_calls(demonstration: Demonstration) -> None:
@@ -131,7 +137,7 @@ def _item(demonstration: Demonstration, images: Sequence[str]) -> dict[str, Any]
     if messages and messages[0].role == "system":
         system, messages = messages[0].content, messages[1:]
     item: dict[str, Any] = {
-        "conversations": [{"from": SPEAKERS[message.role], "value": message.content} for message in messages],
+        "conversations": [_turn(message) for message in messages],
         "images": list(images),
         "metadata": json.dumps(demonstration.metadata, sort_keys=True),
         "system": _system(system, demonstration.tools),
@@ -147,6 +153,12 @@ def _item(demonstration: Demonstration, images: Sequence[str]) -> dict[str, Any]
     if demonstration.changes:
         item["changes"] = list(demonstration.changes)
     return item
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    """Return a turn; LLaMA-Factory reads speaker and value only."""
+    turn: dict[str, Any] = {"from": SPEAKERS[message.role], "value": message.content}
+    return turn if message.train is None else turn | {"train": message.train}
 
 
 def _system(text: str, tools: str) -> str:

@@ -59,7 +59,11 @@ def read_turns(turns: Iterable[Mapping[str, Any]], field: str) -> tuple[list[Mes
         thought = fields.first(turn, *_THOUGHTS) if "<think>" not in text else None
         thought = f"<think>{fields.text(thought, f'{field}.reasoning').strip()}</think>" if thought else ""
         messages.append(
-            Message(role=ROLES[speaker], content="".join((thought, text, *(() if "<tool_call>" in text else calls))))
+            Message(
+                role=ROLES[speaker],
+                content="".join((thought, text, *(() if "<tool_call>" in text else calls))),
+                train=fields.flag(turn.get("train"), f"{field}.train"),
+            )
         )
         images += own
         _pass_over(turn, _CALL_DETAILS if calls or ROLES[speaker] == "tool" else ())

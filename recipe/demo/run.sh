@@ -40,7 +40,7 @@ grpo() { # FOLDER METRICS [settings]: reinforcement learning from the sft checkp
 case $stage in
   data)
     exec python -m data_prep glyphs --out "$OUT/data" --rows 2000 --read-rows 7500 --sft-rows 1900 --test-items 100 \
-      --seed "$seed" --force "$@"
+      --no-mask-failed-calls --seed "$seed" --force "$@"
     ;;
   model)
     exec codevision tiny-model --family qwen2_5_vl --hidden 128 --layers 2 --vision-hidden 64 --vision-layers 2 \

@@ -42,6 +42,7 @@ PUBLISHED = {
     "codevision.judge.model": "Qwen/Qwen3-235B-A22B-Instruct-2507",
 }
 PUBLISHED_SFT = {
+    "codevision.freeze": ["visual", "projector"],
     "data.train_batch_size": 128,
     "data.max_length": 32768,
     "optim.lr": 5e-6,

@@ -3,6 +3,7 @@
 import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,28 @@ def test_a_rollout_is_tokenized_as_its_demonstration_and_as_the_template_would_a
     messages[2]["content"].reverse()
     text = renderer.processor.apply_chat_template(messages, tools=tools or None, tokenize=False)
     assert renderer._ids(text, resized) == encoded.ids
+
+
+@pytest.mark.parametrize("masked", [(1,), (3,), (1, 3, 5)])
+def test_a_message_that_isn_t_trained_has_its_tokens_and_no_loss(renderer: Any, masked: tuple[int, ...]) -> None:
+    turns = [*CONVERSATION[:3], CONVERSATION[1], CONVERSATION[2], CONVERSATION[1], CONVERSATION[2], CONVERSATION[3]]
+    images = [*IMAGES, *IMAGES[1:], *IMAGES[1:]]
+    whole = renderer.conversation([{**turn, "train": None} for turn in turns], [TOOL_SCHEMA], images)
+    marked = [{**turn, "train": at not in masked} for at, turn in enumerate(turns)]
+    encoded = renderer.conversation(marked, [TOOL_SCHEMA], images)
+    assert encoded.ids == whole.ids
+    spans = [list(span) for own, span in groupby(range(len(whole.ids)), lambda at: whole.mask[at]) if own]
+    assert [renderer.tokenizer.decode([whole.ids[at] for at in span]) for span in spans] == [
+        turns[at]["content"] + "<|im_end|>" for at in (1, 3, 5, 7)
+    ]
+    learned = {at for turn, span in zip((1, 3, 5, 7), spans, strict=True) if turn not in masked for at in span}
+    assert encoded.mask == [int(at in learned) for at in range(len(whole.ids))]
+
+
+def test_a_conversation_without_a_message_to_learn_is_refused(renderer: Any) -> None:
+    turns = [turn | ({"train": False} if turn["role"] == "assistant" else {}) for turn in CONVERSATION]
+    with pytest.raises(InputError, match="there is nothing to learn"):
+        renderer.conversation(turns, [], IMAGES)
 
 
 def test_every_image_has_as_many_tokens_as_the_processor_makes_features(renderer: Any) -> None:

@@ -22,7 +22,8 @@ def random_demonstrations(draw: st.DrawFn) -> Demonstration:
     for turn in range(2 * draw(st.integers(1, 4))):
         role = "assistant" if turn % 2 else "tool" if turn else "user"
         tags = IMAGE_TAG * draw(st.integers(0, 2)) if role != "assistant" else ""
-        messages.append(Message(role=role, content=tags + draw(PLAIN)))
+        train = draw(st.sampled_from([None, True, False])) if role == "assistant" else None
+        messages.append(Message(role=role, content=tags + draw(PLAIN), train=train))
     count = sum(message.content.count(IMAGE_TAG) for message in messages)
     if system := draw(PLAIN):
         messages.insert(0, Message(role="system", content=system))
