@@ -1,4 +1,4 @@
-"""Prints how many tokens SFT learns, with masked messages and without: `python benchmarks/loss_mask.py MODEL SFT.parquet`.
+"""Prints how many tokens SFT learns, with masked messages and without: `loss_mask.py MODEL SFT.parquet`.
 
 MODEL is a checkpoint folder, for its tokenizer and chat template. The counts are one JSON object.
 """
@@ -43,6 +43,6 @@ if __name__ == "__main__":
     try:
         if len(sys.argv) != 3:
             raise InputError("usage: loss_mask.py MODEL SFT.parquet")
-        print(json.dumps(token_counts(Path(sys.argv[1]), Path(sys.argv[2]))))
+        sys.stdout.write(json.dumps(token_counts(Path(sys.argv[1]), Path(sys.argv[2]))) + "\n")
     except CodeVisionError as error:
         sys.exit(f"loss_mask: {error}")

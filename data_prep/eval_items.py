@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,15 +59,23 @@ def reader_name(path: Path) -> str:
     return _tasks(path)[0].reader
 
 
-def benchmark_columns(path: Path) -> frozenset[str]:
-    """Return the columns of a transformed benchmark that the rows of a file name; empty for other files.
+def benchmark_of(path: Path) -> tuple[frozenset[str], str]:
+    """Return the columns that the rows of a file name, and the benchmark whose rule scores them.
+
+    There are no columns in a file of another schema; the benchmark is empty if the rows name none, or several.
 
     Raises:
         InputError: The file can't be read, or no schema fits it.
     """
-    records = chain.from_iterable(job.chunk.plain() for job in jobs(_tasks(path)) if job.reader == "codevision-rl")
-    columns = {(record.get("extra_info") or {}).get("column") for record in records}
-    return frozenset(name for name in columns if name)
+    columns: set[str] = set()
+    names: set[str] = set()
+    for job in jobs(_tasks(path)):
+        if job.reader == "codevision-rl":
+            for record in job.chunk.plain():
+                extra = record.get("extra_info") or {}
+                columns |= {extra["column"]} if extra.get("column") else set()
+                names.add(extra.get("benchmark") or "")
+    return frozenset(columns), names.pop() if len(names) == 1 else ""
 
 
 def _tasks(path: Path) -> list[ConversionTask]:
@@ -92,7 +99,7 @@ def _eval_row(row: Row, raw: Mapping[str, Any], where: str) -> EvalRow:
     known = (raw.get("extra_info") or {}).get("picture_id") if raw else row.picture_id
     record = rl_record(replace(row, picture_id=known or ""))
     record["extra_info"]["picture_id"] = known or image_key(record).hex()
-    small = {name: value for name, value in raw.items() if _is_small(value)}
+    small = {name: value for name, value in raw.items() if _is_small(value)} | dict(row.rule_fields)
     return {"row": record, "raw": small, "where": where}
 
 

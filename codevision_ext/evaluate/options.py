@@ -33,7 +33,7 @@ class DataReader(Protocol):
 
     def reader_name(self, path: Path) -> str: ...
 
-    def benchmark_columns(self, path: Path) -> frozenset[str]: ...
+    def benchmark_of(self, path: Path) -> tuple[frozenset[str], str]: ...
 
     def draw_items(self, name: str, items: int | None, seed: int) -> Iterator[dict[str, Any]]: ...
 
@@ -62,7 +62,7 @@ def read_suites(
         elif word in SUITES and not Path(word).exists():
             suite, path = suite_named(word), ""
         else:
-            suite, path = suite_of(reader.reader_name(Path(word)), reader.benchmark_columns(Path(word))), word
+            suite, path = suite_of(reader.reader_name(Path(word)), *reader.benchmark_of(Path(word))), word
         if path and suite.drawn:
             raise InputError(f"--suite {word}: {suite.name} is drawn here; it takes no file")
         if not path and not suite.drawn:

@@ -32,6 +32,10 @@ class Row:
     box: Box | None = None
     """Place of the answer, in pixels of `box_frame`."""
     box_frame: str = "input"
+    benchmark: str = ""
+    """Name of the suite whose rule scores the row; empty for the rules of training."""
+    rule_fields: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the benchmark's record that its rule reads, such as `Year` and `Question Type` of ChartQAPro."""
     column: str | None = None
     """Column of the transformed benchmark that the row belongs to; None for other rows."""
     ability: str = "reading"
@@ -134,8 +138,17 @@ SFT_SCHEMA = pa.schema(
 )
 """Schema that verl's multi-turn SFT dataset reads; `tools` and `metadata` are JSON for lack of a fixed shape."""
 
-CONVERTED_RL_SCHEMA = _rl_schema([*_EXTRA_INFO, *_HISTORY, ("picture_id", _TEXT), ("benefit", pa.list_(pa.float64()))])
-"""RL_SCHEMA with the origin of the row and the benefit of the tool."""
+CONVERTED_RL_SCHEMA = _rl_schema(
+    [
+        *_EXTRA_INFO,
+        *_HISTORY,
+        ("picture_id", _TEXT),
+        ("benefit", pa.list_(pa.float64())),
+        ("benchmark", _TEXT),
+        ("rule_fields", _TEXT),
+    ]
+)
+"""RL_SCHEMA with the origin of the row, the benefit of the tool and what a benchmark's rule reads (JSON)."""
 
 CONVERTED_SFT_SCHEMA = pa.schema(
     [*SFT_SCHEMA, *(pa.field(*each) for each in (("extra", _TEXT), ("source", _TEXT), *_HISTORY))]
@@ -169,6 +182,8 @@ def rl_record(row: Row) -> dict[str, Any]:
             "changes": list(row.changes) or None,
             "picture_id": row.picture_id or None,
             "benefit": None if row.benefit is None else list(row.benefit),
+            "benchmark": row.benchmark or None,
+            "rule_fields": json.dumps(row.rule_fields, ensure_ascii=False) if row.rule_fields else None,
         },
     }
 

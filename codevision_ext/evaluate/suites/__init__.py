@@ -21,6 +21,8 @@ SUITES: Final[dict[str, Suite]] = {
     suite.name: suite
     for suite in (
         transformed.SUITE,
+        transformed.OCRBENCH,
+        transformed.CHARTQAPRO,
         corruption.SUITE,
         mvtoolbench.SUITE,
         choice.VSTAR,
@@ -48,13 +50,15 @@ def suite_named(name: str) -> Suite:
     return SUITES[name]
 
 
-def suite_of(schema: str, columns: frozenset[str]) -> Suite:
-    """Returns the suite of a file, from its schema and the values of `extra_info.column` in it."""
+def suite_of(schema: str, columns: frozenset[str], benchmark: str = "") -> Suite:
+    """Returns the suite of a file, from its schema and the values of `column` and `benchmark` in its `extra_info`."""
     if columns and columns <= set(transformed.SUITE.columns):
-        return transformed.SUITE if len(columns) == len(transformed.SUITE.columns) else mvtoolbench.SUITE
+        turned = SUITES.get(f"{benchmark}_t", transformed.SUITE)
+        return turned if len(columns) == len(turned.columns) else mvtoolbench.SUITE
     if columns and all(corruption.severity(column) or column == "source" for column in columns):
         return corruption.SUITE
-    return next((suite for suite in SUITES.values() if schema in suite.schemas), rows.SUITE)
+    names = (schema, *([] if columns else [benchmark]))
+    return next((suite for suite in SUITES.values() if set(names) & set(suite.schemas)), rows.SUITE)
 
 
 __all__ = ["SUITES", "Suite", "suite_named", "suite_of"]

@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from codevision_ext.evaluate.suites.base import Suite
+from codevision_ext.evaluate.suites.transformed import own_rule
 
 _COLUMN: Final = re.compile(r"[a-z_]+-([1-5])")
 
@@ -19,4 +20,5 @@ SUITE = Suite(
     about="every corruption at each severity, and all corruptions by severity",
     column=lambda row, _: row["extra_info"].get("column"),
     sums=severity,
+    scorer_of=own_rule,
 )

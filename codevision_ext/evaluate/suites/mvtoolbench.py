@@ -2,6 +2,7 @@
 
 from codevision_ext.evaluate.metrics import TRANSFORMED
 from codevision_ext.evaluate.suites.base import Row, Suite
+from codevision_ext.evaluate.suites.transformed import own_rule
 from codevision_ext.task.image_ops import CROP, read_applied
 
 _COLUMN_OF = dict(
@@ -15,4 +16,6 @@ def _column(row: Row, _: Row) -> str | None:
     return _COLUMN_OF.get(ops[0]) if len(ops) == 1 else None
 
 
-SUITE = Suite(name="mvtoolbench", about="by what was applied: three rotations, two flips", column=_column)
+SUITE = Suite(
+    name="mvtoolbench", about="by what was applied: three rotations, two flips", column=_column, scorer_of=own_rule
+)

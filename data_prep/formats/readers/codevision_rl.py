@@ -48,6 +48,8 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         licence=extra.get("licence") or "",
         changes=tuple(dict.fromkeys(changes)),
         picture_id=extra.get("picture_id") or "",
+        benchmark=fields.text(extra.get("benchmark") or "", "extra_info.benchmark"),
+        rule_fields=fields.mapping(extra.get("rule_fields"), "extra_info.rule_fields"),
         benefit=fields.read_numbers(extra.get("benefit"), "extra_info.benefit"),
     )
 

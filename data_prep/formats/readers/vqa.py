@@ -17,6 +17,13 @@ from data_prep.formats.turns import IMAGE_FIELDS, read_images
 _IMAGE: Final = ("decoded_image", *IMAGE_FIELDS)
 _QUESTION: Final = ("question", "Question", "query", "text", "problem", "instruction", "prompt")
 _HINT: Final = ("hint", "context", "passage")
+RULE_FIELDS: Final = {
+    "chartqapro": ("Question Type", "Year"),
+    "hrbench": ("category",),
+    "ocrbench": ("dataset", "question_type"),
+    "vstar": ("category",),
+}
+"""Fields of a benchmark's record that its scoring rule, or the column of its suite, reads."""
 _INDEX: Final = ("index", "questionId", "question_id", "id", "idx", "qid", "pid")
 _NUMBERED_IMAGE: Final = re.compile(r"image[_ -]?(\d{1,3})")
 _NUMBERED: Final = tuple(f"image{mark}{number}" for number in (1, 0) for mark in ("_", ""))
@@ -60,6 +67,8 @@ def _reader(
             ability=_name(fields.first(record, "ability", "question_type", "Question Type", "category") or "reading"),
             system=system,
             paths=paths,
+            benchmark=name if source else "",
+            rule_fields={each: record[each] for each in RULE_FIELDS.get(name, ()) if not is_empty(record.get(each))},
             changes=(*(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])),
             licence=_name(fields.first(record, "licence", "license") or ""),
         )
