@@ -105,11 +105,11 @@ def test_half_an_emoji_is_recorded_reported_and_scored_and_one_bad_reply_costs_o
     def strange(request: Request) -> Reply:
         item, column = asked_for(request)
         if (item, column) == (0, "source"):
-            return Reply(body=b'{"choices": [{"message": {"content": 7}}]}')
+            return says("\ud83d", finish="content_filter")
         return says(f"{THINK} t \ud83d \0 <answer>word{item} \udc00</answer>")
 
     found, _ = measure(tmp_path, strange, tools="off", retries=0)
-    records = list(read_records(tmp_path / "out" / found.rows))
+    records = list(read_records(tmp_path / "out" / found.suites["transformed"].modes["tool_off"].rows))
     assert [record.observed.valid for record in records].count(False) == 1
     assert {record.answer for record in records} == {None, "word0 \ufffd", "word1 \ufffd"}
     assert read_evaluation(tmp_path / "out").models == {"model": found}
