@@ -4,16 +4,29 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Final, TypeVar, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, DirectoryPath, Field, ValidationError
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
+from yaml import YAMLError
 
-from codevision_ext.errors import InputError, first_problem
+from codevision_ext.errors import InputError, first_line, first_problem
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rewards.settings import RewardSettings
+from codevision_ext.rollout.code_tool import tool_schema
 from codevision_ext.rollout.token_buffer import RolloutLimits
+from codevision_ext.rollout.trained_format import TrainedFormat, package_prompt
 from codevision_ext.types import CoordinateSystem, ModelPart
 
 
@@ -119,10 +132,14 @@ class Settings(_Section):
     system_prompt: str | None = None
     """Path of a text file with the system message; empty: no message, only the tool's schema; None: the package's own.
 
-    It must be the message of the SFT data: a checkpoint that never saw the message forgets how to call the tool.
+    Unset, it is the message that the checkpoint was trained with (`codevision.json`). Another message makes a
+    checkpoint forget how to call the tool.
     """
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
-    """Coordinate system of the model: `seen`, `relative` or `original`; see docs/coordinates.md."""
+    """Coordinate system of the model: `seen`, `relative` or `original`; see docs/coordinates.md.
+
+    Unset, the checkpoint's own (`codevision.json`), as are `think_prefix`, `calls_per_turn` and `force_answer`.
+    """
     freeze: tuple[ModelPart, ...] = ()
     """Parts of the model whose weights SFT leaves as they are, `visual` and `projector`; empty: none."""
     turn_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -154,6 +171,9 @@ class Settings(_Section):
     """Maximum share of invalid rollouts in one step, in [0, 1]; above it the run stops."""
     watch: WatchSettings = WatchSettings()
 
+    _trained: TrainedFormat | None = PrivateAttr(None)
+    """Prompt and format that the checkpoint was trained with; set by `trained_settings`, never by a config."""
+
     def limits(self, *, response_tokens: int, assistant_turns: int) -> RolloutLimits:
         """Returns the limits of a rollout: the two arguments are verl's own settings, the rest is in this section."""
         names = [field.name for field in fields(RolloutLimits) if field.name in type(self).model_fields]
@@ -177,6 +197,34 @@ def read_settings(section: Mapping[str, Any] | None) -> Settings:
             "codevision.exact_answers: true leaves nothing for codevision.judge to decide; set one of them"
         )
     return settings
+
+
+_EMPTY: Final = "''"
+"""Empty text in YAML, where nothing at all is null."""
+
+
+def changed(section: Mapping[str, Any], words: Sequence[str], example: str) -> dict[str, Any]:
+    """Returns a section with the settings that `--set NAME=VALUE` gives: dots lead to nested ones, values are YAML.
+
+    Args:
+        section: Section before the changes.
+        words: The words `NAME=VALUE`, in their order; an empty VALUE is an empty text.
+        example: An example for the message, such as `such as sim=giou`.
+
+    Raises:
+        InputError: a word isn't NAME=VALUE, or its value can't be read.
+    """
+    config = OmegaConf.create(dict(section))
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"--set {word}: must be NAME=VALUE, {example}")
+        try:
+            config.merge_with_dotlist([f"{name.strip()}={value.strip() or _EMPTY}"])
+            OmegaConf.to_container(config, resolve=True)
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise InputError(f"--set {word}: {first_line(error)}") from error
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
 
 
 def read_reward_settings(section: Mapping[str, Any]) -> RewardSettings:
@@ -207,26 +255,6 @@ def _read(kind: type[_AnySection], section: Mapping[str, Any], where: str) -> _A
         raise InputError(f"{where}.{name}: {problem}") from None
 
 
-def set_option(section: dict[str, Any], option: str, word: str) -> None:
-    """Puts NAME=VALUE into a section; NAME has dots for nested settings, VALUE is JSON or else a text.
-
-    Raises:
-        InputError: the word has another form, or a part of the name is a value; `option` names the option.
-    """
-    name, equals, text = (part.strip() for part in word.partition("="))
-    if not name or not equals:
-        raise InputError(f"{option} {word}: must be NAME=VALUE")
-    *path, last = name.split(".")
-    for part in path:
-        section = section.setdefault(part, {})
-        if not isinstance(section, dict):
-            raise InputError(f"{option} {word}: {part} is a value, not a section")
-    try:
-        section[last] = json.loads(text)
-    except ValueError:
-        section[last] = text
-
-
 def _known(section: Any, path: Sequence[str | int]) -> Sequence[str]:
     """Return the names of the settings at a path below the section; none where it leads to a value."""
     for part in path:
@@ -235,15 +263,54 @@ def _known(section: Any, path: Sequence[str | int]) -> Sequence[str]:
     return tuple(section.model_fields) if section else ()
 
 
+FROM_CHECKPOINT: Final = ("coordinates", "think_prefix", "calls_per_turn", "force_answer")
+"""Settings whose value is the checkpoint's where they aren't given."""
+
+
+def trained_settings(settings: Settings, trained: TrainedFormat) -> tuple[Settings, list[str]]:
+    """Returns the settings with a checkpoint's values where none is given, and a sentence for each one that differs.
+
+    Raises:
+        InputError: the file of a given system message can't be read.
+    """
+    given = settings.model_fields_set
+    values = {name: value for name in FROM_CHECKPOINT if (value := getattr(trained, name)) is not None}
+    differences = [
+        f"{name} is {str(getattr(settings, name))!r}, but the checkpoint was trained with {str(value)!r}"
+        for name, value in values.items()
+        if name in given and _stripped(getattr(settings, name)) != _stripped(value)
+    ]
+    if "system_prompt" in given:
+        tools = trained.system_prompt is not None
+        message, own = system_prompt(settings, tools=tools), trained.system(tools=tools)
+        if message != own:
+            words = f"is {_quoted(message)}, but the checkpoint was trained with {_quoted(own)}"
+            differences.append(f"system_prompt {words}")
+    settings = settings.model_copy(update={name: value for name, value in values.items() if name not in given})
+    settings._trained = trained
+    return settings, differences
+
+
+def _stripped(value: Any) -> Any:
+    """Returns a text without white space around it, and any other value as it is."""
+    return value.strip() if isinstance(value, str) else value
+
+
+def _quoted(message: str) -> str:
+    """Returns a message in quotation marks, its end left out where it is long."""
+    return repr(message if len(message) <= 60 else message[:57] + "...") if message else "no message"
+
+
 def system_prompt(settings: Settings, *, tools: bool) -> str:
     """Returns the text of the system message; empty where there is to be no message.
 
     Raises:
         InputError: the file can't be read.
     """
+    if settings._trained and "system_prompt" not in settings.model_fields_set:
+        return settings._trained.system(tools=tools)
     if settings.system_prompt is None:
-        name = "system.txt" if tools else "system_no_tool.txt"
-        return (files("codevision_ext") / "prompts" / name).read_text(encoding="utf-8").strip()
+        return package_prompt(tools=tools)
     if not settings.system_prompt:
         return ""
     try:
@@ -251,3 +318,14 @@ def system_prompt(settings: Settings, *, tools: bool) -> str:
             return file.read().strip()
     except OSError as error:
         raise InputError(f"codevision.system_prompt: {settings.system_prompt}: {error.strerror}") from error
+
+
+def tool_schemas(settings: Settings) -> list[dict[str, Any]]:
+    """Returns the schemas of the tool for the system block: the checkpoint's own, or else those of the package.
+
+    The package's schema is used where other coordinates are given than those of the checkpoint's schema.
+    """
+    trained = settings._trained
+    if trained and trained.tools and trained.coordinates in (None, settings.coordinates):
+        return list(trained.tools)
+    return [tool_schema(settings.coordinates)]

@@ -1,6 +1,9 @@
-"""Reads the items of an evaluation from a file: rows as in training, each with its record. No row is skipped."""
+"""Reads the items of an evaluation from a file: rows as in training, each with its record.
 
-from collections.abc import Iterator, Mapping
+A row that can't be used ends the evaluation, unless a number of such rows may be left out.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +15,7 @@ from data_prep.convert.validate import ImageLimits, validate_row
 from data_prep.curate.split_mix_shard import image_key
 from data_prep.formats.readers import vtbench
 from data_prep.formats.readers.base import Place
-from data_prep.formats.row_errors import ReadCounts, RowError
+from data_prep.formats.row_errors import ConversionStats, ReadCounts, RejectLimit, RowError, RowFault
 from data_prep.formats.schema import Row, rl_record
 from data_prep.formats.sources import find_sources
 from data_prep.tasks import synth
@@ -25,29 +28,52 @@ ITEMS: Final = 120
 """Default number of items of a drawn data set; each has six columns."""
 
 
-def read(path: Path, schema: str | None = None, images: Path | None = None) -> Iterator[EvalRow]:
+def read(
+    path: Path,
+    schema: str | None = None,
+    images: Path | None = None,
+    *,
+    max_rejected: str = "0",
+    rejected: list[str] | None = None,
+) -> Iterator[EvalRow]:
     """Yield the items of a file or a folder, in order.
 
     Args:
         path: File or folder, in any schema of `readers.READERS`.
         schema: Name of the schema; None: chosen by the columns.
         images: Folder that paths of images start from; None: the folder of the file.
+        max_rejected: Items that may be left out because they can't be used: a number, or a share such as `1%`.
+        rejected: List that gets a sentence for each item that is left out.
 
     Raises:
-        InputError: A file can't be read, or a row can't be used; the message names file, row and field.
+        InputError: A file can't be read, or more items than allowed can't be used; the message names file, row and
+            field.
     """
+    limit, stats = RejectLimit(max_rejected), ConversionStats()
+
+    def leave_out(fault: RowFault) -> None:
+        if float(max_rejected.removesuffix("%")) == 0:
+            raise InputError(f"{fault}; --max-rejected leaves out such rows")
+        stats.read += 1
+        stats.reject([fault])
+        if rejected is not None:
+            rejected.append(str(fault))
+
     tasks = plan_conversion(find_sources([path], images), Options(target=Target.RL, reader=schema))
     for job in jobs(tasks):
         records = job.chunk.plain()
         for number, item, faults in read_chunk(job, ReadCounts()):
             if faults:
-                raise InputError(f"{faults[0]}")
-            if isinstance(item, Row):
+                leave_out(faults[0])
+            elif isinstance(item, Row):
                 raw = records[number - job.chunk.first]
                 where = f"{job.chunk.file}, row {number}"
-                yield _eval_row(item, raw, where)
-                if job.reader == vtbench.READER.name:
-                    yield from _drawings(raw, number, job, where)
+                drawings = _drawings(raw, number, job, leave_out) if job.reader == vtbench.READER.name else ()
+                for entry in (_eval_row(item, raw, where), *drawings):
+                    stats.read += 1
+                    stats.written += 1
+                    yield entry
+    limit.check(stats)
 
 
 def reader_name(path: Path) -> str:
@@ -108,8 +134,11 @@ def _is_small(value: Any) -> bool:
     return isinstance(value, bool | int | float | list) or (isinstance(value, str) and len(value) < 10_000)
 
 
-def _drawings(raw: Mapping[str, Any], number: int, job: ChunkJob, where: str) -> Iterator[EvalRow]:
+def _drawings(
+    raw: Mapping[str, Any], number: int, job: ChunkJob, leave_out: Callable[[RowFault], None]
+) -> Iterator[EvalRow]:
     """Yield the items of a VTBench record that are answered by a drawing."""
+    where = f"{job.chunk.file}, row {number}"
     place = Place(name=Path(job.chunk.file).stem, row=number, images=job.chunk.images, turns=False)
     try:
         for row, reference in vtbench.drawings(raw, place):
@@ -118,4 +147,6 @@ def _drawings(raw: Mapping[str, Any], number: int, job: ChunkJob, where: str) ->
                 raise errors[0]
             yield _eval_row(validated, raw, where) | {"reference": reference}
     except RowError as error:
-        raise InputError(f"{where}: {error}") from error
+        leave_out(
+            RowFault(file=job.chunk.file, row=number, field=error.field, reason=error.reason, message=error.message)
+        )

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from codevision_ext.errors import InputError
+from codevision_ext.io.inputs import require_checkpoint, require_files
 
 
 def judge_check(
@@ -216,11 +217,16 @@ def doctor(
     With --model and --data: check whether a training would run and learn from the right tokens.
     Exit 1 when a requirement is missing, the back end refuses to start or fails a test, or training would fail.
     """
+    if model is None and data:
+        raise InputError("--data needs --model, the checkpoint to train")
+    if model is not None and (tool is not None or not data):
+        raise InputError("--model needs --data; the tool config is the one that --recipe names, not --tool")
+    if model is not None:
+        require_checkpoint(model)
+    require_files([*(data or ()), recipe] if model else [tool] if tool else [])
     from rich.console import Console  # noqa: PLC0415  other commands start without it
 
-    if model is not None:
-        if tool is not None or not data:
-            raise InputError("--model needs --data; the tool config is the one that --recipe names, not --tool")
+    if model is not None and data:
         from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: PLC0415
 
         use_cpu_if_no_cuda()
@@ -231,8 +237,6 @@ def doctor(
         show_checks(preflight.results, Console(stderr=True))
         typer.echo(json.dumps(preflight.plain(), indent=2))
         sys.exit(not preflight.ok)
-    if data:
-        raise InputError("--data needs --model, the checkpoint to train")
 
     from codevision_ext.preflight.sandbox import examine, show_checkup  # noqa: PLC0415
     from codevision_ext.sandbox import Sandbox  # noqa: PLC0415

@@ -1,5 +1,6 @@
 """Evaluates the models that the command line names: reads the options, opens the engine, runs the evaluation."""
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -16,14 +17,20 @@ from codevision_ext.evaluate.command import open_chat, open_checkpoints, read_mo
 from codevision_ext.evaluate.recipe_config import read_recipe_config
 from codevision_ext.evaluate.results import MODEL, Evaluation
 from codevision_ext.evaluate.run import RolloutConfig
-from codevision_ext.evaluate.setup import ModelRun, model_used, setup_of
+from codevision_ext.evaluate.setup import ModelRun, model_used, setup_of, with_checkpoint
+from codevision_ext.io.inputs import require_checkpoint, require_files
+from codevision_ext.models.checkpoint_settings import (
+    CheckpointSettings,
+    checkpoint_settings,
+    notes,
+)
+from codevision_ext.rollout.trained_format import FILE
+from codevision_ext.types import CoordinateSystem
 from data_prep import eval_items
 
 URLS: Final = ("http://", "https://")
 SERVED: Final = ("openai", "sglang", "vllm")
 """Engines that may serve an endpoint; the requests are the same for all."""
-DEMO_RECIPE: Final = Path("recipe/demo/grpo.yaml")
-"""Recipe of an evaluation with --checkpoint and without --recipe."""
 
 _Opener = Callable[[], AbstractContextManager[LoadedModel]]
 
@@ -35,47 +42,69 @@ def run_eval(given: EvalOptions) -> Evaluation:
         InputError: an option, a file or a row is wrong; no engine is started.
         InfraError: the engine or the sandbox broke; finished rollouts are kept.
     """
-    if given.checkpoints and (given.model or given.suites or given.data is None):
-        raise InputError("--checkpoint needs --data, and excludes --model and --suite")
-    if not given.checkpoints and (not given.model or not given.suites or given.data is not None):
-        raise InputError("give --model and --suite, to evaluate one model, or --checkpoint and --data")
-    served = given.model is not None and given.model.startswith(URLS)
-    known = SERVED if served else tuple(ENGINES)
-    if given.engine not in known:
-        hint = "" if served else "; serve the folder and pass --model http://HOST:PORT/v1 for any other"
-        raise InputError(f"--engine of {given.model} is {', '.join(known)}; not {given.engine!r}{hint}")
+    served = _check_options(given)
     modes = read_modes(given.tools)
     folders = _folders(given)
-    recipe = given.recipe or (DEMO_RECIPE if given.checkpoints else None)
-    if recipe or not served:
+    for folder in folders.values():  # before anything that takes long to import
+        require_checkpoint(folder)
+    require_files([given.recipe] if given.recipe else [])
+    if given.recipe or not served:
         use_cpu_if_no_cuda()  # before verl, transformers or SGLang is imported
     config = options.read_rollout_config(
-        read_recipe_config(recipe) if recipe else None,
+        read_recipe_config(given.recipe) if given.recipe else None,
         given.settings or (),
         turns=given.max_turns,
         tokens=given.max_tokens,
-        context=None if recipe or not folders else context_of(folders[MODEL]),
+        context=None if given.recipe or not folders else context_of(next(iter(folders.values()))),
     )
     models, engine = _served(given, config) if served else _checkpoints(given, folders, config)
     suites = options.read_suites(
-        given.suites or [f"transformed={given.data}"],
+        [*(given.suites or ()), *([f"transformed={given.data}"] if given.data else ())],
         eval_items,
         images=given.images,
         limit=given.limit,
         holdout=given.holdout,
         seed=given.seed,
+        max_rejected=given.max_rejected,
     )
     return run_evaluation(
         models,
         suites,
         given.out,
-        config=config,
         modes=modes,
         engine=engine,
         concurrency=given.concurrency,
         retries=given.retries,
         replace=given.force,
     )
+
+
+def _check_options(given: EvalOptions) -> bool:
+    """Checks that the options go together, and returns whether the model is behind a URL."""
+    if bool(given.checkpoints) == bool(given.model):
+        raise InputError("give either --model, to evaluate one model, or --checkpoint NAME=FOLDER, for several")
+    if given.data is not None and not given.checkpoints:
+        raise InputError(f"--data belongs to --checkpoint; write --suite transformed={given.data}")
+    if not given.suites and given.data is None:
+        raise InputError("give the items: --suite" + (", or --data for --checkpoint" if given.checkpoints else ""))
+    served = given.model is not None and given.model.startswith(URLS)
+    known = SERVED if served else tuple(ENGINES)
+    if given.engine not in known:
+        hint = "" if served else "; serve the folder and pass --model http://HOST:PORT/v1 for any other"
+        name = given.model or "a checkpoint"
+        raise InputError(f"--engine of {name} is {', '.join(known)}; not {given.engine!r}{hint}")
+    if served and (given.replicas, given.gpus) != (1, 1):
+        raise InputError("--replicas and --gpus need a checkpoint's folder; a server has its own number of both")
+    of_urls = {
+        "--model-id": given.model_id,
+        "--api-key-env": given.api_key_env,
+        "--request": given.request != "{}",
+        "--trained": given.trained,
+    }
+    for option, value in of_urls.items():
+        if value and not served:
+            raise InputError(f"{option} needs a model behind a URL; a checkpoint's folder has no use for it")
+    return served
 
 
 def _folders(given: EvalOptions) -> dict[str, Path]:
@@ -86,19 +115,26 @@ def _folders(given: EvalOptions) -> dict[str, Path]:
 
 
 def _served(given: EvalOptions, config: RolloutConfig) -> tuple[list[ModelRun], _Opener]:
-    if (given.replicas, given.gpus) != (1, 1):
-        raise InputError("--replicas and --gpus need a checkpoint's folder; a server has its own number of both")
-    endpoint = options.endpoint_of(str(given.model), given.model_id, given.api_key_env, given.request, config)
+    endpoint = options.endpoint_of(str(given.model), given.model_id, given.api_key_env, given.request)
+    folder = given.trained or Path(endpoint.model)  # engines name a model by its folder unless they are told otherwise
+    own = checkpoint_settings(config.settings, folder)
+    if given.trained and own.trained is None:
+        raise InputError(f"--trained {folder}: there is no {FILE}")
+    _print_notes({folder: own})
+    if own.settings.coordinates is CoordinateSystem.SEEN:
+        raise InputError("coordinates=seen needs a checkpoint's folder: an endpoint doesn't tell how it resizes images")
+    config = with_checkpoint(config, own)
     setup = setup_of(
         model_used(endpoint.model, endpoint.url),
         given.engine,
         config,
+        own,
         seed=given.seed,
         temperature=given.temperature,
         k=given.k,
         request=endpoint.request,
     )
-    return [ModelRun(name=MODEL, setup=setup)], partial(open_chat, endpoint, given.temperature)
+    return [ModelRun(name=MODEL, setup=setup, config=config)], partial(open_chat, endpoint, given.temperature)
 
 
 def _checkpoints(given: EvalOptions, folders: dict[str, Path], config: RolloutConfig) -> tuple[list[ModelRun], _Opener]:
@@ -111,10 +147,18 @@ def _checkpoints(given: EvalOptions, folders: dict[str, Path], config: RolloutCo
         replicas=given.replicas,
         gpus=given.gpus,
     )
+    own = {folder: checkpoint_settings(config.settings, folder) for folder in folders.values()}
+    _print_notes(own)
     models = []
     for name, folder in folders.items():
-        used = model_used(str(folder))
-        setup = setup_of(used, given.engine, config, seed=given.seed, temperature=given.temperature, k=given.k)
-        rows = "eval/{suite}_{mode}.jsonl" if name == MODEL else f"eval/{name}_{{mode}}.jsonl"
-        models.append(ModelRun(name=name, setup=setup, checkpoint=folder, records=rows))
+        used, ours = model_used(str(folder)), with_checkpoint(config, own[folder])
+        setup = setup_of(
+            used, given.engine, ours, own[folder], seed=given.seed, temperature=given.temperature, k=given.k
+        )
+        rows = "eval/{suite}_{mode}.jsonl" if name == MODEL else f"eval/{name}_{{part}}{{mode}}.jsonl"
+        models.append(ModelRun(name=name, setup=setup, config=ours, checkpoint=folder, records=rows))
     return models, opener
+
+
+def _print_notes(own: dict[Path, CheckpointSettings]) -> None:
+    sys.stderr.writelines(f"codevision: {line}\n" for line in notes(own))

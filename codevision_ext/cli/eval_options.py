@@ -32,9 +32,11 @@ class EvalOptions:
     ] = None
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the key for a URL.")] = None
     request: Annotated[str, typer.Option(help="Additional fields of each request to a URL, as a JSON object.")] = "{}"
-    recipe: Annotated[Path | None, typer.Option(help="Training config from which to take limits, tool and judge.")] = (
-        None
-    )
+    trained: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the codevision.json of the model at a URL; by default the one it is named by."),
+    ] = None
+    recipe: Annotated[Path | None, typer.Option(help="Training config with limits, tool, judge and settings.")] = None
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="NAME=VALUE of the codevision section, such as judge.model=ID. Repeat for several."),
@@ -56,6 +58,9 @@ class EvalOptions:
         str | None, typer.Option(help="Keep only items that require this operation, such as flip_vertical.")
     ] = None
     images: Annotated[Path | None, typer.Option("--pictures", help="Folder that paths of images start from.")] = None
+    max_rejected: Annotated[
+        str, typer.Option(help="Items of a suite to leave out if they can't be used: a number, or a share such as 1%.")
+    ] = "0"
     concurrency: Annotated[int, typer.Option(min=1, help="Number of rollouts that run at the same time.")] = 128
     retries: Annotated[
         int, typer.Option(min=0, help="Times that a rollout is repeated after an engine or sandbox failure.")
@@ -67,7 +72,7 @@ class EvalOptions:
         list[str] | None,
         typer.Option("--checkpoint", help="NAME=FOLDER, NAME one of base, sft and rl. Repeat for several."),
     ] = None
-    data: Annotated[Path | None, typer.Option(help="With --checkpoint: rows of the transformed benchmark.")] = None
+    data: Annotated[Path | None, typer.Option(help="With --checkpoint: the same as --suite transformed=DATA.")] = None
 
 
 def takes(options: Callable[..., Any]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:

@@ -8,6 +8,7 @@ OUT/results.json              accuracies with their intervals, and everything ne
 import asyncio
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -108,6 +109,8 @@ class SuiteRun:
     data: str
     """File or folder of the items; empty if they were drawn."""
     items: Sequence[EvalItem]
+    rejected: Sequence[str] = ()
+    """A sentence for each item that was left out because it can't be used; accuracies are over the other items."""
 
     def sha256(self) -> str:
         """Returns the hash of the items, images included."""
@@ -139,7 +142,6 @@ def run_evaluation(
     suites: Sequence[SuiteRun],
     out: Path,
     *,
-    config: RolloutConfig,
     modes: Sequence[ToolMode],
     engine: Callable[[], AbstractContextManager[LoadedModel]],
     concurrency: int = CONCURRENCY,
@@ -151,10 +153,10 @@ def run_evaluation(
     Results of other models and suites that `out` holds already stay in results.json.
 
     Args:
-        models: Models of one architecture and tokenizer; their weights are loaded one after the other.
+        models: Models of one architecture and tokenizer, with the same tool settings; their weights are loaded one
+            after the other.
         suites: Suites with their items.
         out: Folder of the evaluation; created if missing.
-        config: Settings and limits of the rollouts.
         modes: With the tool, without, or both.
         engine: Opens the engine; isn't called if every rollout is finished.
         concurrency: Number of rollouts that run at the same time.
@@ -167,10 +169,15 @@ def run_evaluation(
         InfraError: the engine or the sandbox broke, or too many rollouts did; finished rollouts are kept.
     """
     unjudged = next((each.suite.name for each in suites if each.suite.judged), None)
-    if unjudged and config.settings.judge is None:
+    if unjudged and any(model.config.settings.judge is None for model in models):
         raise InputError(f"suite {unjudged}: needs a judge; --set judge.base_url=URL --set judge.model=ID")
+    for each in suites:
+        if each.rejected:
+            message = f"{len(each.rejected):,} of {len(each.rejected) + len(each.items):,} items can't be used"
+            words = f"{message} and are left out, accuracies are over the others; the first: {each.rejected[0]}"
+            sys.stderr.write(f"codevision: suite {each.suite.name}: {words}\n")
     hashes = {each.suite.name: each.sha256() for each in suites}
-    earlier = start_evaluation(out, models, hashes, replace=replace)
+    earlier = start_evaluation(out, models, hashes, force=replace)
     parts = {_title(model, each, mode): (model, each, mode) for model in models for each in suites for mode in modes}
     unfinished = {
         title: mode
@@ -182,11 +189,12 @@ def run_evaluation(
     }
 
     async def play(opened: LoadedModel, sandbox: Backend | None, stages: Stages) -> None:
-        tool = CodeTool.of(sandbox, config.tool) if sandbox else None
         loaded = None
         try:
             for title, (model, each, mode) in parts.items():
                 stages.start(title)
+                config = model.config
+                tool = CodeTool.of(sandbox, config.tool) if sandbox else None
                 if title in unfinished and model.checkpoint and model.checkpoint != loaded:
                     await opened.load(model.checkpoint)
                     loaded = model.checkpoint
@@ -215,7 +223,7 @@ def run_evaluation(
     with Stages(["engine", *parts], console=Console(stderr=True)) as stages:
         stages.start("engine")
         with (
-            open_sandbox(config.tool) if "tool_on" in unfinished.values() else nullcontext() as sandbox,
+            open_sandbox(models[0].config.tool) if "tool_on" in unfinished.values() else nullcontext() as sandbox,
             engine() if unfinished else nullcontext(_NO_MODEL) as opened,
         ):
             try:
@@ -268,6 +276,7 @@ def _suite_result(
         data=run.data,
         sha256=sha256,
         items=len(run.items),
+        rejected=tuple(run.rejected),
         overall=run.suite.overall,
         modes=modes,
         benefit=benefit,

@@ -1,11 +1,11 @@
 """Reads the command line of an evaluation: suites with their items, settings, limits and the endpoint."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from codevision_ext.config import read_settings, set_option
+from codevision_ext.config import changed, read_settings
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.command import SuiteRun
 from codevision_ext.evaluate.metrics import CHECKPOINTS, Checkpoint
@@ -16,7 +16,6 @@ from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.io.json_codec import json_object
 from codevision_ext.sandbox.settings import ToolSettings
 from codevision_ext.task.image_ops import CORE_OPS
-from codevision_ext.types import CoordinateSystem
 
 TURNS: Final = 12
 """Maximum assistant turns without a recipe or an option, as in the published runs."""
@@ -29,7 +28,15 @@ CONVERTED: Final = "codevision-rl"
 class DataReader(Protocol):
     """Reader of data files: `data_prep.eval_items`, which the package itself doesn't import."""
 
-    def read(self, path: Path, schema: str | None = None, images: Path | None = None) -> Iterator[dict[str, Any]]: ...
+    def read(
+        self,
+        path: Path,
+        schema: str | None = None,
+        images: Path | None = None,
+        *,
+        max_rejected: str = "0",
+        rejected: list[str] | None = None,
+    ) -> Iterator[dict[str, Any]]: ...
 
     def reader_name(self, path: Path) -> str: ...
 
@@ -46,8 +53,11 @@ def read_suites(
     limit: int | None = None,
     holdout: str | None = None,
     seed: int = 0,
+    max_rejected: str = "0",
 ) -> list[SuiteRun]:
     """Reads the suites given as `NAME=PATH`, as a `PATH` whose columns name its suite, or as the `NAME` of a drawn set.
+
+    Items that can't be used are left out, up to `max_rejected` of each suite: a number, or a share such as `1%`.
 
     Raises:
         InputError: a suite is unknown or given twice, or its data can't be used.
@@ -67,23 +77,25 @@ def read_suites(
             raise InputError(f"--suite {word}: {suite.name} is drawn here; it takes no file")
         if not path and not suite.drawn:
             raise InputError(f"--suite {word}: {suite.name} needs a file or a folder: {suite.name}=PATH")
-        entries = _entries(suite, path, reader, images, limit, seed)
+        rejected: list[str] = []
+        if suite.drawn:
+            entries = reader.draw_items(suite.name, limit, seed)
+        else:
+            schema = _schema(suite, Path(path), reader)
+            entries = reader.read(Path(path), schema, images, max_rejected=max_rejected, rejected=rejected)
         suite = held_out(suite, holdout) if holdout else suite
         if suite.name in {run.suite.name for run in runs}:
             raise InputError(f"--suite {word}: {suite.name} is given twice")
-        runs.append(SuiteRun(suite=suite, data=path, items=read_suite(suite, entries, limit)))
+        runs.append(SuiteRun(suite=suite, data=path, items=read_suite(suite, entries, limit), rejected=rejected))
     return runs
 
 
-def _entries(
-    suite: Suite, path: str, reader: DataReader, images: Path | None, limit: int | None, seed: int
-) -> Iterator[Mapping[str, Any]]:
-    if suite.drawn:
-        return reader.draw_items(suite.name, limit, seed)
-    schema = reader.reader_name(Path(path))
+def _schema(suite: Suite, path: Path, reader: DataReader) -> str:
+    """Returns the schema by which a suite's file is read."""
+    schema = reader.reader_name(path)
     if suite.schemas and schema not in (*suite.schemas, CONVERTED):
-        schema = suite.schemas[0]  # its reader then names the field that the file lacks
-    return reader.read(Path(path), schema, images)
+        return suite.schemas[0]  # its reader then names the field that the file lacks
+    return schema
 
 
 def read_checkpoints(arguments: Sequence[str]) -> dict[Checkpoint, Path]:
@@ -119,10 +131,8 @@ def read_rollout_config(
     Raises:
         InputError: a setting is unknown or wrong.
     """
-    section = recipe.settings.model_dump(exclude_unset=True) if recipe else {}
-    for change in changes:
-        set_option(section, "--set", change)
-    settings = read_settings(section)
+    section = recipe.settings.model_dump(mode="json", exclude_unset=True) if recipe else {}
+    settings = read_settings(changed(section, changes, "such as coordinates=seen"))
     limits = settings.limits(
         response_tokens=tokens or (recipe.limits.response_tokens if recipe else TOKENS),
         assistant_turns=turns or (recipe.limits.assistant_turns if recipe else TURNS),
@@ -133,14 +143,12 @@ def read_rollout_config(
     )
 
 
-def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: str, config: RolloutConfig) -> Endpoint:
+def endpoint_of(url: str, model: str | None, api_key_env: str | None, request: str) -> Endpoint:
     """Returns the endpoint at a URL; without `model`, of the first model that it serves.
 
     Raises:
-        InputError: the endpoint doesn't answer, `request` isn't a JSON object, or a setting can't hold there.
+        InputError: the endpoint doesn't answer, or `request` isn't a JSON object.
     """
     fields = json_object(request, "--request")
-    if config.settings.coordinates is CoordinateSystem.SEEN:
-        raise InputError("coordinates=seen needs a checkpoint's folder: an endpoint doesn't tell how it resizes images")
     endpoint = Endpoint(url=url, model=model or "", api_key_env=api_key_env, request=fields)
     return endpoint if model else replace(endpoint, model=endpoint.first_model())

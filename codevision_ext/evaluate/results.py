@@ -15,6 +15,7 @@ from codevision_ext.evaluate.metrics import COLUMNS, Score, ToolMode
 from codevision_ext.evaluate.statistics import Difference
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec, read_json
+from codevision_ext.rollout.trained_format import TrainedFormat
 
 MODEL: Final = "model"
 """Name of a model that is evaluated by itself, with --model."""
@@ -92,13 +93,15 @@ class SuiteResult:
     sha256: str
     """Hash of the evaluated items in their order, images included; empty if the file was upgraded."""
     items: int
-    """Number of evaluated items."""
+    """Number of evaluated items, which accuracies divide by (invalid rollouts aside)."""
     overall: Literal["items", "columns"]
     """Unit that weighs the same in the overall accuracy."""
     modes: Mapping[ToolMode, ModeResult]
     """Result of each mode that was evaluated."""
     benefit: Mapping[str, Difference]
     """Accuracy gain from the tool (on minus off, paired by item) per column, plus `overall`; empty unless both ran."""
+    rejected: tuple[str, ...] = ()
+    """A sentence for each item that was left out because it can't be used (`--max-rejected`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +148,10 @@ class Setup:
     judge: JudgeUsed | None
     versions: Mapping[str, str]
     """Version of each installed package that can change a result."""
+    trained: TrainedFormat | None = None
+    """Prompt and format that the checkpoint was trained with; None where nothing says them."""
+    differences: tuple[str, ...] = ()
+    """A sentence for each given setting that differs from the checkpoint's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

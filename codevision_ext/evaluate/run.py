@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from codevision_ext.config import Settings, system_prompt
+from codevision_ext.config import Settings, system_prompt, tool_schemas
 from codevision_ext.errors import InfraError
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record, RecordWriter, decode_record, encode_record
@@ -126,6 +126,7 @@ async def evaluate(
             tool=tool,
             limits=limits if each.turns is None else _fewer_turns(limits, each.turns),
             coordinates=settings.coordinates,
+            schemas=tool_schemas(settings),
         )
 
     async def once(each: EvalItem, number: int) -> tuple[Trajectory | None, float]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,6 +24,7 @@ from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.judge.prompts import Prompts
+from codevision_ext.models.checkpoint_settings import CheckpointSettings
 
 PACKAGES: Final = (
     "codevision_ext",
@@ -47,14 +48,17 @@ class ModelRun:
     name: str
     """Name in results.json."""
     setup: Setup
+    config: RolloutConfig
+    """Settings and limits of the rollouts."""
     checkpoint: Path | None = None
     """Folder whose weights the engine loads; None: the model is behind an endpoint."""
     records: str = "eval/{suite}_{mode}.jsonl"
-    """Path of a record file, relative to the folder of the evaluation."""
+    """Path of a record file, relative to the folder of the evaluation; `{part}` is `SUITE_`, or empty for the suite
+    `transformed`."""
 
     def rows(self, suite: str, mode: ToolMode) -> str:
         """Returns the path of the record file of a suite and a mode, relative to the folder of the evaluation."""
-        return self.records.format(suite=suite, mode=mode)
+        return self.records.format(suite=suite, mode=mode, part="" if suite == "transformed" else f"{suite}_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,17 +121,37 @@ def judge_used(settings: Settings) -> JudgeUsed | None:
     )
 
 
+def with_checkpoint(config: RolloutConfig, own: CheckpointSettings) -> RolloutConfig:
+    """Returns the configuration with the settings under which a checkpoint generates, and the limits among them."""
+    limits = own.settings.limits(
+        response_tokens=config.limits.response_tokens, assistant_turns=config.limits.assistant_turns
+    )
+    return replace(config, settings=own.settings, limits=limits)
+
+
 def setup_of(
     model: ModelUsed,
     engine: str,
     config: RolloutConfig,
+    own: CheckpointSettings,
     *,
     seed: int,
     temperature: float = 1.0,
     k: int = 1,
     request: Mapping[str, Any] | None = None,
 ) -> Setup:
-    """Returns everything that decides what is measured of a model."""
+    """Returns everything that decides what is measured of a model.
+
+    Args:
+        model: Model to evaluate.
+        engine: Name of its engine.
+        config: Settings and limits of the rollouts.
+        own: Settings of the checkpoint, for what differs from its training.
+        seed: Seed of the sampling.
+        temperature: Temperature of the sampling.
+        k: Rollouts per item.
+        request: Additional fields of each request to an endpoint.
+    """
     irrelevant = {"freeze", "judge", "records", "watch", "invalid_limit"}
     return Setup(
         model=model,
@@ -141,11 +165,13 @@ def setup_of(
         request=dict(request or {}),
         judge=judge_used(config.settings),
         versions=versions(),
+        trained=own.trained,
+        differences=own.differences,
     )
 
 
 def start_evaluation(
-    out: Path, models: Sequence[ModelRun], hashes: Mapping[str, str], *, replace: bool
+    out: Path, models: Sequence[ModelRun], hashes: Mapping[str, str], *, force: bool
 ) -> Evaluation | None:
     """Writes setup.json and returns the earlier results; results under another setup are refused or removed.
 
@@ -166,7 +192,7 @@ def start_evaluation(
         files = {file for suite in suites for mode in TOOL_MODES if (file := out / model.rows(suite, mode)).exists()}
         if files or (earlier and model.name in earlier.models):
             other = _first_difference(_plain(old), _plain(new)) if old else "setup"
-            if other and not replace:
+            if other and not force:
                 owner = "" if model.name == MODEL else f" of {model.name}"
                 raise InputError(
                     f"--out {out} holds an evaluation{owner} with another {other}; choose another folder, or --force "

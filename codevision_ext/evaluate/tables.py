@@ -28,7 +28,8 @@ def show_results(evaluation: Evaluation, console: Console) -> None:
 
 
 def _show_suite(title: str, result: SuiteResult, k: int, console: Console) -> None:
-    scores = Table(title=f"{title}, {result.items} items x {k}", caption="% right (95 % interval)")
+    left_out = f" ({len(result.rejected)} left out)" if result.rejected else ""
+    scores = Table(title=f"{title}, {result.items} items x {k}{left_out}", caption="% right (95 % interval)")
     health = Table(title=f"{title}, behaviour of the rollouts")
     scores.add_column("column")
     health.add_column("")

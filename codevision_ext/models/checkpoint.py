@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoProcessor
 
 from codevision_ext.errors import InputError, first_line
+from codevision_ext.io.inputs import require_checkpoint
 from codevision_ext.io.json_codec import read_json
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.models.weight_names import engine_name
@@ -61,10 +62,8 @@ def weight_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _config(checkpoint: Path) -> dict[str, Any]:
-    path = checkpoint / "config.json"
-    if not path.is_file():
-        raise InputError(f"{checkpoint}: not a checkpoint: it has no config.json")
-    return read_json(path)
+    require_checkpoint(checkpoint)
+    return read_json(checkpoint / "config.json")
 
 
 def check_alike(checkpoint: Path, other: Path) -> None:

@@ -6,6 +6,7 @@ to the checkpoint's files, with a processor config of its own.
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def limit_images(checkpoint: Path, out: Path, pixels: int) -> None:
     if out.resolve() == checkpoint.resolve():
         raise InputError(f"{out}: is the checkpoint itself; choose another folder")
     configs = {name: read_json(checkpoint / name) for name in CONFIGS if (checkpoint / name).is_file()}
-    processors = [config.get("image_processor", config) for config in configs.values() if _bounds(config)]
+    processors = _processors(configs)
     if not processors:
         raise InputError(f"{checkpoint}: not a checkpoint: no image processor in {' or '.join(CONFIGS)}")
     for processor in processors:
@@ -49,9 +50,26 @@ def limit_images(checkpoint: Path, out: Path, pixels: int) -> None:
                 (draft / path.name).symlink_to(path.resolve())
 
 
-def _bounds(config: dict[str, Any]) -> bool:
-    processor = config.get("image_processor", config)
-    return "min_pixels" in processor or "shortest_edge" in processor.get("size", {})
+def image_bounds(checkpoint: Path) -> tuple[int, int] | None:
+    """Returns the minimum and the maximum pixels of an image as the checkpoint sees it; None where nothing says them.
+
+    Raises:
+        InputError: a config of the image processor can't be read.
+    """
+    configs = {name: read_json(checkpoint / name) for name in CONFIGS if (checkpoint / name).is_file()}
+    for processor in _processors(configs):
+        size = processor.get("size") or {}
+        least = processor.get("min_pixels") or size.get("shortest_edge")
+        most = processor.get("max_pixels") or size.get("longest_edge")
+        if isinstance(least, int) and isinstance(most, int):
+            return least, most
+    return None
+
+
+def _processors(configs: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns those of the configs that bound the size of an image."""
+    processors = [config.get("image_processor", config) for config in configs.values()]
+    return [each for each in processors if "min_pixels" in each or "shortest_edge" in each.get("size", {})]
 
 
 def main() -> None:

@@ -81,6 +81,11 @@ class QwenRenderer:
         self._resized: dict[int, tuple[ref[Image.Image], ref[Image.Image]]] = {}
         self._locks = [Lock() for _ in range(64)]
 
+    @property
+    def image_bounds(self) -> tuple[int, int]:
+        """Minimum and maximum pixels of an image as the model sees it."""
+        return self._min_pixels, self._max_pixels
+
     # -- images ------------------------------------------------------------------------------------------------
 
     def resize(self, image: Image.Image) -> Image.Image:
@@ -178,7 +183,7 @@ class QwenRenderer:
         They begin after the text with which the template opens a turn (`<think>` on thinking models), and end with
         `<|im_end|>`.
         """
-        opening = self._turn_opening
+        opening = self.turn_opening
         sampled = text.removeprefix(opening) if text.startswith(opening) else text.removeprefix(opening.strip())
         return [*self._ids(sampled, ()), self.end_id]
 
@@ -270,7 +275,7 @@ class QwenRenderer:
         return self._render(_OPENING, ())
 
     @cached_property
-    def _turn_opening(self) -> str:
+    def turn_opening(self) -> str:
         """Text with which the template opens an assistant turn, after the role."""
         return self._later((), generate=True).rpartition("<|im_start|>assistant\n")[2]
 

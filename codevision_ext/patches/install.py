@@ -20,7 +20,7 @@ Patch = Callable[[ModuleType], None]
 
 PATCHES: Final[dict[str, Patch]] = {
     "verl.models.transformers.qwen2_vl": verl.text_only_batches,
-    "verl.utils.checkpoint.checkpoint_handler": verl.no_epoch_left_out,
+    "verl.utils.checkpoint.checkpoint_handler": verl.sft_checkpoints,
     "verl.utils.tensordict_utils": verl.position_ids_of_equal_length,
     "vllm.model_executor.model_loader.dummy_loader": vllm.buffers_beside_dummy_weights,
 }

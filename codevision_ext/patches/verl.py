@@ -1,15 +1,20 @@
 """Patches of verl 0.9.1, for what none of its registries can change.
 
-`position_ids_of_equal_length`, `text_only_batches`, `no_epoch_left_out` and `agent_loop_worker` are for every device,
-the others for the CPU.
+`position_ids_of_equal_length`, `text_only_batches`, `no_epoch_left_out`, `format_beside_weights` and
+`agent_loop_worker` are for every device, the others for the CPU.
 """
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
+from shutil import copy
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from codevision_ext.patches.guard import expect, replace
+
+FILE = "codevision.json"
+"""Name of the file `rollout.trained_format.FILE`; that module is too slow to import in every process of verl."""
 
 
 def gloo_once(distributed: ModuleType) -> None:
@@ -150,6 +155,59 @@ def no_epoch_left_out(checkpoint_handler: ModuleType) -> None:
             stock(self, checkpoint_path)
 
     handler._load_dataloader_state = _load_dataloader_state
+
+
+def format_beside_weights(checkpoint_handler: ModuleType) -> None:
+    """Lets the rows of SFT say beside each checkpoint how it was trained, if their data set can.
+
+    verl writes a checkpoint in verl/utils/checkpoint/checkpoint_handler.py:82-130 and has no hook there. The data set's
+    file is written before the weights, so that no complete checkpoint is without it.
+
+    Drop when verl calls back while it saves a checkpoint of SFT.
+    """
+    handler = checkpoint_handler.CheckpointHandler
+    stock = expect(
+        handler,
+        "save_checkpoint",
+        'os.path.join(self.default_local_dir, f"global_step_{step}")',
+        "self.engine.save_checkpoint(",
+    )
+
+    @wraps(stock)
+    def save_checkpoint(self: Any, step: int) -> None:
+        write_format = getattr(self.train_dataloader.dataset, "write_format", None)
+        if self.rank == 0 and write_format is not None:
+            write_format(Path(self.default_local_dir) / f"global_step_{step}" / "huggingface")
+        stock(self, step)
+
+    handler.save_checkpoint = save_checkpoint
+
+
+def format_of_merged(base_model_merger: ModuleType) -> None:
+    """Copies codevision.json into the folder that `python -m verl.model_merger` writes, if the checkpoint has it.
+
+    verl saves there what it knows by name, in verl/model_merger/base_model_merger.py:410-439.
+
+    Drop when verl copies the other files of a checkpoint's folder too.
+    """
+    merger = base_model_merger.BaseModelMerger
+    stock = expect(
+        merger, "save_hf_model_and_tokenizer", "hf_processor(self.hf_model_config_path", "self.config.target_dir"
+    )
+
+    @wraps(stock)
+    def save_hf_model_and_tokenizer(self: Any, *args: Any) -> None:
+        stock(self, *args)
+        if (file := Path(self.hf_model_config_path) / FILE).is_file():
+            copy(file, self.config.target_dir)
+
+    merger.save_hf_model_and_tokenizer = save_hf_model_and_tokenizer
+
+
+def sft_checkpoints(checkpoint_handler: ModuleType) -> None:
+    """Applies both patches of verl's checkpoints of SFT. Drop when neither is left."""
+    no_epoch_left_out(checkpoint_handler)
+    format_beside_weights(checkpoint_handler)
 
 
 def agent_loop_worker(agent_loop_tq: ModuleType) -> Any:

@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 from jinja2 import TemplateError
 from PIL import Image
 
-from codevision_ext.config import Settings, system_prompt
+from codevision_ext.config import Settings, system_prompt, tool_schemas
 from codevision_ext.errors import InputError, first_line
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.preflight.result import CheckResult, failure, ok, warning
 from codevision_ext.preflight.tokens import REPLIES, Conversation
-from codevision_ext.rollout.code_tool import tool_schema
 from codevision_ext.rollout.image_history import size_in
 from codevision_ext.task.item import read_item
 from codevision_ext.task.row_checks import IMAGE_TAG, read_images
@@ -186,7 +185,7 @@ class _RLReader:
     ) -> None:
         self.renderer, self.summary, self.coordinates = renderer, summary, settings.coordinates
         self.max_prompt_length = max_prompt_length
-        self.tools = [tool_schema(settings.coordinates)]
+        self.tools = tool_schemas(settings)
         self.system = system_prompt(settings, tools=True)
 
     def prepare(self, row: dict[str, Any], where: str) -> _Prompt:
@@ -316,7 +315,7 @@ def _agreement(summary: DataSummary, settings: Settings) -> Iterator[CheckResult
         message = f"the system message of RL, {_short(unknown[0])}, is in no SFT row; {count:,} have {_short(common)}"
         remedy = "set codevision.system_prompt to that of SFT: with an unknown one the model forgets the tool"
         yield failure(check, message, remedy)
-    schema = json.dumps([tool_schema(settings.coordinates)], sort_keys=True)
+    schema = json.dumps(tool_schemas(settings), sort_keys=True)
     others = sum(summary.sft_schemas.values()) - summary.sft_schemas[schema]
     if others:
         message = f"{others:,} SFT rows have another tool schema than RL"

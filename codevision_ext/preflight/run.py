@@ -29,6 +29,7 @@ from codevision_ext.io.progress import Stages
 from codevision_ext.judge.prompts import Query
 from codevision_ext.judge.shared import open_judge
 from codevision_ext.models.checkpoint import renderer_of, weight_shapes
+from codevision_ext.models.checkpoint_settings import CheckpointSettings, checkpoint_settings
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.preflight import memory
 from codevision_ext.preflight import rows as check_rows
@@ -38,8 +39,9 @@ from codevision_ext.preflight.result import CheckResult, Level, failure, ok, pub
 from codevision_ext.preflight.rows import DataSummary, RowProblem
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Trajectory
+from codevision_ext.rollout.trained_format import FILE
 from codevision_ext.sandbox.settings import ToolSettings, open_sandbox
-from codevision_ext.types import CoordinateSystem, Verdict
+from codevision_ext.types import Verdict
 from codevision_ext.verl_adapter.trainer import prepare
 from codevision_ext.verl_config import file_beside, plain_dict, read_tool_config
 
@@ -93,7 +95,8 @@ def check_training(
     checkpoint = renderer_of(model)
     weight_shapes(model)
     config = load_recipe(recipe.parent, recipe.stem, [*settings, f"actor_rollout_ref.model.path={model}"])
-    plugin = _plugin_settings(config)
+    own = checkpoint_settings(_plugin_settings(config), model)
+    plugin = own.settings
     path = config.actor_rollout_ref.rollout.multi_turn.tool_config_path
     if not path:
         raise InputError("actor_rollout_ref.rollout.multi_turn.tool_config_path is empty: training has no tool")
@@ -107,6 +110,7 @@ def check_training(
             results.append(warning("everything else", "not checked: it depends on the tokens", "correct them first"))
             return Preflight(results=tuple(results))
         results += _settings(config, plugin)
+        results += _trained(own)
         hf = omega_conf_to_dataclass(config.actor_rollout_ref.model)
         rollout = QwenRenderer(hf.processor)
         results += check_tokens.chat_template(rollout, plugin)
@@ -115,7 +119,7 @@ def check_training(
         summary = check_rows.read_rows(data, rollout, plugin, limit, stages.advance)
         results += check_rows.row_results(summary, rollout, plugin, limit)
         stages.start("renderings")
-        rendered, trajectories = _renderings(summary, tool, rollout, checkpoint, plugin.coordinates)
+        rendered, trajectories = _renderings(summary, tool, rollout, checkpoint, plugin)
         results += rendered
         results += _budgets(config, hf.hf_config, rollout, summary, trajectories)
         stages.start("judge")
@@ -150,6 +154,17 @@ def _settings(config: DictConfig, plugin: Settings) -> list[CheckResult]:
     return results or [ok("settings", "verl and the trainer accept them")]
 
 
+def _trained(own: CheckpointSettings) -> Iterator[CheckResult]:
+    """Names the settings that differ from those with which the checkpoint was trained before."""
+    check = "checkpoint"
+    for difference in own.differences:
+        yield warning(check, difference, "leave the setting out to take the checkpoint's, or keep it on purpose")
+    if own.trained is None:
+        yield ok(check, f"no {FILE}: settings that aren't given have the package's defaults")
+    elif not own.differences:
+        yield ok(check, f"the settings are those of its training, {own.trained.trained_by}, in {FILE}")
+
+
 def _plugin_settings(config: DictConfig) -> Settings:
     section = plain_dict(config.codevision)
     section.pop("records", None)  # names the folder of a run, which doesn't exist yet
@@ -161,7 +176,7 @@ def _renderings(
     settings: ToolSettings,
     rollout: QwenRenderer,
     checkpoint: QwenRenderer,
-    coordinates: CoordinateSystem,
+    plugin: Settings,
 ) -> tuple[list[CheckResult], list[Trajectory]]:
     """Starts the sandbox and runs one conversation of each file."""
     results: list[CheckResult] = []
@@ -174,7 +189,7 @@ def _renderings(
             tool = CodeTool.of(sandbox, settings)
             for conversation in summary.conversations:
                 compared, trajectory = check_tokens.renderings(
-                    conversation, tool, rollout=rollout, checkpoint=checkpoint, coordinates=coordinates
+                    conversation, tool, rollout=rollout, checkpoint=checkpoint, settings=plugin
                 )
                 results += compared
                 trajectories += [trajectory] if trajectory else []

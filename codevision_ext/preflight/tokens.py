@@ -13,15 +13,14 @@ from typing import Any
 from jinja2 import TemplateError
 from PIL import Image
 
-from codevision_ext.config import Settings, system_prompt
+from codevision_ext.config import Settings, system_prompt, tool_schemas
 from codevision_ext.errors import InputError
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.preflight.result import CheckResult, failure, ok, warning
-from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool, tool_schema
+from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool
 from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.task.row_checks import IMAGE_TAG
-from codevision_ext.types import CoordinateSystem
 
 MARKS = (
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
@@ -112,13 +111,13 @@ def chat_template(renderer: QwenRenderer, settings: Settings) -> Iterator[CheckR
     """Checks that the system block has tool schema and system message, and what precedes an assistant turn."""
     check = "chat template"
     user = {"role": "user", "content": [{"type": "text", "text": "?"}]}
-    schema = tool_schema(settings.coordinates)
-    function = schema["function"]
+    schemas = tool_schemas(settings)
+    function = schemas[0]["function"]
     for with_tool in (True, False):
         words = [function["name"], *function["parameters"]["properties"]] if with_tool else []
         system = system_prompt(settings, tools=with_tool)
         messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] * bool(system) + [user]
-        text = renderer.tokenizer.decode(renderer.prompt(messages, [schema] if with_tool else [], ()))
+        text = renderer.tokenizer.decode(renderer.prompt(messages, schemas if with_tool else [], ()))
         block, _, after = text.partition("<|im_end|>")
         missing = [word for word in words if f'"{word}"' not in block]
         if missing:
@@ -142,7 +141,7 @@ def renderings(
     *,
     rollout: QwenRenderer,
     checkpoint: QwenRenderer,
-    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
+    settings: Settings | None = None,
 ) -> tuple[list[CheckResult], Trajectory | None]:
     """Compares the tokens of a training rollout with those of an evaluation, of SFT and of the whole chat template.
 
@@ -151,7 +150,7 @@ def renderings(
         tool: Tool that runs the calls, in a sandbox that has started.
         rollout: Renderer of training, with the recipe's own template where it sets one.
         checkpoint: Renderer of SFT and of evaluation, with the checkpoint's own template.
-        coordinates: Coordinate system in which the policy writes.
+        settings: Settings of the rollouts, with the tool's schema and coordinates; None: the package's own.
 
     Returns:
         The results, and the rollout of training; None instead of the rollout where it can't be rendered.
@@ -159,9 +158,9 @@ def renderings(
     Raises:
         SandboxError: the sandbox broke.
     """
-    check, where = "rendering", conversation.where
+    check, where, settings = "rendering", conversation.where, settings or Settings()
     try:
-        trajectory = _replay(conversation, tool, rollout, coordinates)
+        trajectory = _replay(conversation, tool, rollout, settings)
     except (InputError, TemplateError, ValueError) as error:
         return [failure(check, f"{where}: a rollout can't be rendered: {error}", OWN_TEMPLATE)], None
     results: list[CheckResult] = []
@@ -178,9 +177,9 @@ def renderings(
             results.append(warning(check, message, remedy))
             break
     renderers: dict[str, Callable[[], list[int]]] = {
-        "an evaluation": lambda: _replay(conversation, tool, checkpoint, coordinates).token_buffer.ids,
-        "SFT": lambda: _sft_tokens(conversation, trajectory, checkpoint, coordinates),
-        "the chat template as a whole": lambda: _template_tokens(conversation, trajectory, checkpoint, coordinates),
+        "an evaluation": lambda: _replay(conversation, tool, checkpoint, settings).token_buffer.ids,
+        "SFT": lambda: _sft_tokens(conversation, trajectory, checkpoint, settings),
+        "the chat template as a whole": lambda: _template_tokens(conversation, trajectory, checkpoint, settings),
     }
     for name, render in renderers.items():
         try:
@@ -197,9 +196,7 @@ def renderings(
     return results, trajectory
 
 
-def _replay(
-    conversation: Conversation, tool: CodeTool, renderer: QwenRenderer, coordinates: CoordinateSystem
-) -> Trajectory:
+def _replay(conversation: Conversation, tool: CodeTool, renderer: QwenRenderer, settings: Settings) -> Trajectory:
     """Runs the loop of training with a policy that samples the conversation's replies."""
     replies = iter(conversation.replies)
 
@@ -216,7 +213,8 @@ def _replay(
         renderer=renderer,
         tool=tool,
         limits=limits,
-        coordinates=coordinates,
+        coordinates=settings.coordinates,
+        schemas=tool_schemas(settings),
     )
     return asyncio.run(rollout)
 
@@ -233,20 +231,20 @@ def _whole(conversation: Conversation, trajectory: Trajectory) -> list[dict[str,
 
 
 def _sft_tokens(
-    conversation: Conversation, trajectory: Trajectory, renderer: QwenRenderer, coordinates: CoordinateSystem
+    conversation: Conversation, trajectory: Trajectory, renderer: QwenRenderer, settings: Settings
 ) -> list[int]:
     messages = [
         {"role": message["role"], "content": "".join(part.get("text", IMAGE_TAG) for part in message["content"])}
         for message in _whole(conversation, trajectory)
     ]
-    return renderer.conversation(messages, [tool_schema(coordinates)], trajectory.images).ids
+    return renderer.conversation(messages, tool_schemas(settings), trajectory.images).ids
 
 
 def _template_tokens(
-    conversation: Conversation, trajectory: Trajectory, renderer: QwenRenderer, coordinates: CoordinateSystem
+    conversation: Conversation, trajectory: Trajectory, renderer: QwenRenderer, settings: Settings
 ) -> list[int]:
     messages = _whole(conversation, trajectory)
-    text = renderer.processor.apply_chat_template(messages, tools=[tool_schema(coordinates)], tokenize=False)
+    text = renderer.processor.apply_chat_template(messages, tools=tool_schemas(settings), tokenize=False)
     inputs = renderer.processor(text=[text], images=list(trajectory.resized) or None)
     return [int(token) for token in inputs["input_ids"][0]]
 

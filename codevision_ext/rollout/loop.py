@@ -138,6 +138,7 @@ async def run_rollout(
     tool: CodeTool | None,
     limits: RolloutLimits,
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
+    schemas: Sequence[dict[str, Any]] | None = None,
 ) -> Trajectory:
     """Runs one rollout to its end.
 
@@ -151,6 +152,7 @@ async def run_rollout(
         tool: Runs the calls; None: the policy has no tool.
         limits: Limits of the rollout.
         coordinates: The coordinate system in which the policy writes.
+        schemas: Schemas of the tool for the system block (`config.tool_schemas`); None: the package's own schema.
 
     Raises:
         InfraError: the engine or the sandbox broke; the rollout is invalid.
@@ -159,7 +161,7 @@ async def run_rollout(
     history = await asyncio.to_thread(ImageHistory, images, renderer.resize, coordinates)
     calls = _Calls(history, limits)
     resized = list(history.resized)
-    tools = [tool_schema(coordinates)] if tool else []
+    tools = ([tool_schema(coordinates)] if schemas is None else schemas) if tool else []
     token_buffer = TokenBuffer(prompt_ids=renderer.prompt(messages, tools, resized), limits=limits)
     conversation: list[ConversationMessage] = []
 

@@ -18,14 +18,18 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cache, partial, wraps
+from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from codevision_ext.errors import CompatError, InputError
 from codevision_ext.patches.guard import expect, replace
 from codevision_ext.patches.install import install_patches, when_imported
 from codevision_ext.patches.verl import change_built_modules
 from codevision_ext.types import ModelPart
+
+if TYPE_CHECKING:
+    from codevision_ext.models.checkpoint_settings import CheckpointSettings
 
 VARIABLE: Final = "CODEVISION_ACTIVE"
 """Environment variable that activates CodeVision in a process: `1` or unset. Ray hands it to the processes of a run."""
@@ -43,6 +47,8 @@ NAMED: Final = frozenset(
 _OWN_PATH = re.compile(r"(pkg://)?codevision_ext\.")
 
 
+MODEL_PATH: Final = "actor_rollout_ref.model.path"
+"""Setting of verl that names the checkpoint which generates."""
 PACKAGE: Final = "codevision_ext.verl_adapter"
 """Dotted path of the classes that verl loads by name."""
 ADAPTERS: Final = {
@@ -100,6 +106,24 @@ def _settings(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def run_settings(config: Any) -> "CheckpointSettings":
+    """Returns the settings of a run: its `codevision` section, and where it gives none those of the checkpoint.
+
+    Raises:
+        InputError: A setting is unknown or wrong, or the checkpoint's codevision.json can't be read.
+    """
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    from codevision_ext.config import read_settings  # noqa: PLC0415  # only a run that asks pays for these
+    from codevision_ext.models.checkpoint_settings import CheckpointSettings, checkpoint_settings  # noqa: PLC0415
+
+    settings = read_settings(config.get("codevision"))
+    path = OmegaConf.select(config, MODEL_PATH, throw_on_missing=False)
+    if path is None:  # no rollouts, as in SFT
+        return CheckpointSettings(settings=settings, trained=None)
+    return checkpoint_settings(settings, Path(path))
+
+
 def watch_config(device: ModuleType) -> None:
     """Wraps verl's `auto_set_device`, so that the config of a run is read before anything else.
 
@@ -117,26 +141,31 @@ def watch_config(device: ModuleType) -> None:
 
 
 def activate_run(config: Any) -> None:
-    """Activates CodeVision for the run of a config, before Ray starts; a wrong `codevision` section ends the process.
+    """Activates CodeVision for the run of a config, before Ray starts; a wrong setting ends the process.
 
     Ray gets the environment variable through verl's own setting for it, so that processes on other machines have it
     too.
     """
     from omegaconf import OmegaConf  # noqa: PLC0415
 
-    from codevision_ext.config import read_settings  # noqa: PLC0415  # only a run that asks pays for these
+    from codevision_ext.models.checkpoint_settings import notes  # noqa: PLC0415  # only a run that asks pays for these
     from codevision_ext.patches import verl_order  # noqa: PLC0415
+    from codevision_ext.verl_config import base_of, check_names_and_types  # noqa: PLC0415
 
     try:
-        settings = read_settings(config.get("codevision"))
-        check_freeze(config, settings.freeze)
-        if settings.deterministic:
+        if base := base_of(config):
+            check_names_and_types(config, base)
+        settings = run_settings(config)
+        check_freeze(config, settings.settings.freeze)
+        if settings.settings.deterministic:
             verl_order.prepare(config)
     except InputError as error:
         sys.stderr.write(f"codevision: {error}\n")
         raise SystemExit(2) from error
-    if settings.freeze:
-        os.environ[FROZEN] = ",".join(settings.freeze)
+    if settings.settings.freeze:
+        os.environ[FROZEN] = ",".join(settings.settings.freeze)
+    if path := OmegaConf.select(config, MODEL_PATH, throw_on_missing=False):
+        sys.stderr.writelines(f"codevision: {line}\n" for line in notes({Path(path): settings}))
     activate()
     freeze_weights()
     if "ray_kwargs" in config:

@@ -29,7 +29,7 @@ from verl.experimental.agent_loop.agent_loop import (
 from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.workers.rollout.llm_server import LLMServerClient
 
-from codevision_ext.config import Settings, read_settings, system_prompt
+from codevision_ext.config import Settings, system_prompt, tool_schemas
 from codevision_ext.errors import EngineError, InfraError, last_line
 from codevision_ext.io.records import RecordWriter
 from codevision_ext.models.renderer import QwenRenderer
@@ -43,7 +43,7 @@ from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
 from codevision_ext.scoring import score_rollouts, with_images
 from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import split_prompt
-from codevision_ext.verl_adapter.activation import require_active
+from codevision_ext.verl_adapter.activation import require_active, run_settings
 from codevision_ext.verl_adapter.tool import CodeImageTool
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
 
     def __init__(self, *args: Any, tools: ToolListWrap | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.settings = read_settings(self.config.get("codevision"))
+        self.settings = run_settings(self.config).settings
         self.tool = (
             next((tool.code_tool for tool in tools.tools if isinstance(tool, CodeImageTool)), None) if tools else None
         )
@@ -130,6 +130,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
                 tool=self.tool,
                 limits=self.limits,
                 coordinates=self.settings.coordinates,
+                schemas=tool_schemas(self.settings),
             )
         except InfraError as error:
             logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
@@ -190,7 +191,7 @@ class _Worker(agent_loop_worker(agent_loop_tq)):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.settings: Settings = read_settings(self.config.get("codevision"))
+        self.settings: Settings = run_settings(self.config).settings
         gc.freeze()  # collecting garbage among all imported objects would stop every rollout for half a second
         self._groups: dict[str, _Group] = {}
         self._storing = asyncio.Semaphore(STORED_AT_ONCE)

@@ -13,11 +13,11 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from codevision_ext.config import read_settings
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.monitor.rollout_metrics import rollout_numbers
 from codevision_ext.scoring import score_rollouts
 from codevision_ext.task.item import read_item
+from codevision_ext.verl_adapter.activation import run_settings
 
 
 @register("codevision")
@@ -26,7 +26,7 @@ class CodeVisionRewardManager(RewardManagerBase):
 
     def __init__(self, config: DictConfig, tokenizer: PreTrainedTokenizerBase, compute_score: Any, **_: Any) -> None:
         super().__init__(config, tokenizer, compute_score)
-        self.settings = read_settings(config.get("codevision"))
+        self.settings = run_settings(config).settings
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Returns `reward_score` and `reward_extra_info` of one rollout.

@@ -5,6 +5,7 @@ stays a table of its own. Images reach the agent loop at full resolution.
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -53,6 +54,15 @@ class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
             self.tables.append(table)
         self.ends = list(accumulate(len(table) for table in self.tables))
         self.length = self.ends[-1] if max_samples < 0 else min(max_samples, self.ends[-1])
+
+    def system_messages(self) -> Counter[str | None]:
+        """Returns the system messages that the rows bring, with the number of rows; None for rows that bring none."""
+        counts: Counter[str | None] = Counter()
+        for table in self.tables:
+            for messages in table.select_columns("prompt")["prompt"]:
+                first = messages[0] if messages else {}
+                counts[first["content"] if first.get("role") == "system" else None] += 1
+        return counts
 
     def __len__(self) -> int:
         return self.length

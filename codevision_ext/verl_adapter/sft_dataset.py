@@ -7,6 +7,7 @@ JSON list in a string, or empty). Only the tokens of the assistant have loss, wi
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from codevision_ext.errors import InputError
+from codevision_ext.models.checkpoint_settings import format_of_sft
 from codevision_ext.models.renderer import QwenRenderer
+from codevision_ext.rollout.trained_format import TrainedFormat, read_trained_format, write_trained_format
 from codevision_ext.task.row_checks import read_images
 
 COLUMNS = ("messages", "images", "tools")
@@ -60,6 +63,17 @@ class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
         if max_samples > 0:
             self.rows = self.rows[:max_samples]
         self._encoded: dict[int, dict[str, Any]] = {}
+
+    def write_format(self, checkpoint: Path) -> None:
+        """Writes codevision.json, which says what these rows teach, into the folder of a checkpoint."""
+        write_trained_format(checkpoint, self._trained_format)
+
+    @cached_property
+    def _trained_format(self) -> TrainedFormat:
+        conversations = ((row["messages"], row["tools"]) for _, row in self.rows)
+        renderer = self.renderer
+        earlier = read_trained_format(Path(renderer.tokenizer.name_or_path))
+        return format_of_sft(conversations, renderer.turn_opening, renderer.image_bounds, earlier)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from tensordict import TensorDict
 from verl.trainer.ppo.core_algos import register_adv_est
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer, trainer_base
 
-from codevision_ext.config import Settings, read_settings
+from codevision_ext.config import Settings
 from codevision_ext.errors import CollapseError, InfraError, InputError
 from codevision_ext.io.records import Record, drop_records
+from codevision_ext.models.checkpoint_settings import format_of_rl
+from codevision_ext.models.max_pixels import image_bounds
 from codevision_ext.monitor.rollout_metrics import summarise_step
 from codevision_ext.monitor.signals import WATCHED, SignalFinding, new_findings
 from codevision_ext.patches.guard import expect
@@ -31,8 +34,9 @@ from codevision_ext.patches.verl_order import fix_order, prompt_ids
 from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rollout.seeds import prompt_id
+from codevision_ext.rollout.trained_format import TrainedFormat, write_trained_format
 from codevision_ext.verl_adapter import trajectory_log
-from codevision_ext.verl_adapter.activation import require_active
+from codevision_ext.verl_adapter.activation import MODEL_PATH, require_active, run_settings
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +96,7 @@ def check_stock() -> None:
     )
     expect(PPOTrainerSync, "_load_checkpoint", "self.global_steps = int(global_step_folder.split(")
     expect(PPOTrainerSync, "_compute_metrics", "metrics.update(", 'tag.get("is_padding", False)')
+    expect(PPOTrainerSync, "_save_checkpoint", 'f"global_step_{self.global_steps}"', '"actor")')
 
 
 @register_trainer("codevision")
@@ -108,7 +113,8 @@ class CodeVisionTrainer(PPOTrainerSync):
     def __init__(self, config: DictConfig) -> None:
         require_active()
         check_stock()
-        self.settings = read_settings(config.get("codevision"))
+        own = run_settings(config)
+        self.settings, self.trained_before = own.settings, own.trained
         self.weights = Rubric(self.settings.reward).weights
         self.history: dict[str, dict[int, float]] = defaultdict(dict)
         self.findings: list[SignalFinding] = []
@@ -120,6 +126,19 @@ class CodeVisionTrainer(PPOTrainerSync):
         super().on_step_begin()
         if self.settings.watch.stop and self.findings:  # at the next step, so that this one is saved and logged
             raise CollapseError(f"codevision.watch.stop ends the run: {'; '.join(map(str, self.findings))}")
+
+    def _save_checkpoint(self) -> None:
+        """Writes codevision.json beside the weights; before them, so that no complete checkpoint is without it."""
+        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}" / "actor"
+        write_trained_format(folder / "huggingface", self.trained_format)
+        super()._save_checkpoint()
+
+    @cached_property
+    def trained_format(self) -> TrainedFormat:
+        """Format that this training teaches."""
+        own_systems = getattr(self.train_dataset, "system_messages", Counter)()
+        bounds = image_bounds(Path(OmegaConf.select(self.config, MODEL_PATH)))
+        return format_of_rl(self.settings, own_systems, bounds, self.trained_before)
 
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()

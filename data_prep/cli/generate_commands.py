@@ -1,6 +1,7 @@
 """Defines the commands that draw tasks and demonstrations, and the one that measures tasks with a model."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -12,11 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
+from codevision_ext.config import Settings
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import whole_folder, write_whole
 from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.io.json_codec import json_object
+from codevision_ext.models.checkpoint_settings import CheckpointSettings, checkpoint_settings, notes
 from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.trained_format import FILE
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.types import CoordinateSystem
 from data_prep.cli.common import (
@@ -90,6 +94,13 @@ Concurrency = Annotated[int, typer.Option(min=1, help="Number of dialogues at a 
 Coordinates = Annotated[
     CoordinateSystem,
     typer.Option(help="Coordinates that the model writes: original (pixels) or relative (0 to 1000, Qwen3-VL)."),
+]
+ModelCoordinates = Annotated[
+    CoordinateSystem | None,
+    typer.Option(help="Coordinates that the model writes: original or relative; by default its checkpoint's."),
+]
+Trained = Annotated[
+    Path | None, typer.Option(help="Folder with the model's codevision.json; by default the folder --model.")
 ]
 CacheFolder = Annotated[Path | None, typer.Option(help="Folder for replies; a stopped run continues from them.")]
 Request = Annotated[str, typer.Option(help="More fields of each request, as a JSON object.")]
@@ -211,7 +222,9 @@ def synth_command(
     turns: Counter[str] = Counter()
     with ExitStack() as stack:
         folder = stack.enter_context(whole_folder(out, force=force))
-        client = _open_client(stack, teacher, model, api_key_env, request, cache, coordinates, "--teacher")
+        client = _open_client(
+            stack, teacher, model, api_key_env, request, cache, Settings(coordinates=coordinates), "--teacher"
+        )
         tool = (
             CodeTool(stack.enter_context(Sandbox()), images_per_call=1) if {"sft", "sft_val"} & set(selected) else None
         )
@@ -262,7 +275,8 @@ def filter_command(
     request: Request = '{"temperature": 1.0, "max_tokens": 2048}',
     cache: CacheFolder = None,
     concurrency: Concurrency = 32,
-    coordinates: Coordinates = CoordinateSystem.ORIGINAL,
+    coordinates: ModelCoordinates = None,
+    trained: Trained = None,
     images: Images = None,
     max_rejected: MaxRejected = "1%",
     force: Force = False,
@@ -274,6 +288,7 @@ def filter_command(
     """
     if (base_url is None) is (engine is None):
         raise InputError("filter needs --base-url, or --engine and --model FOLDER")
+    own = _settings_of(trained or Path(model), coordinates, required=trained is not None)
     sources, reject_limit = find_sources(inputs, images), RejectLimit(max_rejected)
     stats, totals, routes = ConversionStats(), Counter[str](), Counter[str]()
     with ExitStack() as stack:
@@ -283,7 +298,7 @@ def filter_command(
 
             base_url = stack.enter_context(served(Path(model)))
         cache = cache or out.with_name(f"{out.name}.cache")
-        client = _open_client(stack, base_url, model, api_key_env, request, cache, coordinates, "--base-url")
+        client = _open_client(stack, base_url, model, api_key_env, request, cache, own.settings, "--base-url")
         assert client is not None
         tool = CodeTool(stack.enter_context(Sandbox()))
         total = total_of(sources)
@@ -302,7 +317,13 @@ def filter_command(
             stats.written += writers[route].write_records([rl_record(with_benefit(result))])
             stats.licences[result.row.source] = result.row.licence
         reject_limit.check(stats)
-    summary = {"out": str(out), "model": model, "k": k, "routes": {route: routes[route] for route in Route}}
+    summary = {
+        "out": str(out),
+        "model": model,
+        "differences": own.differences,
+        "k": k,
+        "routes": {route: routes[route] for route in Route},
+    }
     print_summary(summary | accuracy_summary(totals, k) | {"asked": client.requests_sent, **stats.plain()})
 
 
@@ -356,6 +377,20 @@ def _valid_rows(sources: list[Source], stats: ConversionStats, limit: int | None
                 yield item
 
 
+def _settings_of(folder: Path, coordinates: CoordinateSystem | None, *, required: bool) -> CheckpointSettings:
+    """Return the settings under which a model is asked; a line on stderr names each that isn't its checkpoint's.
+
+    Raises:
+        InputError: The folder's codevision.json can't be read, or is required and missing.
+    """
+    given = Settings() if coordinates is None else Settings(coordinates=coordinates)
+    own = checkpoint_settings(given, folder)
+    if required and own.trained is None:
+        raise InputError(f"--trained {folder}: there is no {FILE}")
+    sys.stderr.writelines(f"codevision data: {line}\n" for line in notes({folder: own}))
+    return own
+
+
 def _open_client(
     stack: ExitStack,
     url: str | None,
@@ -363,7 +398,7 @@ def _open_client(
     api_key_env: str | None,
     request: str,
     cache: Path | None,
-    coordinates: CoordinateSystem,
+    settings: Settings,
     option: str,
 ) -> ModelClient | None:
     """Return a client of the endpoint, closed with the stack; None without a URL.
@@ -371,11 +406,11 @@ def _open_client(
     Raises:
         InputError: The coordinates are `seen`, the model isn't named, the URL isn't http, or the request isn't JSON.
     """
-    if coordinates is CoordinateSystem.SEEN:
+    if settings.coordinates is CoordinateSystem.SEEN:
         raise InputError("--coordinates must be original or relative; seen depends on the sizes that a model sees")
     if url is None:
         return None
     if not model or not url.startswith(("http://", "https://")):
         raise InputError(f"{option} needs an address with http:// or https://, and --model with it")
     endpoint = Endpoint(url=url, model=model, api_key_env=api_key_env, request=json_object(request, "--request"))
-    return stack.enter_context(open_model_client(endpoint, cache, coordinates))
+    return stack.enter_context(open_model_client(endpoint, cache, settings))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from anyio.from_thread import BlockingPortal
 from PIL import Image
 
-from codevision_ext.config import Settings, system_prompt
+from codevision_ext.config import Settings, system_prompt, tool_schemas
 from codevision_ext.engines import endpoint as chat
 from codevision_ext.io.chat_client import ChatClient, Endpoint
 from codevision_ext.rollout import loop as rollout
@@ -35,8 +35,14 @@ class ModelClient:
 
     client: ChatClient
     portal: BlockingPortal
-    coordinates: CoordinateSystem
-    """Coordinate system that the model writes in, `original` or `relative`."""
+    settings: Settings
+    """Settings under which the model is asked, its checkpoint's among them; coordinates are `original` or
+    `relative`."""
+
+    @property
+    def coordinates(self) -> CoordinateSystem:
+        """Coordinate system that the model writes in."""
+        return self.settings.coordinates
 
     @property
     def requests_sent(self) -> int:
@@ -54,21 +60,21 @@ class ModelClient:
 
 @contextmanager
 def open_model_client(
-    endpoint: Endpoint, cache: Path | None = None, coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
+    endpoint: Endpoint, cache: Path | None = None, settings: Settings | None = None
 ) -> Iterator[ModelClient]:
     """Yield a client of the endpoint; leaving the block ends its requests.
 
     Args:
         endpoint: Address and settings of the model.
         cache: Folder for replies; None for no cache.
-        coordinates: Coordinate system that the model writes in, `original` or `relative`.
+        settings: Settings under which the model is asked; None: the package's own.
 
     Raises:
         InputError: The key's variable isn't set, or the cache's folder can't be made.
     """
     client = ChatClient(endpoint, cache)
     with client.in_thread() as portal:
-        yield ModelClient(client=client, portal=portal, coordinates=coordinates)
+        yield ModelClient(client=client, portal=portal, settings=settings or Settings())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,17 +99,26 @@ def attempt_row(model: ModelClient, row: Row, tool: CodeTool | None, seed: int) 
         EngineError: The endpoint gave no reply.
         SandboxError: The sandbox is broken.
     """
-    messages, images = _prompt_of(row, model.coordinates, with_tool=tool is not None)
+    settings = model.settings
+    messages, images = _prompt_of(row, settings, with_tool=tool is not None)
     dialogue = chat.Dialogue(model.client, {"seed": seed})
-    limits = RolloutLimits(response_tokens=TOKENS, assistant_turns=TURNS, malformed_calls=TURNS)
-    run = partial(rollout.run_rollout, messages, images, policy=dialogue, renderer=dialogue)
-    trajectory = model.portal.call(partial(run, tool=tool, limits=limits, coordinates=model.coordinates))
+    limits = RolloutLimits(
+        response_tokens=TOKENS,
+        assistant_turns=TURNS,
+        malformed_calls=TURNS,
+        calls_per_turn=settings.calls_per_turn,
+        force_answer=settings.force_answer,
+    )
+    run = partial(rollout.run_rollout, messages, images, policy=dialogue, renderer=dialogue, limits=limits)
+    trajectory = model.portal.call(
+        partial(run, tool=tool, coordinates=settings.coordinates, schemas=tool_schemas(settings))
+    )
     return Attempt(answer=answer_of(trajectory), calls=len(trajectory.calls))
 
 
 def row_messages(row: Row, coordinates: CoordinateSystem, *, with_tool: bool) -> list[dict[str, Any]]:
     """Return the system message and the user message of a task, in the words of training."""
-    messages, _ = _prompt_of(row, coordinates, with_tool=with_tool)
+    messages, _ = _prompt_of(row, Settings(coordinates=coordinates), with_tool=with_tool)
     return chat.prompt_messages(messages, [tool_schema(coordinates)] if with_tool else [], list(map(_url, row.images)))
 
 
@@ -119,14 +134,12 @@ def observation_message(text: str, image: Image.Image | None) -> dict[str, Any]:
 
 def images_of(row: Row) -> list[Image.Image]:
     """Return the images of a task, as the tool gets them."""
-    return _prompt_of(row, CoordinateSystem.ORIGINAL, with_tool=True)[1]
+    return _prompt_of(row, Settings(), with_tool=True)[1]
 
 
-def _prompt_of(
-    row: Row, coordinates: CoordinateSystem, *, with_tool: bool
-) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+def _prompt_of(row: Row, settings: Settings, *, with_tool: bool) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     prompt = read_prompt(rl_record(row), f"{row.source}, row {row.index}")
-    return split_prompt(prompt, system_prompt(Settings(coordinates=coordinates), tools=with_tool))
+    return split_prompt(prompt, system_prompt(settings, tools=with_tool))
 
 
 def _url(data: bytes) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -83,8 +84,15 @@ def test_what_is_wrong_with_an_evaluation_is_said_before_an_engine_starts(
         ({"checkpoints": [f"base={tmp_path / 'nowhere'}"]}, "nowhere: not a checkpoint"),
         ({"checkpoints": [f"base={model}", f"rl={tmp_path / 'nowhere'}"]}, "nowhere: not a checkpoint"),
         ({"data": tmp_path / "nothing.parquet"}, "nothing.parquet: no such file"),
-        ({"data": None}, "--checkpoint needs --data, and excludes --model and --suite"),
-        ({"checkpoints": None}, "give --model and --suite, to evaluate one model, or --checkpoint and --data"),
+        ({"data": None}, "give the items: --suite, or --data for --checkpoint"),
+        ({"checkpoints": None}, "give either --model, to evaluate one model, or --checkpoint NAME=FOLDER"),
+        ({"model": str(model)}, "give either --model, to evaluate one model, or --checkpoint NAME=FOLDER"),
+        ({"checkpoints": None, "model": str(model)}, "--data belongs to --checkpoint; write --suite transformed="),
+        ({"request": '{"top_p": 1}'}, "--request needs a model behind a URL"),
+        ({"model_id": "m"}, "--model-id needs a model behind a URL"),
+        ({"api_key_env": "KEY"}, "--api-key-env needs a model behind a URL"),
+        ({"max_rejected": "x"}, "--max-rejected is a number of rows or a percentage"),
+        ({"recipe": tmp_path / "none.yaml"}, "none.yaml: no such file"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             run_eval(replace(options, **change))
@@ -134,13 +142,66 @@ def test_several_checkpoints_are_evaluated_in_one_engine_and_added_to_earlier_re
     assert (tmp_path / "eval" / "base_tool_on.jsonl").read_bytes() == before
 
 
-def test_a_wrong_setting_of_ours_ends_a_training_in_one_sentence_before_ray_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("+codevision.wach=1", "codevision.wach: unknown setting; known are reward,"),
+        ("trainer.save_freq=abc", "trainer.save_freq: 'abc' isn't a number, as it is in verl's ppo_trainer"),
+        ("+trainer.foo=1", "trainer.foo: verl's ppo_trainer has no such setting"),
+    ],
+)
+def test_a_setting_that_nobody_reads_ends_a_training_in_one_sentence_before_ray_starts(
+    tmp_path: Path, setting: str, message: str
+) -> None:
     words = ["-m", "verl.trainer.main_ppo", "--config-path", DEMO, "--config-name", "grpo"]
-    words += ["data.train_files=none", "actor_rollout_ref.model.path=none", "+codevision.wach=1"]
+    words += ["data.train_files=none", "actor_rollout_ref.model.path=none", setting]
     env = os.environ | {"VERL_PLATFORM": "cpu"}
     done = subprocess.run(
         [sys.executable, *map(str, words)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("codevision: codevision.wach: unknown setting; known are reward,")
+    assert done.stderr.splitlines()[-1].startswith(f"codevision: {message}")
     assert "Ray" not in done.stdout + done.stderr
+
+
+def test_a_name_that_nobody_reads_in_a_yaml_of_sft_ends_the_training_too(tmp_path: Path) -> None:
+    recipe = Path(shutil.copytree(DEMO, tmp_path / "recipe"))
+    (recipe / "sft.yaml").write_text((recipe / "sft.yaml").read_text() + "  total_epoch: 3\n")
+    words = ["-m", "torch.distributed.run", "--standalone", "-m", "verl.trainer.sft_trainer", "--config-path", recipe]
+    words += ["--config-name", "sft", "data.train_files=none", "model.path=none", "trainer.default_local_dir=none"]
+    env = os.environ | {"VERL_PLATFORM": "cpu"}
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "codevision: trainer.total_epoch: verl's sft_trainer_engine has no such setting\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "nowhere", "--data", "x"], "nowhere: not a checkpoint: no such folder"),
+        (["--model", "empty", "--data", "x"], "empty: not a checkpoint: it has no config.json"),
+        (["--model", "model", "--data", "x.parquet"], "x.parquet: no such file"),
+        (["--model", "model", "--data", "empty"], "empty: is a folder, not a file"),
+        (["--model", "model", "--data", "rows.parquet", "--recipe", "grpo.yaml"], "grpo.yaml: no such file"),
+        (["--tool", "tool.yaml"], "tool.yaml: no such file"),
+    ],
+)
+def test_doctor_answers_a_missing_path_before_it_imports_torch(tmp_path: Path, words: list[str], message: str) -> None:
+    for name in ("empty", "model"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "rows.parquet").write_bytes(b"")
+    code = f"""
+import sys
+from codevision_ext.cli import app
+sys.argv = ["codevision", "doctor", *{words!r}]
+try:
+    app.main()
+finally:
+    print([name for name in ("torch", "transformers", "numpy", "verl", "hydra") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"codevision: {message}\n")
+    assert done.stdout == "[]\n"

@@ -10,7 +10,8 @@ import pytest
 
 from codevision_ext.errors import InputError
 from codevision_ext.experiments.demo import STAGES, stage_keys
-from codevision_ext.preflight.recipe import load_recipe, unknown
+from codevision_ext.preflight.recipe import load_recipe
+from codevision_ext.verl_config import unknown
 
 DEMO = Path(__file__).parents[2] / "recipe" / "demo"
 
@@ -59,6 +60,12 @@ def test_a_setting_that_nobody_reads_is_refused_by_name(recipe: Path, file: str,
         ("sft", "trainer.total_epochs=abc", "trainer.total_epochs: 'abc' isn't a number"),
         ("grpo", "trainer.nnodes={a: 1}", "trainer.nnodes: {'a': 1} isn't a number"),
         ("grpo", "trainer.balance_batch=often", "trainer.balance_batch: 'often' isn't true or false"),
+        ("grpo", "trainer.save_freq=abc", "trainer.save_freq: 'abc' isn't a number"),
+        ("grpo", "trainer.save_freq=after_each_epoch", "trainer.save_freq: 'after_each_epoch' isn't a number"),
+        ("sft", "trainer.save_freq=after_every_epoch", "trainer.save_freq: 'after_every_epoch' isn't a number"),
+        ("grpo", "trainer.total_training_steps=abc", "trainer.total_training_steps: 'abc' isn't a number"),
+        ("sft", "trainer.max_ckpt_to_keep=all", "trainer.max_ckpt_to_keep: 'all' isn't a number"),
+        ("grpo", "+trainer.foo=1", "trainer.foo: verl's ppo_trainer has no such setting"),
         ("grpo", "actor_rollout_ref.actor.optim=3", "actor_rollout_ref.actor.optim: 3 isn't a section"),
     ],
 )

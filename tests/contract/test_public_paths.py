@@ -35,6 +35,7 @@ APPS = {
 STORED = {
     "record": "Record",
     "results.json": "Evaluation",
+    "codevision.json": "TrainedFormat",
     "codevision": "Settings",
     "tool config": "ToolSettings",
     "exec line": "Snippet",

@@ -21,8 +21,10 @@ from codevision_ext.cli.eval_options import EvalOptions
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.evaluate.results import ModelResult, read_evaluation
+from codevision_ext.evaluate.setup import ModelRun
 from codevision_ext.io.records import image_path, read_records
 from codevision_ext.report.page import write_report
+from codevision_ext.rollout.trained_format import TrainedFormat, write_trained_format
 from data_prep.tasks.reading.glyphs import COLUMNS as OPS
 
 TURN = "image = image.rotate(270, expand=True)"
@@ -129,6 +131,59 @@ def test_several_rollouts_of_an_item_give_avg_and_pass_at_k(tmp_path: Path) -> N
     assert column.pass_k is not None
     assert (column.score.accuracy, column.score.n, column.pass_k.accuracy) == (0.25, 2, 1)
     assert len({request["seed"] for request in requests}) == len(requests) == 48
+
+
+def test_a_damaged_image_is_left_out_and_counted_as_far_as_an_option_allows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [rl_row(at, None, bbox=None, column="source") for at in range(4)]
+    rows[1]["images"] = [{"bytes": coded(scene(1))[:200], "path": None}]
+    path = write_parquet(tmp_path / "some.parquet", rows)
+    reply = says(f"{THINK}<answer>word2</answer>")
+    options: dict[str, Any] = {"suites": [f"rows={path}"], "tools": "off"}
+    with pytest.raises(InputError, match=r"some.parquet, row 1: images.*; --max-rejected leaves out such rows"):
+        measure(tmp_path, reply, **options)
+    with pytest.raises(InputError, match=r"1 of 4 rows are rejected .* --max-rejected allows 10%"):
+        measure(tmp_path, reply, max_rejected="10%", **options)
+    with pytest.raises(InputError, match="--max-rejected is a number of rows or a percentage"):
+        measure(tmp_path, reply, max_rejected="few", **options)
+    assert not (tmp_path / "out").exists()
+    found, requests = measure(tmp_path, reply, max_rejected="25%", **options)
+    suite = found.suites["rows"]
+    (sentence,) = suite.rejected
+    assert sentence.startswith(f"{path}, row 1: images[0]: ")
+    score = suite.modes["tool_off"].overall.score
+    assert (suite.items, score.n, score.accuracy, len(requests)) == (3, 3, pytest.approx(1 / 3), 3)
+    assert (
+        "codevision: suite rows: 1 of 4 items can't be used and are left out, accuracies are over the others; the "
+        f"first: {sentence}\n"
+    ) in capsys.readouterr().err
+
+
+def test_suites_of_a_named_checkpoint_have_record_files_of_their_own() -> None:
+    run = ModelRun(name="rl", setup=None, config=None, records="eval/rl_{part}{mode}.jsonl")  # type: ignore[arg-type]
+    assert run.rows("transformed", "tool_on") == "eval/rl_tool_on.jsonl"
+    assert run.rows("vstar", "tool_on") == "eval/rl_vstar_tool_on.jsonl"
+
+
+def test_a_model_that_its_endpoint_names_by_its_folder_is_asked_as_it_was_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = TrainedFormat(trained_by="sft", system_prompt="Look.", system_prompt_no_tool="Read.")
+    write_trained_format(tmp_path / "model", trained)
+
+    def system_of(**options: Any) -> tuple[str, ModelResult]:
+        found, requests = measure(tmp_path, says("<answer>x</answer>"), tools="off", limit=1, force=True, **options)
+        return requests[0]["messages"][0]["content"], found
+
+    assert system_of(model_id=str(tmp_path / "model"))[0] == "Read."
+    system, found = system_of(model_id="m", trained=tmp_path / "model")
+    assert (system, found.setup.trained) == ("Read.", trained)
+    assert "codevision: " not in capsys.readouterr().err
+    system, found = system_of(trained=tmp_path / "model", settings=["system_prompt=null"])
+    assert system.startswith("Answer the question about the picture.")
+    (difference,) = found.setup.differences
+    assert f"codevision: {tmp_path / 'model'}: {difference}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
@@ -247,7 +302,12 @@ def test_items_that_want_a_tool_held_out_of_training_succeed_by_using_it(tmp_pat
             "is sglang, vllm, transformers; not 'openai'; serve the folder",
         ),
         ({"replicas": 2}, "--replicas and --gpus need a checkpoint's folder"),
-        ({"model": "runs/nowhere"}, "nowhere: not a checkpoint"),
+        ({"model": "runs/nowhere"}, "nowhere: not a checkpoint: no such folder"),
+        ({"model": "runs/nowhere", "request": '{"top_p": 1}'}, "--request needs a model behind a URL"),
+        ({"model": "runs/nowhere", "model_id": "x"}, "--model-id needs a model behind a URL"),
+        ({"model": "runs/nowhere", "api_key_env": "KEY"}, "--api-key-env needs a model behind a URL"),
+        ({"model": "runs/nowhere", "trained": Path("runs")}, "--trained needs a model behind a URL"),
+        ({"trained": Path("runs/nowhere")}, "--trained runs/nowhere: there is no codevision.json"),
         ({"tools": "maybe"}, "--tools maybe: 'maybe' is neither on nor off"),
         ({"suites": ["vstar"]}, "vstar needs a file or a folder: vstar=PATH"),
         ({"suites": ["glyphs=x.parquet"]}, "glyphs is drawn here; it takes no file"),
@@ -261,7 +321,8 @@ def test_items_that_want_a_tool_held_out_of_training_succeed_by_using_it(tmp_pat
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_played(tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    given = {"model": "http://127.0.0.1:9/v1", "model_id": "m", "suites": ["glyphs"], "limit": 1} | options
+    served = {"model_id": "m"} if "model" not in options else {}
+    given = {"model": "http://127.0.0.1:9/v1", "suites": ["glyphs"], "limit": 1} | served | options
     given |= {"engine": options.get("engine", "openai" if given["model"][:4] == "http" else "sglang")}
     with pytest.raises(InputError, match=re.escape(said)):
         run_eval(EvalOptions(out=tmp_path / "out", **given))

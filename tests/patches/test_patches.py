@@ -31,6 +31,16 @@ PATCHES = [
         "verl.utils.checkpoint.checkpoint_handler",
         "CheckpointHandler._load_dataloader_state",
     ),
+    (
+        verl.format_beside_weights,
+        "verl.utils.checkpoint.checkpoint_handler",
+        "CheckpointHandler.save_checkpoint",
+    ),
+    (
+        verl.format_of_merged,
+        "verl.model_merger.base_model_merger",
+        "BaseModelMerger.save_hf_model_and_tokenizer",
+    ),
     (transformers.typed_dicts_once, "transformers.processing_utils", "ProcessorMixin._merge_kwargs"),
     (transfer_queue.cores_for_ranks, "transfer_queue.utils.common", "limit_pytorch_auto_parallel_threads"),
     (activation.watch_config, "verl.utils.device", "auto_set_device"),

@@ -160,8 +160,8 @@ def test_nothing_is_wrong_with_a_sound_training_and_all_renderings_are_alike(
     assert {result.level for result in preflight.results} == {"ok"}, preflight.results
     assert preflight.ok
     assert [result.check for result in preflight.results] == [
-        "special tokens", "settings", "chat template", "rows", "SFT and RL", "sandbox", "rendering", "rendering",
-        "budgets", "judge", "KV cache", "host memory",
+        "special tokens", "settings", "checkpoint", "chat template", "rows", "SFT and RL", "sandbox", "rendering",
+        "rendering", "budgets", "judge", "KV cache", "host memory",
     ]  # fmt: skip
     assert preflight.estimate is not None
     assert preflight.estimate.parameters.total == family[1]

@@ -138,6 +138,16 @@ def launch(*words: object, log: Path, **environment: object) -> None:
     assert status == 0, f"exit status {status}; the end of {log}:\n{log.read_text()[-6000:]}"
 
 
+def test_each_checkpoint_says_how_it_was_trained(run: Run) -> None:
+    sft, rl = (json.loads((run.checkpoint(step) / "codevision.json").read_text()) for step in (0, STEPS))
+    assert (sft["trained_by"], sft["system_prompt"], sft["coordinates"]) == ("sft", "", "original")
+    assert sft["tools"][0]["function"]["name"] == "code_image_tool"
+    same = ("system_prompt", "tools", "dialect", "coordinates", "think_prefix", "min_pixels", "max_pixels")
+    assert {name: rl[name] for name in same} == {name: sft[name] for name in same}
+    assert (rl["trained_by"], rl["calls_per_turn"], rl["force_answer"]) == ("rl", 1, False)
+    assert "the checkpoint was trained with" not in (run.folder / "grpo.log").read_text(), "the recipe's are the same"
+
+
 def model_of(checkpoint: Path) -> Any:
     import torch  # noqa: PLC0415
     from transformers import AutoModelForImageTextToText  # noqa: PLC0415

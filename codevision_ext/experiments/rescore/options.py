@@ -1,10 +1,9 @@
-"""What is asked for on the command line: NAME=VALUE words to reward settings and grids."""
+"""Reads NAME=VALUE words of the command line as reward settings and grids."""
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any
 
-from codevision_ext.config import read_reward_settings, set_option
+from codevision_ext.config import changed, read_reward_settings
 from codevision_ext.errors import InputError
 from codevision_ext.rewards.settings import RewardSettings
 
@@ -15,9 +14,7 @@ def read_reward(preset: str, weights: Sequence[str], switches: Sequence[str]) ->
     Raises:
         InputError: a word isn't NAME=VALUE, or a name or value isn't known.
     """
-    section: dict[str, Any] = {"preset": preset}
-    for word in switches:
-        set_option(section, "--set", word)
+    section = changed({"preset": preset}, switches, "such as sim=giou")
     if weights:
         place = section.setdefault("weights", {})
         if not isinstance(place, dict):

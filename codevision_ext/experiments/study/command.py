@@ -1,5 +1,6 @@
 """Runs `codevision study`: answers from records first, then trains, then compares."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from codevision_ext.errors import InputError
 from codevision_ext.evaluate.command import open_checkpoints, run_evaluation
 from codevision_ext.evaluate.options import DataReader, read_suites
 from codevision_ext.evaluate.recipe_config import read_recipe_config
-from codevision_ext.evaluate.setup import ModelRun, model_used, setup_of
+from codevision_ext.evaluate.setup import ModelRun, model_used, setup_of, with_checkpoint
 from codevision_ext.evaluate.tables import markdown_table
 from codevision_ext.experiments.rescore.weight_grid import compare_weights
 from codevision_ext.experiments.study import offline
@@ -18,6 +19,7 @@ from codevision_ext.experiments.study.show import write_study
 from codevision_ext.experiments.study.train import TrainingJob, jobs_of, train
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record, read_records
+from codevision_ext.models.checkpoint_settings import checkpoint_settings, notes
 from codevision_ext.rewards.settings import RewardSettings
 
 ENGINE = "sglang"
@@ -73,17 +75,21 @@ def _evaluate(
     config = read_recipe_config(recipe / "grpo.yaml")
     suites = read_suites([f"transformed={run / 'data' / 'test.parquet'}"], reader, limit=plan.items)
     folders = [job.checkpoint.resolve() for job in jobs]
+    own = {folder: checkpoint_settings(config.settings, folder) for folder in folders}
+    sys.stderr.writelines(f"codevision: {line}\n" for line in notes(own))
+    configs = {folder: with_checkpoint(config, settings) for folder, settings in own.items()}
     models = [
         ModelRun(
             name=job.folder.name,
-            setup=setup_of(model_used(str(folder)), ENGINE, config, seed=job.seed),
+            setup=setup_of(model_used(str(folder)), ENGINE, configs[folder], own[folder], seed=job.seed),
+            config=configs[folder],
             checkpoint=folder,
             records=f"{job.folder.name}/rollouts/val.jsonl",
         )
         for job, folder in zip(jobs, folders, strict=True)
     ]
     engine = open_checkpoints(folders, ENGINE, config, seed=jobs[0].seed)
-    run_evaluation(models, suites, out, config=config, modes=["tool_on"], engine=engine, replace=True)
+    run_evaluation(models, suites, out, modes=["tool_on"], engine=engine, replace=True)
     return [list(read_records(out / model.records)) for model in models]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from sets import data_prep, rl_row, write_parquet
 from codevision_ext.errors import EngineError, InputError
 from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.trained_format import TrainedFormat, write_trained_format
+from codevision_ext.types import CoordinateSystem
 from data_prep.convert.validate import ImageLimits, validate_demonstration
 from data_prep.curate.difficulty import Route, tool_benefit
 from data_prep.demonstrations.from_model import Discarded, TurnKind, demonstrate_by_model
@@ -192,6 +195,35 @@ def test_rows_are_routed_by_how_often_they_are_solved(tmp_path: Path) -> None:
     for route in Route:
         [row] = pq.read_table(tmp_path / "out" / f"{route}.parquet").to_pylist()
         assert row["extra_info"]["benefit"][0] == lines[row["extra_info"]["index"]]["benefit"]
+
+
+def test_a_model_is_asked_as_its_checkpoint_was_trained_and_what_differs_is_named(tmp_path: Path) -> None:
+    schema = {"type": "function", "function": {"name": "code_image_tool", "description": "Mine.", "parameters": {}}}
+    trained = TrainedFormat(
+        trained_by="rl",
+        system_prompt="Look.",
+        system_prompt_no_tool="",
+        tools=(schema,),
+        coordinates=CoordinateSystem.ORIGINAL,
+    )
+    write_trained_format(tmp_path / "model", trained)
+    requests: list[Request] = []
+
+    def note(request: Request) -> str:
+        requests.append(request)
+        return answer("word0")
+
+    summary, _ = difficulty(tmp_path, note, k=1, limit=1, trained=tmp_path / "model")
+    systems = [texts(request)[0] for request in requests if request["messages"][0]["role"] == "system"]
+    assert systems == [f"Look.\n<tools>\n{json.dumps(schema)}\n</tools>"], "and without the tool no message"
+    assert (len(requests), summary["differences"], summary["stderr"].count("codevision data:")) == (2, [], 0)
+    shutil.rmtree(tmp_path / "out")
+    summary, _ = difficulty(tmp_path, note, k=1, limit=1, trained=tmp_path / "model", coordinates="relative")
+    (difference,) = summary["differences"]
+    assert difference == "coordinates is 'relative', but the checkpoint was trained with 'original'"
+    assert f"codevision data: {tmp_path / 'model'}: {difference}\n" in summary["stderr"]
+    with pytest.raises(InputError, match=r"--trained .*nowhere: there is no codevision\.json"):
+        difficulty(tmp_path, note, trained=tmp_path / "nowhere")
 
 
 def test_a_run_that_broke_off_goes_on_from_its_cache(tmp_path: Path) -> None:
