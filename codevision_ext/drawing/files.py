@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from pydantic import JsonValue
 
+from codevision_ext.drawing.score import DrawingVerdict, verify
 from codevision_ext.drawing.targets import check_inside, read_target
-from codevision_ext.drawing.verify import DrawingVerdict, verify
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec

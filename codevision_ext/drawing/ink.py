@@ -34,6 +34,8 @@ class Ink:
 
     mask: Mask
     """Pixels with ink."""
+    strong: Mask
+    """Pixels with ink whose change is about as large as the contrast of the input around them."""
     change: Gray
     """Largest change of a channel, levels."""
     tampered: Mask
@@ -55,13 +57,17 @@ def find_ink(image: Pixels, made: Pixels, placement: Placement) -> Ink:
     height, width = image.shape[:2]
     expected, seen, origin, shape = _common(image, made, placement)
     exact = placement.whole
-    gray = _gray_change(expected, seen)
     if not exact:
         expected, seen = _smooth(_as_sharp(expected, seen)), _smooth(seen)
-    change, spread = _change(expected, seen), largest_channel(local_range(expected, 3 if exact else 5))
+    change = _change(expected, seen)
+    spread = local_range(_gray(expected)) if exact else largest_channel(local_range(expected, 5))
     noise = _noise(change, spread)
-    if exact and noise[1] > _ROUGH:  # colour noise that compression has averaged
-        expected, seen = _smooth(expected), _smooth(seen)
+    if exact and noise != (0, 0):
+        expected = _as_sharp(expected, seen)
+        change, spread = _change(expected, seen), largest_channel(local_range(expected, 3))
+        noise = _noise(change, spread)
+    if noise[1] > _ROUGH:  # fine texture, which interpolation or compression has averaged
+        expected, seen = _smooth(expected, 1.6), _smooth(seen, 1.6)
         change, spread = _change(expected, seen), largest_channel(local_range(expected, 5))
         noise, exact = _noise(change, spread), False
     limit = _near_strong(change)
@@ -72,13 +78,15 @@ def find_ink(image: Pixels, made: Pixels, placement: Placement) -> Ink:
         wide = np.asarray(cv2.dilate(spread, np.ones((9, 9), np.uint8)), np.uint8) if exact else spread
         limit = np.maximum(limit, cv2.convertScaleAbs(wide, alpha=noise[1]))
         mask = (change > np.maximum(limit, np.uint8(max(FAINT, round(noise[0]))))).astype(np.uint8)
-    tampered = _tampered(expected, seen, gray, spread, exact=exact)
+    tampered = np.zeros_like(mask) if lossless else _tampered(expected, seen, spread, exact=exact)
     if not placement.whole:
         _forget_border(mask, tampered, made.shape)
+    strong = mask if lossless else mask & (change > 0.65 * spread).astype(np.uint8)
     content = (spread > 24).astype(np.uint8)
     grain = max(1.0, shape[0] / mask.shape[1], shape[1] / mask.shape[0])
     return Ink(
         mask=_in_frame(mask, origin, shape, (height, width)),
+        strong=_in_frame(strong, origin, shape, (height, width)),
         change=_in_frame(change, origin, shape, (height, width)),
         tampered=_in_frame(tampered, origin, shape, (height, width)),
         content=_in_frame(content, origin, shape, (height, width)),
@@ -135,8 +143,10 @@ def _near_strong(change: Gray) -> Gray:
 
 def _clean(change: Gray, near_strong: Gray) -> bool:
     """Returns whether there are few faint changes around the ink, as compression would leave them."""
-    around = near_strong[::2, ::2] > FAINT / 2
-    faint = cv2.inRange(change[::2, ::2], 1, FAINT) > 0
+    step = 2 if change.size < 2e5 else 4
+    around = near_strong[::step, ::step] > FAINT / 2
+    near = change[::step, ::step]
+    faint = (near >= 1) & (near <= FAINT)
     return float(faint[around].mean()) < 0.06 if around.any() else True
 
 
@@ -145,7 +155,8 @@ def _noise(change: Gray, spread: Gray) -> tuple[float, float]:
 
     Both come from quantiles that a drawing doesn't reach, and are limited: what is stronger is a change.
     """
-    change, spread = change[1::3, 1::3], spread[1::3, 1::3]
+    step = 2 if change.size < 2e5 else 5
+    change, spread = change[1::step, 1::step], spread[1::step, 1::step]
     flat = change[spread <= 8]
     busy = spread > 16
     level = 2.0 * float(np.percentile(flat, 85)) if flat.size > 50 else 0.0
@@ -160,8 +171,11 @@ def _change(expected: Pixels, seen: Pixels) -> Gray:
 
 
 def _gray_change(expected: Pixels, seen: Pixels) -> Gray:
-    one, other = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (expected, seen))
-    return np.asarray(cv2.absdiff(one, other), np.uint8)
+    return np.asarray(cv2.absdiff(_gray(expected), _gray(seen)), np.uint8)
+
+
+def _gray(image: Pixels) -> Gray:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _as_sharp(expected: Pixels, seen: Pixels) -> Pixels:
@@ -176,29 +190,33 @@ def _as_sharp(expected: Pixels, seen: Pixels) -> Pixels:
     return np.asarray(cv2.GaussianBlur(expected, (0, 0), best), np.uint8) if best else expected
 
 
-def _smooth(image: Pixels) -> Pixels:
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.8), np.uint8)
+def _smooth(image: Pixels, sigma: float = 0.8) -> Pixels:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
 
 
 def _forget_border(mask: Mask, tampered: Mask, made: tuple[int, ...]) -> None:
     """Removes what lies on the border of the input, where axes are drawn and pixels mix with the canvas."""
     width = 3 + round(max(made) / 600)
-    for part, rim in ((mask, width), (tampered, width + _BLOCK)):
+    for part, rim in ((mask, width), (tampered, width + 2 * _BLOCK)):
         part[:rim] = part[-rim:] = 0
         part[:, :rim] = part[:, -rim:] = 0
 
 
-def _tampered(expected: Pixels, seen: Pixels, gray: Gray, spread: Gray, *, exact: bool) -> Mask:
+def _tampered(expected: Pixels, seen: Pixels, spread: Gray, *, exact: bool) -> Mask:
     """Returns the pixels of blocks that were changed as a whole: another mean colour, or noise."""
-    size = max(1, gray.shape[1] // _BLOCK), max(1, gray.shape[0] // _BLOCK)
+    gray = _gray_change(expected, seen)
+    block = _BLOCK if exact else 2 * _BLOCK
+    size = max(1, gray.shape[1] // block), max(1, gray.shape[0] // block)
 
     def mean(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        whole = image[: size[1] * block, : size[0] * block]  # whole blocks are averaged fast
+        return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
 
     texture = mean(spread).astype(np.float32)
     shift = largest_channel(np.asarray(cv2.absdiff(mean(expected), mean(seen)), np.uint8)).astype(np.float32)
-    allowance = 0.0 if exact else 0.15
+    allowance = 0.0 if exact else 0.2
     tampered = (shift > 4 + (0.05 + allowance) * texture) | (mean(gray) > 6 + (0.3 + allowance) * texture)
-    return np.asarray(
-        cv2.resize(tampered.astype(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8
-    )
+    whole = min(gray.shape[1], size[0] * block), min(gray.shape[0], size[1] * block)
+    mask = np.zeros(gray.shape, np.uint8)
+    mask[: whole[1], : whole[0]] = cv2.resize(tampered.astype(np.uint8), whole, interpolation=cv2.INTER_NEAREST)
+    return mask

@@ -17,11 +17,13 @@ class Blobs:
     """The connected parts of the ink."""
 
     labels: np.ndarray
-    """Number of the part of every pixel, 0 without ink; shape (height, width)."""
+    """Number of the part of every pixel in the box around all ink, 0 without ink; shape (height, width)."""
     stats: np.ndarray
     """x, y, width, height and area of every part, shape (n, 5)."""
     centres: np.ndarray
     """Centre of mass of every part, shape (n, 2)."""
+    origin: tuple[int, int]
+    """Left and top of the box around all ink."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,13 @@ class Marker:
 
 def blobs(mask: Mask) -> Blobs:
     """Returns the connected parts of a mask."""
-    _, labels, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    return Blobs(np.asarray(labels), np.asarray(stats), np.asarray(centres))
+    x, y, width, height = cv2.boundingRect(mask)
+    crop = np.ascontiguousarray(mask[y : y + height, x : x + width])
+    if not width:
+        return Blobs(np.zeros((0, 0), np.int32), np.zeros((1, 5), np.int32), np.zeros((1, 2)), (0, 0))
+    _, labels, stats, centres = cv2.connectedComponentsWithStats(crop, connectivity=8)
+    stats, centres = stats + np.array([x, y, 0, 0, 0]), centres + np.array([x, y])
+    return Blobs(np.asarray(labels), np.asarray(stats), np.asarray(centres), (x, y))
 
 
 def find_marker(
@@ -74,9 +81,10 @@ def find_marker(
         used.add(best + 1)
         left, top, width, height = map(int, parts.stats[best + 1, :4])
         box = left, top, left + width, top + height
-        shape = (parts.labels[top : box[3], left : box[2]] == best + 1).astype(np.uint8)
-        x, y = map(float, parts.centres[best + 1])
-        return Marker(x, y, sides[best] / 2, box, shape)
+        x, y = parts.origin
+        shape = (parts.labels[top - y : box[3] - y, left - x : box[2] - x] == best + 1).astype(np.uint8)
+        middle_x, middle_y = map(float, parts.centres[best + 1])
+        return Marker(middle_x, middle_y, sides[best] / 2, box, shape)
     return _joined(ink, others, point, tau)
 
 

@@ -19,7 +19,7 @@ def to_pixels(image: Image.Image, background: int | None = 255) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":
         return np.repeat(_eight_bits(np.asarray(image))[..., None], 3, axis=2)
     if background is None or not image.has_transparency_data:
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     colours = image.convert("RGBA")
     canvas = Image.new("RGBA", image.size, (background, background, background, 255))
     return np.asarray(Image.alpha_composite(canvas, colours).convert("RGB"))

@@ -24,8 +24,8 @@ _SMALLEST = 0.25
 """Smallest searched scale, as a share of the one that fits the input into the made image."""
 _BETTER = 0.1
 """Agreement that a less probable placement must gain on a more probable one."""
-_GOOD, _ENOUGH = 0.85, 0.55
-"""Agreement of a placement that ends the search, and of one that is accepted."""
+_SURE, _PROBABLE, _GOOD, _ENOUGH = 0.92, 0.65, 0.85, 0.55
+"""Agreement that ends the search at once, after the probable placements, after the others, and the smallest one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,6 @@ class Placement:
     tx: float
     ty: float
 
-    def scaled(self, by: float) -> "Placement":
-        """Returns the placement in a made image that is resized by a factor."""
-        return Placement(self.sx * by, self.sy * by, self.tx * by, self.ty * by)
-
     @property
     def whole(self) -> bool:
         """Whether pixels fall onto pixels, without interpolation."""
@@ -49,12 +45,19 @@ class Placement:
 
 def lay(image: npt.NDArray[np.uint8], placement: Placement, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Returns the input as it appears in a made image of `size` (width, height); its border goes on outside."""
-    height, width = image.shape[:2]
+    return _warped(_smoothed(image, placement), placement, size)
+
+
+def _smoothed(image: npt.NDArray[np.uint8], placement: Placement) -> npt.NDArray[np.uint8]:
+    """Returns the image without the details that are lost where the placement makes it smaller."""
+    sigmas = [0.42 * float(np.sqrt(max(0.0, s**-2 - 1))) for s in (placement.sx, placement.sy)]
+    if max(sigmas) < 0.2:
+        return image
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), max(sigmas[0], 0.1), sigmaY=max(sigmas[1], 0.1)), np.uint8)
+
+
+def _warped(image: npt.NDArray[np.uint8], placement: Placement, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     sx, sy = placement.sx, placement.sy
-    if sx < 1 or sy < 1:
-        small = max(1, round(width * min(sx, 1))), max(1, round(height * min(sy, 1)))
-        image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
-        sx, sy = sx * width / small[0], sy * height / small[1]
     matrix = np.array([[sx, 0, sx / 2 + placement.tx - 0.5], [0, sy, sy / 2 + placement.ty - 0.5]])
     laid = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(laid, np.uint8)
@@ -68,6 +71,8 @@ def local_range(image: npt.NDArray[np.uint8], side: int = 3) -> npt.NDArray[np.u
 
 def register(image: Pixels, made: Pixels) -> tuple[Placement, float] | None:
     """Returns the placement of the input in the made image and its agreement in [0, 1]; None if there is none."""
+    if _same(image, made):
+        return Placement(1, 1, 0, 0), 1.0
     by = min(1.0, _FINE / max(made.shape[:2]))
     small_made = _gray(made, by)
     # the input at about the resolution at which it is compared
@@ -80,26 +85,40 @@ def register(image: Pixels, made: Pixels) -> tuple[Placement, float] | None:
         return Placement(placement.sx / fx / gx, placement.sy / fy / gy, placement.tx / gx, placement.ty / gy)
 
     best: tuple[Placement, float] | None = None
-    for guess in _guesses(image, made, small_made, (gx, gy)):
-        tried = [guess]
-        if not guess.whole:
-            start = Placement(guess.sx * fx * gx, guess.sy * fy * gy, guess.tx * gx, guess.ty * gy)
-            refined = full(_refine(small, small_made, start))
-            snapped = _snapped(image, refined)
-            tried = [refined] if snapped is None else [snapped, refined]
-        for place in tried:
-            quality = _agreement(
-                small, small_made, Placement(place.sx * fx * gx, place.sy * fy * gy, place.tx * gx, place.ty * gy)
-            )
-            if best is None or quality > best[1] + _BETTER:
-                best = place, quality
-        if best is not None and best[1] >= _GOOD:
+    searches = (_probable(image, made), _PROBABLE), (_coarse(image, small_made, (gx, gy)), _GOOD)
+    for guesses, least in (*searches, (_improbable(image, made), _GOOD)):
+        for guess in guesses:
+            tried = [guess]
+            if not guess.whole or guess.tx or guess.ty:
+                start = Placement(guess.sx * fx * gx, guess.sy * fy * gy, guess.tx * gx, guess.ty * gy)
+                refined = full(_refine(small, small_made, start))
+                snapped = _snapped(image, refined)
+                tried = [refined] if snapped is None else [snapped, refined]
+            for place in tried:
+                quality = _agreement(
+                    small, small_made, Placement(place.sx * fx * gx, place.sy * fy * gy, place.tx * gx, place.ty * gy)
+                )
+                if best is None or quality > best[1] + (_BETTER if best[1] >= _ENOUGH else 0):
+                    best = place, quality
+            if best is not None and best[1] >= _SURE:
+                break
+        if best is not None and best[1] >= least:
             break
     if best is None or best[1] < _ENOUGH:
         same = image.shape == made.shape
         return (Placement(1, 1, 0, 0), best[1] if best else 0.0) if same else None
     placement, quality = best
     return (placement if placement.whole else _sharpen(image, made, placement)), quality
+
+
+def _same(image: Pixels, made: Pixels) -> bool:
+    """Returns whether most pixels of the input, and most of those with content, are unchanged in their places."""
+    if image.shape != made.shape:
+        return False
+    one, other = image[1::4, 1::4].astype(np.int16), made[1::4, 1::4].astype(np.int16)
+    equal = np.abs(one - other).max(axis=2) <= 4
+    content = np.abs(one - image[::4, ::4][: one.shape[0], : one.shape[1]]).max(axis=2) > 16
+    return bool(equal.mean() > 0.8 and content.sum() >= 50 and equal[content].mean() > 0.8)
 
 
 def _snapped(image: Pixels, placement: Placement) -> Placement | None:
@@ -110,8 +129,8 @@ def _snapped(image: Pixels, placement: Placement) -> Placement | None:
     return None
 
 
-def _guesses(image: Pixels, made: Pixels, small_made: Gray, small_scale: tuple[float, float]) -> Iterator[Placement]:
-    """Yields placements to try, the most probable first."""
+def _probable(image: Pixels, made: Pixels) -> Iterator[Placement]:
+    """Yields placements that explain the shape of the made image, the most probable first."""
     height, width = image.shape[:2]
     made_height, made_width = made.shape[:2]
     full = Placement(made_width / width, made_height / height, 0, 0)
@@ -122,12 +141,17 @@ def _guesses(image: Pixels, made: Pixels, small_made: Gray, small_scale: tuple[f
         yield framed
     if abs(full.sx / full.sy - 1) < 0.02 and not full.whole:
         yield full
+    if made_width - width + made_height - height > 0 and made_width >= width and made_height >= height:
+        yield _pasted(image, made)
     yield from _layouts((width, height), (made_width, made_height))
-    yield from _coarse(image, small_made, small_scale)
+
+
+def _improbable(image: Pixels, made: Pixels) -> Iterator[Placement]:
+    """Yields placements whose scales of x and y differ."""
+    framed = _framed(image, made)
     if framed is not None:
         yield framed
-    if not full.whole:
-        yield full
+    yield Placement(made.shape[1] / image.shape[1], made.shape[0] / image.shape[0], 0, 0)
 
 
 def _framed(image: Pixels, made: Pixels) -> Placement | None:
@@ -166,6 +190,16 @@ def _layouts(size: tuple[int, int], made_size: tuple[int, int]) -> Iterator[Plac
             yield Placement(sx, sy, margin, margin)
 
 
+def _pasted(image: Pixels, made: Pixels) -> Placement:
+    """Returns the best placement without a change of scale."""
+    by = min(1.0, 160 / max(made.shape[:2]))
+    template, edges = _edges(_gray(image, by)), _edges(_gray(made, by))
+    template = template[: edges.shape[0], : edges.shape[1]]
+    scores = np.nan_to_num(cv2.matchTemplate(edges, template, cv2.TM_CCOEFF_NORMED))
+    _, _, _, (x, y) = cv2.minMaxLoc(scores)
+    return Placement(1.0, 1.0, round(x / by), round(y / by))
+
+
 def _coarse(image: Pixels, small_made: Gray, small_scale: tuple[float, float]) -> Iterator[Placement]:
     """Yields the best placements of a search over equal scales of x and y, by the correlation of edges."""
     by = min(1.0, _COARSE / max(small_made.shape))
@@ -201,10 +235,12 @@ def _edges(gray: Gray) -> npt.NDArray[np.float32]:
 
 
 def _gray(image: npt.NDArray[np.uint8], by: float) -> Gray:
+    if image.ndim == 3:
+        image = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     if by < 1:
         size = max(1, round(image.shape[1] * by)), max(1, round(image.shape[0] * by))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) if image.ndim == 3 else image
+    return image
 
 
 def _window(shape: tuple[int, ...], placement: Placement, size: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -220,23 +256,24 @@ def window(image: Pixels, placement: Placement, made: Pixels) -> tuple[int, int,
     return _window(image.shape, placement, made.shape)
 
 
-def _refine(image: Gray, made: Gray, placement: Placement, rounds: int = 8) -> Placement:
+def _refine(image: Gray, made: Gray, placement: Placement, rounds: int = 6) -> Placement:
     """Returns the placement moved until the residual is small, by Gauss-Newton steps that trust small residuals."""
     limit = 40.0
+    smoothed = _smoothed(image, placement)
     for _ in range(rounds):
         x1, y1, x2, y2 = _window(image.shape, placement, made.shape)
         if min(x2 - x1, y2 - y1) < 8:
             return placement
         shifted = Placement(placement.sx, placement.sy, placement.tx - x1, placement.ty - y1)
-        laid = cv2.GaussianBlur(lay(image, shifted, (x2 - x1, y2 - y1)), (3, 3), 0).astype(np.float32)
+        laid = cv2.GaussianBlur(_warped(smoothed, shifted, (x2 - x1, y2 - y1)), (3, 3), 0).astype(np.float32)
         seen = cv2.GaussianBlur(made[y1:y2, x1:x2], (3, 3), 0).astype(np.float32)
         dx, dy = cv2.Scharr(laid, cv2.CV_32F, 1, 0) / 32, cv2.Scharr(laid, cv2.CV_32F, 0, 1) / 32
         difference = seen - laid
         weights = np.square(np.clip(1 - np.square(difference / limit), 0, None))
         u, v = np.linspace(-1, 1, x2 - x1, dtype=np.float32), np.linspace(-1, 1, y2 - y1, dtype=np.float32)[:, None]
-        columns = [-dx, -dx * u, -dy, -dy * v]
-        normal = np.array([[float(cv2.sumElems(weights * a * b)[0]) for b in columns] for a in columns])
-        right = np.array([float(cv2.sumElems(weights * a * difference)[0]) for a in columns])
+        columns = np.stack([-dx, -dx * u, -dy, -dy * v]).reshape(4, -1)
+        weighted = columns * weights.reshape(-1)
+        normal, right = (weighted @ columns.T).astype(float), (weighted @ difference.reshape(-1)).astype(float)
         step = np.linalg.solve(normal + np.eye(4) * (1e-3 * np.trace(normal) / 4 + 1e-6), right)
         step = np.clip(step, -3, 3)
         # a shift that grows along the axis is a change of scale: u runs from -1 to 1 over the window
@@ -256,8 +293,14 @@ def _refine(image: Gray, made: Gray, placement: Placement, rounds: int = 8) -> P
 
 def _sharpen(image: Pixels, made: Pixels, placement: Placement) -> Placement:
     """Refines a placement at the resolution of the images."""
-    by = min(1.0, 3 * _FINE / max(made.shape[:2]))
-    return _refine(_gray(image, 1), _gray(made, by), placement.scaled(by), rounds=3).scaled(1 / by)
+    by = min(1.0, 2 * _FINE / max(made.shape[:2]))
+    shrink = min(1.0, 2 * _FINE / max(image.shape[:2]))
+    small, small_made = _gray(image, shrink), _gray(made, by)
+    fx, fy = image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]
+    gx, gy = small_made.shape[1] / made.shape[1], small_made.shape[0] / made.shape[0]
+    start = Placement(placement.sx * fx * gx, placement.sy * fy * gy, placement.tx * gx, placement.ty * gy)
+    fine = _refine(small, small_made, start, rounds=3)
+    return Placement(fine.sx / fx / gx, fine.sy / fy / gy, fine.tx / gx, fine.ty / gy)
 
 
 def _agreement(image: Gray, made: Gray, placement: Placement) -> float:

@@ -12,7 +12,17 @@ from codevision_ext.drawing.labels import Outside, judge_outside
 from codevision_ext.drawing.markers import Marker, blobs, find_marker
 from codevision_ext.drawing.pixels import Pixels, appearances, to_pixels
 from codevision_ext.drawing.registration import Placement, register
-from codevision_ext.drawing.shapes import Places, along, band, corners, is_closed, lookup, tolerance
+from codevision_ext.drawing.shapes import (
+    InkDistance,
+    Places,
+    along,
+    band,
+    corners,
+    distance_to_ink,
+    is_closed,
+    lookup,
+    tolerance,
+)
 from codevision_ext.drawing.targets import DrawingTarget, Point, Primitive, Region
 
 RECALL, PRECISION, PRESERVED = 0.9, 0.85, 0.98
@@ -80,16 +90,16 @@ class _Stroke:
 def _score(ink: Ink, target: DrawingTarget) -> DrawingVerdict:
     shape = (ink.mask.shape[0], ink.mask.shape[1])
     tau = tolerance(shape[::-1])
-    distance = cv2.distanceTransform(1 - ink.mask, cv2.DIST_L2, 3) if ink.mask.any() else np.full(shape, 1e6)
+    distance = distance_to_ink(ink.mask)
     least = _VISIBLE if ink.grain == 1 and ink.exact else _VISIBLE_BLURRED
     strokes: dict[int, _Stroke] = {}
     for index, primitive in enumerate(target.primitives):
         if not isinstance(primitive, Point):
-            strokes[index] = _stroke(primitive, ink, np.asarray(distance), tau, least)
+            strokes[index] = _stroke(primitive, ink, distance, tau, least)
     lines = np.zeros(shape, np.uint8)
     for index, stroke in strokes.items():
         lines |= band(shape, target.primitives[index], stroke.half + (0.5 if ink.exact else 1.0))
-    parts = blobs(ink.mask)
+    parts = blobs(ink.mask if any(isinstance(p, Point) for p in target.primitives) else np.zeros((1, 1), np.uint8))
     used: set[int] = set()
     allowed = np.zeros(shape, np.uint8)
     for index, primitive in enumerate(target.primitives):
@@ -139,7 +149,7 @@ def _verdict(ink: Ink, strokes: list[_Stroke], allowed: Mask, outside: Outside) 
     )
 
 
-def _stroke(primitive: Primitive, ink: Ink, distance: np.ndarray, tau: float, least: int) -> _Stroke:
+def _stroke(primitive: Primitive, ink: Ink, distance: InkDistance, tau: float, least: int) -> _Stroke:
     """Measures the stroke of a primitive that isn't a point."""
     shape = (ink.mask.shape[0], ink.mask.shape[1])
     path = along(corners(primitive))
@@ -154,7 +164,7 @@ def _stroke(primitive: Primitive, ink: Ink, distance: np.ndarray, tau: float, le
         size = 2 * int(tau / 2) + 1
         closed = cv2.morphologyEx(ink.mask, cv2.MORPH_CLOSE, np.ones((size, size), np.uint8))
         return _Stroke(float(closed[inner > 0].mean()), tau)
-    away = lookup(distance, path, 0.0)
+    away = distance.at(path, 0.0)
     gap = tau + 4
     covered = _bridged(away <= tau, gap, closed=is_closed(primitive))
     recall = float(covered.mean())
@@ -176,12 +186,13 @@ def _width(mask: Mask, path: Places, drawn: np.ndarray, tau: float) -> float:
     tangent = np.gradient(path, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) / np.maximum(1e-9, np.hypot(*tangent.T))[:, None]
     chosen = np.flatnonzero(drawn)
-    chosen = chosen[:: max(1, len(chosen) // 300)]
-    steps = np.arange(-int(2.5 * tau), int(2.5 * tau) + 1)
+    chosen = chosen[:: max(1, len(chosen) // 150)]
+    step = max(1.0, tau / 10)
+    steps = np.arange(-25, 26) * step if step > 1 else np.arange(-int(2.5 * tau), int(2.5 * tau) + 1)
     places = path[chosen, None] + normal[chosen, None] * steps[None, :, None]
     across = lookup(mask, places.reshape(-1, 2), 0.0).reshape(len(chosen), len(steps)).sum(axis=1)
     across = across[across > 0]
-    return float(np.median(across)) if len(across) else 0.0
+    return float(np.median(across)) * step if len(across) else 0.0
 
 
 def _bridged(covered: np.ndarray, gap: float, *, closed: bool) -> np.ndarray:
@@ -199,11 +210,12 @@ def _bridged(covered: np.ndarray, gap: float, *, closed: bool) -> np.ndarray:
     return result
 
 
-def _ends(primitive: Primitive, path: Places, away: np.ndarray, distance: np.ndarray, half: float, tau: float) -> str:
+def _ends(primitive: Primitive, path: Places, away: np.ndarray, distance: InkDistance, half: float, tau: float) -> str:
     """Returns what is wrong with the ends of a stroke; empty if both are near the ends of the primitive."""
     size = int(min(len(path) - 1, 2 * tau))
     at = np.flatnonzero(away <= tau)
-    missing = max(int(tau / 2) + 4, 1.2 * float(np.diff(at).max(initial=0)))
+    gap = int(np.diff(at).max(initial=1))  # of a dashed stroke, less what the tolerance covers
+    missing = max(tau / 2 + 4, gap + tau + 2 if gap > 1 else 0)
     for order in (1, -1):
         places, distances = path[::order], away[::order]
         if np.flatnonzero(distances <= tau)[0] > missing:
@@ -214,8 +226,8 @@ def _ends(primitive: Primitive, path: Places, away: np.ndarray, distance: np.nda
         across = np.array([-direction[1], direction[0]])
         steps = np.arange(0, 1.5 * tau + half + 2)[:, None]
         beyond = places[0] + direction * steps
-        straight = lookup(distance, beyond, 9.0) <= 1
-        wide = [lookup(distance, beyond + side * across * (half + 2.5), 9.0) <= 0.5 for side in (-1, 1)]
+        straight = distance.at(beyond, 9.0) <= 1
+        wide = [distance.at(beyond + side * across * (half + 2.5), 9.0) <= 0.5 for side in (-1, 1)]
         if straight.all() and not (wide[0] & wide[1])[int(tau / 2) :].any():
             return "a stroke goes on beyond its end"
     return ""
@@ -236,15 +248,18 @@ def _marked(marker: Marker | None, ink: Ink, least: int) -> _Stroke:
 def _preserved(ink: Ink, allowed: Mask, outside: Outside) -> float:
     """Returns the share of the input that is unchanged, without what the drawing may cover."""
     drawn = (ink.mask & (allowed | outside.excused)).astype(np.uint8)
-    size = max(1, drawn.shape[1] // 8), max(1, drawn.shape[0] // 8)
-    blocks = np.asarray(cv2.resize(drawn * 255, size, interpolation=cv2.INTER_AREA) > 0, np.uint8)
-    blocks = np.asarray(cv2.dilate(blocks, np.ones((3, 3), np.uint8)), np.uint8)
-    near = np.asarray(cv2.resize(blocks, drawn.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
-    rest = (allowed | outside.excused) == 0
-    changed = rest & ((ink.mask > 0) | ((ink.tampered > 0) & (near == 0)))
-    share = 1 - changed.sum() / max(1, rest.sum())
-    content = rest & (ink.content > 0)
-    if content.sum() >= 50:
-        of_content = 1 - (changed & content).sum() / content.sum()
+    block = max(1, round((8 if ink.exact else 16) * ink.grain))
+    size = max(1, drawn.shape[1] // block), max(1, drawn.shape[0] // block)
+    near = drawn
+    if not ink.lossless:
+        blocks = np.asarray(cv2.resize(drawn * 255, size, interpolation=cv2.INTER_AREA) > 0, np.uint8)
+        blocks = np.asarray(cv2.dilate(blocks, np.ones((3, 3), np.uint8)), np.uint8)
+        near = np.asarray(cv2.resize(blocks, drawn.shape[::-1], interpolation=cv2.INTER_NEAREST), np.uint8)
+    rest = np.asarray((allowed | outside.excused) ^ 1, np.uint8)
+    changed = rest & (ink.strong | (ink.tampered & (near ^ 1)))
+    share = 1 - cv2.countNonZero(changed) / max(1, cv2.countNonZero(rest))
+    content = rest & ink.content
+    if (number := cv2.countNonZero(content)) >= 50:
+        of_content = 1 - cv2.countNonZero(changed & content) / number
         share = min(share, of_content) if of_content < 0.9 else share
     return float(share) * (1 - ink.outside if ink.outside > 0.01 else 1.0)
