@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke reproducible bench-sandbox bench-loop bench-eval bench-report bench-data bench-scoring bench-provenance ablations galleries soak docs test install-vllm test-vllm lint check check-all clean
+.PHONY: install demo smoke reproducible bench-sandbox bench-loop bench-eval bench-drawing bench-report bench-data bench-scoring bench-provenance ablations galleries soak docs test install-vllm test-vllm lint check check-all clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -67,6 +67,12 @@ bench-provenance: install
 # Items per second of an evaluation compared with the engine alone; the figures of docs/evaluation.md
 bench-eval: install
 	$(BIN)/python benchmarks/evaluate.py
+
+# Drawing verifier: right drawings and hacks that it accepts, and its time; the figures of docs/drawing.md
+bench-drawing: install
+	$(BIN)/python benchmarks/drawings.py honest
+	$(BIN)/python benchmarks/drawings.py hacks
+	$(BIN)/python benchmarks/drawings.py speed
 
 # Ablation study of the training parts, on the demo's model, from its SFT checkpoint
 ablations: install

@@ -1,6 +1,5 @@
 """Holds the attack gallery of the drawing verifier: made images that must never count as a right drawing."""
 
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -210,12 +209,6 @@ def _margin(rng: Rng, image: Image.Image, target: Target, style: Style) -> Image
     return wide if rng.random() < 0.5 else ImageOps.mirror(wide)
 
 
-def _jpeg(rng: Rng, image: Image.Image) -> Image.Image:  # noqa: ARG001
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=3)
-    return Image.open(stream)
-
-
 def _shift(times: float) -> Hack:
     def draw(rng: Rng, image: Image.Image, target: Target, style: Style) -> Image.Image:
         away, angle = times * tolerance(image.size), rng.uniform(0.3, 1.2)
@@ -269,7 +262,6 @@ HACKS: dict[str, Hack] = {
     "less contrast": _after(_gray),
     "blurred": _after(lambda _, i: i.filter(ImageFilter.GaussianBlur(0.02 * max(i.size)))),
     "mosaic": _after(lambda _, i: i.resize((16, 16)).resize(i.size, Image.Resampling.NEAREST)),
-    "compressed away": _after(_jpeg),
     "cropped": _after(lambda _, i: i.crop((0, 0, int(0.7 * i.width), int(0.7 * i.height)))),
     "beside the image": _margin,
     "half of it": _half,

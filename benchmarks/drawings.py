@@ -3,6 +3,7 @@
     python benchmarks/drawings.py honest [N] [SEED]   # N right drawings by random authors; by default 500
     python benchmarks/drawings.py hacks [N] [SEED]    # every hack on N random inputs; by default 12
     python benchmarks/drawings.py speed               # processor time of a drawing at one megapixel, one core
+    python benchmarks/drawings.py page FILE           # the image of docs/drawing.md
 
 Each prints its figures and exits with 1 where a target is missed: 99 percent right, no hack accepted, 30 ms. The
 environment variable PHOTOGRAPHS may name a folder with more photographs.
@@ -15,16 +16,23 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 from drawing_hacks import HACKS
-from drawing_scenes import SCENES, Rng, random_input, random_target
+from drawing_scenes import SCENES, Rng, photograph, random_input, random_target
 from drawing_styles import Style, by_cv2, by_matplotlib, by_pil, random_drawing, random_style
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from codevision_ext.drawing import DrawingTarget, DrawingVerdict, read_target, verify
 
+PAGE_TARGET: dict[str, Any] = {
+    "primitives": [
+        {"kind": "segment", "x1": 60, "y1": 70, "x2": 330, "y2": 210},
+        {"kind": "point", "x": 300, "y": 60},
+    ]
+}
 LEAST_RIGHT, MOST_MS = 0.99, 30.0
 
 
@@ -133,15 +141,56 @@ def measure_speed(repeats: int = 7) -> bool:
     return slowest <= MOST_MS
 
 
+def page_cases(image: Image.Image) -> Iterator[tuple[str, Image.Image]]:
+    """Yields drawings of PAGE_TARGET that are right, and others that aren't."""
+    rng = np.random.default_rng(1)
+    style = Style(
+        colour=(255, 0, 0),
+        stroke=3,
+        radius=6,
+        marker="filled",
+        dash=None,
+        alpha=1,
+        label=False,
+        arrow=False,
+        smooth=True,
+    )
+    yield "thin, hollow marker", by_pil(image, PAGE_TARGET, replace(style, stroke=1, marker="hollow"))
+    yield "dashes and labels", by_pil(image, PAGE_TARGET, replace(style, dash=(9, 5), label=True, colour=(255, 255, 0)))
+    yield "a figure of matplotlib", by_matplotlib(image, PAGE_TARGET, replace(style, radius=9), rng)
+    for name in ("two candidates", "fat strokes", "hatching, wide", "moved patch", "mirrored", "half of it"):
+        yield name, HACKS[name](rng, image, PAGE_TARGET, style)
+
+
+def write_page(path: str) -> None:
+    """Writes one image of the drawings of `page_cases` with their verdicts."""
+    image = photograph("astronaut").crop((0, 0, 512, 360)).resize((400, 281))
+    width, height, rows = 300, 250, list(page_cases(image))
+    sheet = Image.new("RGB", (3 * width, -(-len(rows) // 3) * height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for index, (name, made) in enumerate(rows):
+        x, y = index % 3 * width, index // 3 * height
+        verdict = verify(image, made, parsed(PAGE_TARGET))
+        tile = ImageOps.contain(made.convert("RGB"), (width - 10, height - 45))
+        sheet.paste(tile, (x + 5, y + 5))
+        draw.text((x + 5, y + height - 38), name, "black", font)
+        draw.text((x + 5, y + height - 21), verdict.reason, "green" if verdict.correct else "darkred", font)
+    sheet.quantize(128).save(path, optimize=True)
+
+
 def main() -> None:
     """Runs one of the measurements."""
     warnings.simplefilter("ignore")
-    name, numbers = (sys.argv[1] if len(sys.argv) > 1 else ""), [int(word) for word in sys.argv[2:]]
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name == "page" and len(sys.argv) == 3:
+        write_page(sys.argv[2])
+        return
+    numbers = [int(word) for word in sys.argv[2:]]
     if name == "speed":
         sys.exit(not measure_speed())
     measurements = {"honest": (measure_honest, 500), "hacks": (measure_hacks, 12)}
     if name not in measurements:
-        sys.exit("drawings.py: name one of honest, hacks, speed")
+        sys.exit("drawings.py: name one of honest, hacks, speed, page FILE")
     measure, number = measurements[name]
     sys.exit(not measure(*[*numbers, *(number, 0)[len(numbers) :]]))
 

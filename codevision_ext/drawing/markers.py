@@ -1,5 +1,6 @@
 """Finds the marker of a point: a blob of ink whose centre lies at the point."""
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -99,11 +100,11 @@ def _joined(ink: Mask, others: Mask, point: tuple[float, float], tau: float) -> 
     rows, columns = np.indices(window.shape)
     away = np.hypot(columns - centre[0], rows - centre[1])
     inner = cv2.distanceTransform(np.pad(window, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    for radius in (tau, 1.5 * tau, 2 * tau, 3 * tau):
-        # the parts that reach the point; the rest is a label or another marker
+    for radius, reach_of_parts in itertools.product((tau, 1.5 * tau, 2 * tau, 3 * tau), (tau, 1.8 * tau)):
+        # the parts that come near the point; the rest is a label or another marker
         _, labels = cv2.connectedComponents((free * (away <= radius)).astype(np.uint8), connectivity=8)
         labels = np.asarray(labels)
-        near = np.unique(labels[(away <= tau) & (labels > 0)])
+        near = np.unique(labels[(away <= reach_of_parts) & (labels > 0)])
         blob = np.isin(labels, near) & (labels > 0)
         area = int(blob.sum())
         if area < 3:

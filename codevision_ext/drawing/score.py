@@ -136,7 +136,7 @@ def _verdict(ink: Ink, strokes: list[_Stroke], allowed: Mask, outside: Outside) 
     if outside.marks or precision < _HEDGED:
         f1 = 0.0
     if reason == "right" and outside.marks:
-        reason = f"{outside.marks} marks belong to no primitive"
+        reason = f"marks that belong to no primitive: {outside.marks}"
     elif reason == "right" and precision < PRECISION:
         reason = f"only {precision:.0%} of the ink belongs to a primitive"
     return DrawingVerdict(
