@@ -48,6 +48,8 @@ class Ink:
     """Whether pixels were compared without interpolation."""
     lossless: bool
     """Whether the rest of the made image equals the input to the bit."""
+    rough: bool
+    """Whether fine texture was smoothed away before the comparison."""
     grain: float
     """Size of a pixel of the comparison, pixels of the input; above 1 where the made image is smaller."""
 
@@ -66,7 +68,8 @@ def find_ink(image: Pixels, made: Pixels, placement: Placement) -> Ink:
         expected = _as_sharp(expected, seen)
         change, spread = _change(expected, seen), largest_channel(local_range(expected, 3))
         noise = _noise(change, spread)
-    if noise[1] > _ROUGH:  # fine texture, which interpolation or compression has averaged
+    rough = noise[1] > _ROUGH
+    if rough:  # fine texture, which interpolation or compression has averaged
         expected, seen = _smooth(expected, 1.6), _smooth(seen, 1.6)
         change, spread = _change(expected, seen), largest_channel(local_range(expected, 5))
         noise, exact = _noise(change, spread), False
@@ -93,6 +96,7 @@ def find_ink(image: Pixels, made: Pixels, placement: Placement) -> Ink:
         outside=1 - shape[0] * shape[1] / (width * height),
         exact=exact,
         lossless=lossless,
+        rough=rough,
         grain=grain,
     )
 

@@ -12,8 +12,11 @@ from codevision_ext.drawing.targets import DrawingTarget, Point
 
 _NEAR = 6.0
 """Largest distance of a label from its primitive, in units of tau."""
-_FAINT = 0.35
-"""Strength of a mark, as a share of that of the drawing, below which it is noise where the made image has noise."""
+_FAINT, _FAINT_ROUGH = 0.35, 0.6
+"""Strength of a mark, as a share of that of the drawing, below which it is noise where the made image has noise.
+
+The second one is for fine texture, of which interpolation and compression leave more.
+"""
 _TALL = 5.0
 """Largest height of a label, in units of tau."""
 
@@ -46,7 +49,7 @@ def judge_outside(ink: Ink, target: DrawingTarget, allowed: Mask, markers: list[
     paths = [along(corners(primitive), max(1.0, tau / 2)) for primitive in target.primitives]
     rooms = [1 if isinstance(p, Point) else len(corners(p)) + 1 if p.kind != "circle" else 3 for p in target.primitives]
     inner = ink.change[(ink.mask & allowed) > 0]
-    strength = _FAINT * float(np.percentile(inner, 80)) if len(inner) else 0.0
+    strength = (_FAINT_ROUGH if ink.rough else _FAINT) * float(np.percentile(inner, 80)) if len(inner) else 0.0
     area = marks = 0
     # one pixel of every part tells its group
     firsts = np.zeros(len(stats), int)
@@ -60,12 +63,12 @@ def judge_outside(ink: Ink, target: DrawingTarget, allowed: Mask, markers: list[
         x1, y1 = boxes[:, 0].min(), boxes[:, 1].min()
         x2, y2 = (boxes[:, 0] + boxes[:, 2]).max(), (boxes[:, 1] + boxes[:, 3]).max()
         box = (int(x1) + left, int(y1) + top, int(x2) + left, int(y2) + top)
+        if not ink.lossless and _faint(ink, parts, members, (left, top), strength):
+            continue
         selected = np.isin(parts.labels[y1:y2, x1:x2], members)
         twin = _like_a_marker(selected.astype(np.uint8), markers)
         if max(x2 - x1, y2 - y1) <= max(2.0, 0.35 * tau, 2 * ink.grain) and not twin:
             area += size
-            continue
-        if not ink.lossless and _faint(ink, parts, members, (left, top), strength):
             continue
         places = np.argwhere(selected)[:, ::-1] + [box[0], box[1]]
         owner = None if twin else _owner(places, box, len(boxes), target, paths, rooms, tau, allowed)

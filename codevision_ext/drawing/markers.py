@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from codevision_ext.drawing.ink import Mask
 
@@ -99,7 +100,7 @@ def _joined(ink: Mask, others: Mask, point: tuple[float, float], tau: float) -> 
     centre = np.array([point[0] - left, point[1] - top])
     rows, columns = np.indices(window.shape)
     away = np.hypot(columns - centre[0], rows - centre[1])
-    inner = cv2.distanceTransform(np.pad(window, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    inner = np.asarray(cv2.distanceTransform(np.pad(window, 1), cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
     for radius, reach_of_parts in itertools.product((tau, 1.5 * tau, 2 * tau, 3 * tau), (tau, 1.8 * tau)):
         # the parts that come near the point; the rest is a label or another marker
         _, labels = cv2.connectedComponents((free * (away <= radius)).astype(np.uint8), connectivity=8)
@@ -125,4 +126,35 @@ def _joined(ink: Mask, others: Mask, point: tuple[float, float], tau: float) -> 
             box = int(x1) + left, int(y1) + top, int(x2) + left, int(y2) + top
             shape = blob[y1:y2, x1:x2].astype(np.uint8)
             return Marker(middle[0] + left, middle[1] + top, max(shape.shape) / 2, box, shape)
-    return None
+    return _thick_place(window, inner, away, (left, top), centre, tau)
+
+
+def _thick_place(
+    window: Mask,
+    inner: npt.NDArray[np.float32],
+    away: npt.NDArray[np.float64],
+    origin: tuple[int, int],
+    centre: npt.NDArray[np.float64],
+    tau: float,
+) -> Marker | None:
+    """Returns a marker that shows as a place where a stroke is thicker than around it."""
+    thick = float(inner[away <= tau].max(initial=0))
+    rim = np.round(centre + 3 * tau * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)).astype(int)
+    rim = rim[((rim >= 0) & (rim < np.array(window.shape[::-1]))).all(axis=1)]
+    crossed = window[rim[:, 1], rim[:, 0]] > 0
+    runs = int((crossed & ~np.roll(crossed, 1)).sum())
+    if not runs or thick > 1.7 * tau:
+        return None
+    half = float(crossed.sum()) * 2 * np.pi * 3 * tau / len(_ANGLES) / runs / 2
+    if thick <= 1.4 * half + 0.5:
+        return None
+    y, x = np.unravel_index(int(np.argmax(np.where(away <= tau, inner, 0))), inner.shape)
+    left, top = int(x + origin[0] - thick), int(y + origin[1] - thick)
+    side = int(2 * thick) + 1
+    return Marker(
+        float(x + origin[0]),
+        float(y + origin[1]),
+        thick,
+        (left, top, left + side, top + side),
+        np.ones((side, side), "u1"),
+    )

@@ -32,7 +32,7 @@ def appearances(image: Image.Image) -> Iterator[Pixels]:
     colours it with viridis.
     """
     yield to_pixels(image)
-    if image.has_transparency_data:
+    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
         yield to_pixels(image, None)
         yield to_pixels(image, 0)
     if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):

@@ -22,6 +22,8 @@ _FINE = 288
 """Longer side of the made image where placements are refined and compared, pixels."""
 _SMALLEST = 0.25
 """Smallest searched scale, as a share of the one that fits the input into the made image."""
+_UNMOVED = 0.8
+"""Share of unchanged pixels from which no other placement is tried."""
 _BETTER = 0.1
 """Agreement that a less probable placement must gain on a more probable one."""
 _SURE, _PROBABLE, _GOOD, _ENOUGH = 0.92, 0.65, 0.85, 0.55
@@ -71,8 +73,8 @@ def local_range(image: npt.NDArray[np.uint8], side: int = 3) -> npt.NDArray[np.u
 
 def register(image: Pixels, made: Pixels) -> tuple[Placement, float] | None:
     """Returns the placement of the input in the made image and its agreement in [0, 1]; None if there is none."""
-    if _same(image, made):
-        return Placement(1, 1, 0, 0), 1.0
+    if (same := _same(image, made)) > _UNMOVED:
+        return Placement(1, 1, 0, 0), same
     by = min(1.0, _FINE / max(made.shape[:2]))
     small_made = _gray(made, by)
     # the input at about the resolution at which it is compared
@@ -111,14 +113,14 @@ def register(image: Pixels, made: Pixels) -> tuple[Placement, float] | None:
     return (placement if placement.whole else _sharpen(image, made, placement)), quality
 
 
-def _same(image: Pixels, made: Pixels) -> bool:
-    """Returns whether most pixels of the input, and most of those with content, are unchanged in their places."""
+def _same(image: Pixels, made: Pixels) -> float:
+    """Returns the share of unchanged pixels, of all and of those with content, the lower one; 0 for other sizes."""
     if image.shape != made.shape:
-        return False
+        return 0.0
     one, other = image[1::4, 1::4].astype(np.int16), made[1::4, 1::4].astype(np.int16)
     equal = np.abs(one - other).max(axis=2) <= 4
     content = np.abs(one - image[::4, ::4][: one.shape[0], : one.shape[1]]).max(axis=2) > 16
-    return bool(equal.mean() > 0.8 and content.sum() >= 50 and equal[content].mean() > 0.8)
+    return min(float(equal.mean()), float(equal[content].mean())) if content.sum() >= 50 else 0.0
 
 
 def _snapped(image: Pixels, placement: Placement) -> Placement | None:

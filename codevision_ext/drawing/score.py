@@ -71,7 +71,7 @@ def _register(image: Image.Image, made: Pixels) -> tuple[Pixels, Pixels, Placeme
         placed = register(pixels, made)
         if placed is not None and (best is None or placed[1] > quality):
             best, quality = (pixels, made, placed[0]), placed[1]
-        if quality >= _SURE:
+        if quality >= _SURE and not image.has_transparency_data:
             break
     return best
 
