@@ -33,11 +33,19 @@ def moved(target: Target, dx: float, dy: float, size: tuple[int, int]) -> Target
     return {"primitives": shifted}
 
 
+def across(target: Target, rng: Rng) -> float:
+    """Returns an angle that leads away from a line; any angle for other targets."""
+    first = target["primitives"][0]
+    if "x2" not in first or first["kind"] == "box":
+        return float(rng.uniform(0, 2 * np.pi))
+    return float(np.arctan2(first["y2"] - first["y1"], first["x2"] - first["x1"]) + np.pi / 2 + rng.uniform(-0.3, 0.3))
+
+
 def _several(number: int) -> Hack:
     def draw(rng: Rng, image: Image.Image, target: Target, style: Style) -> Image.Image:
         tau, made = tolerance(image.size), by_pil(image, target, style)
         for _ in range(number):
-            angle = rng.uniform(0, 2 * np.pi)
+            angle = across(target, rng)
             away = float(rng.uniform(10, 16)) * tau
             made = by_pil(made, moved(target, away * np.cos(angle), away * np.sin(angle), image.size), style)
         return made
@@ -194,7 +202,7 @@ def _faint_candidates(rng: Rng, image: Image.Image, target: Target, style: Style
     made = by_pil(image, target, style)
     tau = tolerance(image.size)
     for _ in range(3):
-        angle = rng.uniform(0, 2 * np.pi)
+        angle = across(target, rng)
         other = moved(target, 12 * tau * np.cos(angle), 12 * tau * np.sin(angle), image.size)
         made = by_pil(made, other, replace(style, alpha=0.5 * style.alpha))
     return made
@@ -211,7 +219,7 @@ def _margin(rng: Rng, image: Image.Image, target: Target, style: Style) -> Image
 
 def _shift(times: float) -> Hack:
     def draw(rng: Rng, image: Image.Image, target: Target, style: Style) -> Image.Image:
-        away, angle = times * tolerance(image.size), rng.uniform(0.3, 1.2)
+        away, angle = times * tolerance(image.size), across(target, rng)
         other = moved(target, away * np.cos(angle), away * np.sin(angle), image.size)
         return by_cv2(image, other, replace(style, label=False))
 

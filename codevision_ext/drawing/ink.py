@@ -68,6 +68,7 @@ def find_ink(image: Pixels, made: Pixels, placement: Placement) -> Ink:
         expected = _as_sharp(expected, seen)
         change, spread = _change(expected, seen), largest_channel(local_range(expected, 3))
         noise = _noise(change, spread)
+    before = expected, seen, spread
     rough = noise[1] > _ROUGH
     if rough:  # fine texture, which interpolation or compression has averaged
         expected, seen = _smooth(expected, 1.6), _smooth(seen, 1.6)
@@ -81,7 +82,12 @@ def find_ink(image: Pixels, made: Pixels, placement: Placement) -> Ink:
         wide = np.asarray(cv2.dilate(spread, np.ones((9, 9), np.uint8)), np.uint8) if exact else spread
         limit = np.maximum(limit, cv2.convertScaleAbs(wide, alpha=noise[1]))
         mask = (change > np.maximum(limit, np.uint8(max(FAINT, round(noise[0]))))).astype(np.uint8)
-    tampered = np.zeros_like(mask) if lossless else _tampered(expected, seen, spread, exact=exact)
+    tampered = np.zeros_like(mask)
+    if not lossless:
+        whole = placement.whole
+        tampered = _tampered(*(before if whole else (expected, seen, spread)), exact=whole)
+        if not _same_contrast(expected, seen, mask, exact=whole):
+            tampered[:] = 1
     if not placement.whole:
         _forget_border(mask, tampered, made.shape)
     strong = mask if lossless else mask & (change > 0.65 * spread).astype(np.uint8)
@@ -194,6 +200,16 @@ def _as_sharp(expected: Pixels, seen: Pixels) -> Pixels:
     return np.asarray(cv2.GaussianBlur(expected, (0, 0), best), np.uint8) if best else expected
 
 
+def _same_contrast(expected: Pixels, seen: Pixels, mask: Mask, *, exact: bool) -> bool:
+    """Returns whether the made image has the contrast of the input, where there is no ink."""
+    free = mask[::3, ::3] == 0
+    one, other = (_gray(image)[::3, ::3][free].astype(np.float64) for image in (expected, seen))
+    if one.size < 50 or one.std() < 8:
+        return True
+    slope = float(np.cov(one, other)[0, 1] / one.var())
+    return abs(slope - 1) < (0.05 if exact else 0.2)
+
+
 def _smooth(image: Pixels, sigma: float = 0.8) -> Pixels:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
 
@@ -218,8 +234,8 @@ def _tampered(expected: Pixels, seen: Pixels, spread: Gray, *, exact: bool) -> M
 
     texture = mean(spread).astype(np.float32)
     shift = largest_channel(np.asarray(cv2.absdiff(mean(expected), mean(seen)), np.uint8)).astype(np.float32)
-    allowance = 0.0 if exact else 0.2
-    tampered = (shift > 4 + (0.05 + allowance) * texture) | (mean(gray) > 6 + (0.3 + allowance) * texture)
+    shifts, noise = (0.05, 0.08) if exact else (0.25, 0.5)
+    tampered = (shift > 4 + shifts * texture) | (mean(gray) > 6 + noise * texture)
     whole = min(gray.shape[1], size[0] * block), min(gray.shape[0], size[1] * block)
     mask = np.zeros(gray.shape, np.uint8)
     mask[: whole[1], : whole[0]] = cv2.resize(tampered.astype(np.uint8), whole, interpolation=cv2.INTER_NEAREST)
