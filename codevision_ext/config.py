@@ -228,22 +228,14 @@ def changed(section: Mapping[str, Any], words: Sequence[str], example: str) -> d
 
 
 def read_reward_settings(section: Mapping[str, Any]) -> RewardSettings:
-    """Reads a `codevision.reward` section by itself, for records that are scored again.
-
-    Raises:
-        InputError: as in `read_settings`.
-    """
+    """Reads a `codevision.reward` section by itself, to score records again. Raises what `read_settings` raises."""
     reward = _read(RewardSettings, section, "codevision.reward")
     Rubric(reward)
     return reward
 
 
 def read_judge_settings(**section: Any) -> JudgeSettings:
-    """Reads a `codevision.judge` section by itself.
-
-    Raises:
-        InputError: as in `read_settings`.
-    """
+    """Reads a `codevision.judge` section by itself. Raises what `read_settings` raises."""
     return _read(JudgeSettings, section, "codevision.judge")
 
 

@@ -58,12 +58,7 @@ WORDS: Final = {("sft_trainer_engine", f"trainer.{name}"): "after_each_epoch" fo
 
 
 def composed(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
-    """Composes a recipe's config as verl does, without importing verl.
-
-    Args:
-        folder: Folder of the recipe.
-        name: `grpo` or `sft`.
-        settings: Overrides, as on verl's command line.
+    """Composes a recipe's config, `grpo` or `sft`, as verl does with these overrides; verl isn't imported.
 
     Raises:
         InputError: the config is missing or can't be composed.

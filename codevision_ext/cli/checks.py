@@ -72,10 +72,7 @@ def score_records(
     Groups may be interleaved within --window lines. A bad line ends the command; the records before it are written.
     With --grid: a table on stderr, the same figures as JSON on stdout.
     """
-    from codevision_ext.experiments.rescore.options import (  # noqa: PLC0415  other commands start without it
-        read_axes,
-        read_reward,
-    )
+    from codevision_ext.experiments.rescore.options import read_axes, read_reward  # noqa: PLC0415  other commands start without it
 
     settings, axes = read_reward(preset, weight or (), switch or ()), read_axes(grid or ())
     if (out is None) == (not axes):

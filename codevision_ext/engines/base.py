@@ -8,11 +8,7 @@ from typing import Protocol
 from codevision_ext.rollout.loop import Policy, Renderer
 
 
-async def _load_nothing(_: Path) -> None:
-    pass
-
-
-async def _close_nothing() -> None:
+async def _nothing(*_: object) -> None:
     pass
 
 
@@ -24,9 +20,9 @@ class LoadedModel:
     """Function from the seed of a rollout to its policy."""
     renderer: Renderer | None
     """None: each policy is its own renderer."""
-    load: Callable[[Path], Awaitable[None]] = _load_nothing
+    load: Callable[[Path], Awaitable[None]] = _nothing
     """Loads the weights of a checkpoint; called before the first rollout. A model behind an endpoint is loaded."""
-    close: Callable[[], Awaitable[None]] = _close_nothing
+    close: Callable[[], Awaitable[None]] = _nothing
     """Function to call after the last rollout, in the same event loop."""
 
 

@@ -25,10 +25,7 @@ class Dialogue:
 
     All token ids are `end_id`: only their number means something, which is the endpoint's count. Tool results have no
     ids, but their tokens, images included, count against the limit of a turn.
-
-    Args:
-        client: The model.
-        params: Fields of each request (`seed`, `temperature`).
+    `params` are fields of each request (`seed`, `temperature`).
     """
 
     end_id = 0

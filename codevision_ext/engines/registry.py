@@ -58,25 +58,21 @@ def sglang(config: EngineConfig) -> Iterator[Engine]:
         yield Replicas(engines)
 
 
-@contextmanager
-def vllm(config: EngineConfig) -> Iterator[Engine]:
+def vllm(config: EngineConfig) -> AbstractContextManager[Engine]:
     """Run vLLM in child processes; it logs errors only, as SGLang does here."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from codevision_ext.engines.vllm import VLLMEngine  # noqa: PLC0415  vLLM takes long to import
 
-    with VLLMEngine(
+    return VLLMEngine(
         config.checkpoint, context=config.context, seed=config.seed, replicas=config.replicas, gpus=config.gpus
-    ) as engine:
-        yield engine
+    )
 
 
-@contextmanager
-def transformers(config: EngineConfig) -> Iterator[Engine]:
+def transformers(config: EngineConfig) -> AbstractContextManager[Engine]:
     """Run `generate()` of transformers in this process."""
     from codevision_ext.engines.transformers import TransformersEngine  # noqa: PLC0415  after the device is settled
 
-    with TransformersEngine(config.checkpoint, context=config.context) as reference:
-        yield reference
+    return TransformersEngine(config.checkpoint, context=config.context)
 
 
 ENGINES: Final[dict[str, Callable[[EngineConfig], AbstractContextManager[Engine]]]] = {

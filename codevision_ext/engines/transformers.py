@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,11 @@ from codevision_ext.models.checkpoint import renderer_of
 from codevision_ext.rollout.loop import Completion, Policy, turn_ended
 
 
-class TransformersEngine:
+class TransformersEngine(AbstractContextManager["TransformersEngine"]):
     """What was loaded last, behind `generate()`: in float32 on the CPU, in its own type on CUDA; slow, and sure.
 
-    A rollout's seed decides what is sampled. Use it as a context manager.
-
-    Args:
-        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and image settings.
-        context: Tokens of a prompt and its response together, at most.
+    A rollout's seed decides what is sampled. Use it as a context manager. `checkpoint` is the folder of a Qwen2.5-VL or
+    Qwen3-VL, for its tokenizer and image settings; `context` is the maximum of tokens of a prompt and its response.
 
     Raises:
         InputError: the folder isn't a checkpoint.
@@ -34,9 +32,6 @@ class TransformersEngine:
         self._context = context
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._thread = ThreadPoolExecutor(1, "generate")
-
-    def __enter__(self) -> "TransformersEngine":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()

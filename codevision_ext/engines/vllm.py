@@ -6,9 +6,10 @@ Call `device.use_cpu_if_no_cuda` before this module is imported.
 import asyncio
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from PIL import Image
@@ -39,17 +40,13 @@ if on_cpu():
     install_cpu_patches()
 
 
-class VLLMEngine:
+class VLLMEngine(AbstractContextManager["VLLMEngine"]):
     """vLLM's engines; use it as a context manager, and play the rollouts of a `load` in one event loop.
 
     A rollout's seed decides what is sampled, as far as vLLM promises it: sums of a batch depend on its size.
-
-    Args:
-        checkpoint: Folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and image settings.
-        context: Tokens of a prompt and its response together, at most.
-        seed: Of the engine.
-        replicas: Engines, which share the rollouts.
-        gpus: Of each engine (tensor parallel).
+    `checkpoint` is the folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and image settings; `context` is the
+    maximum of tokens of a prompt and its response. The replicas share the rollouts; each has `gpus` GPUs (tensor
+    parallel).
 
     Raises:
         InputError: the folder isn't a checkpoint.
@@ -72,9 +69,6 @@ class VLLMEngine:
             "disable_log_stats": True,
             **({} if torch.cuda.is_available() else _CPU),
         }
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._engine is not None:

@@ -57,8 +57,6 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """One evaluated model."""
-
     name: str
     folder: Path
     """Folder that paths of record files are relative to."""
@@ -224,9 +222,7 @@ def _escaped(row: str) -> str:
 
 
 def _plain(cell: Cell) -> str:
-    score = cell.score
-    text = f"{_accuracy(score)} ({_percent(score.low)} to {_percent(score.high)})"
-    return f"{text} {_change(cell)}" if cell.difference is not None else text
+    return f"{cell.score} {_change(cell)}" if cell.difference is not None else str(cell.score)
 
 
 def _change(cell: Cell) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, get_args
 
 from codevision_ext.evaluate.statistics import wilson
@@ -49,6 +50,11 @@ class Score:
         """Accuracy if every undecided answer were right."""
         return min(1.0, self.accuracy + self.undecided)
 
+    def __str__(self) -> str:
+        """Writes accuracy and interval in per cent: `72.3 (68.1 to 76.2)`, or `60.0 to 72.3 (..)` if undecided."""
+        upper = f" to {100 * self.upper:.1f}" if self.undecided else ""
+        return f"{100 * self.accuracy:.1f}{upper} ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
     @classmethod
     def of(cls, outcomes: Iterable[float], undecided: Iterable[float] = ()) -> "Score":
         """Returns the score of at least one item, each right (1), wrong (0) or in between.
@@ -77,9 +83,9 @@ class Score:
         """
         columns = list(scores)
         return cls(
-            accuracy=math.fsum(score.accuracy for score in columns) / len(columns),
-            low=math.fsum(score.low for score in columns) / len(columns),
-            high=math.fsum(score.high for score in columns) / len(columns),
+            accuracy=fmean(score.accuracy for score in columns),
+            low=fmean(score.low for score in columns),
+            high=fmean(score.high for score in columns),
             n=sum(score.n for score in columns),
-            undecided=math.fsum(score.undecided for score in columns) / len(columns),
+            undecided=fmean(score.undecided for score in columns),
         )

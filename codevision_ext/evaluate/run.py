@@ -124,7 +124,7 @@ async def evaluate(
             policy=own,
             renderer=renderer or own,  # type: ignore[arg-type]  # a policy without a renderer beside it is one
             tool=tool,
-            limits=limits if each.turns is None else _fewer_turns(limits, each.turns),
+            limits=replace(limits, assistant_turns=min(each.turns or limits.assistant_turns, limits.assistant_turns)),
             coordinates=settings.coordinates,
             schemas=tool_schemas(settings),
         )
@@ -186,10 +186,6 @@ async def evaluate(
     if running:
         write_whole(out.path, b"".join(map(encode_record, records)))
     return records
-
-
-def _fewer_turns(limits: RolloutLimits, turns: int) -> RolloutLimits:
-    return replace(limits, assistant_turns=min(turns, limits.assistant_turns))
 
 
 def finished(path: Path, rollouts: int) -> dict[str, list[Record]]:

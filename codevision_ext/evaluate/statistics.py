@@ -49,12 +49,8 @@ def paired(
 ) -> Difference | None:
     """Returns second minus first by the paired bootstrap; None if they have no item in common.
 
-    Args:
-        first: Score of each item, in [0, 1].
-        second: Score of each item, in [0, 1]; items that only one of them has are left out.
-        clusters: Group that an item is resampled with (its image, whose rotated versions fail together); an item
-            without a group is resampled alone.
-        seed: Seed of the resampling.
+    Both have the score of each item, in [0, 1]; items that only one of them has are left out. An item is resampled with
+    its group in `clusters` (its image, whose rotated versions fail together), or alone; `seed` is for the resampling.
     """
     common = sorted(first.keys() & second.keys(), key=repr)
     if not common:

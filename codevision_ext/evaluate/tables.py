@@ -6,7 +6,6 @@ from dataclasses import fields
 from rich.console import Console
 from rich.table import Table
 
-from codevision_ext.evaluate.metrics import Score
 from codevision_ext.evaluate.results import MODEL, ColumnResult, Evaluation, Health, SuiteResult
 
 _SHARES = ("invalid_share", "tool_rate", "call_success", "recovery", "faithful_crop", "truncated", "format")
@@ -48,7 +47,7 @@ def _show_suite(title: str, result: SuiteResult, k: int, console: Console) -> No
             texts.append(f"{100 * gain.value:+.1f} (p {gain.p:.2g})" if gain else "")
         scores.add_row(column, *texts, end_section=column == columns[-1])
     if modes[0].success:
-        scores.add_row("success", *[_score(mode.success) for mode in modes])
+        scores.add_row("success", *[str(mode.success or "") for mode in modes])
     console.print(scores)
     known = [mode.health for mode in modes if mode.health]
     if len(known) == len(modes):
@@ -59,15 +58,7 @@ def _show_suite(title: str, result: SuiteResult, k: int, console: Console) -> No
 
 
 def _cell(result: ColumnResult) -> str:
-    text = _score(result.score)
-    return f"{text}; pass@k {100 * result.pass_k.accuracy:.1f}" if result.pass_k else text
-
-
-def _score(score: Score | None) -> str:
-    if score is None:
-        return ""
-    upper = f" to {100 * score.upper:.1f}" if score.undecided else ""
-    return f"{100 * score.accuracy:.1f}{upper} ({100 * score.low:.1f} to {100 * score.high:.1f})"
+    return f"{result.score}; pass@k {100 * result.pass_k.accuracy:.1f}" if result.pass_k else str(result.score)
 
 
 def undecided_notes(evaluation: Evaluation) -> list[str]:

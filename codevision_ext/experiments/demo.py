@@ -27,14 +27,7 @@ from pathlib import Path
 
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.results import Costs, read_evaluation, write_evaluation
-from codevision_ext.experiments.stage_log import (
-    failure_reason,
-    last_error,
-    last_metrics,
-    median_step_s,
-    steps_done,
-    tail,
-)
+from codevision_ext.experiments import stage_log
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.processes import Command, available_bytes, end_marked
@@ -188,7 +181,7 @@ def preflight(out: Path, recipe: Path, tmp: Path) -> None:
     words = [sys.executable, "-m", "codevision_ext.preflight.recipe", str(recipe)]
     checked = subprocess.run(words, capture_output=True, text=True, check=False, env=environment(out, 0, tmp))
     if checked.returncode:
-        raise InputError(last_error(checked.stderr) or f"{recipe}: its settings can't be read")
+        raise InputError(stage_log.last_error(checked.stderr) or f"{recipe}: its settings can't be read")
 
 
 @contextmanager
@@ -235,12 +228,14 @@ def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Pa
                 note = replace(note, seconds=note.seconds + now - noted, peak_gb=peak_gb)
                 _write_note(out, stage.name, note)
                 noted, due = now, now + _NOTE_S
-                where = _where(stage, out, tail(log, start))
+                where = _where(stage, out, stage_log.tail(log, start))
                 if where and where != shown_at:
                     shown.advance(*where)
                     shown_at = where
     if status:
-        raise InfraError(f"{stage.name} failed: {failure_reason(tail(log, start), status)}; the log is {log}")
+        raise InfraError(
+            f"{stage.name} failed: {stage_log.failure_reason(stage_log.tail(log, start), status)}; the log is {log}"
+        )
     name, value = stage.note[0], _noted(stage, out)
     if value is not None and value > stage.most:
         _remove(out, stage)  # it would resume from there
@@ -253,7 +248,7 @@ def _run(stage: DemoStage, out: Path, recipe: Path, seed: int, key: str, tmp: Pa
 
 def _where(stage: DemoStage, out: Path, log: str) -> tuple[int, int, str] | None:
     """Returns step, number of steps and a progress note from the command's output; None before the first step."""
-    steps = steps_done(log)
+    steps = stage_log.steps_done(log)
     if steps is None:
         return None
     value = _noted(stage, out)
@@ -262,7 +257,7 @@ def _where(stage: DemoStage, out: Path, log: str) -> tuple[int, int, str] | None
 
 def _noted(stage: DemoStage, out: Path) -> float | None:
     """Returns the last value of the stage's logged number; None if none was logged yet."""
-    return last_metrics(out / stage.metrics).get(stage.note[0]) if stage.metrics else None
+    return stage_log.last_metrics(out / stage.metrics).get(stage.note[0]) if stage.metrics else None
 
 
 def _add_costs(out: Path) -> None:
@@ -271,7 +266,7 @@ def _add_costs(out: Path) -> None:
     costs = Costs(
         minutes=sum(note.seconds for note in notes) / 60,
         peak_rss_gb=max(note.peak_gb for note in notes),
-        step_s=median_step_s(out / "metrics.jsonl"),
+        step_s=stage_log.median_step_s(out / "metrics.jsonl"),
     )
     write_evaluation(out / "results.json", replace(read_evaluation(out), costs=costs))
 

@@ -104,10 +104,7 @@ class ChatClient:
 
     Failed attempts (no connection, timeout, 408, 409, 429, 5xx, a body that is cut off or isn't a chat completion) are
     repeated by the `openai` client, which waits 0.5 s, 1 s, ... 8 s or as long as `Retry-After` asks, up to a minute.
-
-    Args:
-        endpoint: The model.
-        cache: Folder of replies; None: every request is sent.
+    `cache` is a folder of replies; with None every request is sent.
 
     Raises:
         InputError: the key's variable isn't set, or the cache's folder can't be made.
@@ -169,11 +166,8 @@ class ChatClient:
     async def reply(self, messages: Sequence[Mapping[str, Any]], **fields: Any) -> Reply:
         """Return the model's next message; with a cache, the same request is sent once.
 
-        Thoughts that the server separated from the text (`reasoning_content`) are put back in front of it.
-
-        Args:
-            messages: The conversation so far.
-            fields: Further fields of the request (`seed`, `max_tokens`, ...).
+        Thoughts that the server separated from the text (`reasoning_content`) are put back in front of it. `fields` are
+        further fields of the request (`seed`, `max_tokens`, ...).
 
         Raises:
             TooLongError: the conversation is longer than the model's context.

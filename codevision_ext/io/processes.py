@@ -12,10 +12,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
 
@@ -27,7 +25,7 @@ _GRACE_S = 10.0
 _POLL_S = 0.1
 
 
-class Command:
+class Command(AbstractContextManager["Command"]):
     """One running command: `with Command(words, env=..., log=...) as command: command.poll()`.
 
     Leaving the block ends whatever of the tree still runs. Children that this process had before aren't touched. Raises
@@ -50,12 +48,7 @@ class Command:
         except OSError as error:
             raise InfraError(f"{words[0]}, with its log in {log}, can't be started: {error.strerror}") from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
     def poll(self) -> int | None:
@@ -157,13 +150,9 @@ def _end(running: Callable[[], list[psutil.Process]], grace_s: float) -> None:
         for process in left:
             if late or process not in signalled:
                 signalled.add(process)
-                _signal(process, signal.SIGKILL if late else signal.SIGTERM)
+                with suppress(psutil.NoSuchProcess):  # it ended by itself
+                    process.send_signal(signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(_POLL_S)
-
-
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    with suppress(psutil.NoSuchProcess):  # it ended by itself
-        process.send_signal(number)
 
 
 def _descendants() -> list[psutil.Process]:

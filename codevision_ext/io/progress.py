@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
-from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console, RenderableType
@@ -104,9 +103,7 @@ class Stages:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._running:
             stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
             self._end(State.DONE if kind is None else State.STOPPED if stopped else State.FAILED)

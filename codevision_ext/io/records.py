@@ -117,15 +117,11 @@ def read_last(path: Path, max_bytes: int) -> list[Record]:
     A line that is still being written is left out.
 
     Raises:
-        InputError: as `read_records`; the line is counted from the end.
+        InputError: as `read_records`; in a larger file the line is named by its first byte.
     """
     with _open(path) as file:
-        start = max(0, file.seek(0, os.SEEK_END) - max_bytes)
-        file.seek(max(0, start - 1))
-        if start:
-            file.readline()
-        lines = [line for line in file.readlines() if line.endswith((b"\n", b"}"))]
-    return [decode_record(line, f"{path}, line {len(lines) - i} from the end") for i, line in enumerate(lines)]
+        size = file.seek(0, os.SEEK_END)
+        return list(_read_block(file, path, max(0, size - max_bytes), size))
 
 
 def read_spread(path: Path, max_bytes: int, places: int = 64) -> list[Record]:
@@ -136,20 +132,22 @@ def read_spread(path: Path, max_bytes: int, places: int = 64) -> list[Record]:
     Raises:
         InputError: as `read_records`; in a larger file the line is named by its first byte.
     """
-    records = []
     with _open(path) as file:
         size = file.seek(0, os.SEEK_END)
-        whole = size <= max_bytes
-        blocks = [(0, size)] if whole else [(size * i // places, max_bytes // places) for i in range(places)]
-        for start, length in blocks:
-            file.seek(max(0, start - 1))
-            if start:
-                file.readline()
-            number = 0
-            while (at := file.tell()) < start + length and (line := file.readline()).endswith((b"\n", b"}")):
-                number += 1
-                records.append(decode_record(line, f"{path}, line {number}" if whole else f"{path}, byte {at}"))
-    return records
+        starts = [0] if size <= max_bytes else [size * i // places for i in range(places)]
+        length = max_bytes // len(starts)
+        return [record for start in starts for record in _read_block(file, path, start, start + length)]
+
+
+def _read_block(file: io.BufferedReader, path: Path, start: int, end: int) -> Iterator[Record]:
+    """Yields the records whose lines begin from byte `start` on and before byte `end`."""
+    file.seek(max(0, start - 1))
+    if start:
+        file.readline()
+    number = 0
+    while (at := file.tell()) < end and (line := file.readline()).endswith((b"\n", b"}")):
+        number += 1
+        yield decode_record(line, f"{path}, byte {at}" if start else f"{path}, line {number}")
 
 
 def rollout_order(record: Record) -> tuple[int, str, int, str]:

@@ -4,11 +4,10 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from codevision_ext.errors import EngineError, JudgeError
 from codevision_ext.io.chat_client import ChatClient, Endpoint
@@ -22,13 +21,11 @@ BlockingJudge = Callable[[Sequence[Query]], list[Verdict | JudgeError]]
 """`Judge.ask_all` for threads: the calling thread waits."""
 
 
-class Judge:
+class Judge(AbstractAsyncContextManager["Judge"]):
     """A model that compares answers with references; belongs to the event loop of its first request.
 
-    Args:
-        endpoint: The model.
-        cache: Folder of replies; None: every query is sent.
-        prompts: Folder of `prompts.Prompts`; None: the package's own.
+    `cache` is a folder of replies; with None every query is sent. `prompts` is a folder of `prompts.Prompts`; None: the
+    package's own.
 
     Raises:
         InputError: the prompts, the key or the cache's folder can't be used.
@@ -39,12 +36,7 @@ class Judge:
         self.prompts = Prompts(prompts)
         self.client = ChatClient(endpoint, cache)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.client.close()
 
     async def ask(self, query: Query) -> Verdict:
@@ -66,11 +58,7 @@ class Judge:
             messages[1]["content"] = prompt.message  # without images, which are part of the key
             cache.put(key, body | {"messages": messages}, reply)
         return Verdict(
-            score=score,
-            model=self.model,
-            prompt=prompt.name,
-            prompt_sha256=prompt.sha256,
-            reply=reply[-_REPLY_CHARS:],
+            score=score, model=self.model, prompt=prompt.name, prompt_sha256=prompt.sha256, reply=reply[-_REPLY_CHARS:]
         )
 
     async def ask_all(self, queries: Sequence[Query]) -> list[Verdict | JudgeError]:

@@ -62,10 +62,7 @@ class Prompts:
     """The prompts of a folder: `system.txt`, `message.txt`, `sources.json` and `NAME.txt` for each name in it.
 
     `sources.json` maps patterns of sources (`*` stands for anything, case doesn't matter) to names; the first that
-    matches wins, and `general` takes the rest.
-
-    Args:
-        folder: None: the package's own.
+    matches wins, and `general` takes the rest. Without a folder they are the package's own.
 
     Raises:
         InputError: a file is missing or no text, a template lacks a slot, or `sources.json` isn't such a mapping.

@@ -19,12 +19,7 @@ CONFIGS = ("processor_config.json", "preprocessor_config.json")
 
 
 def limit_images(checkpoint: Path, out: Path, pixels: int) -> None:
-    """Writes `out`, a copy of `checkpoint` that sees images of at most `pixels`; replaces an existing `out`.
-
-    Args:
-        checkpoint: Checkpoint folder.
-        out: Folder to write.
-        pixels: Maximum of width x height of an image.
+    """Writes `out`, a copy of `checkpoint` that sees images of at most `pixels` (width x height); replaces `out`.
 
     Raises:
         InputError: `checkpoint` has no readable image processor, or its smallest image is larger than `pixels`; or

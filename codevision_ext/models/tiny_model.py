@@ -30,7 +30,17 @@ from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoP
 
 from codevision_ext.errors import InputError
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+_CLASSES: dict[str, tuple[Any, Any, Any, Any]] = {
+    "qwen2_5_vl": (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+        Qwen2VLVideoProcessor,
+    ),
+    "qwen3_vl": (Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor, Qwen3VLVideoProcessor),
+}
+"""Classes of config, model, processor and video processor by family."""
+FAMILIES = tuple(_CLASSES)
 
 SPECIAL_TOKENS = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
@@ -91,20 +101,11 @@ def build(
     max_pixels: int = 128 * 128,
     seed: int = 0,
 ) -> int:
-    """Writes the checkpoint to `out` and returns its number of parameters.
+    """Writes the checkpoint to `out`, a folder that is made with its parents, and returns its number of parameters.
 
-    Args:
-        family: One of `FAMILIES`.
-        out: Folder to write, with its parents.
-        texts: Texts on which the tokenizer is trained.
-        hidden: Width of the language model; a multiple of 32, the width of a head.
-        layers: Layers of the language model.
-        vision_hidden: Width of the vision tower; a multiple of 32.
-        vision_layers: Layers of the vision tower.
-        vocab_size: Number of tokens, special ones included.
-        min_pixels: Minimum pixels of an image as the model sees it.
-        max_pixels: Maximum pixels of an image as the model sees it.
-        seed: Seed of the weights.
+    `hidden` and `vision_hidden` are widths of language model and vision tower, multiples of 32, the width of a head;
+    `layers` and `vision_layers` are their depths. The tokenizer is trained on `texts`; `vocab_size` includes special
+    tokens. `min_pixels` and `max_pixels` bound an image as the model sees it. `seed` is that of the weights.
 
     Raises:
         InputError: the family is unknown, or a width isn't a multiple of 32.
@@ -146,40 +147,25 @@ def build(
         "initializer_range": 0.08,
     }
     torch.manual_seed(seed)
-    model: PreTrainedModel
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0}
     if family == "qwen2_5_vl":
-        text_config |= {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}}
+        patch, rope = 14, rope | {"mrope_section": [4, 6, 6]}
         vision_config |= {"window_size": 112, "fullatt_block_indexes": list(range(vision_layers))}
-        model = Qwen2_5_VLForConditionalGeneration(  # type: ignore[no-untyped-call]  # transformers annotates no model
-            Qwen2_5_VLConfig(text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **tokens)
-        )
-        patch = 14
     else:
-        text_config |= {
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                "mrope_section": [6, 5, 5],
-                "mrope_interleaved": True,
-            }
-        }
+        patch, rope = 16, rope | {"mrope_section": [6, 5, 5], "mrope_interleaved": True}
         vision_config |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
-        model = Qwen3VLForConditionalGeneration(  # type: ignore[no-untyped-call]  # transformers annotates no model
-            Qwen3VLConfig(text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **tokens)
-        )
-        patch = 16
+    text_config["rope_parameters"] = rope
+    config_class, model_class, processor_class, video_class = _CLASSES[family]
+    model: PreTrainedModel = model_class(
+        config_class(text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **tokens)
+    )
     size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
     image_processor = Qwen2VLImageProcessor(patch_size=patch, merge_size=2, temporal_patch_size=2, size=size)
     template = resources.files("codevision_ext.prompts").joinpath("chat_template.jinja").read_text()
-    processor_cls, video_cls = (
-        (Qwen2_5_VLProcessor, Qwen2VLVideoProcessor)
-        if family == "qwen2_5_vl"
-        else (Qwen3VLProcessor, Qwen3VLVideoProcessor)
-    )
-    processor = processor_cls(
+    processor = processor_class(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        video_processor=video_cls(patch_size=patch, merge_size=2, temporal_patch_size=2, size=size),
+        video_processor=video_class(patch_size=patch, merge_size=2, temporal_patch_size=2, size=size),
         chat_template=template,
     )
     tokenizer.chat_template = template

@@ -9,18 +9,14 @@ from codevision_ext.config import Settings
 from codevision_ext.io.records import Record
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rollout.loop import Trajectory
-from codevision_ext.types import EndReason, ToolCall
+from codevision_ext.types import EndReason
 
 
 def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
-    """Returns the metrics of a step from the `rollout_numbers` of its rollouts; means are over valid rollouts.
+    """Returns the metrics of a step, those of docs/health.md; means are over valid rollouts.
 
-    Args:
-        infos: Numbers of each rollout; at least one, with the same names in each.
-        groups: Group of each rollout.
-
-    Returns:
-        The numbers of docs/health.md; a rate without anything to count is left out.
+    `infos` has the `rollout_numbers` of each rollout, at least one, with the same names in each; `groups` has the group
+    of each rollout. A rate without anything to count is left out.
     """
     valid = [info for info in infos if info["valid"]]
 
@@ -30,9 +26,8 @@ def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) 
     calls, malformed, recoverable = mean("calls"), mean("malformed_calls"), mean("recoverable_calls")
     metrics = {f"reward/{name.removeprefix('term_')}/mean": mean(name) for name in infos[0] if name.startswith("term_")}
     metrics |= {f"rollout/{name}": mean(name) for name in infos[0] if name.startswith("end_")}
-    judge = [
-        name for name in ("judged", "abstained") if name in infos[0]
-    ]  # over all rollouts: an abstention makes one invalid
+    # over all rollouts, because an abstention makes a rollout invalid
+    judge = [name for name in ("judged", "abstained") if name in infos[0]]
     metrics |= {f"rollout/{name}": float(np.mean([info[name] for info in infos])) for name in judge}
     if recoverable:
         metrics["rollout/recovery_rate"] = mean("recovered_calls") / recoverable
@@ -93,7 +88,7 @@ def group_numbers(
 def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
     """Returns the numbers that are logged of a rollout, with the same keys for every rollout of a run."""
     outcome, steps = record.observed, record.observed.steps
-    calls = trajectory.calls if trajectory else ()
+    calls = [(call.code, call.image_index) for call in (trajectory.calls if trajectory else ()) if call]
     values = {
         "acc": float(outcome.correct),
         "format": outcome.format,
@@ -104,22 +99,17 @@ def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Set
         "failed_calls": float(sum(not step.ok for step in steps)),
         "noop_calls": float(sum(step.noop for step in steps)),
         "malformed_calls": float(trajectory.malformed if trajectory else 0),
-        "repeated_calls": float(_repeated(calls)),
+        "repeated_calls": float(len(calls) - len(set(calls))),  # the same code on the same image, so the same result
         **_recoveries(trajectory),
         "turns": float(record.turn_count or 0),
     }
     if settings.judge:
-        values |= {"judged": float(record.verdict is not None), "abstained": float(_abstained(record))}
+        abstained = record.verdict is not None and record.verdict.score is None
+        values |= {"judged": float(record.verdict is not None), "abstained": float(abstained)}
     values |= {f"end_{reason}": float(outcome.end_reason is reason) for reason in EndReason}
     for name in Rubric(settings.reward).weights:
         values[f"term_{name}"] = record.terms[name].contribution if name in record.terms else 0.0
     return values
-
-
-def _repeated(calls: Sequence[ToolCall | None]) -> int:
-    """Counts the calls that run the code of an earlier call on the same image, with the same result."""
-    pairs = [(call.code, call.image_index) for call in calls if call]
-    return len(pairs) - len(set(pairs))
 
 
 def _recoveries(trajectory: Trajectory | None) -> dict[str, float]:
@@ -130,7 +120,3 @@ def _recoveries(trajectory: Trajectory | None) -> dict[str, float]:
     went_well = [call is not None and next(steps).ok for call in trajectory.calls]
     before_last = went_well[: len(went_well) - went_well[::-1].index(True)] if any(went_well) else []
     return {"recoverable_calls": float(went_well.count(False)), "recovered_calls": float(before_last.count(False))}
-
-
-def _abstained(record: Record) -> bool:
-    return record.verdict is not None and record.verdict.score is None

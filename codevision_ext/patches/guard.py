@@ -10,13 +10,10 @@ from codevision_ext.errors import CompatError
 
 
 def expect(owner: Any, name: str, *fragments: str, of: str = "verl 0.9.1") -> Callable[..., Any]:
-    """Returns the function `owner.name` after checking that its source contains every fragment.
+    """Returns the function `name` of a module or class after checking that its source contains every fragment.
 
-    Args:
-        owner: Module or class that holds the function.
-        name: Name of the function there.
-        fragments: Pieces of source code that the patch relies on.
-        of: Library and version that the patch was written for, for the error message.
+    `fragments` are pieces of source code that the patch relies on; `of` is the library and version that the patch was
+    written for.
 
     Raises:
         CompatError: The function or a fragment is missing, so this is another version of the library.

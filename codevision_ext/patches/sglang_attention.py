@@ -43,23 +43,12 @@ def decode_attention(
     The order of a sum depends on the padded length. It is the sequence's own, so that the result doesn't depend on the
     sequences beside it.
 
-    Encoders, cross attention and sliding windows go to the stock method.
+    Encoders, cross attention and sliding windows go to the stock method. `causal` is unused: a single query sees all
+    keys either way.
 
-    Args:
-        self: SGLang's back end.
-        query: Queries of the new token of each sequence, shape (sequences, heads, dim).
-        output: Tensor to write the result into, shape (sequences, heads, dim).
-        k_cache: Cached keys, shape (slots, key heads, dim).
-        v_cache: Cached values, shape (slots, key heads, dim).
-        req_to_token: Slot of each token of each request, shape (requests, tokens).
-        req_pool_indices: Request of each sequence, shape (sequences,).
-        seq_lens: Tokens of each sequence with the new one, shape (sequences,).
-        encoder_lens: Encoder tokens of each sequence, or None without an encoder.
-        scaling: Factor of the attention scores; None is 1 / sqrt(dim).
-        enable_gqa: Whether there are fewer key heads than heads.
-        causal: Unused here: a single query sees all keys either way.
-        is_cross_attn: Whether this is cross attention.
-        sliding_window_size: Tokens of the sliding window; None or -1 without one.
+    Shapes: `query` and `output` (sequences, heads, dim), one new token per sequence; `k_cache` and `v_cache` (slots,
+    key heads, dim); `req_to_token` (requests, tokens), the slot of each token; `req_pool_indices` and `seq_lens`
+    (sequences,), the request of each sequence and its tokens with the new one.
     """
     if encoder_lens is not None or is_cross_attn or (sliding_window_size is not None and sliding_window_size > -1):
         rest = (encoder_lens, scaling, enable_gqa, causal, is_cross_attn, sliding_window_size)
@@ -92,11 +81,7 @@ def _rows(cache: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
 
 
 def patch() -> None:
-    """Puts `decode_attention` into SGLang's back end.
-
-    Raises:
-        CompatError: SGLang isn't the version that the patch was written for.
-    """
+    """Puts `decode_attention` into SGLang's back end. Raises CompatError for another version of SGLang."""
     expect(
         TorchNativeAttnBackend,
         "_run_sdpa_forward_decode",
@@ -108,11 +93,7 @@ def patch() -> None:
 
 
 def run_scheduler(*args: Any, **kwargs: Any) -> None:
-    """Runs SGLang's scheduler process with the patch.
-
-    Raises:
-        CompatError: SGLang isn't the version that the patch was written for.
-    """
+    """Runs SGLang's scheduler process with the patch. Raises what `patch` raises."""
     patch()
     run_scheduler_process(*args, **kwargs)
 

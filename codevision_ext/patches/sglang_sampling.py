@@ -51,11 +51,7 @@ def _rotate(value: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def patch() -> None:
-    """Makes SGLang read the seeds of requests; a request without one has seed 0.
-
-    Raises:
-        CompatError: SGLang isn't the version that the patch was written for.
-    """
+    """Makes SGLang read the seeds of requests, 0 where there is none. Raises CompatError for another SGLang."""
     written_for = "SGLang 0.5.14"
     expect(sampler, "multinomial_with_seed", "murmur_hash32(seed, positions, col_indices)", of=written_for)
     stock = expect(

@@ -75,9 +75,7 @@ class Estimate:
 def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = None) -> Parameters:
     """Counts the parameters of a model, which is built on the meta device: no memory is allocated.
 
-    Args:
-        model: Config of the model.
-        lora: Arguments of `peft.LoraConfig`; with None all parameters are trained.
+    `lora` has the arguments of `peft.LoraConfig`; with None all parameters are trained.
     """
     with torch.device("meta"):
         built = AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]  # transformers doesn't annotate it
@@ -101,13 +99,9 @@ def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = N
 
 
 def estimate_memory(config: DictConfig, model: PretrainedConfig, images: Images, gpu_bytes: float | None) -> Estimate:
-    """Estimates the memory of a training.
+    """Estimates the memory of a training with an FSDP actor, from the composed config of verl's ppo_trainer.
 
-    Args:
-        config: Composed config of verl's ppo_trainer with an FSDP actor.
-        model: Config of the checkpoint.
-        images: Image sizes of the data.
-        gpu_bytes: Memory of one device in bytes; None where it is unknown, then the engine's share isn't counted.
+    `gpu_bytes` is the memory of one device; None where it is unknown, then the engine's share isn't counted.
     """
     actor, rollout, trainer = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.trainer
     fsdp = actor.fsdp_config

@@ -15,12 +15,7 @@ from codevision_ext.verl_config import BASES, check_names_and_types, composed, p
 
 
 def load_recipe(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
-    """Composes a recipe's config as verl will see it, and checks its settings.
-
-    Args:
-        folder: Folder of the recipe.
-        name: Name of the config without `.yaml`, a key of `BASES`.
-        settings: Overrides, as on verl's command line.
+    """Composes a recipe's config, a key of `BASES`, as verl will see it, and checks its settings.
 
     Raises:
         InputError: the config can't be composed, or has a setting that nobody reads or whose type isn't verl's.

@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 _PUBLISHED = {"message": "said", "problems": "faults", "results": "findings"}
 """Keys of the JSON that `codevision doctor` prints, by attribute, where they differ."""
@@ -53,7 +50,7 @@ def failure(check: str, message: str, remedy: str) -> CheckResult:
     return CheckResult(check=check, level=Level.FAILURE, message=message, remedy=remedy)
 
 
-def published(value: "DataclassInstance") -> dict[str, Any]:
+def published(value: Any) -> dict[str, Any]:
     """Returns the fields of a dataclass, nested ones included, under the keys of the printed JSON."""
     return asdict(value, dict_factory=lambda fields: {_PUBLISHED.get(name, name): field for name, field in fields})
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -82,12 +82,8 @@ def read_rows(
 ) -> DataSummary:
     """Reads every row as training does; a row that can't be used becomes a problem, and reading goes on.
 
-    Args:
-        paths: Parquet files; a file with a column `messages` has SFT rows, any other file RL rows.
-        renderer: Renderer of the rollout.
-        settings: Settings of the plugin; they have the system message.
-        max_prompt_length: Maximum tokens of an RL row's prompt.
-        progress: Called after each batch with the numbers of rows read and of all rows.
+    A parquet file with a column `messages` has SFT rows, any other file RL rows, whose prompts may have
+    `max_prompt_length` tokens. `progress` is called after each batch with the numbers of rows read and of all rows.
 
     Raises:
         InputError: a file can't be read, has no rows or lacks a column, or no file has RL rows.
@@ -99,41 +95,23 @@ def read_rows(
     summary = DataSummary()
     with ThreadPoolExecutor() as pool:
         for path, file in zip(paths, files, strict=True):
-            if "messages" in file.schema_arrow.names:
-                batches = _read_file(path, file, _SFTReader(renderer, summary), summary, pool)
-            else:
-                reader = _RLReader(renderer, summary, settings, max_prompt_length)
-                batches = _read_file(path, file, reader, summary, pool)
-            for _ in batches:
+            sft = "messages" in file.schema_arrow.names
+            reader = _SFTReader(renderer, summary) if sft else _RLReader(renderer, summary, settings, max_prompt_length)
+            for _ in _read_file(path, file, reader, summary, pool):
                 progress(summary.read, total)
     return summary
 
 
-T = TypeVar("T")
-
-
-class _Reader(Protocol[T]):
-    """Reads the rows of one schema."""
-
-    def prepare(self, row: dict[str, Any], where: str) -> T:
-        """Decodes the row's images; called on several threads."""
-
-    def add(self, prepared: T) -> None:
-        """Adds the row to the summary."""
-
-    def conversation(self, prepared: T, where: str) -> Conversation | None:
-        """Returns the row as a conversation to render; None where it has no image or no tool call."""
-
-
 def _read_file(
-    path: Path, file: pq.ParquetFile, reader: _Reader[T], summary: DataSummary, pool: ThreadPoolExecutor
+    path: Path, file: pq.ParquetFile, reader: "_RLReader | _SFTReader", summary: DataSummary, pool: ThreadPoolExecutor
 ) -> Iterator[None]:
-    """Adds the rows of a file to the summary, and yields after each batch."""
+    """Adds the rows of a file to the summary, and yields after each batch; rows are prepared on several threads."""
+    prepare: Callable[[dict[str, Any], str], Any] = reader.prepare
     number = 0
     has_conversation = False
     for batch in file.iter_batches(BATCH_ROWS):
         wheres = [f"{path}, row {at}" for at in range(number, number + len(batch))]
-        pending = [pool.submit(reader.prepare, *each) for each in zip(batch.to_pylist(), wheres, strict=True)]
+        pending = [pool.submit(prepare, *each) for each in zip(batch.to_pylist(), wheres, strict=True)]
         for where, future in zip(wheres, pending, strict=True):
             try:
                 prepared = future.result()

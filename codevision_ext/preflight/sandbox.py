@@ -51,9 +51,7 @@ def examine(sandbox: Backend, primitives: list[Primitive]) -> Checkup:
 
 def show_checkup(checkup: Checkup, console: Console) -> None:
     """Prints a table of primitives, a table of failed cases where there are any, and a last line."""
-    table = Table(title="Primitives of this machine", title_justify="left")
-    for name in ("primitive", "present", "what to do"):
-        table.add_column(name)
+    table = Table("primitive", "present", "what to do", title="Primitives of this machine", title_justify="left")
     for primitive in checkup.primitives:
         colour = "green" if primitive.present else "red" if primitive.required else "yellow"
         word = "yes" if primitive.present else f"no: {primitive.missing}"

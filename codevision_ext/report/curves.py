@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from codevision_ext.errors import InputError
@@ -235,8 +236,8 @@ def draw_curves(
         tenth = max(1, len(logged) // 10)
         return PlottedLine(
             run=run,
-            now=number_text(math.fsum(logged[-tenth:]) / tenth, percent),
-            before=number_text(math.fsum(logged[:tenth]) / tenth, percent),
+            now=number_text(fmean(logged[-tenth:]), percent),
+            before=number_text(fmean(logged[:tenth]), percent),
             path=path(steps, smooth),
             faint=path(steps, values) if smooth is not values else "",
             points=tuple(
@@ -264,14 +265,13 @@ def draw_curves(
 def _thin(points: list[tuple[int, float]]) -> list[tuple[float, float]]:
     """Returns the series with at most _MAX_POINTS points, which are means of neighbours."""
     size = math.ceil(len(points) / _MAX_POINTS)
-    blocks = [points[i : i + size] for i in range(0, len(points), size)]
-    return [(sum(s for s, _ in b) / len(b), math.fsum(v for _, v in b) / len(b)) for b in blocks]
+    blocks = (points[i : i + size] for i in range(0, len(points), size))
+    return [(fmean(s for s, _ in block), fmean(v for _, v in block)) for block in blocks]
 
 
 def _running_mean(values: Sequence[float], reach: int) -> list[float]:
     """Returns the mean over `reach` neighbours on either side, fewer at the ends."""
-    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
-    return [math.fsum(window) / len(window) for window in windows]
+    return [fmean(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
 
 
 def nice_ticks(low: float, high: float) -> list[float]:

@@ -26,9 +26,7 @@ def spread_evenly(records: Sequence[Record], count: int) -> list[Record]:
 def strip(record: Record, directory: Path) -> Image.Image:
     """Draws all images of a rollout side by side, RGB, 256 pixels high, and marks on the input images the new ones.
 
-    Args:
-        record: A record with at least one image.
-        directory: The folder of its record file.
+    The record has at least one image; `directory` is the folder of its record file.
 
     Raises:
         InputError: an image can't be read.

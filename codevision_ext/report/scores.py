@@ -43,8 +43,8 @@ class Headline:
 
 def setup_of_checkpoints(evaluation: Evaluation) -> Setup | None:
     """Returns the setup of the last checkpoint in the table; None if no checkpoint was evaluated."""
-    setups = [evaluation.models[name].setup for name in CHECKPOINTS if _has_six_columns(evaluation, name)]
-    return setups[-1] if setups else None
+    complete = [name for name in CHECKPOINTS if any(_six_columns(evaluation, name, mode) for mode in TOOL_MODES)]
+    return evaluation.models[complete[-1]].setup if complete else None
 
 
 def checkpoint_rows(evaluation: Evaluation) -> list[CheckpointRow]:
@@ -84,20 +84,12 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
 
     rl, rl_without = accuracy("rl", "tool_on"), accuracy("rl", "tool_off")
     sft, base = accuracy("sft", "tool_on"), accuracy("base", "tool_on")
-    pairs = (
-        (sft, rl, "RL over SFT"),
-        (base, sft, "SFT over base"),
-        (rl_without, rl, "RL: with the tool over without"),
-    )
+    pairs = ((sft, rl, "RL over SFT"), (base, sft, "SFT over base"), (rl_without, rl, "RL: with the tool over without"))
     return [
         Headline(points=after - before, what=what, detail=f"{before:.1f} → {after:.1f} %")
         for before, after, what in pairs
         if before is not None and after is not None
     ]
-
-
-def _has_six_columns(evaluation: Evaluation, checkpoint: Checkpoint) -> bool:
-    return any(_six_columns(evaluation, checkpoint, mode) for mode in TOOL_MODES)
 
 
 def _six_columns(evaluation: Evaluation, checkpoint: Checkpoint, mode: ToolMode) -> list[Score]:

@@ -211,10 +211,7 @@ def _root(record: Record, node: int | None) -> int | None:
 def view(record: Record, directory: Path, image: Callable[[Path, str], int]) -> dict[str, Any]:
     """Returns the data of a record for the page's script, as plain JSON values.
 
-    Args:
-        record: The rollout.
-        directory: Folder of its record file.
-        image: Returns the index on the page of an image in that folder.
+    `image` returns the index on the page of an image in `directory`, the folder of the record file.
     """
     observed = record.observed
 

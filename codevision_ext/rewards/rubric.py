@@ -180,10 +180,8 @@ class Rubric:
     def score(self, group: Sequence[Rollout]) -> list[Breakdown]:
         """Returns the reward of every rollout of one prompt, in input order.
 
-        Invalid rollouts are left out of the group's statistics; their breakdown has `valid=False` and NaN.
-
-        Args:
-            group: All rollouts of the prompt, before anything filters them.
+        `group` has all rollouts of the prompt, before anything filters them. Invalid rollouts are left out of its
+        statistics; their breakdown has `valid=False` and NaN.
 
         Raises:
             InputError: the task lacks a field that a term needs.

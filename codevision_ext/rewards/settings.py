@@ -1,9 +1,8 @@
 """Defines the settings of the reward: the `codevision.reward` section of a config."""
 
-from math import isfinite
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from codevision_ext.rewards.similarity import Sim
 
@@ -11,12 +10,6 @@ GroupSplit = Literal["optional", "any"]
 """Rollouts that count as using the tool: those with an optional operation, or those with any call."""
 TruncationPolicy = Literal["none", "mask_loss", "mask_loss_and_baseline"]
 """Part of training that a rollout at a limit is left out of: none, the loss, or the loss and the group's statistics."""
-
-
-def _finite(value: float | None) -> float | None:
-    if value is not None and not isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
 
 
 class CuriositySettings(BaseModel):
@@ -59,7 +52,7 @@ class RewardSettings(BaseModel):
     """Similarity of a cropped region and the box; preset `verified`."""
     gate_strategy_on_correct: bool = False
     """True: wrong answers earn nothing for how the tool was used; presets `paper` and `verified`."""
-    cap_total: Annotated[float | None, AfterValidator(_finite)] = None
+    cap_total: FiniteFloat | None = None
     """Maximum reward of a rollout; the term `cap` takes the rest back. None: no maximum. Not in `upstream`."""
     curiosity: CuriositySettings = CuriositySettings()
 

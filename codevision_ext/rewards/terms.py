@@ -160,10 +160,7 @@ def paper_full(rollout: Rollout) -> float:
 def necessity(used: Predicate) -> Callable[[Sequence[Rollout]], list[float]]:
     """Builds the term that pays `tool_benefit` to correct rollouts with an optional operation.
 
-    It pays while few rollouts of the prompt were correct without the tool.
-
-    Args:
-        used: Returns whether a rollout counts as using the tool.
+    It pays while few rollouts of the prompt were correct without the tool; `used` decides what counts as using it.
     """
 
     def term(group: Sequence[Rollout]) -> list[float]:

@@ -85,11 +85,7 @@ class HttpSandbox(Backend):
     ) -> None:
         """Keeps the settings; the server is tried at the first call.
 
-        Args:
-            url: URL of the server without `/run_code`.
-            limits: Limits of one execution; None: the defaults.
-            live: Maximum concurrent requests.
-            isolation: Minimum isolation of the server.
+        `url` stops before `/run_code`. `live` is the maximum of concurrent requests, `isolation` the minimum isolation.
         """
         super().__init__(limits, live)
         self._url = url.rstrip("/") + "/run_code"
@@ -127,7 +123,6 @@ class HttpSandbox(Backend):
         return dataclasses.replace(result, isolation=isolation)
 
     def _post(self, request: ExecRequest) -> ExecResult:
-        """Sends one request to the server and returns the result."""
         packed = pack_request(request, self.limits)
         try:
             content = os.pread(packed, os.fstat(packed).st_size, 0)

@@ -181,10 +181,6 @@ def _probe_pidfd() -> None:
         os.close(pidfd)
 
 
-def _probe_no_new_privs() -> None:
-    _check(LIBC.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
-
-
 def _probe_seccomp() -> None:
     """Installs a filter at address 0: EFAULT means that the kernel would have read it."""
     if LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 0, 0, 0) != 0 and ctypes.get_errno() != errno.EFAULT:
@@ -212,7 +208,7 @@ def landlock_version() -> int:
 PRIMITIVES: dict[str, tuple[Callable[[], object], str, bool]] = {
     "memfd": (_probe_memfd, "use Linux 3.17 or newer", True),
     "pidfd": (_probe_pidfd, "use Linux 5.3 or newer (gVisor has none)", True),
-    "no_new_privs": (_probe_no_new_privs, "use Linux 3.5 or newer", True),
+    "no_new_privs": (lambda: _check(LIBC.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)), "use Linux 3.5 or newer", True),
     "seccomp": (_probe_seccomp, "use a kernel with CONFIG_SECCOMP_FILTER, and a container that lets it through", True),
     "libseccomp": (compile_filters, "install libseccomp2 (apt-get install libseccomp2) and pyseccomp", True),
     "unprivileged user": (_probe_user, "run as an ordinary user, or as root with the capability setuid", True),

@@ -24,21 +24,13 @@ class RaySandbox(Backend):
     ) -> None:
         """Starts the actors, and Ray itself where this process hasn't joined it. The actors end with this process.
 
-        Args:
-            limits: Limits of one execution; None: the defaults.
-            actors: Number of actors.
-            live: Concurrent executions, and cores, of each actor.
-            isolation: Minimum isolation of each actor.
+        `live` is the number of concurrent executions, and of cores, of each actor, `isolation` its minimum isolation.
         """
         super().__init__(limits, actors * live)
         if not ray.is_initialized():
             ray.init()
         host: Any = ray.remote(  # type: ignore[call-overload]  # its annotations lack max_concurrency
-            num_cpus=live,
-            max_concurrency=live,
-            max_restarts=-1,
-            max_task_retries=1,
-            scheduling_strategy="SPREAD",
+            num_cpus=live, max_concurrency=live, max_restarts=-1, max_task_retries=1, scheduling_strategy="SPREAD"
         )(Sandbox)
         self._hosts = [host.remote(self.limits, live, isolation) for _ in range(actors)]
         self._free: SimpleQueue[Any] = SimpleQueue()

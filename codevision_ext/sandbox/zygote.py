@@ -28,14 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from codevision_ext.sandbox.child import perform, read_request
-from codevision_ext.sandbox.lockdown import (
-    CHILD_FILES,
-    LIBC,
-    PR_SET_PDEATHSIG,
-    Filter,
-    lock_down,
-    shared_or_executable,
-)
+from codevision_ext.sandbox.lockdown import CHILD_FILES, LIBC, PR_SET_PDEATHSIG, Filter, lock_down, shared_or_executable
 from codevision_ext.sandbox.preload import preload
 from codevision_ext.sandbox.wire import EXIT_NO_MEMORY, FILTERS, OUTCOME, START
 

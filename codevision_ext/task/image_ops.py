@@ -14,20 +14,10 @@ CORE_OPS: Final = frozenset({*ORIENTATION_OPS, CROP})
 
 OPTIONAL_OPS: Final = frozenset(
     {
-        *(
-            "resize",
-            "grayscale",
-            "autocontrast",
-            "equalize",
-            "invert",
-            "solarize",
-            "posterize",
-            "blur",
-            "gaussian_blur",
-        ),
+        *("resize", "grayscale", "autocontrast", "equalize", "invert", "solarize", "posterize", "blur"),
         *("median_blur", "sharpen", "smooth", "detail", "edge_enhance", "edge_detect", "threshold", "erode", "dilate"),
         *(f"{quality}_{way}" for quality in ("brightness", "contrast", "sharpness", "color") for way in ("up", "down")),
-        "draw",
+        *("gaussian_blur", "draw"),
     }
 )
 """Named operations that no task requires."""

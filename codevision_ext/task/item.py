@@ -28,9 +28,7 @@ class Item:
 def read_item(row: Mapping[str, Any], size: tuple[int, int]) -> Item:
     """Reads a row of the CodeVision-RL schema.
 
-    Args:
-        row: The row.
-        size: Width and height of the first image, pixels.
+    `size` is the width and height of the first image, pixels.
 
     Raises:
         InputError: a field is missing or wrong; the message names it.

@@ -227,11 +227,7 @@ def _freeze_weights(parts: tuple[ModelPart, ...]) -> None:
 
 
 def register_replicas(module: ModuleType) -> None:
-    """Replaces verl's loaders of the engines' servers.
-
-    Raises:
-        CompatError: verl isn't the version that this was written for.
-    """
+    """Replaces verl's loaders of the engines' servers. Raises CompatError for another version of verl."""
     expect(module, "_load_sglang", "import SGLangReplica")
     expect(module, "_load_vllm", "import vLLMReplica")
     expect(module, "get_rollout_replica_class", "return RolloutReplicaRegistry.get(rollout)")
@@ -251,11 +247,7 @@ def register_replicas(module: ModuleType) -> None:
 
 
 def register_adapters(module: ModuleType) -> None:
-    """Replaces the trainer's side of the engines in verl's private registry.
-
-    Raises:
-        CompatError: verl isn't the version that this was written for.
-    """
+    """Replaces the trainer's side of the engines in verl's private registry. Raises what `register_replicas` raises."""
     expect(module, "get_rollout_class", "_ROLLOUT_REGISTRY[(rollout_name, mode)]")
     for key, (stock, ours) in ADAPTERS.items():
         if module._ROLLOUT_REGISTRY.get(key) != stock:
@@ -264,11 +256,7 @@ def register_adapters(module: ModuleType) -> None:
 
 
 def register_agent_loop(module: ModuleType) -> None:
-    """Adds the agent loop, by its dotted path: its own module can't be imported yet.
-
-    Raises:
-        CompatError: verl isn't the version that this was written for.
-    """
+    """Adds the agent loop by its dotted path, since its module can't be imported yet. Raises CompatError as well."""
     expect(module, "register", '_agent_loop_registry[agent_name] = {"_target_": fqdn}')
     module._agent_loop_registry["codevision"] = {"_target_": f"{PACKAGE}.agent_loop.CodeVisionAgentLoop"}
 

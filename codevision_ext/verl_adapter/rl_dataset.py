@@ -25,12 +25,7 @@ from codevision_ext.task.rows import check_columns, read_prompt
 class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
     """A dataset with one prompt in each row; `task.rows.COLUMNS` and the data documentation describe the schema.
 
-    Args:
-        data_files: One parquet file or several.
-        tokenizer: Unused.
-        config: Unused.
-        processor: Unused.
-        max_samples: Number of rows to use, from the first; -1 for all.
+    `max_samples` is the number of rows to use, from the first; -1 for all. Tokenizer, config and processor are unused.
 
     Raises:
         InputError: A file or a column is missing.

@@ -30,12 +30,8 @@ COLUMNS = ("messages", "images", "tools")
 class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
     """A dataset with one unpadded sequence in each row; an encoded row is kept for the epochs that follow.
 
-    Args:
-        parquet_files: One path or several.
-        tokenizer: Unused; the processor has its own.
-        config: The `data` section; `max_length` (tokens) is read.
-        processor: A Qwen-VL processor.
-        max_samples: Number of rows to use, from the first; -1 for all.
+    `config` is the `data` section, of which `max_length` (tokens) is read. `max_samples` is the number of rows to use,
+    from the first; -1 for all. The tokenizer is unused, because the Qwen-VL processor has its own.
 
     Raises:
         InputError: A file or a column is missing, or a row is longer than `max_length`.

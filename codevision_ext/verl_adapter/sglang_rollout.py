@@ -53,9 +53,7 @@ class CodeVisionSGLangServer(SGLangHttpServer):
     """One SGLang engine, whose `generate` takes and returns the tokens of the trainer."""
 
     async def launch_server(self, master_address: str | None = None, master_port: int | None = None) -> None:
-        if (
-            self.lora_as_adapter
-        ):  # our weight loader empties the cache of image embeddings, but adapters don't go through it
+        if self.lora_as_adapter:  # adapters don't go through our weight loader, which empties the cache of embeddings
             os.environ["SGLANG_VLM_CACHE_SIZE_MB"] = "0"
         engine_kwargs = self.config.engine_kwargs.setdefault("sglang", {})
         loaders = list(engine_kwargs.get("custom_weight_loader") or [])
@@ -131,10 +129,7 @@ class CodeVisionServerAdapter(ServerAdapter):
     """The trainer's side of a weight update: sends named tensors to our weight loader, by CUDA IPC or by value."""
 
     async def update_weights(
-        self,
-        weights: Generator[tuple[str, torch.Tensor], None, None],
-        global_steps: int | None = None,
-        **kwargs: Any,
+        self, weights: Generator[tuple[str, torch.Tensor], None, None], global_steps: int | None = None, **kwargs: Any
     ) -> None:
         """Sends every weight, then flushes the key-value cache of the engine."""
         lora = kwargs.get("peft_config") and kwargs.get("base_sync_done")

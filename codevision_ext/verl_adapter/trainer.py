@@ -225,7 +225,8 @@ class CodeVisionTrainer(PPOTrainerSync):
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         stored = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields", "uid"])
         infos = [fields["reward_extra_info"] for fields in list(stored["extra_fields"])]
-        return summarise_step(infos, list(stored["uid"])) | {"rollout/dropped": self.expected_rollouts - len(infos)}
+        expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        return summarise_step(infos, list(stored["uid"])) | {"rollout/dropped": expected - len(infos)}
 
     def _watch(self, metrics: Mapping[str, Any]) -> None:
         """Logs a warning when the metrics of the step are signs of a collapse."""
@@ -235,11 +236,6 @@ class CodeVisionTrainer(PPOTrainerSync):
         for finding in findings:
             logger.warning("%s", finding)
         self.findings += findings
-
-    @property
-    def expected_rollouts(self) -> int:
-        """Number of rollouts in a step, if none is dropped."""
-        return self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
 
 
 def prepare(config: DictConfig, settings: Settings) -> None:
@@ -274,12 +270,7 @@ def masked(mask: torch.Tensor, learns: Flags) -> torch.Tensor:
 
 
 def check_valid(invalid_share: float, limit: float, step: int) -> None:
-    """Checks that few enough rollouts of a step are invalid.
-
-    Args:
-        invalid_share: Share of invalid rollouts, in [0, 1].
-        limit: Largest share allowed, in [0, 1].
-        step: Number of the step, for the message.
+    """Checks that few enough rollouts of a step are invalid; share and limit are in [0, 1].
 
     Raises:
         InfraError: The share is above the limit.

@@ -41,14 +41,9 @@ def check_settings(config: DictConfig, settings: Settings) -> None:
 
 
 def log_step(loggers: Mapping[str, Any], settings: Settings, step: int) -> None:
-    """Logs some rollouts of a training step, from the highest reward to the lowest.
+    """Logs some rollouts of a training step, from the highest reward to the lowest, to verl's `loggers` by name.
 
     An image or a record that can't be read is a warning; training goes on.
-
-    Args:
-        loggers: verl's loggers by name (`Tracking.logger`).
-        settings: The `codevision` section; `log_trajectories` and `records` are read.
-        step: Number of the step, from 1.
     """
     if not settings.log_trajectories or not settings.records:
         return

@@ -144,10 +144,8 @@ class CodeVisionVLLMAdapter(ServerAdapter):
 class WeightSender(BucketedWeightSender):
     """Sends weights to a receiver that may stop; verl's own sender would wait for ever.
 
-    Args:
-        ended: Function that returns whether the receiver has stopped, with or without an error.
-        timeout_s: Longest wait for the receiver, each time, in seconds.
-        kwargs: Arguments of verl's sender.
+    `ended` returns whether the receiver has stopped, with or without an error. `timeout_s` is the longest wait for the
+    receiver, each time, in seconds. Other arguments are those of verl's sender.
     """
 
     def __init__(self, *, ended: Callable[[], bool], timeout_s: float = SYNC_S, **kwargs: Any) -> None:

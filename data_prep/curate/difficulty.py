@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from codevision_ext.evaluate.statistics import wilson
 from codevision_ext.rollout.code_tool import CodeTool
@@ -28,8 +28,7 @@ class Route(StrEnum):
     """Rows that are never solved, with or without the tool."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Benefit:
+class Benefit(NamedTuple):
     """Accuracy with the tool minus accuracy without it, in [-1, 1], and its 95 % interval."""
 
     value: float
@@ -106,7 +105,7 @@ def measure_difficulty(
     attempts, done = map_threads(run, rollouts, concurrency), 0
     while batch := list(islice(attempts, 2 * k)):
         row = batch[0][0]
-        right = Counter(with_tool for _, with_tool, attempt in batch if _is_right(attempt, row))
+        right = Counter(with_tool for _, with_tool, attempt in batch if is_correct(attempt.answer, row.answers))
         calls = sum(attempt.calls for _, with_tool, attempt in batch if with_tool)
         done += 1
         progress(done)
@@ -121,15 +120,10 @@ def accuracy_summary(counts: Counter[str], k: int) -> dict[str, Any]:
         "acc_tool": counts["with_tool"] / n,
         "acc_no_tool": counts["without"] / n,
         "benefit": benefit.value,
-        "benefit_interval": [benefit.low, benefit.high],
+        "benefit_interval": benefit[1:],
     }
 
 
 def with_benefit(difficulty: RowDifficulty) -> Row:
     """Return the row with its benefit."""
-    benefit = difficulty.benefit
-    return replace(difficulty.row, benefit=(benefit.value, benefit.low, benefit.high))
-
-
-def _is_right(attempt: Attempt, row: Row) -> bool:
-    return attempt.answer is not None and is_correct(attempt.answer, row.answers)
+    return replace(difficulty.row, benefit=difficulty.benefit)

@@ -85,13 +85,8 @@ def split(
 ) -> CopyStats:
     """Write a file per part; all rows of one image, however it is turned, go to the same part.
 
-    Args:
-        sources: Parquet files of RL rows or SFT rows.
-        out: Folder for the files.
-        shares: Name and share of each part; the shares sum to 1. A row's part depends on its image and `seed` only.
-        seed: Seed of the division.
-        force: Replace what is in `out`.
-        progress: Called with the number of rows read.
+    `shares` has the name and share of each part; the shares sum to 1. A row's part depends on its image and on `seed`
+    only. `progress` is called with the number of rows read.
 
     Raises:
         InputError: The sources don't fit into one schema, or `out` isn't empty without `force`.
@@ -134,17 +129,11 @@ def mix(
     seed: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> CopyStats:
-    """Write rows of several files in the proportion of their weights, evenly interleaved.
+    """Write rows of several files in the proportion of their weights, which are above 0, evenly interleaved.
 
-    Rows are drawn without replacement; all rows of a file that has too few come equally often. The order within a file
-    stays: trainers shuffle.
-
-    Args:
-        weighted: Files, and weights above 0.
-        writer: Takes the rows.
-        rows: Number of rows; None: as many as possible without a repeated row.
-        seed: Seed that decides which rows are drawn.
-        progress: Called with the number of rows written.
+    Rows are drawn by `seed`, without replacement; all rows of a file that has too few come equally often. The order
+    within a file stays: trainers shuffle. With None as `rows` there are as many as possible without a repeated row.
+    `progress` is called with the number of rows written.
 
     Raises:
         InputError: The files don't fit into one schema.
@@ -170,12 +159,7 @@ def mix(
 
 
 def shard(
-    sources: Sequence[Source],
-    out: Path,
-    *,
-    rows: int,
-    force: bool,
-    progress: Callable[[int], None] = lambda _: None,
+    sources: Sequence[Source], out: Path, *, rows: int, force: bool, progress: Callable[[int], None] = lambda _: None
 ) -> CopyStats:
     """Write files of `rows` rows each, the last perhaps fewer, in order: NAME-00000-of-00012.parquet.
 

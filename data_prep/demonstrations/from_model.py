@@ -231,13 +231,7 @@ def briefing(row: Row, coordinates: CoordinateSystem) -> list[dict[str, Any]]:
 
 
 def demonstrate_all_by_model(
-    rows: Iterable[Row],
-    model: ModelClient,
-    tool: CodeTool,
-    *,
-    seed: int,
-    concurrency: int,
-    counts: Counter[str],
+    rows: Iterable[Row], model: ModelClient, tool: CodeTool, *, seed: int, concurrency: int, counts: Counter[str]
 ) -> Iterator[Demonstration]:
     """Yield the demonstrations that aren't discarded, in the order of the rows.
 

@@ -39,10 +39,7 @@ SENTENCES: Final = {
         "The picture is turned and mirrored by now. I take the operation that undoes both.",
         "It is both turned and mirrored; one right operation puts it straight.",
     ),
-    "upright": (
-        "The picture stands upright now.",
-        "It stands as it should.",
-    ),
+    "upright": ("The picture stands upright now.", "It stands as it should."),
     TOO_SMALL: (
         "What is asked for is too small to be read with certainty. I cut it out.",
         "The part in question is a small one; I crop it to see it in full.",
@@ -53,18 +50,12 @@ AFTER_ERROR: Final = (
     "That call failed: there is a mistake in my code. I write it again.",
     "The error says that the code can't run. I correct it.",
 )
-AFTER_WRONG: Final = (
-    "That wasn't the right way.",
-    "Now it stands differently, but still not upright.",
-)
+AFTER_WRONG: Final = ("That wasn't the right way.", "Now it stands differently, but still not upright.")
 AT_FIRST_SIGHT: Final = (
     "The picture stands upright, and what is asked for can be seen well.",
     "I can read this without any change to the picture.",
 )
-WITH_TOOL: Final = (
-    "Now it can be read: it says {answer}.",
-    "In this picture the answer is plain to see: {answer}.",
-)
+WITH_TOOL: Final = ("Now it can be read: it says {answer}.", "In this picture the answer is plain to see: {answer}.")
 WINDOW: Final = (2.5, 5.0)
 """Range of the width, and of the height, of the first of two crops, as a multiple of its box."""
 

@@ -20,15 +20,7 @@ from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, box_in_pixels, scaled
 from codevision_ext.types import Box, CoordinateSystem, ExecStatus, Orientation, ToolCall
 from data_prep.formats.image_files import png
-from data_prep.formats.schema import (
-    IMAGE_TAG,
-    Demonstration,
-    Message,
-    Row,
-    SampleType,
-    applied_orientation,
-    user_text,
-)
+from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, Row, SampleType, applied_orientation, user_text
 from data_prep.formats.turn_text import answer_text, call_text
 from data_prep.parallel.pipeline import map_threads
 from data_prep.tasks.common import Rng, pick
@@ -326,7 +318,6 @@ def _plan_call(
 
 
 def _break(rng: Rng, planned: PlannedCall) -> PlannedCall:
-    """Return the call with a mistake in its code."""
     right, wrong = pick(rng, BREAKAGES)
     call = replace(planned.call, code=planned.call.code.replace(right, wrong, 1))
     return PlannedCall(thought=planned.thought, call=call, orientation=None, mistake=True)

@@ -50,12 +50,7 @@ def map_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Ite
 def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
     """Yield each item and the result of `work` for it, in order; one worker means that this process does the work.
 
-    At most workers + AHEAD items are read before their results are taken.
-
-    Args:
-        work: Function that can be pickled, as can items and results.
-        items: Items to work on.
-        workers: Number of processes.
+    At most workers + AHEAD items are read before their results are taken. `work`, items and results can be pickled.
 
     Raises:
         InfraError: A process died.

@@ -15,12 +15,8 @@ def ray_flat_map(work: Callable[[T], Iterable[R]], items: Iterable[T], workers: 
     """Yield the results of `work` for each item, in the order of the items.
 
     A task takes one item and streams its results; it waits while two of its results aren't taken. Uses the cluster
-    that `RAY_ADDRESS` names, else starts one on this machine with `workers` cores.
-
-    Args:
-        work: Generator function that can be pickled, as can items and results.
-        items: Items to work on.
-        workers: Maximum number of tasks at a time.
+    that `RAY_ADDRESS` names, else starts one on this machine with `workers` cores. At most `workers` tasks run at
+    a time. `work`, items and results can be pickled.
 
     Raises:
         InputError: Ray isn't installed.

@@ -13,7 +13,6 @@ from codevision_ext.cli.eval import run_eval
 from codevision_ext.cli.eval_options import EvalOptions
 from codevision_ext.config import Settings, read_settings
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.command import score_text
 from codevision_ext.evaluate.metrics import Score
 from codevision_ext.evaluate.results import Evaluation, read_evaluation
 from codevision_ext.evaluate.tables import show_results, undecided_notes
@@ -53,7 +52,7 @@ def test_without_a_judge_undecided_answers_are_counted_and_accuracy_has_two_read
     show_results(evaluation, Console(file=(shown := io.StringIO()), width=200))
     assert note in shown.getvalue()
     assert "25.0 to 75.0" in shown.getvalue()
-    assert score_text(score).startswith("25.0 to 75.0 % (")
+    assert str(score).startswith("25.0 to 75.0 (")
 
 
 def test_a_judge_leaves_nothing_undecided(tmp_path: Path) -> None:

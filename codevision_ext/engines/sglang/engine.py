@@ -14,7 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -54,7 +54,7 @@ def _stay(signum: int, frame: object) -> None:
     """For SIGQUIT, which a failing engine process sends us: stock SGLang would end this process; we look ourselves."""
 
 
-class SGLangEngine:
+class SGLangEngine(contextlib.AbstractContextManager["SGLangEngine"]):
     """One SGLang engine in child processes; use it as a context manager, from the main thread.
 
     `load` puts weights into it and must come before the first sample. On the CPU a rollout's seed decides its tokens
@@ -106,9 +106,6 @@ class SGLangEngine:
         self._portal = self._opened.enter_context(start_blocking_portal(name="sglang"))
         self._opened.callback(lambda: self._portal.call(self._portal.stop, True))
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -152,9 +149,7 @@ class SGLangEngine:
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
         """The engine as one rollout sees it; any number of rollouts may be played at the same time.
 
-        Args:
-            seed: Of the rollout, in [0, 2**63).
-            temperature: 0 takes the likeliest token each time.
+        The seed of the rollout is in [0, 2**63); temperature 0 takes the likeliest token each time.
         """
         return partial(self._sample, {"temperature": temperature, "sampling_seed": seed})
 

@@ -89,9 +89,7 @@ def release_loads(reader: object) -> None:
 
     The engine's processes have it open by now, so it works on and ends with the last of them, however they end. With
     several data-parallel ranks another process opens it later: there it is left to `processes.remove_unused_loads`.
-
-    Args:
-        reader: `load_snapshot_reader` of the engine's tokenizer manager.
+    `reader` is `load_snapshot_reader` of the engine's tokenizer manager.
     """
     if isinstance(reader, ShmLoadSnapshotReader) and reader.dp_size == 1 and reader.read_all():
         Path(reader.path).unlink(missing_ok=True)

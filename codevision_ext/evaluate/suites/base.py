@@ -19,14 +19,6 @@ ALL = "all"
 """The only column of a suite that has no columns of its own."""
 
 
-def _trained_scoring(_: EvalItem) -> Scorer | None:
-    return None
-
-
-def _single_column(_: Row, __: Row) -> str:
-    return ALL
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """One benchmark; `suites.SUITES` lists them all."""
@@ -38,7 +30,7 @@ class Suite:
     """Schemas (`data_prep`'s readers) whose files belong to this suite unless another suite is named."""
     drawn: bool = False
     """True for a suite whose items are drawn from the seed; it takes no file."""
-    column: Callable[[Row, Row], str | None] = _single_column
+    column: Callable[[Row, Row], str | None] = lambda _, __: ALL
     """Column of an item, from its row and the record in its file; None: the item isn't part of the suite."""
     columns: tuple[str, ...] = ()
     """Columns that must have an item, in the order to show them; (): whatever columns the items have."""
@@ -46,7 +38,7 @@ class Suite:
     """Coarser column that the items of a column count in as well."""
     overall: Literal["items", "columns"] = "items"
     """Unit that weighs the same in the overall accuracy."""
-    scorer_of: Callable[[EvalItem], Scorer | None] = _trained_scoring
+    scorer_of: Callable[[EvalItem], Scorer | None] = lambda _: None
     """Scoring rule of an item; None: the rules and the judge of training."""
     judged: bool = False
     """True for a suite that needs a judge."""
@@ -71,12 +63,9 @@ def rule(score: Callable[[str, EvalItem], float]) -> Callable[[EvalItem], Scorer
 
 
 def read_suite(suite: Suite, entries: Iterable[Mapping[str, Any]], limit: int | None = None) -> list[EvalItem]:
-    """Reads the items of a suite, at most `limit` per column.
+    """Reads the items of a suite, at most `limit` per column; None: all of them.
 
-    Args:
-        suite: Suite whose columns and rules hold.
-        entries: Output of `data_prep.eval_items`: `row`, `raw`, `where` and perhaps `reference` of each item.
-        limit: Maximum items per column; None: all of them.
+    `entries` come from `data_prep.eval_items`, with `row`, `raw`, `where` and perhaps `reference` of each item.
 
     Raises:
         InputError: a row can't be evaluated, no row is part of the suite, or a required column has no item.

@@ -13,7 +13,7 @@ from PIL import Image
 from codevision_ext.config import Settings
 from codevision_ext.engines.endpoint import data_url
 from codevision_ext.errors import JudgeError
-from codevision_ext.evaluate.run import EvalItem, Scorer
+from codevision_ext.evaluate.run import EvalItem
 from codevision_ext.evaluate.suites.base import Row, Suite
 from codevision_ext.judge.prompts import Query
 from codevision_ext.judge.shared import shared_judge
@@ -57,10 +57,6 @@ def _file(image: Image.Image) -> str:
     return data_url(buffer.getvalue(), "PNG")
 
 
-def _scorer_of(item: EvalItem) -> Scorer | None:
-    return _drawing if item.item.column in DRAWN else None
-
-
 def _column(row: Row, _: Row) -> str:
     return row["ability"] if row["ability"] in DRAWN else "reasoning"
 
@@ -70,7 +66,7 @@ SUITE = Suite(
     about="perception, instruction-guided, interactive reasoning; divides by all items",
     schemas=("vtbench",),
     column=_column,
-    scorer_of=_scorer_of,
+    scorer_of=lambda item: _drawing if item.item.column in DRAWN else None,
     judged=True,
     turns=lambda column: REASONING_TURNS if column == "reasoning" else None,
     invalid_are_wrong=True,

@@ -15,13 +15,8 @@ from codevision_ext.rewards.settings import RewardSettings
 def rescore(source: Path, out: Path, settings: RewardSettings, window: int = WINDOW) -> int:
     """Writes the records of `source` to `out`, in order, with `reward` and `terms` of these settings; gives how many.
 
-    An invalid rollout has `reward: null` and no terms.
-
-    Args:
-        source: One JSON object a line (`records.Record`, or as little of it as the preset reads).
-        out: Replaced if it is there.
-        settings: Which reward.
-        window: Lines within which all records of a group must stand.
+    A line of `source` is a JSON object: a `records.Record`, or as little of it as the preset reads. All records of a
+    group must stand within `window` lines. An invalid rollout gets `reward: null` and no terms. `out` is replaced.
 
     Raises:
         InputError: a file can't be opened, or a line can't be scored; file, line and field are named, and the records

@@ -143,7 +143,6 @@ def _reward(rubric: Rubric, rollout: Rollout, sibling: Rollout) -> float:
 
 
 def _turn(call: Call) -> str:
-    """Returns a reply with a well-formed call."""
     arguments = {"code": call} if isinstance(call, str) else call
     body = json.dumps({"name": TOOL_NAME, "arguments": arguments})
     return f"$think<tool_call>{body.replace('$', '$$')}</tool_call>"

@@ -59,13 +59,7 @@ _CODEC: JsonCodec[Findings] = JsonCodec(Findings)
 def find_outcomes(
     plan: StudyPlan, jobs: Sequence[TrainingJob], measured: Sequence[Sequence[Record]], out: Path
 ) -> Findings:
-    """Compares the trainings and writes OUT/findings.json.
-
-    Args:
-        plan: What was trained.
-        jobs: Every training with every seed.
-        measured: The rollouts of each one's checkpoint.
-        out: The study's folder.
+    """Compares the trainings by the rollouts of each job's checkpoint, and writes OUT/findings.json.
 
     Raises:
         InputError: a column has no valid rollout.

@@ -52,14 +52,9 @@ class TrainingJob:
 
 
 def jobs_of(plan: StudyPlan, run: Path, recipe: Path, out: Path, *, settings: Sequence[str] = ()) -> list[TrainingJob]:
-    """Returns every training with every seed.
+    """Returns every training with every seed; `settings` of verl override those of the plan.
 
-    Args:
-        plan: What to train.
-        run: A run of the demo, or a folder with its data/, and sft/ or read/ as verl's SFT leaves them.
-        recipe: Folder with run.sh.
-        out: Folder of the trainings.
-        settings: Settings of verl for all trainings; they override the plan's.
+    `run` is a run of the demo, or a folder with its data/, and sft/ or read/ as verl's SFT leaves them.
 
     Raises:
         InputError: the run has no such checkpoint.
@@ -74,12 +69,9 @@ def jobs_of(plan: StudyPlan, run: Path, recipe: Path, out: Path, *, settings: Se
 
 
 def train(jobs: Sequence[TrainingJob], out: Path, *, at_once: int | None = None) -> None:
-    """Runs the jobs that aren't done yet.
+    """Runs the jobs that aren't done yet, `at_once` of them side by side; None: two, where there is memory for two.
 
-    Args:
-        jobs: Of `jobs_of`.
-        out: The study's folder; one study at a time works in it.
-        at_once: Trainings side by side; None: two, where there is memory for two.
+    One study at a time works in the folder `out`.
 
     Raises:
         InfraError: one failed; quotes its last error. Those that were finished stay.

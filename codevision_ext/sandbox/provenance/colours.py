@@ -294,7 +294,6 @@ def _curve(before: Floats, after: Floats) -> Levels:
 
 
 def _shares(levels: Pixels) -> Levels:
-    """Return the share of the pixels that has each level."""
     return cv2.calcHist([np.ascontiguousarray(levels)], [0], None, [256], [0, 256]).ravel() / np.float64(levels.size)
 
 

@@ -35,7 +35,6 @@ def _all(demonstrations: Iterable[Demonstration]) -> Iterator[str]:
 
 
 def _leaves(table: Any) -> Iterator[str]:
-    """Yield the texts of a nested table."""
     if isinstance(table, str):
         yield table
     else:
