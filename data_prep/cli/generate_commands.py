@@ -22,6 +22,7 @@ from codevision_ext.models.checkpoint_settings import CheckpointSettings, checkp
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.trained_format import FILE
 from codevision_ext.sandbox import Sandbox
+from codevision_ext.task.image_ops import CORE_OPS, OPTIONAL_OPS
 from codevision_ext.types import CoordinateSystem
 from data_prep.cli.common import (
     Force,
@@ -82,6 +83,10 @@ class EngineName(StrEnum):
     SGLANG = "sglang"
 
 
+Without = Annotated[
+    str,
+    typer.Option(help="Operations that no training row requires and no scripted call does: invert,flip_vertical."),
+]
 Parts = Annotated[str, typer.Option(help="Files to write.")]
 SourceShare = Annotated[float, typer.Option(help="Share of upright images that need no tool, in [0, 1].")]
 WrongFirst = Annotated[
@@ -118,6 +123,7 @@ def glyphs_command(
     sft_rows: Annotated[int | None, typer.Option(min=1, help="Demonstrations; default: half of --rows.")] = None,
     wrong_first: WrongFirst = 0.4,
     mask_failed_calls: MaskFailedCalls = True,
+    without: Without = "",
     words_share: Annotated[float, typer.Option(help="Share of words among the texts; the others are numbers.")] = 0.1,
     source_share: SourceShare = 1 / 6,
     crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop, in [0, 1].")] = 0.15,
@@ -132,6 +138,7 @@ def glyphs_command(
         words_share=words_share,
         source_share=source_share,
         crop_share=crop_share,
+        without=_left_out(without),
     )
     selected = names_among(parts, GLYPHS_PARTS, "--parts")
     workers = workers or cores()
@@ -191,6 +198,7 @@ def synth_command(
     source_share: SourceShare = 1 / 6,
     wrong_first: WrongFirst = 0.15,
     mask_failed_calls: MaskFailedCalls = True,
+    without: Without = "",
     teacher: Annotated[
         str | None, typer.Option(help="OpenAI-compatible endpoint of a model that writes the demonstrations.")
     ] = None,
@@ -212,6 +220,7 @@ def synth_command(
         kinds=names_among(kinds, synth.KINDS, "--kinds"),
         max_pixels=round(max_megapixels * 1e6),
         source_share=source_share,
+        without=_left_out(without),
     )
     selected = names_among(parts, SYNTH_PARTS, "--parts")
     held_out = val_rows or max(1, rows // 10)
@@ -238,7 +247,9 @@ def synth_command(
                 assert tool is not None
                 schema, sample_types = CONVERTED_SFT_SCHEMA, Counter[str]()
                 demonstrations = (
-                    demonstrate_rows(drawn, tool, seed=seed, wrong_first=wrong_first, coordinates=coordinates)
+                    demonstrate_rows(
+                        drawn, tool, seed=seed, wrong_first=wrong_first, coordinates=coordinates, without=recipe.without
+                    )
                     if client is None
                     else demonstrate_all_by_model(drawn, client, tool, seed=seed, concurrency=concurrency, counts=turns)
                 )
@@ -254,6 +265,18 @@ def synth_command(
     licences = {f"synth-{kind}": synth.LICENCE for kind in recipe.kinds}
     summary = {"out": str(out), "seed": seed, "rows": written, "sample_types": types, "licences": licences}
     print_summary(summary | ({"turns": dict(sorted(turns.items())), "asked": client.requests_sent} if client else {}))
+
+
+def _left_out(text: str) -> tuple[str, ...]:
+    """Return the operations of --without.
+
+    Raises:
+        InputError: An operation isn't known.
+    """
+    names = tuple(name for part in text.split(",") if (name := part.strip()))
+    if unknown := [name for name in names if name not in CORE_OPS | OPTIONAL_OPS]:
+        raise InputError(f"--without knows {', '.join(sorted(CORE_OPS | OPTIONAL_OPS))}; not {unknown[0]!r}")
+    return names
 
 
 def filter_command(
@@ -351,7 +374,7 @@ def _draw_part(recipe: synth.Recipe, part: str, count: int, workers: int) -> Ite
     if part != "test":
         return map_chunks(partial(synth.draw_tasks, recipe, part), count, workers, SYNTH_ROWS_AT_A_TIME)
     # Every item is drawn upright, and Transform turns it.
-    draw = partial(synth.draw_tasks, replace(recipe, source_share=1.0), part)
+    draw = partial(synth.draw_tasks, replace(recipe, source_share=1.0, without=()), part)
     upright = map_chunks(draw, count, workers, SYNTH_ROWS_AT_A_TIME)
     transform = Transform()
     return (row for task in upright for row in transform(task, task.index) if isinstance(row, Row))

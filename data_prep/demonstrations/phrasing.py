@@ -1,7 +1,7 @@
 """Writes scripted demonstrations of drawn tasks, with thoughts in full sentences, for models that read well."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -61,10 +61,15 @@ WINDOW: Final = (2.5, 5.0)
 
 
 def plan_thoughts(
-    rng: Rng, row: Row, wrong_first: float, coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
+    rng: Rng,
+    row: Row,
+    wrong_first: float,
+    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
+    without: Collection[str] = (),
 ) -> CallPlan:
     """Draw a plan with thoughts in sentences; see `scripted.draw_plan`."""
-    plan = draw_plan(rng, row if "crop" in row.applied else replace(row, box=None), wrong_first, window, coordinates)
+    row = row if "crop" in row.applied else replace(row, box=None)
+    plan = draw_plan(rng, row, wrong_first, window, coordinates, without)
     calls: list[PlannedCall] = []
     for call in plan.calls:
         thought = pick(rng, SENTENCES[call.thought])
@@ -95,6 +100,7 @@ def demonstrate_rows(
     seed: int,
     wrong_first: float,
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
+    without: Collection[str] = (),
 ) -> Iterator[Demonstration]:
     """Yield a demonstration of each row, in order; calls of several rows run at the same time.
 
@@ -104,6 +110,6 @@ def demonstrate_rows(
 
     def run(row: Row) -> Demonstration:
         rng = np.random.default_rng([seed, row.index, 1])
-        return demonstrate(plan_thoughts(rng, row, wrong_first, coordinates), row, tool, coordinates)
+        return demonstrate(plan_thoughts(rng, row, wrong_first, coordinates, without), row, tool, coordinates)
 
     return map_threads(run, rows, os.cpu_count() or 1)

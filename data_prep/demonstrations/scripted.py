@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -133,7 +133,7 @@ def draw_demonstrations(
 
     def run(row: Row) -> Demonstration:
         rng = rng_of(mix, "plan" if train else f"plan_{split}", row.index)
-        return demonstrate(draw_plan(rng, row, wrong_first), row, tool)
+        return demonstrate(draw_plan(rng, row, wrong_first, without=mix.without), row, tool)
 
     return map_threads(run, draw_rows(mix, count, split, "sft" if train else f"sft_{split}"), os.cpu_count() or 1)
 
@@ -148,6 +148,7 @@ def draw_plan(
     wrong_first: float,
     draw_window: DrawWindow | None = None,
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
+    without: Collection[str] = (),
 ) -> CallPlan:
     """Draw the calls for a row.
 
@@ -159,13 +160,14 @@ def draw_plan(
             first image.
         draw_window: Draws the first of two crops; None: two by two cells of the reading task's page.
         coordinates: Coordinate system that calls are written in, `original` or `relative`.
+        without: Operations that no call may do; the row must not require them.
     """
     orientation = applied_orientation(row.applied)
     calls: list[PlannedCall] = []
     sample_type = SampleType.NO_TOOL
     if orientation is not Orientation.ID:
-        wrong = rng.random() < wrong_first
-        calls = _recover(rng, orientation) if wrong else [_orient(rng, orientation)]
+        wrong = rng.random() < wrong_first and bool(_wrong_ops(geometry.inverse(orientation), without))
+        calls = _recover(rng, orientation, without) if wrong else [_orient(rng, orientation)]
         sample_type = SampleType.ERROR_HANDLING if wrong else SampleType.SINGLE_TOOL
     if row.box is not None:
         windows = [geometry.map_box(row.box, geometry.inverse(orientation), row.size)]
@@ -248,17 +250,24 @@ def _orient(rng: Rng, orientation: Orientation) -> PlannedCall:
     return _plan_call(rng, ORIENTATION_THOUGHTS[orientation], _op_of(undo), 0, undo)
 
 
-def _recover(rng: Rng, orientation: Orientation) -> list[PlannedCall]:
+def _recover(rng: Rng, orientation: Orientation, without: Collection[str]) -> list[PlannedCall]:
     """Plan a wrong op on the input image, then the op that puts the image upright."""
     right = geometry.inverse(orientation)
-    wrong_op = pick(rng, tuple(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is not right))
+    wrong_op = pick(rng, _wrong_ops(right, without))
     wrong = geometry.orientation_of(wrong_op)
     now = geometry.compose(orientation, wrong)
     first = replace(_plan_call(rng, ORIENTATION_THOUGHTS[geometry.inverse(wrong)], wrong_op, 0, wrong), mistake=True)
     back = geometry.inverse(now)
-    if back in (Orientation.TRANSPOSE, Orientation.TRANSVERSE):  # two ops on the newest image, one on the first
+    if (
+        back in (Orientation.TRANSPOSE, Orientation.TRANSVERSE) or _op_of(back) in without
+    ):  # two ops on the newest image, one on the first
         return [first, _plan_call(rng, ORIENTATION_THOUGHTS[now], _op_of(right), 0, right)]
     return [first, _plan_call(rng, ORIENTATION_THOUGHTS[now], _op_of(back), 1, right)]
+
+
+def _wrong_ops(right: Orientation, without: Collection[str]) -> tuple[str, ...]:
+    """Return the rotations and flips that may be done and that don't put the image upright."""
+    return tuple(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is not right and op not in without)
 
 
 def _draw_cells(rng: Rng, cell: Box, _page: tuple[int, int]) -> Box:

@@ -1,6 +1,6 @@
 """Random choices, fonts and colours for all drawn tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +9,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import ImageFont
 
+from codevision_ext import geometry
 from codevision_ext.errors import InputError
+from codevision_ext.task import image_ops
 
 T = TypeVar("T")
 Rng = np.random.Generator
@@ -24,6 +26,11 @@ def pick(rng: Rng, choices: Sequence[T]) -> T:
 def pick_many(rng: Rng, choices: Sequence[T], count: int) -> list[T]:
     """Draw `count` different choices."""
     return [choices[number] for number in rng.permutation(len(choices))[:count]]
+
+
+def allowed_ops(without: Collection[str]) -> tuple[str, ...]:
+    """Return the rotations and flips that may be applied to an image, so that no operation of `without` undoes them."""
+    return tuple(op for op in geometry.ORIENTATION_OPS if not set(image_ops.required_ops((op,))) & set(without))
 
 
 def tint(rng: Rng, grey: int, spread: int) -> Colour:

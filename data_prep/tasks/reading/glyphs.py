@@ -8,10 +8,11 @@ from PIL import Image
 
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
+from codevision_ext.task.image_ops import CROP
 from codevision_ext.types import Box, Orientation
 from data_prep.formats.image_files import png
 from data_prep.formats.schema import Row
-from data_prep.tasks.common import Rng, pick
+from data_prep.tasks.common import Rng, allowed_ops, pick
 from data_prep.tasks.reading import vocabulary
 from data_prep.tasks.reading.drawing import CELL_PX, FONTS, draw_clutter, draw_colours, draw_text
 
@@ -63,6 +64,8 @@ class Mix:
     """Share of rows that need no tool, in [0, 1]."""
     crop_share: float = 0.15
     """Share of rows whose text is a small part of a large image; half of those are turned or mirrored too."""
+    without: tuple[str, ...] = ()
+    """Operations that no row requires, except those of the benchmark, and that no demonstration uses."""
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -75,9 +78,16 @@ class Mix:
                 raise InputError(f"{name} is a share in [0, 1], not {getattr(self, name)}")
         if self.source_share + self.crop_share > 1:
             raise InputError("source_share and crop_share together exceed 1")
+        if not self.applied_ops:
+            raise InputError("--without leaves no rotation and no flip")
         min_width, min_height = LENGTH * CELL_PX, CELL_PX
         if not self.sizes or any(width < min_width or height < min_height for width, height in self.sizes):
             raise InputError(f"sizes are images of at least {min_width}x{min_height} pixels, e.g. 84x28,112x56")
+
+    @property
+    def applied_ops(self) -> tuple[str, ...]:
+        """Rotations and flips that may be applied to an image: those whose inverse isn't left out."""
+        return allowed_ops(self.without)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +108,12 @@ def draw_rows(mix: Mix, count: int, split: str, stream: str, start: int = 0) -> 
         draw = rng.random()
         if draw < mix.source_share:
             yield make_row(label, split, index, draw_canonical(rng, mix, label))
-        elif draw < mix.source_share + mix.crop_share:
-            op = pick(rng, ORIENTATION_OPS) if rng.random() < 0.5 else None
+        elif draw < mix.source_share + mix.crop_share and CROP not in mix.without:
+            op = pick(rng, mix.applied_ops) if rng.random() < 0.5 else None
             page, box = draw_grid_page(rng, label)
             yield make_row(label, split, index, page, op, box)
         else:
-            op = pick(rng, ORIENTATION_OPS)
+            op = pick(rng, mix.applied_ops)
             yield make_row(label, split, index, draw_canonical(rng, mix, label), op)
 
 
@@ -135,7 +145,7 @@ def draw_reading_rows(mix: Mix, count: int, stream: str, start: int = 0) -> Iter
         rng = rng_of(mix, stream, index)
         label = draw_label(rng, mix, split, with_letter_strings=split == "train")
         if stream == "read" and rng.random() < UNREADABLE_SHARE:
-            op = pick(rng, (*ORIENTATION_OPS, "crop"))
+            op = pick(rng, (*mix.applied_ops, *(() if CROP in mix.without else (CROP,))))
             page = draw_grid_page(rng, label) if op == "crop" else (draw_canonical(rng, mix, label), None)
             row = make_row(label, split, index, page[0], None if op == "crop" else op, page[1])
             yield replace(row, answers=(UNREADABLE,))

@@ -2,16 +2,17 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
+from codevision_ext.task.image_ops import CROP
 from data_prep.formats.image_files import jpeg, png
 from data_prep.formats.schema import Row
-from data_prep.tasks.common import Rng, pick
+from data_prep.tasks.common import Rng, allowed_ops, pick
 from data_prep.tasks.synth import chart, page, shapes, table
 from data_prep.tasks.synth.scene import Scene
 
@@ -26,6 +27,8 @@ KINDS: Final[dict[str, Callable[[Rng, int], Scene]]] = {
 LICENCE: Final = "CC0-1.0"
 SPLITS: Final = ("train", "val", "test", "sft", "sft_val")
 """Splits; each has a random stream of its own."""
+DRAWS: Final = 100
+"""Maximum drawings of a task until one requires no crop."""
 SMALL: Final = 0.02
 """Share of the image up to which a box is too small to read without a crop."""
 _JPEG_PIXELS: Final = 1_000_000
@@ -41,6 +44,8 @@ class Recipe:
     max_pixels: int = 12_000_000
     source_share: float = 1 / 6
     """Share of upright images among the tasks in which something is read, in [0, 1]."""
+    without: tuple[str, ...] = field(default=(), repr=False)
+    """Operations that no task requires, and that no demonstration uses."""
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -50,6 +55,8 @@ class Recipe:
         """
         if not self.kinds or not 0 <= self.source_share <= 1:
             raise InputError("--kinds names at least one kind, and --source-share is a share in [0, 1]")
+        if not allowed_ops(self.without):
+            raise InputError("--without leaves no rotation and no flip")
         if self.max_pixels < page.MIN_PIXELS:
             raise InputError(f"--max-megapixels must be at least {page.MIN_PIXELS / 1e6}")
 
@@ -64,11 +71,17 @@ def draw_row(recipe: Recipe, split: str, index: int) -> Row:
     rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
     kind = recipe.kinds[index % len(recipe.kinds)]
     scene = KINDS[kind](rng, recipe.max_pixels)
+    for _ in range(DRAWS):
+        if CROP not in recipe.without or not _is_small(scene):
+            break
+        scene = KINDS[kind](rng, recipe.max_pixels)
+    else:
+        raise InputError(f"--without crop: {DRAWS} drawings of the kind {kind} all require a crop; leave the kind out")
     op = None
     if scene.has_text and rng.random() >= recipe.source_share:
-        op = pick(rng, tuple(geometry.ORIENTATION_OPS))
+        op = pick(rng, allowed_ops(recipe.without))
     image, box = scene.image, scene.box
-    small = box is not None and geometry.box_area(box) <= SMALL * image.width * image.height
+    small = _is_small(scene)
     if op is not None:
         orientation = geometry.orientation_of(op)
         box = box and geometry.map_box(box, orientation, image.size)
@@ -85,5 +98,12 @@ def draw_row(recipe: Recipe, split: str, index: int) -> Row:
         box=box,
         ability=kind,
         licence=LICENCE,
-        picture_id=hashlib.blake2b(f"{recipe} {split} {index}".encode(), digest_size=16).hexdigest(),
+        picture_id=hashlib.blake2b(
+            " ".join([f"{recipe} {split} {index}", *recipe.without]).encode(), digest_size=16
+        ).hexdigest(),
     )
+
+
+def _is_small(scene: Scene) -> bool:
+    """Return whether the place of the answer is too small to be read without a crop."""
+    return scene.box is not None and geometry.box_area(scene.box) <= SMALL * scene.image.width * scene.image.height
