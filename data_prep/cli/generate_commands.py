@@ -41,13 +41,13 @@ from data_prep.cli.common import (
     with_progress,
 )
 from data_prep.convert.convert import Options, Target, jobs, plan_conversion, read_chunk
+from data_prep.convert.failed_calls import train_failed_calls
 from data_prep.convert.transform import Transform
 from data_prep.curate.difficulty import Route, accuracy_summary, measure_difficulty, with_benefit
 from data_prep.demonstrations.from_model import demonstrate_all_by_model
 from data_prep.demonstrations.model_client import ModelClient, open_model_client
 from data_prep.demonstrations.phrasing import demonstrate_rows
 from data_prep.demonstrations.scripted import draw_demonstrations, read_aloud
-from data_prep.formats.failed_calls import train_failed_calls
 from data_prep.formats.row_errors import ConversionStats, RejectLimit
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,

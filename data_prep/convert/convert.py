@@ -14,10 +14,10 @@ from typing import Any, Final, Self
 import pyarrow as pa
 
 from codevision_ext.rollout.parsing import has_call, parse_answer
+from data_prep.convert.failed_calls import mask_failed_calls
 from data_prep.convert.transform import Transform
 from data_prep.convert.validate import ImageLimits, validate_demonstration, validate_row
 from data_prep.formats import fields
-from data_prep.formats.failed_calls import mask_failed_calls
 from data_prep.formats.image_tags import demonstration_with_plain_tags
 from data_prep.formats.readers import READERS, Place, Reader, choose
 from data_prep.formats.record import BEYOND, TrackedRecord

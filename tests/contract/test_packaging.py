@@ -71,10 +71,10 @@ def test_one_python_version_is_asked_for_everywhere() -> None:
     assert 'python_requires=">=3.11,<3.13"' in (ROOT / "setup.py").read_text()
 
 
-def test_ci_runs_make_test() -> None:
+def test_ci_runs_make_check() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert script.read_text().splitlines()[-1] == "make test"
+    assert script.read_text().splitlines()[-1] == "make check"
 
 
 def test_make_says_in_one_sentence_that_python_is_missing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sets import data_prep, sharegpt_item, write_json
 
 from codevision_ext.errors import InputError
-from data_prep.formats.failed_calls import train_failed_calls
+from data_prep.convert.failed_calls import train_failed_calls
 from data_prep.formats.schema import Demonstration, SampleType
 
 
