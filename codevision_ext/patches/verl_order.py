@@ -23,6 +23,8 @@ def prepare(config: DictConfig) -> None:
     invariance. That of the trainer's engine chooses deterministic kernels, which a CPU doesn't need. Validation takes
     its rows in their order.
 
+    Drop when one setting of verl does all of this.
+
     Raises:
         InputError: `data.seed` isn't set, or a setting excludes determinism.
     """
