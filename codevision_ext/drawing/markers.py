@@ -125,6 +125,8 @@ def _joined(ink: Mask, others: Mask, point: tuple[float, float], tau: float) -> 
             x1, y1, x2, y2 = columns[blob].min(), rows[blob].min(), columns[blob].max() + 1, rows[blob].max() + 1
             box = int(x1) + left, int(y1) + top, int(x2) + left, int(y2) + top
             shape = blob[y1:y2, x1:x2].astype(np.uint8)
+            if area > 0.5 * shape.size and max(shape.shape) > _LARGEST_FILLED * tau + 2:
+                return None
             return Marker(middle[0] + left, middle[1] + top, max(shape.shape) / 2, box, shape)
     return _thick_place(window, inner, away, (left, top), centre, tau)
 
