@@ -120,11 +120,11 @@ def test_the_table_of_the_docs_becomes_rows_and_their_commands_do_with_them_what
 
 
 def settings_named() -> list[str]:
-    """Every setting that stands in backquotes on a page of the docs, perhaps with a value behind."""
+    """Every setting in backquotes on a page of the docs, perhaps with a value behind; codevision.json is a file."""
     sections = "codevision|data|actor_rollout_ref|trainer|algorithm|reward"
     pages = [*DOCS.glob("*.md"), *ROOT.glob("recipe/*/README.md")]
     names = {name for page in pages for name in re.findall(rf"`((?:{sections})\.[\w.]+)[=:` ]", page.read_text())}
-    return sorted(names)
+    return sorted(names - {"codevision.json"})
 
 
 @pytest.mark.parametrize("name", settings_named())
