@@ -17,6 +17,7 @@ OTHER_MARKS: Final[Sequence[tuple[str, str]]] = (
     (r"\[/?TOOL_(?:CALLS|REQUEST)\]", "[TOOL_CALLS]"),
     (r"<[|｜][\w▁]*(?:python_tag|tool|function|action_start|plugin|interpreter)[\w▁]*[|｜]?>", "a special token"),
     (r"(?m)^[ \t]*Action(?: Input)?:", "Action:"),
+    (r"(?!</?tool_call>)(?i:<\s*/?\s*(?:\w+:)?tool_?call\b[^<>]*>)", "another spelling of these tags"),
 )
 """Other marks of a tool call, as regular expressions, with their names."""
 
@@ -25,10 +26,12 @@ _MARKS: Final = [(re.compile(pattern), name) for pattern, name in OTHER_MARKS]
 _JSON: Final = re.compile(r"""[{,]\s*["'](?:name|arguments|code|image_index)["']\s*:""")
 _CODE: Final = re.compile(
     r"(?m)^[ \t]*(?:import \w|from [\w.]+ import |def \w+\(|print\(|(?:cv2|plt|np|draw)\.\w+|"
-    r"(?:image|img|result|output|processed_image|\w*crop\w*)\s*=[^=])"
+    r"(?:image|img|result|output|processed_image|\w*crop\w*)\s*=[^=]|\w+\s*=\s*\w[\w.]*\()"
 )
 _ANSWER: Final = re.compile(
-    r"\\boxed\s*\{|<(?:final_answer|final)>|\[answer\]|(?m:^[^\w\n]{0,9}(?:final )?answer[^\w\n]{0,9}:)", re.IGNORECASE
+    r"\\boxed\s*\{|<\s*/?\s*(?:final_answer|final|answer)\b[^<>]*>|\[answer\]|"
+    r"(?m:^[^\w\n]{0,9}(?:final )?answer[^\w\n]{0,9}:)",
+    re.IGNORECASE,
 )
 
 

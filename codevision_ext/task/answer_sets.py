@@ -100,7 +100,8 @@ _VARIABLE: Final = re.compile(r"(?P<name>[A-Za-zα-ω])(?:_?\{?\d\}?)?\s*=\s*(?P
 _ELEMENT: Final = re.compile(r"(?P<name>[A-Za-z])\s*(?:∈|\\in\b)\s*(?=\{)")
 _PARTS: Final = re.compile(r"\s*(?:[;、或和]|\b(?:or|and)\b|,\s*(?:or|and)\b|,\s+|,(?!\d{3}(?!\d)))\s*", re.IGNORECASE)
 _COMMAND: Final = re.compile(r"\\[A-Za-z]+")
-_DECIMAL_COMMA: Final = re.compile(r"[^,]*\d,\d[^,]*")
+_COMMA_IN_NUMBER: Final = re.compile(r"[^,]*\d,\d[^,]*|\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
+"""A text that may be one number: with a decimal comma, or grouped as in "12,34,567"."""
 _IN_BRACES: Final = re.compile(r"\s*[,;]\s*")
 _ALTERNATIVES: Final = re.compile(r"\bor\b|或", re.IGNORECASE)
 
@@ -195,9 +196,9 @@ def _same(value: str, reference: str) -> bool:
 
 def other_solutions(answer: str, references: Sequence[str]) -> bool:
     """Returns whether the answer lists a number that none of the references can mean."""
-    listed = None if _DECIMAL_COMMA.fullmatch(undecorate(answer)) else _solutions(answer)
+    listed = None if _COMMA_IN_NUMBER.fullmatch(undecorate(answer)) else _solutions(answer)
     expected = [each for each in map(_solutions, references) if each]
-    if listed is None or len(expected) != len(references):
+    if listed is None or len(expected) != len(references) or _mixes_decimal_marks([answer, *references]):
         return False
     return all(
         any(
@@ -208,12 +209,18 @@ def other_solutions(answer: str, references: Sequence[str]) -> bool:
     )
 
 
+def _mixes_decimal_marks(texts: Sequence[str]) -> bool:
+    """Returns whether one text may have decimal commas ("1,5; 2,5") where another has points ("1.5; 2.5")."""
+    marks = {frozenset(re.findall(r"\d([.,])(?=\d)", text)) for text in texts}
+    return {frozenset("."), frozenset(",")} <= marks
+
+
 def lists_several(answer: str, references: Sequence[str]) -> bool:
     """Returns whether the answer lists several numbers of one quantity, and no reference does."""
     bare = undecorate(answer)
     if (bare[:1], bare[-1:]) in {("(", ")"), ("[", "]")}:
         bare = bare[1:-1]
-    elif _DECIMAL_COMMA.fullmatch(bare):
+    elif _COMMA_IN_NUMBER.fullmatch(bare):
         return False
     listed = _solutions(bare)
     return (

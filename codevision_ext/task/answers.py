@@ -21,7 +21,7 @@ from codevision_ext.task.answer_sets import (
     too_many_choices,
 )
 from codevision_ext.task.maths import same_maths
-from codevision_ext.task.normal_form import fold, text_key
+from codevision_ext.task.normal_form import fold, text_key, unify_characters
 from codevision_ext.task.numbers import is_number, other_number, same_number
 
 ANSWER_CHARS: Final = 2000
@@ -35,8 +35,11 @@ _HEDGE: Final = re.compile(
     r"|\b[a-z][).:]|(?<!['’])\b(?:[b-hj-z]\b|a\s*(?:[,;/&]|and\b)|[a-z]\W*$)"  # another letter
     r"|\b(?:both|all|none|any) of\b"  # several choices
 )
-_UNDECIDED: Final = re.compile(r"\b(?:or|nor|either|neither|maybe|perhaps|possibly|probably|unsure|not sure)\b")
+_UNDECIDED: Final = re.compile(
+    r"\bor\b(?!\W*$)|\b(?:either|maybe|perhaps|possibly|probably|unsure|not sure)\b"  # "Portland, OR" is no doubt
+)
 _NEGATION: Final = re.compile(r"(?:it'?s |it is )?not (?:an? |the )?")
+_NUMBER: Final = re.compile(r"\d[\d.,]*(?:\s?/\s?\d+)?")
 _LIST: Final = re.compile(r",\s+|,(?=[a-z])|\s*[;|&]\s*|(?<=[a-z])\s*/\s*(?=[a-z])|\s+and\s+")
 
 
@@ -62,7 +65,8 @@ def check_answer(answer: str | None, references: Sequence[str]) -> bool | None:
     if not references:
         raise InputError("reward_model.ground_truth is empty; an answer needs at least one reference.")
     if answer is None or not fold(answer):
-        return False
+        mark = unify_characters(answer or "").strip()
+        return bool(mark) and mark in [unify_characters(reference).strip() for reference in references]
     if _accepts(answer, references):
         return True
     refused = (
@@ -88,7 +92,7 @@ def _is_hedge(answer: str, references: Sequence[str]) -> bool:
     """Returns whether the answer avoids a decision.
 
     It does so by a word of doubt that no reference has, by denying a reference, or by listing several numbers or
-    letters where the reference is a single one.
+    letters where a reference is a single one.
     """
     folded, expected = fold(answer), [fold(reference) for reference in references]
     if _UNDECIDED.search(folded) and not any(map(_UNDECIDED.search, expected)):
@@ -98,9 +102,16 @@ def _is_hedge(answer: str, references: Sequence[str]) -> bool:
         return True
     if any(map(_LIST.search, expected)) or any(map(names_several, references)):
         return False
+    if not any(_is_single(reference) for reference in references):
+        return False
     candidates = {fold(part) for part in _LIST.split(folded)} - {""}
     bare = all(is_number(part) or len(part) == 1 for part in candidates)
     return (len(candidates) > 1 and bare) or lists_several(answer, references)
+
+
+def _is_single(reference: str) -> bool:
+    """Returns whether a reference is a choice letter or has exactly one number, so that a list is a hedge."""
+    return bool(_choices([reference])) or len(_NUMBER.findall(fold(reference))) == 1
 
 
 def _other_choice(answer: str, references: Sequence[str]) -> bool:

@@ -43,12 +43,14 @@ _LATEX: Final = (
     (re.compile(r"\\[,;: ]|\\q?quad(?![A-Za-z])"), " "),
     (re.compile(r"\\!"), ""),
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"(?:\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])|\\degree(?![A-Za-z]))\s*"), "°"),
     (re.compile(r"\\(?:lor|vee)(?![A-Za-z])|∨"), " or "),
     (re.compile(r"\\([%$#&_{}])"), r"\1"),
 )
 """Spellings of LaTeX that have a plain one, in the order of their replacement."""
-_POWER: Final = re.compile(r"\^(\d(?!\d)|[A-Za-z](?![A-Za-z]))")
+_DEGREE: Final = re.compile(r"(?:\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])|\\degree(?![A-Za-z]))\s*")
+_WITH_UNIT: Final = re.compile(r"^\s*\$([^$\s]+)\$(?=\s*[^\W\d_]\S*$)|(?<=\d)\$(\^[^$\s]+)\$(?!\d)")
+"""Formula before a unit, or a degree sign behind a number."""
+_SCRIPT: Final = re.compile(r"(\^|_(?=\d))(\d(?!\d)|[A-Za-z](?![A-Za-z]))")
 _EMPHASIS: Final = re.compile(r"(?<![\w*])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w*])")
 _WRAPPED: Final = tuple(
     re.compile(pattern, re.DOTALL)
@@ -108,6 +110,8 @@ _UNITS: Final = {
 }
 """Symbols of units by their names in words."""
 _UNIT: Final = re.compile(rf"(?<=\d)({'|'.join(_UNITS)})(?![^\W_])")
+_MEGA: Final = re.compile(r"(?<=\d)\s*M(?=(?:Wh?|Hz|e?V|A|Pa|J|N|Ω)(?![^\W_]))")
+"""Prefix "mega", which only its letter case tells from "milli"."""
 _THOUSANDS: Final = re.compile(r"(?<=\d)\s*,\s+(?=\d{3}(?!\d))")
 _TIGHT: Final = re.compile(r"\s*([,;:/=<>≤≥≠+()\[\]{}|&%°!?])\s*")
 _DASH: Final = re.compile(r"\s+-\s+")
@@ -144,7 +148,8 @@ def undecorate(text: str) -> str:
     r"""Returns an answer in plain characters, without the decoration around it; letter case stays.
 
     Removed are `\boxed{}`, `$..$`, `\(..\)`, `\[..\]`, `**..**`, `*..*`, backticks, `\text{}`, quotes, one full
-    stop at the end, and extra white space. A decoration that doesn't enclose the whole answer stays, except bold type.
+    stop at the end, and extra white space. A decoration that doesn't enclose the whole answer stays, except bold type and
+    `$..$` around a number or around its degree sign.
     """
     text = _plain_latex(" ".join(unify_characters(text).split()))
     for _ in range(_LAYERS):
@@ -175,15 +180,18 @@ def _plain_latex(text: str) -> str:
         text = _FRACTION.sub(_spelt_fraction, text)
         text = _SUPERSCRIPT.sub(lambda run: f"^{{{_ascii(run[0])}}}", text)
         text = _SUBSCRIPT.sub(lambda run: f"_{{{_ascii(run[0])}}}", text)
-        text = re.sub(r"(?<=\d)º", "°", text)
+        text = re.sub(r"(?<=\d)\s?º", "°", text)
+    if "$" in text:
+        text = _WITH_UNIT.sub(lambda match: match[1] or match[2], text)
     if "\\" in text or "∨" in text or "{,}" in text:
+        text = _DEGREE.sub("°", re.sub(r"~(?=\\)", " ", text))
         for _ in range(_LAYERS):
             text, count = _TEXT.subn(r"\g<inner>", text)
             if not count:
                 break
         for pattern, plain in _LATEX:
             text = pattern.sub(plain, text)
-    return _POWER.sub(r"^{\1}", _EMPHASIS.sub(r"\1", text))
+    return _SCRIPT.sub(r"\1{\2}", _EMPHASIS.sub(r"\1", text))
 
 
 def _spelt_fraction(match: re.Match[str]) -> str:
@@ -196,9 +204,9 @@ def _ascii(run: str) -> str:
 
 
 def _without_quotes(text: str) -> str:
-    """Removes quotes around a text; a single one behind a number stays, because it means inches, feet or minutes."""
+    """Removes quotes around a text; one at its end alone stays where it means inches, feet, minutes or a prime."""
     bare = text.lstrip(_QUOTES)
-    if bare == text and re.search(r"\d['\"]+$", text):
+    if bare == text and re.search(r"\d['\"]+$|(?<![A-Za-z])[A-Za-z)]'+$", text):
         return text
     return bare.rstrip(_QUOTES)
 
@@ -236,7 +244,7 @@ def text_key(text: str) -> str:
     and a unit's name is the same as its symbol. White space stays where it separates numbers: "1, 234" isn't "1,234",
     "3. 5" isn't "3.5" and "1 1/2" isn't "11/2".
     """
-    text = fold(text)
+    text = fold(_MEGA.sub("mega", undecorate(text)) if "M" in text else text)
     if "\\" in text:
         text = _SYMBOL.sub(lambda match: _SYMBOLS.get(match[1], match[0]), text)
     text = _SIZE.sub("×", text.replace("、", ","))

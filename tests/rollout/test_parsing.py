@@ -169,6 +169,11 @@ CALL = '{"name": "code_image_tool", "arguments": {"code": "image.rotate(90)"}}'
         (f"{CALL}</tool_call>", "JSON without a tag"),
         ("image = image.rotate(90)", "code without a tag"),
         ("import cv2\nx = 1", "code without a tag"),
+        ("    x = 5\n    y = images[0].crop((1, 2, 3, 4))\n    z = np.array(y)", "code without a tag"),
+        (f"<TOOL_CALL>{CALL}</TOOL_CALL>", "another spelling of these tags"),
+        (f'<tool_call id="1">{CALL}</tool_call>', "another spelling of these tags"),
+        (f"< tool_call >{CALL}</ tool_call >", "another spelling of these tags"),
+        ("<minimax:tool_call>x</minimax:tool_call>", "another spelling of these tags"),
     ],
 )
 def test_another_format_of_a_call_is_named_to_the_model(reply: str, name: str) -> None:
@@ -183,6 +188,13 @@ def test_another_format_of_a_call_is_named_to_the_model(reply: str, name: str) -
 )
 def test_plain_words_are_taken_for_no_other_format(reply: str) -> None:
     assert parse_call(f"<think>a</think>{reply}", 1).message == malformed_messages()["none"]["no_call"]
+
+
+@pytest.mark.parametrize(
+    "reply", ["<ANSWER>7</ANSWER>", "< answer >7</ answer >", "7</answer>", "<final_answer>7", "\\boxed{7}", "Answer: 7"]
+)
+def test_an_answer_in_another_form_is_told_its_tags(reply: str) -> None:
+    assert parse_call(f"<think>a</think>{reply}", 1).message == malformed_messages()["none"]["other_answer"]
 
 
 TAGS_IN_CODE = [
