@@ -148,8 +148,8 @@ def undecorate(text: str) -> str:
     r"""Returns an answer in plain characters, without the decoration around it; letter case stays.
 
     Removed are `\boxed{}`, `$..$`, `\(..\)`, `\[..\]`, `**..**`, `*..*`, backticks, `\text{}`, quotes, one full
-    stop at the end, and extra white space. A decoration that doesn't enclose the whole answer stays, except bold type and
-    `$..$` around a number or around its degree sign.
+    stop at the end, and extra white space. A decoration that doesn't enclose the whole answer stays, except bold type
+    and `$..$` around a number or around its degree sign.
     """
     text = _plain_latex(" ".join(unify_characters(text).split()))
     for _ in range(_LAYERS):
