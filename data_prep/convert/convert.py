@@ -20,7 +20,8 @@ from data_prep.convert.validate import ImageLimits, validate_demonstration, vali
 from data_prep.formats import fields
 from data_prep.formats.image_tags import demonstration_with_plain_tags
 from data_prep.formats.readers import READERS, Place, Reader, choose
-from data_prep.formats.record import BEYOND, TrackedRecord
+from data_prep.formats.readers.choices import is_choice
+from data_prep.formats.record import BEYOND, TrackedRecord, is_empty
 from data_prep.formats.row_errors import ConversionStats, ReadCounts, Reason, RowError, RowFault
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,
@@ -281,7 +282,7 @@ def _read_record(
             yield _UNREADABLE, [error]
 
 
-_QUESTION_PARTS: Final = re.compile(r"choices|options|hint|history|image[_ -]?\d{1,3}")
+_QUESTION_PARTS: Final = re.compile(r"hint|history|image[_ -]?\d{1,3}")
 
 
 def _check_unread(unread: Iterable[str], record: TrackedRecord, reader: Reader) -> None:
@@ -299,7 +300,7 @@ def _check_unread(unread: Iterable[str], record: TrackedRecord, reader: Reader) 
             raise RowError(
                 Reason.NOT_SUPPORTED, name, "columns image and images hold different images; --map names one"
             )
-        if _QUESTION_PARTS.fullmatch(name) and not reader.whole_prompt:
+        if (_QUESTION_PARTS.fullmatch(name) or is_choice(name)) and not reader.whole_prompt:
             raise RowError(
                 Reason.NOT_SUPPORTED, name, f"the question needs it, and reader {reader.name} doesn't use it"
             )
@@ -307,7 +308,8 @@ def _check_unread(unread: Iterable[str], record: TrackedRecord, reader: Reader) 
 
 def _same_images(record: TrackedRecord) -> bool:
     """Return whether one of the columns `image` and `images` holds all images of the other one."""
-    one, many = (value if isinstance(value := record.get(name), list) else [value] for name in ("image", "images"))
+    values = [value for name in ("image", "images") if not is_empty(value := record.get(name))]
+    one, many = (value if isinstance(value, list) else [value] for value in (values[0], values[-1]))
     return all(image in many for image in one)
 
 
@@ -335,6 +337,11 @@ def row_of(demonstration: Demonstration, place: Place) -> Row:
     """
     demonstration = demonstration_with_plain_tags(demonstration)
     messages = [message for message in demonstration.messages if message.role != "system"]
+    if messages and messages[0].role != "user":
+        raise RowError(Reason.BAD_TURNS, "messages", f"turn 0 is {messages[0].role}'s, not user's")
+    tags = sum(message.content.count(IMAGE_TAG) for message in messages)
+    if tags != len(demonstration.images):
+        raise RowError(Reason.BAD_TURNS, "images", f"{tags} <image> tags, but {len(demonstration.images)} images")
     for before, message in pairwise(messages):
         if message.role == "user" and not has_call(before.content):
             raise RowError(Reason.BAD_TURNS, "messages", "the conversation has several questions, a task has one")

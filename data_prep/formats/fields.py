@@ -53,7 +53,8 @@ def require(record: Mapping[str, Any], *names: str) -> Any:
     """
     value = first(record, *names)
     if value is None:
-        raise RowError(Reason.COLUMN_MISSING, names[0], "is missing or null")
+        own = next((name for name in names if name in record), names[0])
+        raise RowError(Reason.COLUMN_MISSING, own, "is missing or null")
     return value
 
 
@@ -138,6 +139,19 @@ def text(value: Any, field: str) -> str:
     if number is None:
         raise RowError(Reason.BAD_TYPE, field, f"must be a text, not {type(value).__name__}")
     return number
+
+
+def texts(value: Any, field: str) -> tuple[str, ...]:
+    """Return a list of texts as a tuple; null gives an empty one.
+
+    Raises:
+        RowError: The value is of another type.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        raise RowError(Reason.BAD_TYPE, field, f"must be a list of texts, not {value!r:.40}")
+    return tuple(value)
 
 
 def index(record: Mapping[str, Any], names: Iterable[str], otherwise: int) -> int:

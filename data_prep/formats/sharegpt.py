@@ -18,7 +18,7 @@ from data_prep.formats.turns import IMAGE_FIELDS, OTHER_MEDIA, read_turns
 
 SOURCE: Final = "CodeVision-SFT"
 LICENCE: Final = "CC-BY-NC-4.0"
-"""Licence of an item that names none."""
+"""Licence of an item of CodeVision-SFT that names none."""
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
 """Speaker in sharegpt by role."""
 _TOOLS = re.compile(r"(.*?)\n?<tools>\n(.*?)\n</tools>(.*)", re.DOTALL)
@@ -50,8 +50,8 @@ def from_sharegpt(
     turns = list(messages or read_turns(fields.parts(item, "conversations"), "conversations")[0])
     metadata = fields.mapping(item.get("metadata"), "metadata")
     tools, system = _read_system(fields.text(item.get("system") or "", "system"))
-    if isinstance(item.get("tools"), str):
-        tools = item["tools"]
+    if item.get("tools") is not None:
+        tools = tools_text(item["tools"])
     if system:
         turns.insert(0, Message(role="system", content=system))
     demonstration = Demonstration(
@@ -63,7 +63,7 @@ def from_sharegpt(
         paths=tuple(paths),
         source=item.get("source") or "",
         licence=item.get("licence") or "",
-        changes=tuple(item.get("changes") or ()),
+        changes=fields.texts(item.get("changes"), "changes"),
     )
     written = _item(demonstration, ())
     names = (written.keys() | set(item)) - set(IMAGE_FIELDS) - OTHER_MEDIA
@@ -148,7 +148,7 @@ def _item(demonstration: Demonstration, images: Sequence[str]) -> dict[str, Any]
         item["sample_type"] = demonstration.sample_type
     if demonstration.source not in ("", SOURCE):
         item["source"] = demonstration.source
-    if demonstration.licence not in ("", LICENCE):
+    if demonstration.licence not in ("", "unknown", LICENCE if demonstration.source in ("", SOURCE) else ""):
         item["licence"] = demonstration.licence
     if demonstration.changes:
         item["changes"] = list(demonstration.changes)
@@ -159,6 +159,11 @@ def _turn(message: Message) -> dict[str, Any]:
     """Return a turn; LLaMA-Factory reads speaker and value only."""
     turn: dict[str, Any] = {"from": SPEAKERS[message.role], "value": message.content}
     return turn if message.train is None else turn | {"train": message.train}
+
+
+def tools_text(tools: Any) -> str:
+    """Return the schemas of tools, given as a list or as its JSON, as JSON; "" for none."""
+    return tools if isinstance(tools, str) else json.dumps(tools) if tools else ""
 
 
 def _system(text: str, tools: str) -> str:

@@ -235,7 +235,7 @@ def _docvqa(folder: Path) -> Path:
 
 def _textvqa(folder: Path) -> Path:
     rows = [
-        {"image_id": f"a{number}", "question_id": number, "question": "which brand?",
+        {"image_id": f"a{number}", "image_classes": ["Phone"], "question_id": number, "question": "which brand?",
          "answers": ["nokia"] * 9 + ["toshiba"], "image": {"bytes": coded(scene(number), "JPEG"), "path": None}}
         for number in range(2)
     ]  # fmt: skip

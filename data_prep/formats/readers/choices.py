@@ -1,9 +1,9 @@
 """Reads the choices of a question, and names the right one by its letter."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from string import ascii_uppercase
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Final
 
 from data_prep.formats import fields
@@ -11,8 +11,16 @@ from data_prep.formats.exact_numbers import number_text
 from data_prep.formats.record import is_empty
 from data_prep.formats.row_errors import Reason, RowError
 
-FIELDS: Final = ("choices", "options", "candidates", "answer_choices", "multi-choice options")
-"""Fields that hold all choices of a question."""
+_FIELD: Final = re.compile(
+    r"(?:(?:answer|multi(?:ple)?[_ -]?choice|multi(?:ple)?|mc)[_ -]?)?(?:choice|option|candidate|opt)s?(?:[_ -]?list)?",
+    re.IGNORECASE,
+)
+"""Name of a field that holds all choices of a question."""
+_COLUMN: Final = re.compile(
+    r"(?P<begin>(?i:(?:answer[_ -]?)?(?:choice|option|candidate|opt)[_ -]?)?)"
+    r"(?:(?P<upper>[A-Z])|(?P<lower>[a-z])|(?P<number>\d{1,2}))"
+)
+"""Name of a column with one choice: what all of them begin with, and a letter or a number."""
 _LABEL: Final = ("label", "key", "letter", "id")
 _TEXT: Final = ("text", "value", "content", "choice", "option")
 _LETTERED: Final = re.compile(r"\s*\(?([A-Z])(?:[.):]\s*|\s+-\s+)(.*\S)\s*", re.DOTALL)
@@ -20,6 +28,12 @@ _LETTERS: Final = re.compile(r"[A-Za-z](?:[\s,;&/]*[A-Za-z])+")
 _PLACES: Final = frozenset(map(str, range(len(ascii_uppercase))))
 _IMAGE_TAG: Final = re.compile(r"<\|?image", re.IGNORECASE)
 _BARE_LETTER: Final = re.compile(r"\(?([A-Za-z])[.):]?\)?")
+
+
+def is_choice(column: str) -> bool:
+    """Return whether a column, by its name, holds choices or one choice."""
+    match = _COLUMN.fullmatch(column)
+    return bool(_FIELD.fullmatch(column) or (match and match["begin"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +97,9 @@ class Choices:
     def _readings(self, value: Any, text: str) -> set[str]:
         """Return the letters that an answer can mean."""
         place = text if isinstance(value, str) else number_text(value)
+        by_text = {letter for letter, own in self.texts.items() if _same(own, text)}
         if place is not None and place in self.labels:
-            return {self.labels[place]}
+            return {self.labels[place], *(by_text if self.in_columns else ())}
         full = _LETTERED.fullmatch(text)
         if full and _same(self.texts.get(full[1]), full[2]):
             return {full[1]}
@@ -92,9 +107,8 @@ class Choices:
         by_place &= self.texts.keys()
         bare = _BARE_LETTER.fullmatch(text)
         by_letter = {bare[1].upper()} & self.texts.keys() if bare else set()
-        by_text = {letter for letter, own in self.texts.items() if _same(own, text)}
         if self.in_columns:
-            return by_letter or by_text or by_place
+            return by_letter or by_text or (set() if self.labels else by_place)
         if isinstance(value, str):
             named = by_letter | by_text
             return named or by_place if self.typed else named | by_place
@@ -107,23 +121,35 @@ def read_choices(record: Mapping[str, Any]) -> Choices:
     Raises:
         RowError: The choices have another form.
     """
-    for pattern in ("{}", "option_{}", "option {}", "choice_{}", "option{}"):
-        for case in (str.upper, str.lower):
-            columns = {letter: pattern.format(case(letter)) for letter in ascii_uppercase}
-            if columns["A"] not in record or columns["B"] not in record or columns["A"] == "a":
-                continue
-            cells = {letter: record.get(name) for letter, name in columns.items()}
-            texts = {
-                letter: fields.text(cell, columns[letter]).strip() for letter, cell in cells.items() if not _blank(cell)
-            }
-            if len(texts) == 1:
-                raise RowError(Reason.BAD_TYPE, columns[next(iter(texts))], "is the only choice of its question")
-            if texts:
-                return Choices(texts=texts, in_columns=True)
-    for name in FIELDS:
-        if not is_empty(value := record.get(name)):
+    for columns in _columns(record):
+        cells = {letter: record.get(name) for letter, name in columns.items()}
+        texts = {
+            letter: fields.text(cell, columns[letter]).strip() for letter, cell in cells.items() if not _blank(cell)
+        }
+        if len(texts) == 1:
+            raise RowError(Reason.BAD_TYPE, columns[next(iter(texts))], "is the only choice of its question")
+        if texts:
+            labels = {mark[0]: letter for letter, name in columns.items() if (mark := re.findall(r"\d+$", name))}
+            return Choices(texts=texts, in_columns=True, labels=labels)
+    for name in filter(_FIELD.fullmatch, record):
+        if not is_empty(value := record.get(name)) and not isinstance(value, bool):
             return replace(_listed(fields.parse_list(value, name), name), typed=not isinstance(value, str))
     return Choices(texts={})
+
+
+def _columns(record: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield the columns of choices by letter: of each spelling that has a first and a second one."""
+    spellings: dict[tuple[str, str | None], dict[str, str]] = {}
+    for name in record:
+        if (match := _COLUMN.fullmatch(name)) and (match["begin"] or match.lastgroup != "number"):
+            spellings.setdefault((match["begin"], match.lastgroup), {})[match[match.lastgroup or 0]] = name
+    for (_, marked), names in spellings.items():
+        first = 0 if "0" in names else 1
+        numbers = map(str, range(first, first + len(ascii_uppercase)))
+        marks = {"upper": ascii_uppercase, "lower": ascii_lowercase}.get(str(marked), numbers)
+        columns = {letter: names[mark] for letter, mark in zip(ascii_uppercase, marks, strict=True) if mark in names}
+        if {"A", "B"} <= columns.keys():
+            yield columns
 
 
 def _listed(value: Any, field: str) -> Choices:

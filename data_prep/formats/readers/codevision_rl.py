@@ -11,6 +11,9 @@ from data_prep.formats.schema import Row
 from data_prep.formats.turns import read_images, read_turns
 
 SOURCE = "CodeVision-RL"
+LICENCE = "CC-BY-SA-4.0"
+_PUBLISHED = frozenset({"dataset_name", "transform"})
+"""Fields in `extra_info` of each row of CodeVision-RL; other rows for verl lack some, and have another licence."""
 
 
 def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
@@ -29,12 +32,13 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     if frame not in BOX_FRAMES:
         raise RowError(Reason.BAD_BOX, "extra_info.box_frame", f"must be {', '.join(BOX_FRAMES)}, not {frame!r}")
     question = extra.get("question") or prompt
-    changes = [*(extra.get("changes") or ()), *(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])]
+    published = _PUBLISHED <= set(extra)
+    changes = [*fields.texts(extra.get("changes"), "extra_info.changes"), *(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])]
     yield Row(
         images=images,
         question=fields.text(question, "extra_info.question"),
         answers=fields.answers(truth, "reward_model.ground_truth", lists=place.lists),
-        source=record.get("data_source") or extra.get("dataset_name") or SOURCE,
+        source=record.get("data_source") or extra.get("dataset_name") or (SOURCE if published else place.name),
         split=extra.get("split") or "train",
         index=fields.index(extra, ("index",), place.row),
         applied=applied,
@@ -45,7 +49,7 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         system=system,
         prompt=prompt,
         paths=paths,
-        licence=extra.get("licence") or "",
+        licence=extra.get("licence") or (LICENCE if published else ""),
         changes=tuple(dict.fromkeys(changes)),
         picture_id=extra.get("picture_id") or "",
         benchmark=fields.text(extra.get("benchmark") or "", "extra_info.benchmark"),
@@ -77,7 +81,6 @@ READER = Reader(
     name="codevision-rl",
     columns=(("prompt",), ("reward_model",), ("extra_info",)),
     read=_read,
-    licence="CC-BY-SA-4.0",
     whole_prompt=True,
     repeated=frozenset(
         {"reward_model.style", *(f"extra_info.{name}" for name in ("answer", "dataset_name", "size", "question"))}

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from codevision_ext.rollout.parsing import TOOL_NAME
 from data_prep.formats import fields
 from data_prep.formats.readers.base import ANSWERS, Item, Place, Reader
 from data_prep.formats.schema import Demonstration
-from data_prep.formats.sharegpt import LICENCE, SOURCE, from_sharegpt, infer_sample_type
+from data_prep.formats.sharegpt import LICENCE, SOURCE, from_sharegpt, infer_sample_type, tools_text
 from data_prep.formats.turns import read_images, read_turns
 
 
@@ -19,13 +20,13 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
         messages=tuple(messages),
         images=images,
         sample_type=record.get("sample_type") or metadata.get("sample_type") or infer_sample_type(messages),
-        tools=record.get("tools") or "",
+        tools=tools_text(record.get("tools")),
         metadata=_with_answer(metadata, record, place),
         paths=paths,
         extra=fields.mapping(record.get("extra"), "extra"),
-        source=record.get("source") or "",
+        source=record.get("source") or place.name,
         licence=record.get("licence") or "",
-        changes=tuple(record.get("changes") or ()),
+        changes=fields.texts(record.get("changes"), "changes"),
     )
 
 
@@ -33,9 +34,13 @@ def _read_sharegpt(record: Mapping[str, Any], place: Place) -> Iterator[Item | s
     messages, own = read_turns(fields.parts(record, "conversations"), "conversations")
     images, paths = read_images(record, own, place.images)
     item = from_sharegpt(record, images, paths, messages)
-    extra = {name: value for name, value in item.extra.items() if name != "conversations"} if own else item.extra
+    extra = dict(item.extra) | ({} if item.source else {"source": None})  # the item gets no source when it is written
+    if own:
+        extra.pop("conversations", None)
     metadata = _with_answer(item.metadata, record, place)
-    yield replace(item, source=item.source or SOURCE, extra=extra, metadata=metadata)
+    source = item.source or (SOURCE if TOOL_NAME in item.tools else place.name)
+    licence = item.licence or (LICENCE if source == SOURCE else "")
+    yield replace(item, source=source, licence=licence, extra=extra, metadata=metadata)
 
 
 def _with_answer(metadata: Mapping[str, Any], record: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
@@ -49,7 +54,6 @@ SHAREGPT: Final = Reader(
     name="codevision-sft",
     columns=(("conversations",),),
     read=_read_sharegpt,
-    licence=LICENCE,
     turns=True,
     whole_prompt=True,
 )

@@ -15,6 +15,7 @@ from data_prep.formats.schema import Row
 from data_prep.formats.turns import IMAGE_FIELDS, read_images
 
 _IMAGE: Final = ("decoded_image", *IMAGE_FIELDS)
+"""Fields that hold the image; MathVista has it in `decoded_image`, and its path in `image`."""
 _QUESTION: Final = ("question", "Question", "query", "text", "problem", "instruction", "prompt")
 _HINT: Final = ("hint", "context", "passage")
 RULE_FIELDS: Final = {
@@ -39,10 +40,22 @@ def _reader(
     licence: str = "unknown",
     *,
     lists: bool = False,
+    published: Callable[[Mapping[str, Any]], bool] = lambda _: True,
 ) -> Reader:
-    """Return the reader of a table; with `lists` its answers are lists, also where they are stored as texts."""
+    """Return the reader of a table.
+
+    Args:
+        name: Name of the reader.
+        source: Name of the benchmark; None: the table of any set.
+        columns: Columns that a file must have; of each group one is enough.
+        ask: Returns the question of a record.
+        licence: Licence of the benchmark.
+        lists: Whether answers are lists, also where they are stored as texts.
+        published: Returns whether a record is the benchmark's; other tables have the same columns, and their own names.
+    """
 
     def read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
+        benchmark = source if published(record) else None
         system, question, own = _question(record, ask)
         images, paths = _images(record, own, place)
         applied, renamed = fields.applied(record.get("transform"), "transform")
@@ -59,15 +72,15 @@ def _reader(
             answers=choices.answers(answer, "answer")
             if choices.texts
             else fields.answers(answer, "answer", lists=lists or place.lists),
-            source=source or fields.first(record, "source", "data_source") or place.name,
-            split=_name(record.get("split") or ("test" if source else "train")),
+            source=benchmark or fields.first(record, "source", "data_source") or place.name,
+            split=_name(record.get("split") or ("test" if benchmark else "train")),
             index=fields.index(record, _INDEX, place.row),
             applied=applied,
             box=box,
             ability=_name(fields.first(record, "ability", "question_type", "Question Type", "category") or "reading"),
             system=system,
             paths=paths,
-            benchmark=name if source else "",
+            benchmark=name if benchmark else "",
             rule_fields={each: record[each] for each in RULE_FIELDS.get(name, ()) if not is_empty(record.get(each))},
             changes=(*(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])),
             licence=_name(fields.first(record, "licence", "license") or ""),
@@ -129,16 +142,27 @@ def _texts(value: Any, field: str) -> list[str]:
 
 READERS: Final = (
     _reader("chartqapro", "ChartQAPro", (("Question",), ("Answer",), ("image",), ("Question Type",)), _ask_last),
-    _reader("hrbench", "HRBench", (("question",), ("answer",), ("image",), ("category",), ("A",), ("B",)), _ask),
+    _reader(
+        *("hrbench", "HRBench", (("question",), ("answer",), ("image",), ("category",), ("A",), ("B",))),
+        _ask,
+        published=lambda record: record["category"] in ("single", "cross"),
+    ),
     _reader("vstar", "V*", (("image",), ("text",), ("label",), ("category",), ("question_id",)), _ask),
     _reader(
         *("ocrbench", "OCRBench", (("dataset",), ("question",), ("question_type",), ("answer",), ("image",))),
         _ask,
         lists=True,
     ),
-    _reader("docvqa", "DocVQA", (("questionId",), ("question",), ("image",), ("answers",)), _ask, lists=True),
     _reader(
-        "textvqa", "TextVQA", (("image_id",), ("question",), ("image",), ("answers",)), _ask, "CC-BY-4.0", lists=True
+        *("docvqa", "DocVQA", (("questionId",), ("question",), ("image",), ("answers",))),
+        _ask,
+        lists=True,
+        published=lambda record: bool({"docId", "ucsf_document_id"} & set(record)),
+    ),
+    _reader(
+        *("textvqa", "TextVQA", (("image_id",), ("image_classes", "set_name"), ("question",), ("image",), ("answers",))),
+        *(_ask, "CC-BY-4.0"),
+        lists=True,
     ),
     _reader("vqa", None, ((*_IMAGE, *_NUMBERED), _QUESTION, ANSWERS), _ask),
 )

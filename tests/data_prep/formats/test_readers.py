@@ -209,6 +209,11 @@ CHOICES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     ),
     "an empty one between": ({"choices": ["red", None, "blue"], "answer": 2}, ["A. red", "C. blue"], ["C", "blue"]),
     "a text that is another letter": ({"choices": ["B", "x"], "answer": 0}, ["A. B", "B. x"], ["A"]),
+    "small letters": ({"a": "red", "b": "blue", "answer": "b"}, ["A. red", "B. blue"], ["B", "blue"]),
+    "another name": ({"Options": ["red", "blue"], "answer": "A"}, ["A. red", "B. blue"], ["A", "red"]),
+    "columns with a name": ({"Option A": "red", "Option B": "x", "answer": "A"}, ["A. red", "B. x"], ["A", "red"]),
+    "numbered columns": ({"option1": "red", "option2": "x", "answer": "1"}, ["A. red", "B. x"], ["A", "red"]),
+    "columns from 0": ({"choice_0": "red", "choice_1": "x", "answer": 0}, ["A. red", "B. x"], ["A", "red"]),
     "several right ones": ({"choices": ["red", "blue", "grey"], "answer": "A,C"}, ["A. red", "C. grey"], ["A,C"]),
 }
 
@@ -231,6 +236,10 @@ def test_choices_reach_the_question_and_the_answer_is_one_of_them(folder: Path, 
         ({"choices": ["B", "A"], "answer": "A"}, "'A' can mean choice A and choice B"),
         ({"choices": "red or blue", "answer": "A"}, "choices: must be a list"),
         ({"choices": ["red", "blue"], "answer": float("nan")}, "no answer"),
+        ({"option1": "2", "option2": "1", "answer": "2"}, "'2' can mean choice A and choice B"),
+        ({"option1": "x", "option2": "y", "answer": 0}, "'0' is none of the choices"),
+        ({"option_1": "red", "answer": "A"}, "option_1: the question needs it"),
+        ({"image": None}, "image: is missing or null"),
         ({"video": "v.mp4"}, "video: video isn't supported"),
         ({"audios": ["a.wav"]}, "audios: audio isn't supported"),
         ({"images": ["b.png"]}, "hold different images"),
@@ -267,6 +276,29 @@ def test_hints_and_further_images_are_used(folder: Path) -> None:
     assert [row["images"][0]["path"] for row in rows[:2]] == ["a.png", "b.png"]
     assert truths(rows) == [["x"], ["x"], ["3"], ["3"], ["x"], ["x"], ["3"]]
     assert summary["unread"] == {}
+
+
+def test_an_image_beside_its_path_is_used(folder: Path) -> None:
+    """MathVista has the image in `decoded_image`, and in `image` the path of a file of another archive."""
+    summary, [row] = convert(folder, [table(image="images/1.jpg", decoded_image="a.png")])
+    assert row["images"][0]["path"] == "a.png"
+    assert summary["unread"] == {"image": 1}
+
+
+TABLES: dict[str, dict[str, Any]] = {
+    "a table of VLMEvalKit": table(index=0, category="color", A="red", B="blue", answer="A"),
+    "InfographicVQA": table(questionId="1", answers=["x"], answer_type="single", image_url="https://x/a.png"),
+    "VQAv2": table(image_id=1, question_id=10, answers=[{"answer": "x", "answer_id": 1}], answer_type="other"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_table_with_the_columns_of_a_benchmark_keeps_its_own_name_and_licence(folder: Path, case: str) -> None:
+    record = TABLES[case] | {"answer": TABLES[case]["answer"] if "A" in TABLES[case] else None}
+    summary, [row] = convert(folder, [record], name="mine.jsonl")
+    assert row["data_source"] == "mine"
+    assert row["extra_info"]["benchmark"] is None
+    assert summary["licences"] == {"mine": "unknown"}
 
 
 def test_a_text_that_looks_like_a_list_is_one_answer_unless_the_user_says_so(folder: Path) -> None:
