@@ -32,8 +32,12 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
     if frame not in BOX_FRAMES:
         raise RowError(Reason.BAD_BOX, "extra_info.box_frame", f"must be {', '.join(BOX_FRAMES)}, not {frame!r}")
     question = extra.get("question") or prompt
-    published = _PUBLISHED <= set(extra)
-    changes = [*fields.texts(extra.get("changes"), "extra_info.changes"), *(["op_renamed"] if renamed else []), *(["box_nan"] if was_nan else [])]
+    published = set(extra) >= _PUBLISHED
+    changes = [
+        *fields.texts(extra.get("changes"), "extra_info.changes"),
+        *(["op_renamed"] if renamed else []),
+        *(["box_nan"] if was_nan else []),
+    ]
     yield Row(
         images=images,
         question=fields.text(question, "extra_info.question"),

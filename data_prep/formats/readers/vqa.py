@@ -160,7 +160,11 @@ READERS: Final = (
         published=lambda record: bool({"docId", "ucsf_document_id"} & set(record)),
     ),
     _reader(
-        *("textvqa", "TextVQA", (("image_id",), ("image_classes", "set_name"), ("question",), ("image",), ("answers",))),
+        *(
+            "textvqa",
+            "TextVQA",
+            (("image_id",), ("image_classes", "set_name"), ("question",), ("image",), ("answers",)),
+        ),
         *(_ask, "CC-BY-4.0"),
         lists=True,
     ),
