@@ -53,7 +53,7 @@ def orientation_of(op: str) -> Orientation:
     """Returns the orientation that an operation gives to an upright image.
 
     Raises:
-        InputError: `op` is no orientation operation; a crop is none, for example.
+        InputError: `op` isn't an orientation operation.
     """
     if op not in ORIENTATION_OPS:
         raise InputError(f"{op!r} is not an orientation op; these are: {', '.join(ORIENTATION_OPS)}.")
@@ -71,7 +71,7 @@ def compose(a: Orientation, b: Orientation) -> Orientation:
 
 
 def compose_all(orientations: Iterable[Orientation]) -> Orientation:
-    """Returns the orientation of an image after all of them, in their order."""
+    """Returns the orientation of an image after all orientations were applied in order."""
     return reduce(compose, orientations, Orientation.ID)
 
 
@@ -88,7 +88,7 @@ def map_size(o: Orientation, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def map_box(box: Box, o: Orientation, size: tuple[int, int]) -> Box:
-    """Returns a box on an image of `size` as it lies after `o` was applied to the image."""
+    """Returns the box after `o` was applied to its image; `size` is the size of the image before `o`."""
     along = {
         (1, 0): (box.x1, box.x2),
         (-1, 0): (size[0] - box.x2, size[0] - box.x1),

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def codevision() -> None:
-    """Thinking with images, as a plugin of stock verl."""
+    """Train and evaluate vision-language models that think with images, as a plugin of stock verl."""
 
 
 app.command()(runs.demo)

@@ -199,7 +199,7 @@ def doctor(
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Parquet file of RL rows, and of the SFT rows before them. Repeat for several."),
+        typer.Option(help="Parquet file of the RL rows or of the SFT rows. Repeat for several."),
     ] = None,
     recipe: Annotated[Path, typer.Option(help="Training config that verl will get.")] = Path("recipe/demo/grpo.yaml"),
     setting: Annotated[

@@ -19,7 +19,7 @@ class EvalOptions:
     suites: Annotated[
         list[str] | None,
         typer.Option(
-            "--suite", help="NAME=PATH, a PATH whose columns name its suite, or glyphs or synth. Repeat for several."
+            "--suite", help="NAME=PATH, a PATH whose columns determine its suite, glyphs, or synth. Repeat for several."
         ),
     ] = None
     engine: Annotated[
@@ -34,7 +34,7 @@ class EvalOptions:
     request: Annotated[str, typer.Option(help="Additional fields of each request to a URL, as a JSON object.")] = "{}"
     trained: Annotated[
         Path | None,
-        typer.Option(help="Folder with the codevision.json of the model at a URL; by default the one it is named by."),
+        typer.Option(help="Folder with the codevision.json of the model at a URL; by default the model's id."),
     ] = None
     recipe: Annotated[Path | None, typer.Option(help="Training config with limits, tool, judge and settings.")] = None
     settings: Annotated[
@@ -43,7 +43,7 @@ class EvalOptions:
     ] = None
     tools: Annotated[str, typer.Option(help="on: with the tool; off: without it; on,off: both.")] = "on,off"
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Rollouts per item, for avg@k and pass@k.")] = 1
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling and of drawn suites.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling and of generated suites.")] = 0
     temperature: Annotated[
         float, typer.Option(min=0.0, help="Sampling temperature; 0 always takes the likeliest token.")
     ] = 1.0
@@ -66,7 +66,7 @@ class EvalOptions:
         int, typer.Option(min=0, help="Times that a rollout is repeated after an engine or sandbox failure.")
     ] = 2
     force: Annotated[
-        bool, typer.Option("--force", help="Replace what --out holds of these models under another setup.")
+        bool, typer.Option("--force", help="Replace results of these models in --out that have another setup.")
     ] = False
     checkpoints: Annotated[
         list[str] | None,

@@ -20,7 +20,7 @@ def demo(
     recipe: Annotated[Path, typer.Option(help="Folder that holds run.sh and its settings.")] = Path("recipe/demo"),
     until: Annotated[str, typer.Option(help="Last stage to run.")] = "report",
 ) -> None:
-    """Draw data, build a tiny model, train and evaluate it, and write a page about it; continues a stopped run."""
+    """Generate data, build a tiny model, train and evaluate it, and write a report page; continues a stopped run."""
     from codevision_ext.experiments.demo import run_demo  # noqa: PLC0415  other commands start without it
 
     with stoppable(_STOPPED_STAGES):
@@ -52,7 +52,7 @@ def study_variants(
 ) -> None:
     """Train variants that differ in one setting, side by side, and compare them: a table, curves, JSON.
 
-    The part that needs no training, from the rollouts of --run, comes first. A stopped study continues.
+    Tables that need no training are made first, from the rollouts of --run. A stopped study continues.
     """
     from codevision_ext.experiments.study.command import run_study  # noqa: PLC0415  other commands start without it
     from data_prep import eval_items  # noqa: PLC0415
@@ -127,8 +127,8 @@ def report_runs(
 def eval_model(given: EvalOptions) -> None:
     """Evaluate a model on suites, with the loop, the sandbox and the scoring of training, but without a trainer.
 
-    A stopped evaluation continues with the same command, which plays what is missing. With --checkpoint and --data: the
-    checkpoints base, sft and rl of one training, one after the other, on the six columns of `codevision report`.
+    A stopped evaluation continues with the same command, which runs the missing rollouts. --checkpoint and --data
+    evaluate the checkpoints base, sft and rl of one training, one after the other, on the six columns of the report.
     """
     from codevision_ext.cli.eval import run_eval  # noqa: PLC0415  other commands start without it
 

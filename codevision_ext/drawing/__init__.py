@@ -1,7 +1,7 @@
 """Checks by pixels whether a drawing on an image is right. Needs NumPy, OpenCV and Pillow.
 
-The made image is laid onto the input (`registration`), the ink is what differs (`ink`), and the ink is compared with
-the target (`markers`, `labels`, `score`).
+`registration` finds the input in the made image, the image on which the model drew. `ink` finds the pixels in which the
+two differ. `markers`, `labels` and `score` compare these pixels with the target.
 """
 
 from codevision_ext.drawing.score import DrawingVerdict, verify

@@ -1,4 +1,4 @@
-"""Checks drawings that lie in files: one, or a batch of them with one JSON object per line."""
+"""Checks drawings in files: a single drawing, or a batch file with one JSON object per line."""
 
 import json
 from collections.abc import Iterator

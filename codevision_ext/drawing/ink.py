@@ -15,22 +15,22 @@ Mask = npt.NDArray[np.uint8]
 FAINT = 12
 """Change of a channel that may be ink, in levels of 0 to 255."""
 _NEAR_STRONG = 0.25
-"""Share of the strongest change nearby below which a change is the edge or the ringing of that ink."""
+"""Share of the strongest change nearby; a change below it counts as the edge or the ringing of that stronger ink."""
 _REACH = 16
-"""Distance within which the strongest change is looked for, pixels; a JPEG block with halved colour resolution."""
+"""Maximum distance of ink that is nearby, in pixels: the side of a JPEG block with halved colour resolution."""
 _LEAST_SPREAD = 0.35
-"""Smallest such share where there is noise at all."""
+"""Minimum noise, as a share of the local range, that is assumed if there is any noise."""
 _ROUGH = 0.45
-"""Noise, as a share of the local range, from which images of one grid are compared after smoothing."""
+"""Noise, as a share of the local range, above which both images are smoothed before they are compared."""
 _BLOCK = 8
 """Side of the blocks whose mean colour and noise are compared, pixels."""
 _LARGEST_SPREAD = 0.6
-"""Largest share of the local range of the input that counts as noise of interpolation or compression."""
+"""Maximum noise of interpolation or compression, as a share of the local range of the input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ink:
-    """What differs between the input and the made image, in the frame of the input."""
+    """Pixels in which the made image differs from the input, in coordinates of the input."""
 
     mask: Mask
     """Pixels with ink."""
@@ -39,23 +39,23 @@ class Ink:
     change: Gray
     """Largest change of a channel, levels."""
     tampered: Mask
-    """Pixels of blocks whose mean colour or whose noise differs, with or without ink."""
+    """Pixels of the blocks whose mean colour or whose noise changed, whether or not they have ink."""
     content: Mask
     """Pixels where the input has edges or texture."""
     outside: float
-    """Share of the input that the made image doesn't show."""
+    """Share of the input that the made image doesn't show, in [0, 1]."""
     exact: bool
-    """Whether pixels were compared without interpolation."""
+    """True if the pixels were compared without interpolation."""
     lossless: bool
-    """Whether the rest of the made image equals the input to the bit."""
+    """True if all pixels without ink equal those of the input exactly."""
     rough: bool
-    """Whether fine texture was smoothed away before the comparison."""
+    """True if both images were smoothed before the comparison, because of their fine texture."""
     grain: float
-    """Size of a pixel of the comparison, pixels of the input; above 1 where the made image is smaller."""
+    """Side of a pixel of the comparison in pixels of the input; above 1 if the made image is smaller."""
 
 
 def find_ink(image: Pixels, made: Pixels, placement: Placement) -> Ink:
-    """Compares the made image with the input that lies in it."""
+    """Compares the made image with the input, which `placement` locates in it."""
     height, width = image.shape[:2]
     expected, seen, origin, shape = _common(image, made, placement)
     exact = placement.whole
@@ -108,7 +108,7 @@ def find_ink(image: Pixels, made: Pixels, placement: Placement) -> Ink:
 
 
 def _in_frame(part: Gray, origin: tuple[int, int], shape: tuple[int, int], frame: tuple[int, int]) -> Gray:
-    """Returns a mask of the compared part as one of the whole input, of `frame` (height, width)."""
+    """Returns a mask of the whole input, of shape `frame` (height, width), from a mask of the compared part."""
     if shape != part.shape[::-1]:
         part = np.asarray(cv2.resize(part, shape, interpolation=cv2.INTER_NEAREST), np.uint8)
     if part.shape == frame:
@@ -121,10 +121,10 @@ def _in_frame(part: Gray, origin: tuple[int, int], shape: tuple[int, int], frame
 def _common(
     image: Pixels, made: Pixels, placement: Placement
 ) -> tuple[Pixels, Pixels, tuple[int, int], tuple[int, int]]:
-    """Returns both images on one grid, the coarser of the two, and the box of the input (origin, size) that they show.
+    """Returns both images on the coarser of their two pixel grids, and the box of the input (origin, size) they show.
 
-    A made image with larger pixels keeps them, and the input is laid into it. One with smaller pixels is brought to the
-    pixels of the input.
+    If the made image is coarser, the input is resized to its pixels. Otherwise the made image is resized to the pixels
+    of the input.
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = window(image, placement, made)
@@ -144,7 +144,7 @@ def _common(
 
 
 def _near_strong(change: Gray) -> Gray:
-    """Returns the part of the strongest change nearby that the edge or the ringing of that ink may have."""
+    """Returns the largest change that the edge or the ringing of the strongest ink nearby may have."""
     blocks = cv2.dilate(change, np.ones((4, 4), np.uint8), anchor=(0, 0))[::4, ::4]
     strong = cv2.dilate(blocks, np.ones((2 * _REACH // 4 + 1, 2 * _REACH // 4 + 1), np.uint8))
     strong = cv2.convertScaleAbs(strong, alpha=_NEAR_STRONG)
@@ -152,7 +152,7 @@ def _near_strong(change: Gray) -> Gray:
 
 
 def _clean(change: Gray, near_strong: Gray) -> bool:
-    """Returns whether there are few faint changes around the ink, as compression would leave them."""
+    """Returns whether the ink has few faint changes around it; compression would leave many."""
     step = 2 if change.size < 2e5 else 4
     around = near_strong[::step, ::step] > FAINT / 2
     near = change[::step, ::step]
@@ -161,9 +161,9 @@ def _clean(change: Gray, near_strong: Gray) -> bool:
 
 
 def _noise(change: Gray, spread: Gray) -> tuple[float, float]:
-    """Returns the noise of flat pixels in levels, and that of the others as a share of the input's local range.
+    """Returns the noise of flat pixels in levels, and that of the other pixels as a share of the input's local range.
 
-    Both come from quantiles that a drawing doesn't reach, and are limited: what is stronger is a change.
+    Both are quantiles that a drawing is too small to move. Both have an upper limit; a stronger difference is a change.
     """
     step = 2 if change.size < 2e5 else 5
     change, spread = change[1::step, 1::step], spread[1::step, 1::step]
@@ -189,7 +189,7 @@ def _gray(image: Pixels) -> Gray:
 
 
 def _as_sharp(expected: Pixels, seen: Pixels) -> Pixels:
-    """Returns the expected image with the blur of the made one, found on a part in the middle."""
+    """Returns the expected image, blurred like the made image; the blur is measured on a part in the middle."""
     height, width = expected.shape[:2]
     part = np.s_[max(0, height // 2 - 200) : height // 2 + 200, max(0, width // 2 - 200) : width // 2 + 200]
     one, other = (cv2.cvtColor(image[part], cv2.COLOR_RGB2GRAY) for image in (expected, seen))
@@ -201,7 +201,7 @@ def _as_sharp(expected: Pixels, seen: Pixels) -> Pixels:
 
 
 def _same_contrast(expected: Pixels, seen: Pixels, mask: Mask, *, exact: bool) -> bool:
-    """Returns whether the made image has the contrast of the input, where there is no ink."""
+    """Returns whether the pixels without ink have the same contrast in the made image as in the input."""
     size = max(1, mask.shape[1] // _BLOCK), max(1, mask.shape[0] // _BLOCK)  # blur and compression keep means of blocks
 
     def mean(image: Gray) -> npt.NDArray[np.uint8]:
@@ -220,7 +220,7 @@ def _smooth(image: Pixels, sigma: float = 0.8) -> Pixels:
 
 
 def _forget_border(mask: Mask, tampered: Mask, made: tuple[int, ...]) -> None:
-    """Removes what lies on the border of the input, where axes are drawn and pixels mix with the canvas."""
+    """Removes marks on the border of the input: axes are drawn there, and pixels mix with the canvas."""
     width = 3 + round(max(made) / 600)
     for part, rim in ((mask, width), (tampered, width + 2 * _BLOCK)):
         part[:rim] = part[-rim:] = 0
@@ -228,7 +228,7 @@ def _forget_border(mask: Mask, tampered: Mask, made: tuple[int, ...]) -> None:
 
 
 def _tampered(expected: Pixels, seen: Pixels, spread: Gray, *, exact: bool) -> Mask:
-    """Returns the pixels of blocks that were changed as a whole: another mean colour, or noise."""
+    """Returns the pixels of the blocks that have another mean colour or other noise than in the input."""
     gray = _gray_change(expected, seen)
     block = _BLOCK if exact else 2 * _BLOCK
     size = max(1, gray.shape[1] // block), max(1, gray.shape[0] // block)

@@ -1,4 +1,4 @@
-"""Sorts the ink outside the primitives: labels and arrowheads are excused, every other mark belongs to no primitive."""
+"""Sorts the ink outside the primitives into labels and arrowheads, which are excused, and marks, which are wrong."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from codevision_ext.drawing.targets import DrawingTarget, Point
 _NEAR = 6.0
 """Largest distance of a label from its primitive, in units of tau."""
 _FAINT, _FAINT_ROUGH = 0.35, 0.6
-"""Strength of a mark, as a share of that of the drawing, below which it is noise where the made image has noise.
+"""Strength below which a mark counts as noise if the made image has noise, as a share of the drawing's strength.
 
-The second one is for fine texture, of which interpolation and compression leave more.
+The second value is for images with fine texture, on which interpolation and compression leave more noise.
 """
 _TALL = 5.0
 """Largest height of a label, in units of tau."""
@@ -34,7 +34,7 @@ class Outside:
 
 
 def judge_outside(ink: Ink, target: DrawingTarget, allowed: Mask, markers: list[Marker], tau: float) -> Outside:
-    """Sorts the ink outside `allowed` into labels of the target's primitives and marks of their own."""
+    """Sorts the ink outside `allowed` into excused labels and arrowheads, and marks that belong to no primitive."""
     outer = (ink.mask & (1 - allowed)).astype(np.uint8)
     excused = np.zeros_like(outer)
     left, top, width, height = cv2.boundingRect(outer)
@@ -51,7 +51,7 @@ def judge_outside(ink: Ink, target: DrawingTarget, allowed: Mask, markers: list[
     inner = ink.change[(ink.mask & allowed) > 0]
     strength = (_FAINT_ROUGH if ink.rough else _FAINT) * float(np.percentile(inner, 80)) if len(inner) else 0.0
     area = marks = 0
-    # one pixel of every part tells its group
+    # any pixel of a part shows which group the part belongs to
     firsts = np.zeros(len(stats), int)
     rows, columns = np.nonzero(crop)
     firsts[parts.labels[rows, columns]] = groups.labels[rows, columns]
@@ -81,7 +81,7 @@ def judge_outside(ink: Ink, target: DrawingTarget, allowed: Mask, markers: list[
 
 
 def _faint(ink: Ink, parts: Blobs, members: np.ndarray, origin: tuple[int, int], strength: float) -> bool:
-    """Returns whether a group is what interpolation or compression leaves: much weaker than the drawing."""
+    """Returns whether a group is much weaker than the drawing, as the traces of interpolation or compression are."""
     for number in members:
         x, y, width, height = parts.stats[number, :4]
         part = parts.labels[y : y + height, x : x + width] == number

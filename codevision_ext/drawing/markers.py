@@ -78,7 +78,7 @@ def find_marker(
     fits[[number - 1 for number in used]] = False
     candidates = np.flatnonzero(fits)
     if len(candidates):
-        # of a ring and the dot inside it, the ring; otherwise the nearest
+        # a ring counts rather than the dot inside it; otherwise the nearest marker counts
         best = int(candidates[np.argmax(sides[candidates] - 2 * distance[candidates])])
         used.add(best + 1)
         left, top, width, height = map(int, parts.stats[best + 1, :4])
@@ -91,7 +91,7 @@ def find_marker(
 
 
 def _joined(ink: Mask, others: Mask, point: tuple[float, float], tau: float) -> Marker | None:
-    """Returns a marker that a stroke, a label or an arrow touches."""
+    """Returns the marker at a point if a stroke, a label or an arrow touches it; None if there is none."""
     reach = int(np.ceil(3 * tau)) + 2
     x, y = round(point[0]), round(point[1])
     left, top = max(0, x - reach), max(0, y - reach)
@@ -139,7 +139,7 @@ def _thick_place(
     centre: npt.NDArray[np.float64],
     tau: float,
 ) -> Marker | None:
-    """Returns a marker that shows as a place where a stroke is thicker than around it."""
+    """Returns a marker that is only visible as a place where a stroke is thicker than elsewhere; None without one."""
     thick = float(inner[away <= tau].max(initial=0))
     rim = np.round(centre + 3 * tau * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)).astype(int)
     rim = rim[((rim >= 0) & (rim < np.array(window.shape[::-1]))).all(axis=1)]

@@ -1,4 +1,4 @@
-"""Turns images of any mode into arrays, in every way that drawing code may show the input."""
+"""Converts images of any mode to arrays, in each of the ways in which drawing code may display the input."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -53,7 +53,7 @@ def largest_channel(image: Pixels) -> Gray:
 
 
 def _eight_bits(values: npt.NDArray[Any]) -> Gray:
-    """Returns gray values of more than eight bits as eight bits; up to 1, up to 255 or up to 65,535 in the file."""
+    """Returns gray values of more than eight bits as eight bits; their range in the file is 0 to 1, 255 or 65,535."""
     largest = float(values.max(initial=0))
     scale = 255.0 if largest <= 1 else 1.0 if largest <= 255 else 1 / 257
     return np.clip(values.astype(np.float32) * scale, 0, 255).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""Lays the made image onto the input: finds the scale and the shift that carry the input's pixels into the made image.
+"""Finds the input in the made image: the scale and the shift that map pixels of the input to pixels of the made image.
 
-Shapes that are found: equal size, any resize, padding, and the margins and axes of matplotlib. Rotations and mirror
-images aren't searched for: they are no place to draw.
+The made image may have any size, padding, or the margins and axes of matplotlib. Rotations and mirror images aren't
+searched for, because a drawing on a turned input counts as wrong.
 """
 
 from collections.abc import Iterator
@@ -21,18 +21,18 @@ _COARSE = 88
 _FINE = 288
 """Longer side of the made image where placements are refined and compared, pixels."""
 _SMALLEST = 0.25
-"""Smallest searched scale, as a share of the one that fits the input into the made image."""
+"""Smallest scale that is tried, as a share of the scale at which the input fills the made image."""
 _UNMOVED = 0.8
-"""Share of unchanged pixels from which no other placement is tried."""
+"""Minimum share of unchanged pixels at which the input is taken to be at its place, and no other placement is tried."""
 _BETTER = 0.1
-"""Agreement that a less probable placement must gain on a more probable one."""
+"""Amount by which the agreement of a less probable placement must exceed that of a more probable one."""
 _SURE, _PROBABLE, _GOOD, _ENOUGH = 0.92, 0.65, 0.85, 0.55
-"""Agreement that ends the search at once, after the probable placements, after the others, and the smallest one."""
+"""Minimum agreement that ends the search: at once; after the probable placements; after the improbable ones; at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Maps places of the input to places of the made image: scale * place + shift, pixel i covering [i, i + 1]."""
+    """Map from coordinates of the input to those of the made image: scale * x + shift. Pixel i covers [i, i + 1]."""
 
     sx: float
     sy: float
@@ -41,17 +41,17 @@ class Placement:
 
     @property
     def whole(self) -> bool:
-        """Whether pixels fall onto pixels, without interpolation."""
+        """True if every pixel of the input is one pixel of the made image, so that nothing is interpolated."""
         return self.sx == self.sy == 1 and self.tx == int(self.tx) and self.ty == int(self.ty)
 
 
 def lay(image: npt.NDArray[np.uint8], placement: Placement, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Returns the input as it appears in a made image of `size` (width, height); its border goes on outside."""
+    """Returns the input as a made image of `size` (width, height) shows it; pixels outside repeat its border."""
     return _warped(_smoothed(image, placement), placement, size)
 
 
 def _smoothed(image: npt.NDArray[np.uint8], placement: Placement) -> npt.NDArray[np.uint8]:
-    """Returns the image without the details that are lost where the placement makes it smaller."""
+    """Returns the image without the details that are lost if the placement makes it smaller."""
     sigmas = [0.42 * float(np.sqrt(max(0.0, s**-2 - 1))) for s in (placement.sx, placement.sy)]
     if max(sigmas) < 0.2:
         return image
@@ -72,7 +72,7 @@ def local_range(image: npt.NDArray[np.uint8], side: int = 3) -> npt.NDArray[np.u
 
 
 def register(image: Pixels, made: Pixels) -> tuple[Placement, float] | None:
-    """Returns the placement of the input in the made image and its agreement in [0, 1]; None if there is none."""
+    """Returns the placement of the input in the made image and its agreement in [0, 1]; None if it isn't found."""
     if (same := _same(image, made)) > _UNMOVED:
         return Placement(1, 1, 0, 0), same
     by = min(1.0, _FINE / max(made.shape[:2]))
@@ -114,7 +114,10 @@ def register(image: Pixels, made: Pixels) -> tuple[Placement, float] | None:
 
 
 def _same(image: Pixels, made: Pixels) -> float:
-    """Returns the share of unchanged pixels, of all and of those with content, the lower one; 0 for other sizes."""
+    """Returns the share of unchanged pixels in [0, 1]; 0 if the images have different sizes.
+
+    It is the lower of two shares: that of all pixels, and that of the pixels with content.
+    """
     if image.shape != made.shape:
         return 0.0
     one, other = image[1::4, 1::4].astype(np.int16), made[1::4, 1::4].astype(np.int16)
@@ -124,7 +127,7 @@ def _same(image: Pixels, made: Pixels) -> float:
 
 
 def _snapped(image: Pixels, placement: Placement) -> Placement | None:
-    """Returns the placement on whole pixels without a change of scale, if that is near."""
+    """Returns the nearest placement on whole pixels without a change of scale; None if it isn't near."""
     near = abs(placement.sx - 1) * image.shape[1] < 1.5 and abs(placement.sy - 1) * image.shape[0] < 1.5
     if near and max(abs(t - round(t)) for t in (placement.tx, placement.ty)) < 0.45:
         return Placement(1, 1, round(placement.tx), round(placement.ty))
@@ -132,7 +135,7 @@ def _snapped(image: Pixels, placement: Placement) -> Placement | None:
 
 
 def _probable(image: Pixels, made: Pixels) -> Iterator[Placement]:
-    """Yields placements that explain the shape of the made image, the most probable first."""
+    """Yields placements that explain the size of the made image, the most probable first."""
     height, width = image.shape[:2]
     made_height, made_width = made.shape[:2]
     full = Placement(made_width / width, made_height / height, 0, 0)
@@ -157,9 +160,10 @@ def _improbable(image: Pixels, made: Pixels) -> Iterator[Placement]:
 
 
 def _framed(image: Pixels, made: Pixels) -> Placement | None:
-    """Returns the placement in the box that long runs of another colour than the made image's corner span.
+    """Returns the placement in the frame of the made image; None if there is no frame.
 
-    Such runs are the rows and columns of an image on a canvas, or the axes around it; text beside them has gaps.
+    The canvas has the colour of the corner of the made image. The frame is spanned by long rows and columns of other
+    colours, those of an image on the canvas or of the axes around it. Text has gaps, so it isn't part of the frame.
     """
     height, width = made.shape[:2]
     low, high = (np.clip(made[0, 0].astype(float) + d, 0, 255) for d in (-4, 4))
@@ -246,7 +250,7 @@ def _gray(image: npt.NDArray[np.uint8], by: float) -> Gray:
 
 
 def _window(shape: tuple[int, ...], placement: Placement, size: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Returns the box of the made image, of shape `size`, that the input of this `shape` covers."""
+    """Returns the box that an input of shape `shape` covers in a made image of shape `size`."""
     x1, y1 = max(0, round(placement.tx)), max(0, round(placement.ty))
     x2 = min(size[1], round(placement.tx + placement.sx * shape[1]))
     y2 = min(size[0], round(placement.ty + placement.sy * shape[0]))
@@ -259,7 +263,7 @@ def window(image: Pixels, placement: Placement, made: Pixels) -> tuple[int, int,
 
 
 def _refine(image: Gray, made: Gray, placement: Placement, rounds: int = 6) -> Placement:
-    """Returns the placement moved until the residual is small, by Gauss-Newton steps that trust small residuals."""
+    """Returns a placement with a smaller residual, found by Gauss-Newton steps in which small residuals weigh more."""
     limit = 40.0
     smoothed = _smoothed(image, placement)
     for _ in range(rounds):
@@ -306,7 +310,10 @@ def _sharpen(image: Pixels, made: Pixels, placement: Placement) -> Placement:
 
 
 def _agreement(image: Gray, made: Gray, placement: Placement) -> float:
-    """Returns the share of pixels that agree, of all and of those with content, the lower one; both directions."""
+    """Returns the share of pixels that agree, in both directions, in [0, 1].
+
+    It is the lower of two shares: that of all pixels, and that of the pixels with content.
+    """
     x1, y1, x2, y2 = _window(image.shape, placement, made.shape)
     whole = placement.sx * image.shape[1] * placement.sy * image.shape[0]
     if min(x2 - x1, y2 - y1) < 8 or (x2 - x1) * (y2 - y1) < 0.9 * whole:

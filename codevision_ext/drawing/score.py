@@ -1,4 +1,4 @@
-"""Decides whether a drawing is right: recall of every primitive, precision of the ink, and what else was changed."""
+"""Decides whether a drawing is right, by recall of each primitive, precision of the ink, and changes of the input."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,31 +26,31 @@ from codevision_ext.drawing.shapes import (
 from codevision_ext.drawing.targets import DrawingTarget, Point, Primitive, Region
 
 RECALL, PRECISION, PRESERVED = 0.9, 0.85, 0.98
-"""Smallest recall of a primitive, precision of the ink and share of the preserved input of a right drawing."""
+"""Minimum recall of each primitive, precision, and unchanged share of the input in a right drawing, in [0, 1]."""
 _HEDGED = 0.5
-"""Precision under which a drawing earns nothing."""
+"""Precision below which the F1 of a drawing is 0."""
 _VISIBLE, _VISIBLE_BLURRED = 24, 15
-"""Smallest change of a stroke that can be seen, in levels; the second where pixels were interpolated."""
+"""Minimum change of a visible stroke, in levels of 0 to 255: without interpolation, and with it."""
 _SURE = 0.93
 """Agreement of a registration after which no other appearance of the input is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawingVerdict:
-    """What the verifier finds."""
+    """Verdict on one drawing."""
 
     correct: bool | None
-    """Whether the drawing is right; None if the made image can't be laid onto the input."""
+    """True if the drawing is right; None if the input isn't found in the made image."""
     f1: float
     """Harmonic mean of mean recall and precision, in [0, 1]; 0 for a drawing with foreign marks or a changed input."""
     recall: tuple[float, ...]
-    """Share of every primitive that is drawn, in [0, 1], in the order of the target."""
+    """Share of each primitive that is drawn, in [0, 1], in the order of the target."""
     precision: float
     """Share of the ink that belongs to a primitive, in [0, 1]; labels don't count."""
     preserved: float
-    """Share of the rest of the input that is unchanged, in [0, 1]."""
+    """Share of the input outside of the drawing that is unchanged, in [0, 1]."""
     reason: str
-    """Why the drawing isn't right; "right" if it is; it begins with "unknown" if `correct` is None."""
+    """Text: "right", or what is wrong with the drawing; begins with "unknown" if `correct` is None."""
 
 
 def verify(image: Image.Image, made: Image.Image, target: DrawingTarget) -> DrawingVerdict:
@@ -78,11 +78,11 @@ def _register(image: Image.Image, made: Pixels) -> tuple[Pixels, Pixels, Placeme
 
 @dataclass(frozen=True, slots=True)
 class _Stroke:
-    """How a primitive is drawn."""
+    """Measurements of the stroke or the marker that draws a primitive."""
 
     recall: float
     half: float
-    """Half of the width of the stroke, pixels, at most tau."""
+    """Half of the width of the stroke in pixels, at most tau."""
     problem: str = ""
     marker: Marker | None = None
 
@@ -211,7 +211,7 @@ def _bridged(covered: np.ndarray, gap: float, *, closed: bool) -> np.ndarray:
 
 
 def _ends(primitive: Primitive, path: Places, away: np.ndarray, distance: InkDistance, half: float, tau: float) -> str:
-    """Returns what is wrong with the ends of a stroke; empty if both are near the ends of the primitive."""
+    """Returns the fault of a stroke's ends as text; empty if both ends are near the ends of the primitive."""
     size = int(min(len(path) - 1, 2 * tau))
     at = np.flatnonzero(away <= tau)
     gap = int(np.diff(at).max(initial=1))  # of a dashed stroke, less what the tolerance covers
@@ -246,7 +246,7 @@ def _marked(marker: Marker | None, ink: Ink, least: int) -> _Stroke:
 
 
 def _preserved(ink: Ink, allowed: Mask, outside: Outside) -> float:
-    """Returns the share of the input that is unchanged, without what the drawing may cover."""
+    """Returns the unchanged share of the input, without the pixels that the drawing may cover."""
     drawn = (ink.mask & (allowed | outside.excused)).astype(np.uint8)
     block = max(1, round((8 if ink.exact else 16) * ink.grain))
     size = max(1, drawn.shape[1] // block), max(1, drawn.shape[0] // block)

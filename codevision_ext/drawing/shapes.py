@@ -14,11 +14,11 @@ from codevision_ext.drawing.targets import Circle, Line, Outline, Point, Polylin
 Places = npt.NDArray[np.float64]
 """Coordinates (x, y) in pixels, shape (n, 2)."""
 _SUBPIXEL = 3
-"""Binary digits after the point of coordinates that OpenCV draws."""
+"""Number of fractional bits in the coordinates that OpenCV gets."""
 
 
 def tolerance(size: tuple[int, int]) -> float:
-    """Returns tau, the distance in pixels that a stroke may be off: 1.5 percent of the diagonal, at least 3 pixels."""
+    """Returns tau, the maximum error of a stroke in pixels: 1.5 percent of the diagonal, and at least 3 pixels."""
     return max(3.0, 0.015 * float(np.hypot(*size)))
 
 
@@ -54,7 +54,7 @@ def along(path: Places, step: float = 1.0) -> Places:
 
 
 def band(shape: tuple[int, int], primitive: Primitive, radius: float) -> Mask:
-    """Returns the mask of what lies within `radius` of a primitive; a region's inside belongs to it, a line goes on."""
+    """Returns the mask of the pixels within `radius` of a primitive: a region is filled, and a line has no ends."""
     mask = np.zeros(shape, np.uint8)
     if isinstance(primitive, Point):
         fill_disc(mask, (primitive.x, primitive.y), radius)
@@ -101,7 +101,7 @@ class InkDistance:
 
 
 def distance_to_ink(mask: Mask) -> InkDistance:
-    """Returns distances to the ink; to two pixels where tau is so large that this is enough."""
+    """Returns the distances to the ink; in blocks of 2 x 2 pixels if tau is so large that this is exact enough."""
     by = 2 if mask.size > 4e5 else 1
     if by == 2:
         mask = np.asarray(cv2.dilate(mask, np.ones((2, 2), np.uint8), anchor=(0, 0))[::2, ::2], np.uint8)

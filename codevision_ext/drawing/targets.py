@@ -17,7 +17,7 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A place that a marker shows."""
+    """A point that a marker must show."""
 
     kind: Literal["point"] = "point"
     x: float
@@ -91,7 +91,7 @@ Primitive = Point | Segment | Line | Polyline | Circle | Outline | Region
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawingTarget:
-    """The value of `extra_info.drawing`: all primitives that must be drawn, and nothing else may be."""
+    """The value of `extra_info.drawing`: all primitives that must be drawn. Nothing else may be drawn."""
 
     primitives: tuple[Annotated[Primitive, Field(discriminator="kind")], ...]
 
@@ -162,7 +162,7 @@ def _places(primitive: Primitive) -> Iterator[tuple[str, Place]]:
 
 
 def _problem(primitive: Primitive) -> tuple[str, str] | None:
-    """Returns the field of a primitive that has no length or area, and what is wrong with it."""
+    """Returns the field that gives a primitive no length or area, and a message; None if the primitive is fine."""
     match primitive:
         case Segment(x1=x1, y1=y1, x2=x2, y2=y2) | Line(x1=x1, y1=y1, x2=x2, y2=y2) if (x1, y1) == (x2, y2):
             return "x2, y2", "equals x1, y1; the ends must differ"

@@ -1,4 +1,4 @@
-"""Scores of an evaluation, and the names of the columns, checkpoints and modes that they are measured for."""
+"""Defines the scores of an evaluation, and the names of columns, checkpoints and modes."""
 
 import math
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ COLUMNS: tuple[Column, ...] = get_args(Column)
 TRANSFORMED: tuple[Column, ...] = COLUMNS[1:]
 """The columns whose images were rotated or flipped."""
 CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
-"""The checkpoints of one training, in the order of their making."""
+"""The checkpoints of one training, in the order in which they are trained."""
 TOOL_MODES: tuple[ToolMode, ...] = get_args(ToolMode)
 
 

@@ -55,7 +55,7 @@ def read_suites(
     seed: int = 0,
     max_rejected: str = "0",
 ) -> list[SuiteRun]:
-    """Reads the suites given as `NAME=PATH`, as a `PATH` whose columns name its suite, or as the `NAME` of a drawn set.
+    """Reads suites: `NAME=PATH`, a `PATH` whose columns determine the suite, or the `NAME` of a generated set.
 
     Items that can't be used are left out, up to `max_rejected` of each suite: a number, or a share such as `1%`.
 

@@ -41,7 +41,7 @@ class Health:
     invalid_share: float
     """Share of all rollouts that an engine, sandbox or judge failure made invalid, in [0, 1] like every share."""
     undecided: int = 0
-    """Number of rollouts whose answer no rule decided and no judge was asked about; 0 in files from before it."""
+    """Number of rollouts whose answer no rule and no judge decided; 0 in files older than this field."""
     tool_rate: float | None
     """Share of rollouts that called the tool."""
     calls: float | None
@@ -73,7 +73,7 @@ class ModeResult:
     """One suite, with the tool or without."""
 
     overall: ColumnResult
-    """Accuracy over the whole suite; `SuiteResult.overall` names what weighs the same in it."""
+    """Accuracy over the whole suite; `SuiteResult.overall` says whether items or columns have equal weights."""
     columns: Mapping[str, ColumnResult]
     """Accuracy of each column."""
     success: Score | None
@@ -89,13 +89,13 @@ class SuiteResult:
     """One suite."""
 
     data: str
-    """File or folder of the items; empty if they were drawn, or if the file was upgraded."""
+    """File or folder of the items; empty if they were generated, or if the file was upgraded."""
     sha256: str
     """Hash of the evaluated items in their order, images included; empty if the file was upgraded."""
     items: int
     """Number of evaluated items, which accuracies divide by (invalid rollouts aside)."""
     overall: Literal["items", "columns"]
-    """Unit that weighs the same in the overall accuracy."""
+    """Units that have equal weights in the overall accuracy."""
     modes: Mapping[ToolMode, ModeResult]
     """Result of each mode that was evaluated."""
     benefit: Mapping[str, Difference]
@@ -128,7 +128,7 @@ class ModelUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Everything that decides what is measured; an evaluation is only continued under the same setup."""
+    """Model, settings and versions of an evaluation, which is only continued under the same setup."""
 
     model: ModelUsed
     engine: str
@@ -149,9 +149,9 @@ class Setup:
     versions: Mapping[str, str]
     """Version of each installed package that can change a result."""
     trained: TrainedFormat | None = None
-    """Prompt and format that the checkpoint was trained with; None where nothing says them."""
+    """Prompt and format that the checkpoint was trained with; None if it has no codevision.json."""
     differences: tuple[str, ...] = ()
-    """A sentence for each given setting that differs from the checkpoint's."""
+    """Sentences, one for each setting of the evaluation that differs from `trained`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +189,7 @@ class Evaluation:
     models: Mapping[str, ModelResult]
     """Result of each model by its name: the NAME of `--checkpoint NAME=FOLDER`, or `model` for `--model`."""
     costs: Costs | None = None
-    """Costs of the whole run; None where nobody measured them."""
+    """Costs of the whole run; None if they weren't measured."""
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -200,7 +200,7 @@ EVALUATION: JsonCodec[Evaluation] = JsonCodec(Evaluation)
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Writes results.json, whole or not at all."""
+    """Writes results.json, complete or not at all."""
     write_whole(path, EVALUATION.dump(evaluation, indent=2) + b"\n")
 
 
@@ -230,7 +230,7 @@ def _upgraded(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(name: str, modes: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns one checkpoint of version 1, which held six columns per mode and nothing of its setup but the seed."""
+    """Returns one checkpoint of version 1, which had six columns per mode, and only the seed of its setup."""
     scores = {mode: {column: Score(**columns[column]) for column in COLUMNS} for mode, columns in modes.items()}
     setup = {"model": {"name": name, "url": "", "sha256": ""}, "seed": content["seed"], "versions": content["versions"]}
     setup |= {"engine": "", "settings": {}, "tool": {}, "limits": {}, "request": {}, "k": 1, "temperature": None}

@@ -36,7 +36,7 @@ class Difference:
     high: float
     """Bounds of its 95 % bootstrap interval (percentiles)."""
     p: float
-    """Two-sided p-value, in (0, 1]: twice the share of resamples whose difference has the other sign or is 0."""
+    """Two-sided p-value, in (0, 1]: twice the share of resamples whose difference is 0 or has the opposite sign."""
     n: int
     """Number of items that both have."""
 
@@ -111,8 +111,8 @@ def wilson(correct: float, n: int) -> tuple[float, float]:
     """Returns the 95 % Wilson score interval of `correct` out of `n`, in [0, 1].
 
     Unlike the textbook interval it stays inside [0, 1] and keeps a width at 0 % and 100 %. With scores between 0 and 1,
-    or means over several tries of an item, `correct` is their sum and `n` the number of items; the interval is then
-    wide enough and rather too wide, because no such score varies more than a coin of the same mean.
+    or means over several tries of an item, `correct` is their sum and `n` the number of items. The interval is then
+    wide enough, and rather too wide, because such scores vary at most as much as scores of 0 or 1 with the same mean.
     """
     if not 0 <= correct <= n or n == 0:
         raise ValueError(f"{correct} right out of {n} is not a share")

@@ -1,14 +1,17 @@
-"""Writes a query so that the answer in it stays data, and reads the judge's verdict.
+"""Writes the prompt of the judge, in which the answer can't act as an instruction, and reads the judge's verdict.
 
-What is covered, and what isn't:
+Covered:
 
 * A template is filled once: `{answer}` or `{nonce}` inside an answer stays as it is.
-* Question, references and answer are JSON strings in which angle brackets, `[INST]`-like marks and invisible characters
-  are escaped, so none of them can close a tag, be read as a chat template's special token, or hide from a reader.
-* Tags and verdict carry a nonce, a hash of the whole query. To write either, an answer would have to contain its own.
-* A verdict is one line, the last, with the nonce; two verdicts, another word, or thoughts that don't end are none.
-* A judge that believes what an answer says of itself can still be talked round. The prompt forbids it; `codevision
-  judge-check` on labelled attacks measures how well the model obeys.
+* Question, references and answer are JSON strings in which angle brackets, marks such as `[INST]` and invisible
+  characters are escaped. So they can't close a tag, become a special token of a chat template, or hide from a reader.
+* Tags and verdict contain a nonce, a hash of the whole query. To forge a tag or a verdict, an answer would have to
+  contain its own hash.
+* A verdict is the last line of the reply and has the nonce. A reply with two verdicts, another word in place of the
+  verdict, or thoughts that don't end has no verdict.
+
+Not covered: a judge may believe what an answer claims about itself. The prompt forbids it, and `codevision judge-check`
+on labelled attacks measures how well the judge obeys.
 """
 
 import hashlib
@@ -42,12 +45,12 @@ class Query:
     answer: str
     source: str = ""
     images: tuple[str, ...] = ()
-    """URLs, `data:` ones too, in the order in which the judge is shown them."""
+    """URLs of the images, also `data:` URLs, in the order in which the judge sees them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A query as the judge reads it."""
+    """Prompt for one query."""
 
     name: str
     sha256: str
@@ -61,11 +64,12 @@ class Prompt:
 class Prompts:
     """The prompts of a folder: `system.txt`, `message.txt`, `sources.json` and `NAME.txt` for each name in it.
 
-    `sources.json` maps patterns of sources (`*` stands for anything, case doesn't matter) to names; the first that
-    matches wins, and `general` takes the rest. Without a folder they are the package's own.
+    `sources.json` maps patterns of sources (`*` matches anything, letter case doesn't count) to names. The first
+    pattern that matches counts; a source that no pattern matches gets `general`. Without a folder, the package's own
+    prompts are read.
 
     Raises:
-        InputError: a file is missing or no text, a template lacks a slot, or `sources.json` isn't such a mapping.
+        InputError: a file is missing or isn't text, a template lacks a slot, or `sources.json` isn't such a mapping.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -79,7 +83,7 @@ class Prompts:
         self._rules = {name: _read(root, f"{name}.txt").strip() for name in {DEFAULT, *self._names.values()}}
 
     def name_of(self, source: str) -> str:
-        """Return the name of the prompt by which answers of this source are judged."""
+        """Return the name of the prompt for answers of this source."""
         folded = source.casefold()
         return next((name for pattern, name in self._names.items() if fnmatchcase(folded, pattern)), DEFAULT)
 
@@ -106,9 +110,9 @@ class Prompts:
 
 
 def read_verdict(reply: str, nonce: str) -> float | None:
-    """1 for CORRECT and 0 for INCORRECT on the reply's last line; None where it isn't clear which.
+    """Return 1 for CORRECT and 0 for INCORRECT on the last line of a reply; None without a clear verdict.
 
-    A reply may open with thoughts that `</think>` closes. Behind them there must be one verdict, no more.
+    A reply may begin with thoughts that `</think>` closes. After them there must be exactly one verdict.
     """
     spoken = reply.rpartition("</think>")[2]
     lines = spoken.rstrip().splitlines()
@@ -119,12 +123,12 @@ def read_verdict(reply: str, nonce: str) -> float | None:
 
 
 def _fill(template: str, slots: Mapping[str, str]) -> str:
-    """The template with each `{slot}` replaced once; what is put in isn't looked at again."""
+    """Return the template with each `{slot}` replaced; slots inside the inserted text are not replaced."""
     return re.sub(r"\{(" + "|".join(slots) + r")\}", lambda match: slots[match[1]], template)
 
 
 def _literal(value: str | Sequence[str]) -> str:
-    """JSON with a numeric escape in place of everything that a reader can't see and everything that opens a tag."""
+    """Return the value as JSON, with numeric escapes for invisible characters and for characters that open a tag."""
     text = json.dumps(value, ensure_ascii=False)
     visible = "".join(_escape(c) if unicodedata.category(c) in _INVISIBLE else c for c in text)
     return _MARK.sub(lambda match: _escape(match[0]), visible)

@@ -86,7 +86,7 @@ def _weight_files(checkpoint: Path) -> list[Path]:
 
 
 def buckets(checkpoint: Path, most_bytes: int) -> Iterator[list[tuple[str, torch.Tensor]]]:
-    """Yields all weights by name, in lists of at most `most_bytes` bytes; a larger weight comes alone.
+    """Yields all weights by name, in lists of at most `most_bytes` bytes; a larger weight is a list of its own.
 
     Raises:
         InputError: the folder has no weights.

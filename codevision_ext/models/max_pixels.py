@@ -1,7 +1,9 @@
-"""Limits the size of the images that a checkpoint sees. `python -m ...picture_budget CHECKPOINT OUT PIXELS` runs it.
+"""Limits the size of the images that a checkpoint sees.
 
-The limit is stored in the checkpoint, where trainer, engine and evaluation all read it. OUT becomes a folder of links
-to the checkpoint's files, with a processor config of its own.
+    python -m codevision_ext.models.max_pixels CHECKPOINT OUT PIXELS
+
+The limit is stored in the checkpoint's processor config, which trainer, engine and evaluation all read. OUT becomes a
+folder with links to the checkpoint's files and its own processor config.
 """
 
 import json
@@ -15,7 +17,7 @@ from codevision_ext.io.atomic_files import whole_folder
 from codevision_ext.io.json_codec import read_json
 
 CONFIGS = ("processor_config.json", "preprocessor_config.json")
-"""Files in which transformers looks for an image processor, in this order; the first need not have one."""
+"""Files in which transformers looks for an image processor, in this order; the first file may have none."""
 
 
 def limit_images(checkpoint: Path, out: Path, pixels: int) -> None:
@@ -46,7 +48,7 @@ def limit_images(checkpoint: Path, out: Path, pixels: int) -> None:
 
 
 def image_bounds(checkpoint: Path) -> tuple[int, int] | None:
-    """Returns the minimum and the maximum pixels of an image as the checkpoint sees it; None where nothing says them.
+    """Returns the minimum and the maximum pixels of an image as the checkpoint sees it; None if no config has them.
 
     Raises:
         InputError: a config of the image processor can't be read.
@@ -62,7 +64,7 @@ def image_bounds(checkpoint: Path) -> tuple[int, int] | None:
 
 
 def _processors(configs: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns those of the configs that bound the size of an image."""
+    """Returns the configs that limit the size of an image."""
     processors = [config.get("image_processor", config) for config in configs.values()]
     return [each for each in processors if "min_pixels" in each or "shortest_edge" in each.get("size", {})]
 

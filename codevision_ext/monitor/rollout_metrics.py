@@ -1,4 +1,4 @@
-"""Computes the numbers that training logs of its rollouts."""
+"""Computes the numbers that training logs about its rollouts."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ from codevision_ext.types import EndReason
 def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
     """Returns the metrics of a step, those of docs/health.md; means are over valid rollouts.
 
-    `infos` has the `rollout_numbers` of each rollout, at least one, with the same names in each; `groups` has the group
-    of each rollout. A rate without anything to count is left out.
+    `infos` has the `rollout_numbers` of each rollout: at least one rollout, and the same names for all. `groups` has
+    the group of each rollout. A rate whose denominator is 0 is left out.
     """
     valid = [info for info in infos if info["valid"]]
 
@@ -86,7 +86,7 @@ def group_numbers(
 
 
 def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
-    """Returns the numbers that are logged of a rollout, with the same keys for every rollout of a run."""
+    """Returns the numbers that are logged about a rollout, with the same keys for every rollout of a run."""
     outcome, steps = record.observed, record.observed.steps
     calls = [(call.code, call.image_index) for call in (trajectory.calls if trajectory else ()) if call]
     values = {
@@ -113,7 +113,7 @@ def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Set
 
 
 def _recoveries(trajectory: Trajectory | None) -> dict[str, float]:
-    """Counts failed and unreadable calls with a turn left to call again, and those that a successful call follows."""
+    """Counts the failed and unreadable calls after which a turn was left, and those that a successful call follows."""
     if trajectory is None or trajectory.token_buffer.limits.assistant_turns < 3:  # the last turn's calls aren't run
         return {"recoverable_calls": 0.0, "recovered_calls": 0.0}
     steps = iter(trajectory.steps)

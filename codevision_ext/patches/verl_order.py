@@ -17,13 +17,13 @@ SEED_FIELDS: Final = {"sglang": "sampling_seed", "vllm": "seed"}
 
 
 def prepare(config: DictConfig) -> None:
-    """Sets what a deterministic run needs among verl's own settings, before Ray starts.
+    """Changes the settings of verl that a deterministic run needs, before Ray starts.
 
-    `full_determinism` of the rollout fixes which engine gets a request, the hashes of Python, and vLLM's batch
-    invariance. That of the trainer's engine chooses deterministic kernels, which a CPU doesn't need. Validation takes
-    its rows in their order.
+    `full_determinism` of the rollout decides which engine gets a request, fixes Python's hashes, and turns on vLLM's
+    batch invariance. `full_determinism` of the trainer's engine chooses deterministic kernels, which a CPU doesn't
+    need. Validation reads its rows in order.
 
-    Drop when one setting of verl does all of this.
+    Drop when one setting of verl changes all of them.
 
     Raises:
         InputError: `data.seed` isn't set, or a setting excludes determinism.
@@ -43,10 +43,10 @@ def prepare(config: DictConfig) -> None:
 
 
 def fix_order(buffer: Any) -> None:
-    """Lets verl's replay buffer hand out rollouts in the order in which their prompts were submitted.
+    """Lets verl's replay buffer return rollouts in the order in which their prompts were submitted.
 
-    The buffer orders them as they arrive, and decides with some prompts still running which ones it takes and how many
-    it submits again. Here it decides when none is running.
+    verl's buffer orders rollouts by their arrival. It decides which of them it takes, and how many it submits again,
+    while some prompts are still running. The patched buffer waits until no prompt is running.
 
     Drop when verl's replay buffer keeps the order of the data.
 
@@ -73,7 +73,7 @@ def fix_order(buffer: Any) -> None:
 
 
 def _place(key: str) -> tuple[str, int, int]:
-    """Returns what a rollout's key in verl's store sorts by: its prompt, its number and that of its output."""
+    """Returns the sort key of a rollout's key in verl's store: its prompt, its number, and the number of its output."""
     prompt, rollout, output = key.rsplit("_", 2)
     return prompt, int(rollout), int(output)
 

@@ -1,4 +1,4 @@
-"""Turns the numbers of metrics.jsonl into small line charts, ready to be drawn."""
+"""Turns the numbers of metrics.jsonl into small line charts for the report page."""
 
 import json
 import math
@@ -19,14 +19,14 @@ WIDTH, WIDE, HEIGHT = 300, 620, 128
 """Size of a chart in SVG units; the chart of the total reward is wide."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 8, 12, 20
 _MAX_POINTS = 300
-"""Maximum points of a line; a longer series is drawn by the means of neighbouring steps."""
+"""Maximum number of points in a line; in a longer series, each point is the mean of neighbouring steps."""
 _SMOOTH_FROM = 30
-"""Number of points from which the bold line is a running mean, with the values faintly behind it."""
+"""Minimum number of points at which the bold line is a running mean, with the values as a faint line behind it."""
 
 _REWARD, _TOTAL = "reward/", "reward/total"
 _STATISTICS = ("mean", "min", "max", "std")
 _SHARES = ("_rate", "_share", "_ratio", "accuracy")
-"""Endings of the names of shares in [0, 1], shown in per cent; the reward terms are no shares."""
+"""Endings of the names of shares in [0, 1], which are shown in percent. Reward terms aren't shares."""
 
 _SECTIONS = (
     ("Reward", re.compile(_REWARD)),
@@ -55,7 +55,7 @@ class PlottedLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """One signal, drawn: paths in a box of `width` x `height`, y down, the plot between `left` and `right`."""
+    """Chart of one signal: SVG paths in a box of `width` x `height`, y down, with the plot from `left` to `right`."""
 
     key: str
     """Name in the log, without the statistic."""
@@ -88,7 +88,7 @@ class Section:
     title: str
     charts: tuple[Chart, ...]
     zeros: tuple[str, ...]
-    """Signals that were 0 at every step of every run; they are named, not drawn."""
+    """Names of the signals that were 0 at every step of every run; they have no chart."""
     main: bool
     """False for a section that is folded."""
 
@@ -204,7 +204,7 @@ def draw_curves(
     band_is: str = "",
     from_zero: bool = False,
 ) -> Chart:
-    """Returns the chart of one signal, by run, each with at least one value; `from_zero` keeps 0 in the chart."""
+    """Returns the chart of one signal from the values of each run, at least one per run; `from_zero` includes 0."""
     percent = key.endswith(_SHARES) and not key.startswith(_REWARD)
     width = WIDE if key == _TOTAL else WIDTH
     thinned = {run: _thin(list(points.items())) for run, points in runs.items()}

@@ -1,4 +1,6 @@
-"""Makes one HTML page of the folders of runs: reads what they hold, names what they lack, fills the template.
+"""Makes one HTML page from the folders of runs. The page names the files that a folder lacks.
+
+These files of each folder are read:
 
 results.json                                scores of checkpoints and models
 metrics.jsonl                               the numbers of every training step
@@ -38,13 +40,13 @@ def write_report(
 ) -> Path:
     """Writes the page about some runs and returns its path.
 
-    Images go into the folder OUT_pictures beside it. The page names what the runs lack.
+    Images go into the folder OUT_pictures beside the page. The page names the files that the runs lack.
 
     Args:
         run_dirs: Folders of the runs; at least one.
         out: File of the page; None: RUN_DIR/report.html for a single run, report.html for several.
-        inline: Whether images go into the page, large ones shrunk, instead of a folder.
-        limit: Maximum rollouts to show; of more, a sample of every record file is shown.
+        inline: True: images are stored in the page itself, and large images are shrunk.
+        limit: Maximum number of rollouts to show; if there are more, the page shows a sample of every record file.
 
     Raises:
         InputError: a folder is missing or holds nothing of a run, a file in it can't be read, or the page or its
@@ -177,11 +179,11 @@ def _data(runs: Sequence[Run], read: Sequence[RunSource], chosen: Sequence[Seque
 
 
 def _json(value: object) -> str:
-    """Writes JSON in which no HTML parser finds the end of its element, whatever a model wrote."""
+    """Returns a value as JSON for a script element; text of a model in it can't close the element."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _reading(score: Score) -> str:
-    """Writes an accuracy in percent; with undecided answers, from all of them wrong to all of them right."""
+    """Returns an accuracy in percent; with undecided answers a range, from all of them wrong to all of them right."""
     low, high = f"{score.accuracy * 100:.1f}", f"{score.upper * 100:.1f}"
     return f"{low} to {high}" if score.undecided else low

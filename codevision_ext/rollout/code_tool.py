@@ -1,7 +1,7 @@
-"""The code tool: runs a call's code, traces what the code did to the image, and words the observation for the model.
+"""Runs the calls of the code tool: runs the code, traces what it did to the image, and writes the observation.
 
-The words are in `prompts/tool.json` and `prompts/observations.json`. A call that makes new images adds them to
-the `ImageHistory` of its rollout. Any other call leaves the history as it was.
+The texts are in `prompts/tool.json` and `prompts/observations.json`. A call that makes new images adds them to the
+`ImageHistory` of its rollout. Other calls don't change the history.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ TOOL_SCHEMA: dict[str, Any] = json.loads((_PROMPTS / "tool.json").read_text(enco
 OBSERVATIONS: dict[str, str] = json.loads((_PROMPTS / "observations.json").read_text(encoding="utf-8"))
 """Text for each ExecStatus, and for other outcomes.
 
-`noop`: the code returned its input image, pixel for pixel. `repeat`: it returned another image that is there already.
-`left_out`: it returned more images than a call may add. `note`: what the sandbox says of a call that went well.
-`empty`: the image has no pixel. A text is formatted once, before the printed output is added, so braces in that output
+`noop`: the code returned its input image, pixel for pixel. `repeat`: the code returned another image of the history.
+`left_out`: the code returned more images than a call may add. `note`: note of the sandbox on a successful call.
+`empty`: the image has no pixels. A text is formatted once, before the printed output is added, so braces in the output
 stay as they are.
 """
 
 _EMPTY = re.compile(r"its size is (?:0x\d|\d+x0\b)")
 _SPECIAL = re.compile(r"<(?=\||/?(?:image|video|tool_call|tool_response)>)")
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]{6,16}\b")
-"""Address of an object, as `repr` writes it; another one in every process."""
+"""Regular expression of an object's address, as `repr` writes it. It differs from process to process."""
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
@@ -56,7 +56,7 @@ class ToolResult:
     text: str
     """Text of the observation."""
     images: tuple[Image.Image, ...] = ()
-    """New images; none after a failed call, and where the images equal images that are there already."""
+    """New images; none after a failed call, and none that equals an image of the history."""
     step: Step
     result: ExecResult
     """Result of the execution."""
@@ -69,7 +69,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedCall:
-    """The result of a call whose image is still being traced; the model can already go on."""
+    """The result of a call whose images are still being traced; the model can already write its next turn."""
 
     text: str
     """Text of the observation."""
@@ -91,7 +91,7 @@ class _NewImage:
     """Place among the images that the code returned, from 0."""
     image: Image.Image
     provenance: Provenance | None
-    """Provenance of the image; None: it takes probes to find it."""
+    """Provenance of the image; None if it can only be found with probes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ class _Run:
     added: tuple[_NewImage, ...]
     """New images in order."""
     unchanged: Provenance
-    """Provenance that counts where no image was added."""
+    """Provenance of the call if no image was added."""
     text: str
 
     @property
@@ -136,8 +136,8 @@ class CodeTool:
         Args:
             sandbox: Runs the code.
             max_text_chars: Maximum length of the printed output in an observation, and of its error message.
-            keep_variables: Whether a call finds the variables of earlier calls. Those calls are run again first.
-            images_per_call: Maximum images that one call adds; the model is told how many were left out.
+            keep_variables: Whether a call has the variables of earlier calls. If so, those calls are run again first.
+            images_per_call: Maximum images that one call adds; the model reads how many were left out.
         """
         self._sandbox = sandbox
         self._max_text_chars = max_text_chars
@@ -166,9 +166,9 @@ class CodeTool:
         return ToolResult(text=started.text, images=started.images, step=await started.step, result=started.result)
 
     async def begin(self, history: ImageHistory, call: ToolCall) -> StartedCall:
-        """Runs one call and returns as soon as the model can go on; its image is traced in the meantime.
+        """Runs one call and returns as soon as the model can write its next turn; the images are traced meanwhile.
 
-        The next call on the history may begin before the step of this one is there. Raises what `call` raises.
+        The next call on the history may begin before the step of this call is recorded. Raises what `call` raises.
         """
         run = await self._sandbox.in_thread(lambda: self._run(history, call))
         step = asyncio.create_task(self._record_after(history.pending_provenance, history, run))
@@ -183,7 +183,7 @@ class CodeTool:
         return self._record_step(history, run, provenances)
 
     def _run(self, history: ImageHistory, call: ToolCall) -> _Run:
-        """Runs the code, adds a new image to the history, and words the observation."""
+        """Runs the code, adds new images to the history, and writes the observation."""
         request = ExecRequest(
             code=call.code,
             images=tuple(history.images),
@@ -227,14 +227,14 @@ class CodeTool:
         known: Sequence[Provenance],
         left_out: int,
     ) -> str:
-        """Returns the observation text of a call that went well.
+        """Returns the observation text of a successful call.
 
         Args:
             history: The images, the new ones among them.
             result: Result of the execution.
             image_index: Index of the image that the code got.
             added: Indices of the new images.
-            known: Provenance of each image that was there already.
+            known: Provenance of each returned image that was in the history before.
             left_out: Number of further images that weren't added.
         """
         texts = [

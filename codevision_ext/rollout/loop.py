@@ -30,14 +30,14 @@ class Completion:
     log_probs: list[float]
     """Log-prob of each token, natural logarithm."""
     finished: bool
-    """True where the policy ended its turn, False where it ran into the token limit."""
+    """True if the policy ended its turn, False if it reached the token limit."""
 
 
 def turn_ended(ids: Sequence[int], end_ids: Collection[int], *, stopped: bool) -> bool:
-    """Returns whether the policy ended its turn, rather than ran into the token limit.
+    """Returns whether the policy ended its turn; False if the turn reached the token limit.
 
-    The last token decides. SGLang, and verl's client of an asynchronous trainer, compare the length first: they report
-    `length` for a turn whose end token is the last one allowed.
+    The last token decides. The engine's own report isn't enough: if the end token is the last token allowed, SGLang and
+    verl's client of an asynchronous trainer report `length`.
 
     Args:
         ids: The tokens of the turn.
@@ -84,7 +84,7 @@ class Renderer(Protocol):
             role: Role of the message.
             text: Text of the message.
             resized: Images of the message, as the model sees them.
-            closed: Whether the turn before ended with `end_id`; where it did not, the message begins with it.
+            closed: Whether the turn before ended with `end_id`. If not, the message begins with `end_id`.
         """
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -219,10 +219,10 @@ class _Calls:
     def __init__(self, history: ImageHistory, limits: RolloutLimits) -> None:
         self.history = history
         self.steps: list[asyncio.Task[Step]] = []
-        """Steps of the calls that were run; images are traced while the policy goes on."""
+        """Steps of the calls that were run; their images are traced while the policy writes its next turn."""
         self.malformed = 0
         self.parsed: list[ToolCall | None] = []
-        """Calls in order; None where a call couldn't be read."""
+        """Calls in order; None for a call that couldn't be read."""
         self._limits = limits
 
     async def run(self, tool: CodeTool, reply: str) -> str:

@@ -29,7 +29,7 @@ _FAULTS: Final[Sequence[tuple[str, str, str]]] = (
     ("open_string", r"Unterminated string", r""),
     ("backslash", r"Invalid \\", r""),
 )
-"""Faults of JSON: kind, what the decoder says (a regular expression), and the text at the place it names."""
+"""Faults of JSON: kind, regular expression of the decoder's message, regular expression of the text at the fault."""
 _REASONS: Final = re.compile(r"[^\w\s',:]")
 """Characters of a decoder's reason that are left out of a message."""
 
@@ -86,7 +86,7 @@ def _next(masked: str, start: int) -> int:
 
 
 def _no_call(reply: str, thought: str) -> ParsedCall:
-    """Returns the refusal of a turn without a call, by what it has instead.
+    """Returns the refusal of a turn without a call; the message depends on what the turn has instead.
 
     Args:
         reply: The turn from the end of its thought on.
@@ -166,7 +166,7 @@ def malformed_messages() -> dict[str, dict[str, str]]:
 
 
 def turn_message(kind: str, **words: object) -> str:
-    """Returns a sentence for the model that isn't the result of a call, from prompts/turns.json, with its words."""
+    """Returns a sentence of prompts/turns.json, with `words` filled in: a message to the model about its turn."""
     return Template(turn_messages()[kind]).substitute(words)
 
 

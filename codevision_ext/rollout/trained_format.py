@@ -1,7 +1,7 @@
-"""Reads and writes codevision.json, which says beside a checkpoint's weights how the checkpoint was trained.
+"""Reads and writes codevision.json, which describes the prompt and the format that a checkpoint was trained with.
 
-SFT and RL write the file. Everything that loads a checkpoint to generate reads it, so that a model is asked as it was
-trained. A public checkpoint has no such file.
+SFT and RL write the file beside the weights. All code that generates with a checkpoint reads the file, so that prompts
+are those of the training. A public checkpoint has no such file.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedFormat:
-    """The content of codevision.json. A field is None where the training had nothing that decides it."""
+    """The content of codevision.json. A field is None if nothing in the training decides its value."""
 
     version: Literal[1] = VERSION
     """Version of the schema."""
@@ -43,7 +43,7 @@ class TrainedFormat:
     answer_format: Literal["<answer>{answer}</answer>"] = "<answer>{answer}</answer>"
     """Form of the final answer in the last turn."""
     calls_per_turn: int | None = None
-    """Tool calls of one turn that were run; None after SFT."""
+    """Maximum tool calls that were run in one turn; None after SFT."""
     force_answer: bool | None = None
     """Whether the model was told before its last turn that it must answer now; None after SFT."""
     min_pixels: int | None = None
@@ -54,8 +54,8 @@ class TrainedFormat:
     def system(self, *, tools: bool) -> str:
         """Returns the system message of a conversation with the tool, or without; empty for none.
 
-        A kind of conversation that the training didn't have gets the message of the other kind. Where that is the
-        package's own message, it gets the package's message of its own kind.
+        If the training had no conversation of this kind, the message of the other kind is returned. If that message is
+        the package's own, the package's message of this kind is returned instead.
         """
         own, other = self.system_prompt, self.system_prompt_no_tool
         if not tools:

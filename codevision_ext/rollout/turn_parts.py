@@ -1,7 +1,7 @@
-"""Finds the tags of an assistant's turn that count: those outside of the tool calls' own text.
+"""Finds the tags of an assistant's turn that are outside of the tool calls' own text.
 
-Code may print `</think>` or `</tool_call>`. Whoever searches a turn for a tag searches the masked turn, in which
-the text of each call is replaced by as many other characters, and cuts the unmasked turn at the same positions.
+Code may print `</think>` or `</tool_call>`. So a search for tags must use the masked turn, in which the text of each
+call is replaced by as many filler characters. Positions in the masked turn are also positions in the turn itself.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 _TAG: Final = re.compile(r"<tool_call>|</tool_call>|</think>")
 BLANK: Final = r"[\s\ufeff\u200b]*"
-"""Regular expression of white space and of characters that nobody sees."""
+"""Regular expression of white space and invisible characters."""
 _BLANK: Final = re.compile(BLANK)
 _DECODER: Final = json.JSONDecoder(strict=False)  # models put real line breaks into the code string
 _HARD_BLANKS: Final = dict.fromkeys([0xA0, 0xFEFF, 0x200B, 0x202F, 0x3000, *range(0x2000, 0x200B)], " ")
@@ -20,7 +20,7 @@ _OPENING: Final = re.compile(r"<(think|tool_call|answer)>")
 _FILLER: Final = "_"
 
 MOST_OPENINGS: Final = 256
-"""Number of `<tool_call>` tags of one turn whose text is masked; reading JSON that fails takes time."""
+"""Maximum number of `<tool_call>` tags in a turn whose text is masked; each attempt to read JSON takes time."""
 
 PartKind = Literal["think", "tool_call", "answer", "text"]
 
@@ -36,9 +36,8 @@ class TurnPart(NamedTuple):
 def mask_calls(text: str) -> str:
     """Returns the turn with the text of each call replaced; its length and the tags of the calls stay.
 
-    The text of a call is the JSON value after `<tool_call>`, whatever that value contains. Where no JSON value stands
-    there, it is everything up to the next `</tool_call>`, unless another `<tool_call>` comes first: then the tag was
-    only mentioned.
+    The text of a call is the JSON value after `<tool_call>`, whatever that value contains. Without a JSON value, it is
+    everything up to the next `</tool_call>`. If another `<tool_call>` comes before that, the first tag begins no call.
     """
     tags = list(_TAG.finditer(text))
     pieces, position, openings = [], 0, 0
@@ -59,7 +58,7 @@ def json_start(text: str, position: int) -> int:
 
 
 def read_json(text: str, start: int) -> tuple[Any, int]:
-    """Returns the JSON value that begins at `start`, and its end; hard blanks between its parts count as blanks.
+    """Returns the JSON value that begins at `start`, and its end; all Unicode blanks count as spaces between its parts.
 
     Raises:
         ValueError: there is no JSON value.
@@ -76,7 +75,7 @@ def read_json(text: str, start: int) -> tuple[Any, int]:
 
 @lru_cache(maxsize=8)
 def _plain(text: str) -> str:
-    """Returns the text with blanks for hard blanks; the text itself where it has none."""
+    """Returns the text with spaces in place of other Unicode blanks."""
     plain = text.translate(_HARD_BLANKS)
     return text if plain == text else plain
 
@@ -89,7 +88,7 @@ def thought_end(masked: str) -> int:
 def turn_parts(text: str) -> list[TurnPart]:
     """Splits a turn into its parts; no text is lost, whatever its form.
 
-    Where the chat template opened the first `<think>`, the turn holds only its end.
+    If the chat template wrote the first `<think>`, the turn has only the closing tag.
     """
     masked = mask_calls(text)
     if "</think>" in masked and "<think>" not in masked.partition("</think>")[0]:

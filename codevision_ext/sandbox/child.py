@@ -1,7 +1,8 @@
 """Handles one request in a child: runs the model's code, chooses and converts its images, and writes the result.
 
-All of this runs in the same process as the model's code, which may patch it or forge its result. So nothing here
-protects anything: the kernel does (`lockdown`), and the parent trusts no byte of the result (`protocol`).
+This module runs in the same process as the model's code, which may patch it or forge its result. So this module
+protects nothing. The kernel restricts the process (`lockdown`), and the parent checks every byte of the result
+(`protocol`).
 """
 
 import contextlib
@@ -43,7 +44,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request of the parent; its last program is the call, the programs before are earlier calls."""
+    """A request of the parent. Its last program is the call; the programs before it are earlier calls, run again."""
 
     programs: list[Program]
     images: list[Any]
@@ -69,13 +70,13 @@ class Pages(io.BufferedIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Keeps the part of the data that still fits; pretends to write all of it."""
+        """Keeps the part of the data that still fits; returns the length of all data, as if all were written."""
         with memoryview(data).cast("B") as view:
             self.kept += view[: 4 * self.chars - len(self.kept)]
             return len(view)
 
     def text(self) -> str:
-        """Returns the printed text, as far as it was kept."""
+        """Returns the kept part of the printed text."""
         with contextlib.suppress(ValueError):  # the code closed the stream, so there is nothing to flush
             self.stream.flush()
         return self.kept.decode("utf-8", "replace")[: self.chars]
@@ -166,7 +167,7 @@ def execute(source: Source, names: dict[str, Any]) -> Any:
 def set_stage(
     names: dict[str, Any], images: list[Any], program: Program, request: Request, tools: dict[str, Any]
 ) -> None:
-    """Sets the variables that a call finds: its images, `draw` for `image`, and `box` and `point` for coordinates."""
+    """Sets the variables of a call: its images, `draw`, which draws on `image`, and the functions `box` and `point`."""
     names["images"] = images
     if not images:
         return

@@ -1,7 +1,7 @@
 """Compares answers with several parts: choices ("A, B, D") and solutions ("x = 1 or x = 2").
 
-Only a reference with several parts accepts several. More parts than the reference has, or other ones, are refused, so
-that it doesn't pay to list candidates.
+An answer with several parts is accepted only if the reference has several parts, and exactly the same ones. So a model
+gains nothing by listing candidates.
 """
 
 import re
@@ -33,7 +33,7 @@ class _Choices:
     """Lower-case letters in their order; at least two, all different."""
     style: Literal["run", "listed", "spaced"]
     unordered: bool
-    """True where the text says that the order doesn't count: it has an "and" or braces."""
+    """True if the text has an "and" or braces, which mean that the order doesn't count."""
 
 
 def _choices(text: str) -> _Choices | None:
@@ -62,9 +62,10 @@ def _choices(text: str) -> _Choices | None:
 
 
 def same_choices(answer: str, reference: str) -> bool:
-    """Returns whether both name the same choices, two or more, in the same order.
+    """Returns whether answer and reference name the same choices, two or more, in the same order.
 
-    The order doesn't count where the reference says so ("A and B", "{A, B}"); elsewhere "C, A, B" may be a ranking.
+    The order doesn't count if the reference has an "and" or braces ("A and B", "{A, B}"). Other references may be
+    rankings, such as "C, A, B".
     """
     expected = _choices(reference)
     chosen = _choices(answer) if expected else None
@@ -76,7 +77,7 @@ def same_choices(answer: str, reference: str) -> bool:
 
 
 def other_choices(answer: str, references: Sequence[str]) -> bool:
-    """Returns whether every reference names several choices and the answer names others, or only one of them."""
+    """Returns whether every reference names several choices, and the answer names other choices or a single one."""
     expected = [_choices(reference) for reference in references]
     if not all(expected):
         return False
@@ -115,9 +116,9 @@ class _Solutions:
     names: tuple[str, ...]
     """Variable of each value, empty where it has none."""
     unordered: bool
-    """True where the text says that the order doesn't count: braces, "or", or one variable with several values."""
+    """True if the order doesn't count, because of braces, an "or", or one variable with several values."""
     alternatives: bool
-    """True where bare values are joined by "or", which may be doubt."""
+    """True if values without variables are joined by "or", which may express doubt."""
 
 
 def _solutions(text: str) -> _Solutions | None:
@@ -157,10 +158,10 @@ def _solutions(text: str) -> _Solutions | None:
 
 
 def same_solutions(answer: str, reference: str) -> bool:
-    """Returns whether both list the same values, two or more, each exactly once.
+    """Returns whether answer and reference list the same values, two or more, each exactly once.
 
-    The order counts unless the reference is a set: braces, "or", or one variable with several values. Bare values
-    joined by "or" are accepted only where the reference has an "or" or a variable.
+    The order counts unless the reference is a set: it has braces, an "or", or one variable with several values. An
+    answer that joins values without variables by "or" is accepted only if the reference has an "or" or a variable.
     """
     expected = _solutions(reference)
     listed = _solutions(answer) if expected else None
@@ -183,7 +184,7 @@ def same_solutions(answer: str, reference: str) -> bool:
 
 
 def _same_variables(listed: _Solutions, expected: _Solutions) -> bool:
-    """Returns whether the values belong to the same variables; a single variable may be left out."""
+    """Returns whether the values belong to the same variables; the name of a single variable may be left out."""
     names, others = set(listed.names), set(expected.names)
     if len(others) > 1:
         return names == others
@@ -195,7 +196,7 @@ def _same(value: str, reference: str) -> bool:
 
 
 def other_solutions(answer: str, references: Sequence[str]) -> bool:
-    """Returns whether the answer lists a number that none of the references can mean."""
+    """Returns whether, for every reference, the answer lists a number that equals none of the reference's values."""
     listed = None if _COMMA_IN_NUMBER.fullmatch(undecorate(answer)) else _solutions(answer)
     expected = [each for each in map(_solutions, references) if each]
     if listed is None or len(expected) != len(references) or _mixes_decimal_marks([answer, *references]):

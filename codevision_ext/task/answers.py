@@ -1,9 +1,9 @@
-"""Decides by rules whether an answer says the same as a reference.
+"""Decides by rules whether an answer has the same meaning as a reference.
 
-An answer must *be* the reference, not contain it: a sentence around it, a second candidate ("3 or 4") or a negation
-("not 7") is no match. The rules accept an answer, refuse it, or leave it undecided. An undecided answer is wrong unless
-a judge accepts it. The rules refuse only what no judge may accept: no answer, a hedge, another whole number, or another
-choice letter.
+The answer must be the reference and nothing else. A sentence that contains the reference doesn't match, nor does a
+second candidate ("3 or 4") or a negation ("not 7"). The rules accept an answer, refuse it, or leave it undecided. An
+undecided answer is wrong unless a judge accepts it. The rules refuse only answers that no judge may accept: an empty
+answer, a hedge, another whole number, or another choice letter.
 """
 
 import re
@@ -89,10 +89,10 @@ def _accepts(answer: str, references: Sequence[str]) -> bool:
 
 
 def _is_hedge(answer: str, references: Sequence[str]) -> bool:
-    """Returns whether the answer avoids a decision.
+    """Returns whether the answer is a hedge: it avoids a decision.
 
-    It does so by a word of doubt that no reference has, by denying a reference, or by listing several numbers or
-    letters where a reference is a single one.
+    A hedge has a word of doubt that no reference has, or denies a reference, or lists several numbers or letters
+    although a reference is a single one.
     """
     folded, expected = fold(answer), [fold(reference) for reference in references]
     if _UNDECIDED.search(folded) and not any(map(_UNDECIDED.search, expected)):
@@ -122,7 +122,7 @@ def _other_choice(answer: str, references: Sequence[str]) -> bool:
 
 
 def same_text(answer: str, reference: str) -> bool:
-    """Returns whether both are the same text, typed in whatever way."""
+    """Returns whether answer and reference have the same normal form (`normal_form.text_key`)."""
     return text_key(answer) == text_key(reference)
 
 

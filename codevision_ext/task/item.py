@@ -1,4 +1,4 @@
-"""Reads the task of one data row: question, right answers, and the operations that a solver needs."""
+"""Reads the task of one data row: question, right answers, and the operations that were applied to its image."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,9 +1,11 @@
-"""Writes texts that say the same in one form, so that an answer is compared by what it says and not by how it is typed.
+"""Normalises answers, so that two answers with the same meaning become the same text.
 
-`unify_characters` joins characters that differ only in their code point. `unwrap` also removes Markdown and LaTeX
-around an answer, and `undecorate` quotes and a full stop, too. `text_key` also ignores letter case, and white space at
-punctuation and units. None of them joins texts that mean different things: superscripts ("10²" isn't "102"), letters of
-other alphabets that look alike, combining strokes, mathematical alphabets and circled digits stay as they are.
+Each function does what the one before it does, and more: `unify_characters` replaces characters that differ from each
+other only in their code point. `unwrap` removes Markdown and LaTeX around an answer. `undecorate` removes quotes and a
+full stop. `text_key` ignores letter case, and white space at punctuation and units.
+
+No function makes texts with different meanings equal: superscripts ("10²" isn't "102"), letters of other alphabets that
+look alike, combining strokes, mathematical alphabets and circled digits are kept.
 """
 
 import re
@@ -46,7 +48,7 @@ _LATEX: Final = (
     (re.compile(r"\\(?:lor|vee)(?![A-Za-z])|∨"), " or "),
     (re.compile(r"\\([%$#&_{}])"), r"\1"),
 )
-"""Spellings of LaTeX that have a plain one, in the order of their replacement."""
+"""Regular expressions of LaTeX with the plain text that replaces it, in the order of the replacements."""
 _DEGREE: Final = re.compile(r"(?:\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])|\\degree(?![A-Za-z]))\s*")
 _WITH_UNIT: Final = re.compile(r"^\s*\$([^$\s]+)\$(?=\s*[^\W\d_]\S*$)|(?<=\d)\$(\^[^$\s]+)\$(?!\d)")
 """Formula before a unit, or a degree sign behind a number."""
@@ -121,10 +123,10 @@ _CJK_SPACE: Final = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])\s+|\s+(?=[\u3
 
 
 def unify_characters(text: str) -> str:
-    """Returns the text with one code point for characters that are the same to a reader.
+    """Returns the text with a single code point for all characters that look the same to a reader.
 
-    Full-width and half-width forms, ligatures, composed and decomposed letters, hyphens and the minus sign, quotes and
-    apostrophes are joined, and invisible characters are removed. White space stays, as ordinary spaces and line breaks.
+    These are full-width and half-width forms, ligatures, composed and decomposed letters, hyphens and the minus sign,
+    and quotes and apostrophes. Invisible characters are removed. White space becomes ordinary spaces and line breaks.
     """
     if text.isascii():
         return text
@@ -164,7 +166,7 @@ def undecorate(text: str) -> str:
 def unwrap(text: str) -> str:
     """Returns an answer in plain characters, without Markdown or LaTeX around it; quotes and a full stop stay.
 
-    For the rules of benchmarks that count every character of an answer.
+    The rules of benchmarks that count every character of an answer use this function.
     """
     text = unify_characters(text).strip()
     for _ in range(_LAYERS):
@@ -204,7 +206,7 @@ def _ascii(run: str) -> str:
 
 
 def _without_quotes(text: str) -> str:
-    """Removes quotes around a text; one at its end alone stays where it means inches, feet, minutes or a prime."""
+    """Removes quotes around a text. Quotes only at its end stay if they mean inches, feet, minutes or a prime."""
     bare = text.lstrip(_QUOTES)
     if bare == text and re.search(r"\d['\"]+$|(?<![A-Za-z])[A-Za-z)]'+$", text):
         return text
@@ -238,7 +240,7 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def text_key(text: str) -> str:
-    """Returns the form in which two texts are compared.
+    """Returns the normal form of a text; two texts are the same answer if their normal forms are equal.
 
     White space at punctuation, between a number and its unit, and between Chinese or Japanese characters doesn't count,
     and a unit's name is the same as its symbol. White space stays where it separates numbers: "1, 234" isn't "1,234",

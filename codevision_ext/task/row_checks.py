@@ -1,7 +1,7 @@
-"""Checks the images and image tags of a row, for everything that reads rows.
+"""Checks the images and image tags of a row.
 
-Conversion, `data check`, `doctor`, the data sets of training and evaluation call these functions. So a row that
-training would refuse is refused before it is written, and with the same sentence.
+`data convert`, `data check`, `doctor`, the data sets of training, and evaluation all call these functions. So a row
+that training would refuse is refused before it is written, with the same message.
 """
 
 import io
@@ -14,7 +14,7 @@ from codevision_ext.errors import InputError, first_line
 from codevision_ext.geometry import MAX_ASPECT_RATIO
 
 IMAGE_TAG: Final = "<image>"
-"""Mark in a text where an image stands; the images of a row stand there in order."""
+"""Tag that marks the place of an image in a text; the first tag of a row stands for its first image, and so on."""
 IMAGE_TOKEN: Final = "<|image_pad|>"
 """Token of Qwen-VL models for a part of an image; a text must not contain it."""
 

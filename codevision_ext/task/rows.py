@@ -1,4 +1,4 @@
-"""Reads the prompt of a CodeVision-RL row: messages in the form of chat templates, and images."""
+"""Reads the prompt of a CodeVision-RL row as messages for a chat template, with the images in them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ COLUMNS = ("prompt", "images", "reward_model", "extra_info")
 
 
 def split_content(content: str) -> list[dict[str, Any]]:
-    """Splits `"a<image>b"` into text and image parts, as chat templates take them."""
+    """Splits a text such as `"a<image>b"` into text parts and image parts, the input of chat templates."""
     parts: list[dict[str, Any]] = []
     for index, text in enumerate(content.split(IMAGE_TAG)):
         if index:

@@ -1,14 +1,14 @@
 """Activates CodeVision in the processes of a verl run that asks for it.
 
-A run asks when its config has a `codevision` section, or names something of this package: the agent loop, the trainer,
-the reward manager or the advantage estimator `codevision`, or a class of `codevision_ext` (`data.custom_cls`,
-`agent_loop_manager_class`). Setting `CODEVISION_ACTIVE=1` asks too, for programs that are no entry point of verl.
+A run asks for CodeVision if its config has a `codevision` section, or names a part of this package: the agent loop, the
+trainer, the reward manager or the advantage estimator `codevision`, or a class of `codevision_ext` (`data.custom_cls`,
+`agent_loop_manager_class`). A program that isn't an entry point of verl asks by `CODEVISION_ACTIVE=1`.
 
 Each class is registered when verl imports the module that owns the registry. The names `codevision` are added. The
-engines `sglang` and `vllm` are replaced: verl compares the name of an engine with these two in many places, so that a
-third name would not work.
+engines `sglang` and `vllm` are replaced. verl compares the name of an engine with these two in many places, so a third
+name would not work.
 
-Drop the replacements when verl accepts registered names of engines wherever it now compares with its own.
+Drop the replacements when verl accepts every registered name of an engine.
 """
 
 import os
@@ -48,7 +48,7 @@ _OWN_PATH = re.compile(r"(pkg://)?codevision_ext\.")
 
 
 MODEL_PATH: Final = "actor_rollout_ref.model.path"
-"""Setting of verl that names the checkpoint which generates."""
+"""Setting of verl that names the checkpoint of the rollouts."""
 PACKAGE: Final = "codevision_ext.verl_adapter"
 """Dotted path of the classes that verl loads by name."""
 ADAPTERS: Final = {
@@ -61,7 +61,7 @@ ADAPTERS: Final = {
         f"{PACKAGE}.vllm_rollout.CodeVisionVLLMAdapter",
     ),
 }
-"""Dotted paths of verl's class and of ours on the trainer's side of an engine, by the key of verl's registry."""
+"""Dotted paths of verl's class for the trainer's side of an engine and of its replacement, by verl's registry key."""
 
 
 def active() -> bool:
@@ -107,7 +107,7 @@ def _settings(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def run_settings(config: Any) -> "CheckpointSettings":
-    """Returns the settings of a run: its `codevision` section, and where it gives none those of the checkpoint.
+    """Returns the settings of a run: its `codevision` section, and the checkpoint's settings if that leaves them out.
 
     Raises:
         InputError: A setting is unknown or wrong, or the checkpoint's codevision.json can't be read.
@@ -127,7 +127,7 @@ def run_settings(config: Any) -> "CheckpointSettings":
 def watch_config(device: ModuleType) -> None:
     """Wraps verl's `auto_set_device`, so that the config of a run is read before anything else.
 
-    Drop when verl hands its config to plugins.
+    Drop when verl passes its config to plugins.
     """
     stock = expect(device, "auto_set_device", 'if config and hasattr(config, "trainer")')
 

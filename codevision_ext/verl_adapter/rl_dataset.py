@@ -1,7 +1,7 @@
 """Reads RL rows of the CodeVision-RL schema for verl's trainer (`data.custom_cls`).
 
-Files may differ in the types of their columns (`transform` is a string in one and a list in another), so each file
-stays a table of its own. Images reach the agent loop at full resolution.
+A column can have different types in different files (`transform` is a string in one file and a list in another), so the
+files aren't joined into one table. The agent loop gets images at full resolution.
 """
 
 from bisect import bisect_right

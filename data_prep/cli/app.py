@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 @app.callback()
 def data_prep() -> None:
-    """Draw, convert, check and measure data for CodeVision."""
+    """Generate, convert, check and measure data for CodeVision."""
 
 
 for name, command in COMMANDS.items():

@@ -26,7 +26,7 @@ Images = Annotated[
 ]
 ColumnNames = Annotated[
     str | None,
-    typer.Option("--map", help="Columns of fields, as question=problem,answer=solution, for names that aren't known."),
+    typer.Option("--map", help="FIELD=COLUMN for columns with unknown names: question=problem,answer=solution."),
 ]
 AnswerLists = Annotated[
     bool,
@@ -46,7 +46,7 @@ Ray = Annotated[
 ]
 MaskFailedCalls = Annotated[
     bool,
-    typer.Option(help="Leave calls that failed, or are wrong on purpose, out of what SFT learns (`train: false`)."),
+    typer.Option(help="Leave failed calls, and generated calls that are wrong on purpose, out of the loss of SFT."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 

@@ -78,7 +78,7 @@ def convert_command(
     ray: Ray = False,
     force: Force = False,
 ) -> None:
-    """Convert a published data set, in any known schema, to rows that train."""
+    """Convert a published data set, in any known schema, to RL rows, SFT rows or sharegpt."""
     if box_frame not in (None, *BOX_FRAMES):
         raise InputError(f"--box-frame must be one of {', '.join(BOX_FRAMES)}; not {box_frame!r}")
     reject_limit, sources = RejectLimit(max_rejected), find_sources(inputs, images, read_names(names))
@@ -115,10 +115,10 @@ def transform_command(
         str, typer.Option(help="More columns: corruptions as NAME or NAME:SEVERITIES, such as fog,shot_noise:1+3.")
     ] = "",
     one: Annotated[
-        bool, typer.Option("--one", help="Make one row of each row, in one of the columns, all equally frequent.")
+        bool, typer.Option("--one", help="Make only one row from each input row; all columns are equally frequent.")
     ] = False,
     small: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of the image up to which a box has to be cropped.")
+        float | None, typer.Option(min=0, max=1, help="Maximum share of the image that a cropped box covers.")
     ] = None,
     only_small: Annotated[
         bool, typer.Option("--only-small", help="Leave out rows with a larger box, or without a box.")
@@ -161,9 +161,9 @@ def check_command(
     max_pixels: MaxPixels = MAX_PIXELS,
     workers: Workers = None,
 ) -> None:
-    """Check every row: images, boxes, ops, answers, turns, calls, ids; and audit which frame boxes are drawn in.
+    """Check every row: images, boxes, ops, answers, turns, calls, ids; and find the frame in which boxes are drawn.
 
-    Each fault is printed with file, row and field, on stderr and in the JSON. The exit code is 1 if there is one.
+    Each fault is printed with file, row and field, on stderr and in the JSON. The exit code is 1 if there are faults.
     """
     sources = find_sources(inputs, images, read_names(names))
     with progress_bar("check", total_of(sources)) as progress:

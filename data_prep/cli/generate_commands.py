@@ -85,7 +85,7 @@ class EngineName(StrEnum):
 
 Without = Annotated[
     str,
-    typer.Option(help="Operations that no training row requires and no scripted call does: invert,flip_vertical."),
+    typer.Option(help="Operations to leave out of training rows and of scripted calls: invert,flip_vertical."),
 ]
 Parts = Annotated[str, typer.Option(help="Files to write.")]
 SourceShare = Annotated[float, typer.Option(help="Share of upright images that need no tool, in [0, 1].")]
@@ -95,7 +95,7 @@ WrongFirst = Annotated[
 TestItems = Annotated[int, typer.Option(min=1, help="Items of test.parquet, six rows each.")]
 Model = Annotated[str | None, typer.Option(help="Id of the model at the endpoint.")]
 KeyEnv = Annotated[str | None, typer.Option(help="Environment variable with the endpoint's key.")]
-Concurrency = Annotated[int, typer.Option(min=1, help="Number of dialogues at a time.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Number of conversations at a time.")]
 Coordinates = Annotated[
     CoordinateSystem,
     typer.Option(help="Coordinates that the model writes: original (pixels) or relative (0 to 1000, Qwen3-VL)."),
@@ -131,7 +131,7 @@ def glyphs_command(
     workers: Workers = None,
     force: Force = False,
 ) -> None:
-    """Draw the small reading task: characters to read in images that are turned, mirrored or too large."""
+    """Generate the small reading task: characters to read in images that are turned, mirrored or too large."""
     mix = Mix(
         seed=seed,
         sizes=parse_sizes(sizes),
@@ -211,7 +211,7 @@ def synth_command(
     workers: Workers = None,
     force: Force = False,
 ) -> None:
-    """Draw tasks (pages, charts, tables, geometry, counting), and demonstrations whose calls are executed.
+    """Generate tasks (pages, charts, tables, geometry, counting), and demonstrations whose calls are executed.
 
     Demonstrations are scripted; with --teacher a model writes them, and its calls are checked and corrected.
     """
@@ -291,7 +291,7 @@ def filter_command(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Rollouts of each row with the tool, and without it.")] = 8,
     hard: Annotated[
-        float, typer.Option(min=0, max=0.999, help="Accuracy with the tool up to which a row goes to sft.parquet.")
+        float, typer.Option(min=0, max=0.999, help="Maximum accuracy with the tool of a row in sft.parquet.")
     ] = 0.2,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of rows; the first ones are used.")] = None,
     api_key_env: KeyEnv = None,
@@ -306,8 +306,9 @@ def filter_command(
 ) -> None:
     """Measure how hard each task is for a model, with the tool and without, and sort the rows into files.
 
-    rl.parquet: rows to train on; sft.parquet: rows that need demonstrations first; easy.parquet and hopeless.parquet:
-    rows without use. difficulty.jsonl has a line per row. A stopped run continues from the cache, by default OUT.cache.
+    rl.parquet: rows for RL; sft.parquet: rows that need demonstrations first; easy.parquet and hopeless.parquet: rows
+    that are always or never solved. difficulty.jsonl has a line per row. A stopped run continues from the cache, by
+    default OUT.cache.
     """
     if (base_url is None) is (engine is None):
         raise InputError("filter needs --base-url, or --engine and --model FOLDER")

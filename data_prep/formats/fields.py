@@ -1,4 +1,4 @@
-"""Reads one field of a record: any published shape in, one type out; RowError names a field that can't be read."""
+"""Reads one field of a record, in any published form, as one type. RowError names a field that can't be read."""
 
 import ast
 import json
@@ -24,7 +24,7 @@ ALIASES: Final = {
     "flip_h": "flip_horizontal", "hflip": "flip_horizontal", "horizontal_flip": "flip_horizontal",
     "flip_v": "flip_vertical", "vflip": "flip_vertical", "vertical_flip": "flip_vertical",
 }  # fmt: skip
-"""Canonical name of an op by its other names."""
+"""Canonical name of an operation by each of its other names."""
 _WHOLE_NUMBER: Final = re.compile(r"-?\d{1,19}", re.ASCII)
 _NO_OP: Final = frozenset({"source", "original", "rotate_0"})
 ImageFields = tuple[tuple[bytes, ...], tuple[str | None, ...]]
@@ -32,9 +32,9 @@ ImageFields = tuple[tuple[bytes, ...], tuple[str | None, ...]]
 
 
 def first(record: Mapping[str, Any], *names: str) -> Any:
-    """Return the first of these fields that isn't empty, else the first that isn't null; None if there is none.
+    """Return the first of these fields that isn't empty, otherwise the first that isn't null; None if there is none.
 
-    Fields behind the first one aren't looked at, so they count as unused.
+    The fields after the returned one aren't read, so they count as unused.
     """
     blank = None
     for name in names:
@@ -240,7 +240,7 @@ def applied(value: Any, field: str) -> tuple[tuple[str, ...], bool]:
 
 
 def box(value: Any, field: str) -> tuple[Box | None, bool]:
-    """Return a box, or None if the row has none; and whether NaN, as pandas writes it, stood for no box.
+    """Return a box, or None if the row has none; and whether the row had NaN, as pandas writes it, in place of a box.
 
     Raises:
         RowError: The value isn't four finite numbers, or the box has no area.

@@ -1,4 +1,4 @@
-"""Loads the image that a value names: bytes, base64 in any form that decoders take, or a path below a folder."""
+"""Loads the image of a value: bytes, base64 in any of its forms, or a path below a folder."""
 
 import base64
 import binascii
@@ -33,7 +33,7 @@ def load_image(value: Any, folder: Path, field: str) -> tuple[bytes, str | None]
     """Return an image file, and its path; None if it came as bytes.
 
     Raises:
-        RowError: There is no such file, its path leads out of `folder`, or the value names no file of this machine.
+        RowError: There is no such file, its path leads out of `folder`, or the value is a remote address.
     """
     if isinstance(value, Mapping):
         content = next((value[key] for key in _KEYS if not is_empty(value.get(key))), None)
@@ -112,7 +112,7 @@ def _read_file(text: str, folder: Path, field: str) -> bytes:
 
 
 def _spellings(text: str) -> Iterator[str]:
-    """Yield the paths that a text can mean: as it stands, else without `file://`, `~`, percent codes or backslashes."""
+    """Yield the paths that a text can mean: as it is, then with file://, ~, percent codes and backslashes resolved."""
     if re.match(r"file:", text, re.IGNORECASE):
         text = unquote(re.sub(r"file:(//(localhost(?=/))?)?", "", text, count=1, flags=re.IGNORECASE))
     if text.startswith("~/"):

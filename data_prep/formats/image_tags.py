@@ -1,7 +1,7 @@
-"""Brings image tags into the one form that training reads: `<image>`, once for each image, in the order of the images.
+"""Replaces image tags by the form that training reads: `<image>`, once per image, in the order of the images.
 
 Published data sets also write `<image1>`, `<image_1>`, `<image 1>`, `<|image_1|>` or the tokens of the chat template.
-A number says which image stands there. Numbers begin at 0 or at 1.
+The number in a tag names an image, counted from 0 or from 1.
 """
 
 import re
@@ -18,7 +18,7 @@ _TAG: Final = re.compile(
     r"<\|?image(?:[ _-]?(?P<number>\d{1,4}))?\|?>|<\|vision_start\|><\|image_pad\|><\|vision_end\|>", re.IGNORECASE
 )
 _INNER: Final = re.compile(rf"(?:{IMAGE_TAG}\s*)*(.*?)(?:\s*{IMAGE_TAG})*", re.DOTALL)
-"""A text, and in its group the text without the tags in front and behind."""
+"""Regular expression of a text; its group is the text without tags at the beginning and at the end."""
 CHANGE: Final = "image_tags"
 """Change of a row whose tags had another form."""
 
@@ -35,7 +35,7 @@ class PlainTags:
 def plain_tags(texts: Sequence[str], images: int, field: str) -> PlainTags:
     """Return the texts with `<image>` in place of each tag, and the images in the order of the tags.
 
-    Tags without numbers take the images in order; their count isn't checked here.
+    Tags without numbers stand for the images in order; this function doesn't check their number.
 
     Args:
         texts: Texts of a row that show its images, in order.
@@ -60,13 +60,13 @@ def plain_tags(texts: Sequence[str], images: int, field: str) -> PlainTags:
 
 
 def task_with_plain_tags(row: Row) -> Row:
-    """Return a task whose prompt has plain tags where its tags stood, and whose question has none.
+    """Return a task whose prompt has plain tags in place of its tags, and whose question has no tags.
 
-    A question without tags gets one for each image, in front. In `question`, which judges read, the words `image 1`
-    replace a tag inside the text.
+    A task without a prompt keeps a question without tags; `with_tags` adds the tags later. Judges read `question`; in
+    it, the words `image 1` replace a tag inside the text.
 
     Raises:
-        RowError: As `plain_tags`; or the row has a box and its first image changes, so that the box has no image.
+        RowError: As `plain_tags`; or the row has a box, which lies in its first image, but shows another image first.
     """
     text = row.question if row.prompt is None else row.prompt
     field = "question" if row.prompt is None else "prompt"
@@ -86,7 +86,7 @@ def task_with_plain_tags(row: Row) -> Row:
 
 
 def with_tags(text: str, images: int) -> str:
-    """Return a user message: the text, behind a tag for each image unless it has tags of its own."""
+    """Return a user message: the text, after one tag per image if the text has no tags of its own."""
     return text if _TAG.search(text) else f"{IMAGE_TAG}\n" * images + text
 
 
@@ -111,7 +111,10 @@ def demonstration_with_plain_tags(demonstration: Demonstration) -> Demonstration
 
 
 def in_words(text: str) -> str:
-    """Return a text without plain tags: tags in front and behind are dropped, or all become `image 1`, `image 2`, .."""
+    """Return a text without plain tags.
+
+    Tags at the beginning and at the end are dropped. If there are others, all tags become `image 1`, `image 2`, ...
+    """
     text = text.strip()
     inner = _INNER.fullmatch(text)
     if inner and IMAGE_TAG not in inner[1]:

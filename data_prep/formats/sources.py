@@ -23,7 +23,7 @@ TEXT_ROWS: Final = 8
 _REGISTER: Final = "dataset_info.json"
 """File that LLaMA-Factory keeps beside its data sets."""
 _FIRST_ROWS: Final = 100
-"""Rows of a JSON or JSON lines file whose keys are its columns; more are read only if no reader fits."""
+"""Number of first rows of a JSON or JSON lines file whose keys count as its columns; more only if no reader fits."""
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
@@ -37,7 +37,7 @@ class Source:
     columns: tuple[str, ...]
     """Columns of a parquet or CSV file; keys of the first items of any other file."""
     rows: int | None
-    """Number of rows; None if only reading the file would tell."""
+    """Number of rows; None if it isn't known before the file is read."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Column of each field that the user mapped, by the name of the field (`--map`)."""
 
@@ -91,7 +91,7 @@ class Chunk:
 def find_sources(
     paths: Sequence[Path], images: Path | None = None, names: Mapping[str, str] | None = None
 ) -> list[Source]:
-    """Return the files behind these paths; of a folder all files with the first of SUFFIXES that it has, by name.
+    """Return the files of these paths. A folder gives, by name, all its files with the first of SUFFIXES that it has.
 
     Args:
         paths: Files and folders.
@@ -150,7 +150,7 @@ def _columns(path: Path, count: int | None) -> tuple[str, ...]:
 
 
 def _holds_columns(record: Mapping[str, Any]) -> bool:
-    """Return whether an object is a table that was written by columns: lists, or objects by row number."""
+    """Return whether an object is a table written column by column: the values are lists, or objects by row number."""
     cells = [list(value.values()) if isinstance(value, dict) else value for value in record.values()]
     if len(cells) < 2 or not all(isinstance(value, list) and len(value) == len(cells[0]) > 0 for value in cells):
         return False
@@ -159,7 +159,7 @@ def _holds_columns(record: Mapping[str, Any]) -> bool:
 
 
 def _exact(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch whose short floats have become long ones of the same digits: 0.1, not 0.10000000149011612."""
+    """Return a batch with 64-bit floats in place of 32-bit floats, with the same digits: 0.1, not 0.10000000149."""
     for number, column in enumerate(batch.schema):
         kind = _retyped(column.type, pa.float64())
         if kind != column.type:

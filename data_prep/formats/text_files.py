@@ -1,4 +1,4 @@
-"""Reads the records of JSON, JSON lines, CSV and TSV files: a file is read to its end, or refused by one sentence."""
+"""Reads the records of JSON, JSON lines, CSV and TSV files. A file that can't be read to its end is an error."""
 
 import csv
 import json
@@ -13,21 +13,21 @@ from data_prep.formats.record import BEYOND
 
 _READ_CHARS: Final = 1 << 20
 _MAX_CHARS: Final = 256 << 20
-"""Maximum length of an object or a cell; a longer one counts as one that never closes."""
+"""Maximum length of an object or a cell in characters; a longer one is taken to lack its closing bracket or quote."""
 _BLANK: Final = re.compile(r"[ \t\r\n\ufeff]*")
 _BLANK_IN_LIST: Final = re.compile(r"[ \t\r\n\ufeff,]*")
 _TAIL: Final = 16
-"""Length of the longest part of JSON, other than a string, that the end of a buffer can cut."""
+"""Maximum length of a JSON token, other than a string, that the end of a buffer can cut, in characters."""
 _WHOLE: Final = re.compile(r"-?\d+\.0")
 _REFERENCE_CHARS: Final = 64
 """Maximum length of an image cell that names the row with the image (VLMEvalKit)."""
 
 
 def read_json(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file, a bit at a time: objects one after the other, or lists of objects.
+    """Yield the objects of a file, which holds objects one after the other or lists of objects; read in small parts.
 
     Raises:
-        InputError: A value isn't an object, or something else stands in the file; the message names the line.
+        InputError: A value isn't an object, or the file holds text that isn't JSON; the message names the line.
     """
     with path.open(encoding="utf-8-sig") as file:
         text, at, line, in_list, item = file.read(_READ_CHARS), 0, 1, False, 0
@@ -120,7 +120,7 @@ def _scan(path: Path) -> tuple[set[str], set[str]]:
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a CSV or TSV file as they stand there; missing cells are None, and `nan` is empty.
+    """Yield the rows of a CSV or TSV file without replacing any cell; missing cells are None, and `nan` is empty.
 
     Raises:
         InputError: A field's quotes don't match, or two columns have one name; the message names the line.

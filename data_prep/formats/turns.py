@@ -1,4 +1,4 @@
-"""Reads the turns of a conversation in any published form: roles or speakers, texts or content parts, calls."""
+"""Reads the turns of a conversation in any published form: `role` or `from`, texts or content parts, calls."""
 
 import json
 import re
@@ -19,24 +19,24 @@ ROLES: Final = {
     "function_call": "assistant",
     "tool": "tool", "observation": "tool", "function": "tool", "ipython": "tool", "tool_response": "tool",
 }  # fmt: skip
-"""Role of a message by the names that published sets give it."""
+"""Role of a message, by each of the names that published sets have for it."""
 IMAGE_FIELDS: Final = (
     *("images", "image", "image_path", "image_paths", "image_url", "image_urls", "image_file"),
     *("img", "img_path", "file_name", "picture"),
 )
-"""Fields that hold the images of a record; one is used."""
+"""Fields that can hold the images of a record; only one of them is used."""
 OTHER_MEDIA: Final = frozenset({"video", "videos", "audio", "audios"})
-"""Fields of media that no part of this package takes."""
+"""Fields of media that this package doesn't support."""
 _PART_TEXT: Final = ("text", "input_text", "output_text")
 _PART_IMAGE: Final = ("image", "image_url", "input_image", "image_path", "img")
 _THOUGHTS: Final = ("reasoning_content", "reasoning", "thinking", "thought")
 _CALL_DETAILS: Final = ("name", "tool_call_id", "id", "type", "index")
-"""Fields of messages and calls that tie a result to its call, which the order of the turns does here."""
+"""Fields that connect a result with its call. They aren't read, because the order of the turns connects the two."""
 _OTHER_MEDIA: Final = re.compile(r"<(video|audio)>")
 
 
 def read_turns(turns: Iterable[Mapping[str, Any]], field: str) -> tuple[list[Message], list[Any]]:
-    """Return the messages of a conversation, and the image of each tag; None for a tag whose image stands elsewhere.
+    """Return the messages of a conversation, and the image of each tag; None if a tag's image is in another field.
 
     Raises:
         RowError: A turn has no role or content, a role isn't known, a call can't be read, or a part of the content is
@@ -73,7 +73,7 @@ def read_turns(turns: Iterable[Mapping[str, Any]], field: str) -> tuple[list[Mes
 
 
 def read_images(record: Mapping[str, Any], own: list[Any], folder: Path) -> fields.ImageFields:
-    """Return the images of a conversation: those of its parts, those of the record, or both if one completes the other.
+    """Return the images of a conversation: those of its content parts, those of the record's own field, or both.
 
     Raises:
         RowError: An image can't be loaded, or parts and record name different images.
@@ -122,7 +122,7 @@ def _content(turn: Mapping[str, Any], content: Any, field: str) -> tuple[str, li
 
 
 def _calls(turn: Mapping[str, Any], field: str) -> list[str]:
-    """Return the calls that stand in fields of their own, written as the model writes them."""
+    """Return the calls in fields such as `tool_calls`, in the form in which the model writes them."""
     texts = []
     for name in ("tool_calls", "function_call"):
         for call in fields.parts(turn, name) if not is_empty(turn.get(name)) else ():

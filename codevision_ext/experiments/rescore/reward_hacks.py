@@ -1,8 +1,8 @@
-"""Measures whether known hacks pay: each runs through loop, sandbox, provenance, answer rules and reward.
+"""Measures how much known reward hacks earn. Each hack runs through loop, sandbox, provenance, answer rules and reward.
 
-The gallery is `hacks.toml`. A hack is set against its counterpart: the same answer, honestly given, and what of its
-calls is honest work, in good form. More than that it mustn't earn; preset `verified` keeps this but for the gaps that
-an entry names.
+The hacks are in `hacks.toml`. Each hack is compared with its honest counterpart: a rollout in the right format with the
+same answer and with those calls of the hack that are honest work. A hack must not earn more than its counterpart. This
+holds for preset `verified`, except for the gaps that entries of `hacks.toml` name.
 """
 
 import asyncio
@@ -76,13 +76,13 @@ class Gallery(_Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earned:
-    """What a hack earns under one preset."""
+    """Rewards of a hack and of honest rollouts under one preset."""
 
     hack: float
     counterpart: float
-    """Its answer honestly given, and the honest part of its work: the most that it should earn."""
+    """Reward of the honest counterpart, the maximum that the hack should earn."""
     honest: float
-    """The honest solution of its task with the right answer."""
+    """Reward of the honest solution of the task, with the right answer."""
 
     @property
     def pays(self) -> bool:
@@ -108,10 +108,10 @@ def read_gallery() -> Gallery:
 
 
 def try_hacks(sandbox: Sandbox, rewards: Mapping[str, RewardSettings]) -> list[HackResult]:
-    """Plays the gallery in `sandbox` and tells what each hack earns under each of the rewards, by name.
+    """Runs all hacks in `sandbox` and returns what each hack earns under each of the rewards, by name of the reward.
 
-    Each rollout is scored beside a sibling that answers wrong without the tool, so that group terms have something to
-    compare it with.
+    Each rollout is scored in a group with a second rollout that answers wrong without the tool, because group terms
+    compare rollouts.
 
     Raises:
         SandboxError: the sandbox is broken.
@@ -149,7 +149,7 @@ def _turn(call: Call) -> str:
 
 
 class _Stage:
-    """Plays scripted rollouts; equal ones once."""
+    """Runs scripted rollouts; equal rollouts run only once."""
 
     def __init__(self, tool: CodeTool) -> None:
         self._tool = tool
@@ -157,7 +157,7 @@ class _Stage:
         self._played: dict[tuple[object, ...], Rollout] = {}
 
     def play(self, puzzle: Puzzle, turns: Sequence[str], last: str, code: str = "") -> Rollout:
-        """Plays a model that writes these turns; its last turn repeats if the loop asks for more."""
+        """Runs a rollout of a scripted model that writes these turns, and then `last` until the rollout ends."""
         words = {"think": _THINK, "truth": puzzle.truth, "wrong": puzzle.wrong}
         call = Template(_turn(code).removeprefix("$think")).substitute()
         texts = tuple(Template(turn).substitute(words, call=call) for turn in [*turns, last])

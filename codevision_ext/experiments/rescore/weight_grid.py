@@ -1,4 +1,4 @@
-"""Compares advantages, signs and orders under many weights with those under one setting, in one pass."""
+"""Compares the advantages under many combinations of weights with those under the base setting, in one pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from codevision_ext.rewards.settings import RewardSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What one setting of the weights changes."""
+    """Effect of one combination of weights."""
 
     weights: dict[str, float]
     """The weights of the grid; empty: the base setting."""
     spearman: float | None
     """Rank correlation of its advantages with those of the base, over all rollouts, in [-1, 1]; None: all equal."""
     sign_flips: int
-    """Rollouts that the base pushes one way and this setting the other."""
+    """Number of rollouts whose advantage has another sign than under the base setting."""
     wrong_above_right: int
-    """Groups in which some wrong answer earns more than some right one."""
+    """Number of groups in which a wrong answer earns more than a right one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def compare_weights(
     points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     base = Rubric(settings)
     rubrics = [base, *(Rubric(settings.model_copy(update={"weights": {**settings.weights, **p}})) for p in points)]
-    # a term is needed where any setting weighs it: one that can't be measured is an error then
+    # a term that any combination weighs must be measurable, otherwise it is an error
     names = {name for rubric in rubrics for name, weight in rubric.weights.items() if weight and name != "cap"}
     units = {name: -1.0 if base.is_penalty(name) else 1.0 for name in names}
     everything = Rubric(settings.model_copy(update={"cap_total": None, "weights": units}))
@@ -92,7 +92,7 @@ def compare_weights(
 
 
 def _spearman(a: Floats, b: Floats) -> float | None:
-    """Spearman's rank correlation; None where one side has no order."""
+    """Returns Spearman's rank correlation; None if all values of one side are equal."""
     ranks_a, ranks_b = (pd.Series(np.round(values, 9)).rank() for values in (a, b))
     if len(a) < 2 or not ranks_a.std() or not ranks_b.std():
         return None

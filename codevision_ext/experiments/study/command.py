@@ -1,4 +1,4 @@
-"""Runs `codevision study`: answers from records first, then trains, then compares."""
+"""Runs `codevision study`: prints what stored records show, then trains the variants, then compares them."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from codevision_ext.models.checkpoint_settings import checkpoint_settings, notes
 from codevision_ext.rewards.settings import RewardSettings
 
 ENGINE = "sglang"
-"""Engine that plays the checkpoints, as in training."""
+"""Engine that samples the rollouts of the checkpoints, as in training."""
 BETAS = (0.0, 0.2, 0.5, 1.0, 2.0)
 ROLLOUTS = Path("rollouts") / "train.jsonl"
 
@@ -42,19 +42,19 @@ def run_study(
     offline: bool = False,
     reader: DataReader,
 ) -> str:
-    """Runs a study, or continues it, and returns its tables in Markdown; they are written to OUT/ as well.
+    """Runs or continues a study; returns its tables in Markdown, and also writes them to OUT/.
 
     `reader` reads the rows that the trainings are evaluated on.
 
     Raises:
-        InputError: there is no such study, it or an option is wrong, or the run lacks what the study begins with.
-        InfraError: a training failed; those that were finished stay.
+        InputError: there is no such study, the study or an option is wrong, or a file that the study needs is missing.
+        InfraError: a training failed; the trainings that finished before it stay.
     """
     plan = _changed(read_plan(studies / f"{name}.yaml"), steps, seeds)
     run, out, recipe = run.resolve(), out.resolve(), recipe.resolve()
     offline_tables = _OFFLINE[name](run) + "\n" if name in _OFFLINE else ""
     if offline and not offline_tables:
-        raise InputError(f"--offline: {name} has nothing to tell without training; {', '.join(_OFFLINE)} have")
+        raise InputError(f"--offline: {name} has no part without training; {', '.join(_OFFLINE)} have one")
     if offline:
         return offline_tables
     jobs = jobs_of(plan, run, recipe, out, settings=settings)
@@ -107,7 +107,7 @@ def _changed(plan: StudyPlan, steps: int | None, seeds: str | None) -> StudyPlan
 
 def _emergent(run: Path) -> str:
     header, rows = offline.emergent_tools(read_records(run / ROLLOUTS))
-    return markdown_table(header, rows) if rows else f"{run / ROLLOUTS}: no operation that no task requires was done."
+    return markdown_table(header, rows) if rows else f"{run / ROLLOUTS}: no rollout used an optional operation."
 
 
 def _beta(run: Path) -> str:
@@ -131,4 +131,4 @@ _OFFLINE: dict[str, Callable[[Path], str]] = {
     "beta": _beta,
     "benefit": lambda run: markdown_table(*offline.tool_benefit(read_records(run / ROLLOUTS))),
 }
-"""By study: what needs no training."""
+"""Functions that write the part of a study that needs no training, by the name of the study."""

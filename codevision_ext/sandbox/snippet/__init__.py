@@ -1,1 +1,1 @@
-"""Runs a snippet inside a child: its source, what it hands back, and what the model is told about its errors."""
+"""Handles a snippet, the code of one call, inside a child: mends its source, picks its images, explains its errors."""

@@ -18,7 +18,7 @@ REFUSALS = (
     "cannot open resource",  # a font's file
     "No usable temporary directory",
 )
-"""Messages of denied calls in exceptions that have no error number."""
+"""Messages of exceptions that have no error number but come from a denied call."""
 ADVICE: Sequence[tuple[str, str]] = (
     ("cannot open resource|cannot open font", "use ImageFont.load_default(size=20)"),
     ("incompatible with cv::Mat|marked as readonly", "give cv2 np.ascontiguousarray(array)"),
@@ -35,7 +35,7 @@ ADVICE: Sequence[tuple[str, str]] = (
     ("unexpected character after line continuation", r"write a line break as \n, not as \\n"),
     (r"\.save\(|savefig\(|imwrite\(|, 'w|, \"w", "nothing can be saved, assign the image to `image`"),
 )
-"""Advice by a regular expression that is searched in the message and the line; the first that matches counts."""
+"""Regular expressions with advice. They are searched in the message and in the line; the first match counts."""
 REASON_CHARS = 200
 """Maximum length of a reason where advice or the line follows."""
 
@@ -65,7 +65,7 @@ def explain(error: BaseException, code: str, notes: Sequence[str] = ()) -> tuple
 
 
 def was_denied(error: BaseException) -> bool:
-    """Returns whether a denied call caused the exception, also where a library raised another one for it."""
+    """Returns whether a denied call caused the exception, directly or through another exception of a library."""
     refused = isinstance(error, OSError) and error.errno in DENIED_ERRNOS
     if refused or isinstance(error, socket.gaierror) or any(words in message_of(error) for words in REFUSALS):
         return True
@@ -74,7 +74,7 @@ def was_denied(error: BaseException) -> bool:
 
 
 def message_of(error: BaseException) -> str:
-    """Returns an exception's message in one line; empty where there is none or `__str__` fails."""
+    """Returns an exception's message in one line; empty if it has none or its `__str__` fails."""
     try:
         message = str(error.msg) if isinstance(error, SyntaxError) else str(error)
         return one_line(message)
@@ -83,6 +83,6 @@ def message_of(error: BaseException) -> str:
 
 
 def one_line(message: str) -> str:
-    """Returns the lines of a message as one; of a message of OpenCV without its place in OpenCV's own source."""
+    """Returns a message in one line; from a message of OpenCV, the location in OpenCV's own source is removed."""
     lines = [line.strip().lstrip(">- ").strip() for line in _OPENCV.sub("", message).splitlines()]
     return "; ".join(dict.fromkeys(line.rstrip(":") if at else line for at, line in enumerate(lines) if line))

@@ -1,7 +1,7 @@
-"""Replaces functions of libraries that fail in silence in the sandbox, so that the model is told of it.
+"""Replaces library functions that fail silently in the sandbox by functions that note the failure for the model.
 
-The functions replace those of PIL, cv2 and matplotlib when a zygote loads its libraries, and serve one call each.
-Nothing here protects anything; see `child`.
+They replace functions of PIL, cv2 and matplotlib when a zygote loads its libraries. Each child serves one call and
+notes for that call. This module protects nothing; see `child`.
 """
 
 import builtins
@@ -30,7 +30,7 @@ REFUSALS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("CascadeClassifier", lambda value: value.empty(), NO_FILES),
     ("FileStorage", lambda value: not value.isOpened(), NO_FILES),
 )
-"""Functions of cv2 that return a value where they were refused: name, test of the value, words for the model."""
+"""Functions of cv2 that return a value when they fail: name, test whether the value means failure, note."""
 UNSEEN = (
     (os.path, "exists"),
     (os.path, "isfile"),
@@ -39,17 +39,17 @@ UNSEEN = (
     (os, "access"),
     (glob, "glob"),
 )
-"""Functions that find nothing because they are refused."""
+"""Functions that find no file because the sandbox denies them access."""
 WINDOWS = ("waitKey", "waitKeyEx", "pollKey", "namedWindow", "destroyWindow", "destroyAllWindows", "startWindowThread")
-"""Functions of cv2 that need a screen, and that code calls around `imshow`."""
+"""Functions of cv2 that need a screen and are usually called together with `imshow`."""
 MOST_NOTES = 3
 """Maximum number of notes of one call."""
 PADDING = 0.1
-"""Share of a crop outside of the image up to which it may be padding, in [0, 1]."""
+"""Maximum share of a crop outside of the image, in [0, 1], that may be meant as padding."""
 
 
 class Call:
-    """What the functions of this module saw during the call of this child."""
+    """Observations of this module's functions during the call of this child."""
 
     def __init__(self) -> None:
         self.shown: list[Any] = []
@@ -57,27 +57,27 @@ class Call:
         self.notes: list[str] = []
         """Notes for the model, without repetitions."""
         self.remedy = ""
-        """Words on how to write coordinates; empty where the code's coordinates are pixels."""
+        """Advice on how to write coordinates, for the end of an error; empty if the code's coordinates are pixels."""
 
     def note(self, text: str) -> None:
-        """Adds a note, unless there are enough."""
+        """Adds a note, unless the call has the maximum number of notes."""
         if text not in self.notes and len(self.notes) < MOST_NOTES:
             self.notes.append(text)
 
 
 CALL = Call()
-"""The call of this child, which serves no other."""
+"""The only call of this child."""
 
 
 def begin() -> None:
-    """Forgets what the functions saw before, and closes the figures that are open."""
+    """Drops earlier observations, and closes open figures."""
     CALL.__init__()  # type: ignore[misc]
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
 
 
 def note_cut(box: tuple[float, ...], size: tuple[int, int]) -> None:
-    """Notes that a box was cut at the edge of an image of that size, unless it reached over it only a little."""
+    """Notes that a box was cut at the edge of an image of this size, unless only a small part of it lay outside."""
     left, top, right, bottom = map(float, box)
     over = (max(-left, right - size[0]) / size[0], max(-top, bottom - size[1]) / size[1])
     if max(over) > PADDING:
@@ -112,7 +112,7 @@ def _show(*values: Any, **_: Any) -> None:
 
 
 def _noting(function: Callable[..., Any], name: str, failed: Callable[[Any], bool], words: str) -> Callable[..., Any]:
-    """Returns the function with a note for the model where its code calls it and it fails."""
+    """Returns the function, wrapped so that it adds a note when the model's code calls it and it fails."""
 
     @functools.wraps(function, updated=())
     def noting(*values: Any, **options: Any) -> Any:
@@ -125,12 +125,12 @@ def _noting(function: Callable[..., Any], name: str, failed: Callable[[Any], boo
 
 
 def _called_by_code() -> bool:
-    """Returns whether the caller's caller is the model's code, and not a library."""
+    """Returns whether the model's code, and not a library, called the function that calls this one."""
     return sys._getframe(2).f_code.co_filename == SOURCE
 
 
 def _checked_crop(crop: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `Image.crop` with an error for boxes that the model's code can't mean."""
+    """Returns `Image.crop`, wrapped so that boxes which the model's code can't mean are errors."""
 
     @functools.wraps(crop)
     def checked(image: Any, box: Any = None) -> Any:
@@ -142,9 +142,9 @@ def _checked_crop(crop: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_box(box: tuple[float, ...], size: tuple[int, int]) -> None:
-    """Checks the box of a crop; raises ValueError where it is reversed, outside of the image or in fractions.
+    """Checks the box of a crop; raises ValueError if it is reversed, outside of the image, or in fractions of its size.
 
-    A box that reaches over the edge of the image is noted. An empty box is left to the check of the result.
+    If the box crosses the edge of the image, a note is added. An empty box is refused when the result is checked.
     """
     if len(box) != 4 or not all(isinstance(side, (int, float)) or hasattr(side, "__float__") for side in box):
         return  # PIL says what is wrong

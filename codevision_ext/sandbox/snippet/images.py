@@ -1,4 +1,4 @@
-"""Chooses the images that a snippet hands back, and converts them to RGB."""
+"""Chooses the images that a snippet returns, and converts them to RGB."""
 
 import re
 import sys
@@ -11,13 +11,13 @@ from codevision_ext.sandbox.snippet.source import START, Source, read_usage
 from codevision_ext.sandbox.wire import MAX_IMAGES_BACK
 
 RESULT_NAMES = ("image", "img", "result", "output", "processed_image")
-"""Variables that hand images back; `image` goes first."""
+"""Result variables: a snippet returns the images that it assigns to them. `image` takes precedence."""
 FRACTIONS = 2.0
-"""Largest value of a float array with the range 0 to 1; brightening and interpolation reach a bit above 1."""
+"""Maximum of a float array that is taken to have the range 0 to 1; brightening and interpolation can exceed 1."""
 SIXTEEN_BITS = 1024
-"""Smallest maximum of an unsigned 16-bit array with the range 0 to 65535.
+"""Minimum of the largest value of an unsigned 16-bit array that is taken to have the range 0 to 65535.
 
-Arrays below it have the range 0 to 255: sums of a few 8-bit numbers stay below it.
+Other 16-bit arrays are taken to have the range 0 to 255. Sums of a few 8-bit numbers stay below the bound.
 """
 MOST_NAMES = 4
 """Maximum number of variables that a note names."""
@@ -25,7 +25,7 @@ _ABSENT = object()
 _DRAWS = re.compile(
     r"\bdraw\.|\bDraw\(im(?:age|g)\b|\bim(?:age|g)s?(?:\[\d+\])?\.(?:paste|put\w+|alpha_composite|thumbnail|load)\("
 )
-"""Code that changes the image itself, on which it draws."""
+"""Regular expression of code that draws on the image itself."""
 
 
 class NoImage(Exception):
@@ -38,18 +38,18 @@ class NotAImage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The state after a snippet."""
+    """State of the interpreter after a snippet."""
 
     names: Mapping[str, Any]
     """Its variables."""
     before: Mapping[str, Any]
-    """The variables that it began with."""
+    """Variables before the snippet."""
     images: Sequence[Any]
-    """The images that it began with."""
+    """Images that the snippet got."""
     last: Any
-    """Value of its last statement; None where that is no expression."""
+    """Value of the last statement of the snippet; None if that statement isn't an expression."""
     shown: Sequence[Any]
-    """Values that it showed on a screen."""
+    """Values that the snippet showed on a screen."""
     source: Source
 
     def assigned(self, name: str) -> Any:
@@ -64,13 +64,13 @@ class Ending:
 
 
 def handed_back(ending: Ending, max_pixels: int) -> tuple[list[Any], str]:
-    """Returns the images of a snippet, and a note for the model; the note is empty where there is nothing to say.
+    """Returns the images of a snippet, and a note for the model, which may be empty.
 
-    The images are those that the snippet assigned to RESULT_NAMES. Where it assigned none, they are what it left as its
-    last expression, showed, put into `images`, or left in the only variable that it didn't use again; else the image
-    itself, on which it may have drawn.
+    The images are those that the snippet assigned to RESULT_NAMES. If it assigned none, they are the first of these
+    that there is: the value of its last expression, the images that it showed, the images that it put into `images`,
+    the image on which it drew, the only new image that it didn't use again, the unchanged image.
 
-    Raises NoImage where there is no value, and NotAImage where a value isn't an image or is too large.
+    Raises NoImage if there is no value, and NotAImage if a value isn't an image or is too large.
     """
     values = {name: drawn(value) for name in RESULT_NAMES if (value := ending.assigned(name)) is not None}
     named = {name: value for name, value in values.items() if looks_like_images(value)}
@@ -93,9 +93,10 @@ def handed_back(ending: Ending, max_pixels: int) -> tuple[list[Any], str]:
 
 
 def _final(named: Mapping[str, Any], ending: Ending) -> list[Any]:
-    """Returns the values of result variables without those that only led to another one.
+    """Returns the values of result variables, without those that were only used to compute another one.
 
-    An assigned `image` goes before measurements; other arrays than of 8 bits may be such.
+    If `image` or `img` was assigned, arrays in other variables are left out unless they have 8 bits: they may be
+    measurements.
     """
     names: dict[int, str] = {}
     for name, value in named.items():
@@ -110,7 +111,7 @@ def _final(named: Mapping[str, Any], ending: Ending) -> list[Any]:
 
 
 def _is_copy(value: Any, ending: Ending) -> bool:
-    """Returns whether the value shows the same as the image that the snippet got."""
+    """Returns whether the value shows the same image as the snippet got."""
     original = ending.before.get("image")
     size = getattr(value, "size", None) if hasattr(value, "getbands") else getattr(value, "shape", ())[1::-1]
     if original is None or size != original.size:
@@ -119,7 +120,10 @@ def _is_copy(value: Any, ending: Ending) -> bool:
 
 
 def _left_behind(ending: Ending) -> tuple[list[Any], str]:
-    """Returns images that no result variable holds but that are meant, and a note that says how to hand them back."""
+    """Returns the images that the snippet probably meant to return, and a note that says how to return them.
+
+    Result variables aren't searched. The images are empty if none is found, or if several could be meant.
+    """
     taken = "was taken as the result: assign it to `image`"
     known = {id(image) for image in ending.images}
     images = ending.names.get("images")
@@ -153,7 +157,7 @@ def _other_images(ending: Ending) -> dict[str, Any]:
 
 
 def _new_images(values: Sequence[Any], ending: Ending) -> list[Any]:
-    """Returns the images in these values that don't show the same as `image`; none where a value isn't an image."""
+    """Returns the images in these values that differ from `image`; no image if one of the values isn't an image."""
     if not all(map(is_image, values)):
         return []
     return [part for part in chain.from_iterable(map(flat, values)) if not _is_copy(part, ending)]
@@ -175,7 +179,7 @@ def _not_an_image(value: Any) -> str:
 
 
 def _bounded(images: list[Any], max_pixels: int) -> list[Any]:
-    """Returns the images. Raises NotAImage where one has no pixel, or all together have too many."""
+    """Returns the images. Raises NotAImage if one has no pixels, or if all together have too many."""
     pixels = 0
     for image in images:
         width, height = image.size if hasattr(image, "getbands") else (image.shape[1], image.shape[0])
@@ -201,7 +205,7 @@ def drawn(value: Any) -> Any:
 
 
 def looks_like_images(value: Any) -> bool:
-    """Returns whether the value is a PIL image, an array of two or three axes, a figure, or a list or dict of these."""
+    """Returns whether the value is a PIL image, an array of 2 or 3 axes, a figure, or a list or dict of these."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
@@ -214,7 +218,7 @@ def looks_like_images(value: Any) -> bool:
 
 
 def is_image(value: Any) -> bool:
-    """Returns whether the value looks like images and is no table of numbers: its arrays have 8 bits, or one."""
+    """Returns whether the value looks like images and isn't a table of numbers: all its arrays are uint8 or bool."""
     return looks_like_images(value) and all(
         hasattr(part, "getbands")
         or (part.dtype.name in ("uint8", "bool") and (part.ndim == 2 or part.shape[2] in (1, 3, 4)) and part.size > 0)

@@ -1,7 +1,7 @@
-"""Reads the source of a snippet, and mends text around or in it that is no code.
+"""Compiles the source of a snippet, and mends source that doesn't compile.
 
-Source that compiles is never changed. Source that doesn't is tried again without invisible characters, code fences and
-doubly escaped line breaks.
+Source that compiles is never changed. Other source is tried again without invisible characters and code fences, and
+with line breaks in place of doubly escaped ones.
 """
 
 import ast
@@ -16,10 +16,10 @@ from types import CodeType
 SOURCE = "<code>"
 """File name of the snippet in tracebacks."""
 PRINTERS = {"print", "pprint"}
-"""Functions whose arguments are looked at, not handed on."""
+"""Functions that only look at their arguments, so that a call of them is no use of an image."""
 
 Position = tuple[int, int]
-"""Line and column; later source compares greater."""
+"""Line and column of a place in the source; a later place compares greater."""
 START: Position = (0, 0)
 
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060\u00ad"))
@@ -35,13 +35,13 @@ class Source:
     """A snippet that compiles."""
 
     text: str
-    """Text that is run, mended where that was needed."""
+    """Source that is run; mended if the snippet doesn't compile."""
     note: str
-    """Mending that the model is told of; empty without one."""
+    """Note for the model about what was mended; empty if nothing was."""
     body: CodeType
-    """All statements but a last expression."""
+    """All statements, without the last one if it is an expression."""
     last: CodeType | None
-    """Last statement where it is an expression, to be evaluated; None where it is another statement."""
+    """Last statement if it is an expression; None if it is another statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ class Usage:
     stores: dict[str, Position]
     """Position of the last assignment to each name."""
     loads: dict[str, Position]
-    """Position of the last use of each name, other than to draw on it or in a call whose value is dropped."""
+    """Position of the last use of each name. Drawing on the name is no use, nor is a call whose value is dropped."""
     uncalled: tuple[str, ...]
-    """Names of functions at the top level that nothing uses."""
+    """Names of top-level functions that the snippet never uses."""
 
 
 def read_source(code: str) -> Source:
-    """Compiles a snippet, mended where it doesn't compile as it is.
+    """Compiles a snippet; if it doesn't compile, compiles a mended one.
 
     Raises:
         SyntaxError: neither the snippet nor a mended one compiles; the error is that of the snippet itself.
@@ -75,7 +75,7 @@ def read_source(code: str) -> Source:
 
 
 def _mended(code: str) -> list[tuple[str, str]]:
-    """Returns mended texts to try in order, each with the note for the model; texts that changed nothing are absent."""
+    """Returns the mended texts that differ from the code, in the order in which to try them, each with its note."""
     plain = code.translate(_INVISIBLE).translate(_BLANKS).translate(_BREAKS)
     unfenced = _FENCE_LINE.sub("", plain)
     blocks = "\n".join(_BLOCK.findall(plain))
@@ -90,7 +90,7 @@ def _mended(code: str) -> list[tuple[str, str]]:
 
 
 def _unescape_all(text: str) -> str:
-    """Returns the text as the JSON string that it would be, all its escapes resolved once; itself where it is none."""
+    """Returns the text with its escapes decoded once, as those of a JSON string; unchanged if it can't be one."""
     try:
         return str(json.loads(f'"{text}"', strict=False))
     except ValueError:
@@ -104,7 +104,7 @@ def _unescape_outside(text: str) -> str:
 
 
 UNESCAPES: tuple[Callable[[str], str], ...] = (_unescape_outside, _unescape_all)
-"""Ways to undo one escape too many."""
+"""Functions that undo one escape too many, in the order in which they are tried."""
 
 
 def _compiled(text: str, note: str) -> Source:
@@ -154,7 +154,7 @@ def _positions(tree: ast.Module) -> tuple[dict[str, Position], dict[str, Positio
 
 
 def _draws(call: ast.Call) -> bool:
-    """Returns whether the call makes a pen for an image, which it doesn't hand on."""
+    """Returns whether the call makes a drawing context for an image, which is no use of the image."""
     return "Draw" in (getattr(call.func, "attr", ""), getattr(call.func, "id", ""))
 
 

@@ -1,4 +1,4 @@
-"""Lists the published schemas that can be read. To add one, write its reader and name it here."""
+"""Lists the readers of published schemas. To add a schema, write its reader and name the reader here."""
 
 from typing import Final
 
@@ -26,8 +26,8 @@ def choose(source: Source, name: str | None) -> Reader:
     """Return the reader of a file.
 
     Raises:
-        InputError: There is no reader of that name, the file lacks a column of its schema or one that is mapped, or no
-            reader fits the file.
+        InputError: There is no reader of that name, the file lacks a column of the schema or a column that `--map`
+            names, or no reader fits the file.
     """
     if name is not None and name not in READERS:
         raise InputError(f"--source must be one of {', '.join(READERS)}; not {name!r}")

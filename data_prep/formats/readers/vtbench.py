@@ -1,6 +1,7 @@
-"""Reads records of VTBench, which have three tasks each: the reasoning task has an answer in words and becomes a row.
+"""Reads records of VTBench. Each record has three tasks.
 
-The perception task and the instruction task are answered by a drawing, which a judge compares with a reference image.
+The reasoning task has an answer in words and becomes a row. The perception task and the instruction task are answered
+by a drawing, which a judge compares with a reference image.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Draws tasks without a download: pages, charts, tables, geometry, counting; most images are turned or mirrored."""
+"""Generates tasks without a download: pages, charts, tables, geometry, counting. Most images are turned or mirrored."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -26,13 +26,13 @@ KINDS: Final[dict[str, Callable[[Rng, int], Scene]]] = {
 """Drawing function by kind of task; its arguments are the random generator and the maximum number of pixels."""
 LICENCE: Final = "CC0-1.0"
 SPLITS: Final = ("train", "val", "test", "sft", "sft_val")
-"""Splits; each has a random stream of its own."""
+"""Names of the splits; each split has its own stream of random numbers."""
 DRAWS: Final = 100
-"""Maximum drawings of a task until one requires no crop."""
+"""Maximum number of times that a task is drawn in search of one that requires no crop."""
 SMALL: Final = 0.02
-"""Share of the image up to which a box is too small to read without a crop."""
+"""Maximum share of the image that a box covers if it is too small to be read without a crop, in [0, 1]."""
 _JPEG_PIXELS: Final = 1_000_000
-"""Size in pixels from which an image is stored as a JPEG."""
+"""Minimum size in pixels of an image that is stored as a JPEG; smaller images are stored as PNG."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
