@@ -63,7 +63,7 @@ def print_summary(summary: dict[str, Any]) -> None:
 def print_unread(summary: dict[str, Any]) -> None:
     """Print on stderr which columns weren't read, and which rows may be meant in another way."""
     if unread := summary.get("unread"):
-        columns = ", ".join(f"{name} ({count:,})" for name, count in unread.items())
+        columns = ", ".join(f"{name or repr(name)} ({count:,})" for name, count in unread.items())
         print_error(f"columns that nothing reads, with their rows: {columns}; --map FIELD=COLUMN names a column")
     for name, count in summary.get("noted", {}).items():
         print_error(f"{NOTES[name]}: {count:,} rows")

@@ -13,15 +13,16 @@ from codevision_ext.errors import InputError, first_line
 from data_prep.formats.text_files import read_json, read_table, table_rows
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
-"""Endings of files that are read, in the order in which a folder is searched for them."""
+"""Endings of files that are read; the files of a folder must have one of them in common."""
 CHUNK_BYTES: Final = 8 << 20
 """Approximate size of a chunk of a parquet file, in bytes."""
 CHUNK_ROWS: Final = 64
 """Maximum rows of a chunk of a parquet file."""
 TEXT_ROWS: Final = 8
 """Rows of a chunk of any other file; its images are often files of their own, of unknown size."""
-_REGISTER: Final = "dataset_info.json"
-"""File that LLaMA-Factory keeps beside its data sets."""
+_REGISTERS: Final = frozenset({"dataset_info.json", "dataset_infos.json"})
+"""Files that LLaMA-Factory and Hugging Face keep beside data sets."""
+_SEPARATORS: Final = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 _FIRST_ROWS: Final = 100
 """Number of first rows of a JSON or JSON lines file whose keys count as its columns; more only if no reader fits."""
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
@@ -91,7 +92,7 @@ class Chunk:
 def find_sources(
     paths: Sequence[Path], images: Path | None = None, names: Mapping[str, str] | None = None
 ) -> list[Source]:
-    """Return the files of these paths. A folder gives, by name, all its files with the first of SUFFIXES that it has.
+    """Return the files of these paths. A folder gives, by name, all its files with one of SUFFIXES.
 
     Args:
         paths: Files and folders.
@@ -99,7 +100,7 @@ def find_sources(
         names: Column by the name of a field, for columns whose names no reader knows.
 
     Raises:
-        InputError: A path doesn't exist, can't be read, or holds no records.
+        InputError: A path doesn't exist, can't be read, or holds no records; or a folder has files of several kinds.
     """
     sources = [open_source(file, images) for path in paths for file in _files(path)]
     return [replace(source, names=names or {}) for source in sources]
@@ -147,6 +148,27 @@ def _columns(path: Path, count: int | None) -> tuple[str, ...]:
     if second is None and _holds_columns(first):
         raise InputError(f"{path}: it holds columns, not rows; write a list with an object for each row")
     return tuple(names)
+
+
+def layout_advice(source: Source) -> str:
+    """Return a sentence about a file whose rows no reader finds because of its layout; "" if that isn't the reason."""
+    if source.path.suffix in (".csv", ".tsv"):
+        own, name = ("tabs" if source.path.suffix == ".tsv" else "commas"), source.columns[0]
+        other = next((word for mark, word in _SEPARATORS.items() if mark in name and word != own), None)
+        found = len(source.columns) == 1 and other
+        return f"its cells are separated by {other}, those of a {source.path.suffix} file by {own}" if found else ""
+    if source.path.suffix == ".parquet":
+        return ""
+    first, *more = islice(read_json(source.path), 2)
+    if more:
+        return ""
+    for key, value in first.items():
+        rows = value if isinstance(value, list) else []
+        if rows and all(isinstance(row, dict) and not row.keys() & {"role", "from"} for row in rows):
+            return f"its rows are in the list {key!r} of an object; write a file with that list alone"
+    if all(isinstance(value, dict) for value in first.values()):
+        return "its rows are the values of one object; write a list of them"
+    return ""
 
 
 def _holds_columns(record: Mapping[str, Any]) -> bool:
@@ -225,11 +247,14 @@ def _files(path: Path) -> Iterator[Path]:
             raise InputError(f"{path}: no such file")
         yield path
         return
-    visible = [file for file in sorted(path.iterdir()) if file.name != _REGISTER and file.name[0] != "."]
-    for suffix in SUFFIXES:
-        if files := [file for file in visible if file.suffix == suffix]:
-            yield from files
-            return
+    visible = [file for file in sorted(path.iterdir()) if file.name not in _REGISTERS and file.name[0] != "."]
+    files = [file for file in visible if file.suffix in SUFFIXES]
+    kinds = sorted({file.suffix for file in files})
+    if len(kinds) > 1:
+        raise InputError(f"{path}: it has files of several kinds ({', '.join(kinds)}); name the files to read")
+    if files:
+        yield from files
+        return
     if images := sum(file.suffix.lower() in _IMAGE_SUFFIXES for file in path.rglob("*")):
         advice = "put a metadata.jsonl or metadata.csv with file_name, question and answer there"
         raise InputError(f"{path}: {images:,} images and no questions; {advice}")

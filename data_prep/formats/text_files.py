@@ -131,7 +131,7 @@ def table_rows(path: Path) -> Iterator[dict[str, Any]]:
         rows = csv.reader(file, delimiter="\t" if tabs else ",", strict=True)
         line = 0
         try:
-            header: list[str] = next(filter(None, rows), [])
+            header = [name.strip() for name in next(filter(None, rows), [])]
             line = rows.line_num
             if double := [name for name in header if header.count(name) > 1]:
                 raise InputError(f"{path}: two columns have the name {double[0]!r}")

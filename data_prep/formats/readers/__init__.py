@@ -5,7 +5,7 @@ from typing import Final
 from codevision_ext.errors import InputError
 from data_prep.formats.readers import codevision_rl, sft, v_interaction, v_perception, vqa, vtbench
 from data_prep.formats.readers.base import Place, Reader
-from data_prep.formats.sources import Source, with_all_columns
+from data_prep.formats.sources import Source, layout_advice, with_all_columns
 
 READERS: Final[dict[str, Reader]] = {
     reader.name: reader
@@ -40,12 +40,17 @@ def choose(source: Source, name: str | None) -> Reader:
             return fitting[0]
     if absent:
         raise InputError(f"{source.path}: --map names the column {absent[0]}; it has {', '.join(known.columns[:12])}")
+    if advice := layout_advice(known):
+        raise InputError(f"{source.path}: {advice}")
     if name is not None:
         raise InputError(f"{source.path}: column {candidates[0].missing(known.fields)[0]} is missing, {name} has it")
     columns = ", ".join(known.columns[:12])
+    lacking = [word for word, group in vqa.TABLE.items() if not known.fields & set(group)]
+    maps = ",".join(f"{word}=COLUMN" for word in lacking)
     raise InputError(
-        f"{source.path}: no known schema has the columns {columns}; --map question=COLUMN,answer=COLUMN names columns, "
-        f"--source names one of {', '.join(READERS)}"
+        f"{source.path}: no known schema has the columns {columns}; "
+        + (f"a table needs a column for {' and '.join(lacking)}, --map {maps} names it; " if lacking else "")
+        + f"--source names one of {', '.join(READERS)}"
     )
 
 

@@ -140,6 +140,8 @@ def _texts(value: Any, field: str) -> list[str]:
     return items
 
 
+TABLE: Final = {"image": (*_IMAGE, *_NUMBERED), "question": _QUESTION, "answer": ANSWERS}
+"""Columns of any table: of each group one is enough."""
 READERS: Final = (
     _reader("chartqapro", "ChartQAPro", (("Question",), ("Answer",), ("image",), ("Question Type",)), _ask_last),
     _reader(
@@ -168,5 +170,5 @@ READERS: Final = (
         *(_ask, "CC-BY-4.0"),
         lists=True,
     ),
-    _reader("vqa", None, ((*_IMAGE, *_NUMBERED), _QUESTION, ANSWERS), _ask),
+    _reader("vqa", None, tuple(TABLE.values()), _ask),
 )

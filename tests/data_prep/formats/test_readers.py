@@ -142,6 +142,46 @@ def test_a_file_that_breaks_is_refused_by_one_sentence(folder: Path, name: str, 
     assert not (folder / "out.parquet").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.csv", "image;question;answer\na.png;q?;x\n", "separated by semicolons, those of a .csv file by commas"),
+        ("in.csv", "image\tquestion\tanswer\na.png\tq?\tx\n", "separated by tabs, those of a .csv file by commas"),
+        ("in.tsv", "image,question,answer\na.png,q?,x\n", "separated by commas, those of a .tsv file by tabs"),
+        ("in.json", json.dumps({"version": 1, "data": [table()]}), "its rows are in the list 'data' of an object"),
+        ("in.json", json.dumps({"7": table(), "8": table()}), "its rows are the values of one object"),
+        ("in.jsonl", '{"question": "q?", "answer": "x"}', "needs a column for image, --map image=COLUMN names it"),
+        (
+            "in.jsonl",
+            '{"prompt": [{"role": "user", "content": "q?"}]}',
+            "for image and answer, --map image=COLUMN,answer",
+        ),
+    ],
+)
+def test_a_file_that_no_reader_fits_gets_the_reason(folder: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        convert(folder, content, name=name)
+
+
+def test_white_space_in_a_header_is_no_part_of_a_name(folder: Path) -> None:
+    _, [row] = convert(folder, "image, question, answer\na.png, q?, x\n", name="in.csv")
+    assert (row["extra_info"]["question"], truths([row])) == ("q?", [["x"]])
+
+
+def test_no_file_of_a_folder_is_left_out_in_silence(folder: Path) -> None:
+    rows = folder / "rows"
+    rows.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (rows / name).write_text(json.dumps(table(question=name)))
+    (rows / "dataset_infos.json").write_text("{}")
+    words = ("convert", rows, "--pictures", folder, "--out", folder / "out.parquet", "--workers", 1)
+    (rows / "c.csv").write_text("image,question,answer\na.png,q?,x\n")
+    with pytest.raises(InputError, match=r"files of several kinds \(\.csv, \.jsonl\); name the files to read"):
+        data_prep(*words)
+    (rows / "c.csv").unlink()
+    assert data_prep(*words)["rows"]["written"] == 2
+
+
 def test_a_row_with_more_cells_than_the_header_is_rejected(folder: Path) -> None:
     summary, _ = convert(folder, "image,question,answer\na.png,q?,x\na.png,q,?,x\n", name="in.csv")
     assert summary["rejected"] == {"not_supported": 1}
