@@ -15,7 +15,7 @@ from data_prep.convert.validate import ImageLimits, validate_row
 from data_prep.curate.split_mix_shard import image_key
 from data_prep.formats.readers import vtbench
 from data_prep.formats.readers.base import Place
-from data_prep.formats.row_errors import ConversionStats, ReadCounts, RejectLimit, RowError, RowFault
+from data_prep.formats.row_errors import ConversionStats, RejectLimit, RowError, RowFault, notes_on
 from data_prep.formats.schema import Row, rl_record
 from data_prep.formats.sources import find_sources
 from data_prep.tasks import synth
@@ -33,8 +33,11 @@ def read(
     schema: str | None = None,
     images: Path | None = None,
     *,
+    names: Mapping[str, str] | None = None,
+    lists: bool = False,
     max_rejected: str = "0",
     rejected: list[str] | None = None,
+    notes: list[str] | None = None,
 ) -> Iterator[EvalRow]:
     """Yield the items of a file or a folder, in order.
 
@@ -42,8 +45,11 @@ def read(
         path: File or folder, in any schema of `readers.READERS`.
         schema: Name of the schema; None: chosen by the columns.
         images: Folder that paths of images start from; None: the folder of the file.
+        names: Column by the name of a field, for columns whose names no reader knows.
+        lists: Whether an answer that is the text of a list is a list of answers.
         max_rejected: Items that may be left out because they can't be used: a number, or a share such as `1%`.
         rejected: List that gets a sentence for each item that is left out.
+        notes: List that gets a sentence about columns that nothing reads, and about answers that look like lists.
 
     Raises:
         InputError: A file can't be read, or more items than allowed can't be used; the message names file, row and
@@ -59,10 +65,10 @@ def read(
         if rejected is not None:
             rejected.append(str(fault))
 
-    tasks = plan_conversion(find_sources([path], images), Options(target=Target.RL, reader=schema))
+    tasks = plan_conversion(find_sources([path], images, names), Options(target=Target.RL, reader=schema, lists=lists))
     for job in jobs(tasks):
         records = job.chunk.plain()
-        for number, item, faults in read_chunk(job, ReadCounts()):
+        for number, item, faults in read_chunk(job, stats.counts):
             if faults:
                 leave_out(faults[0])
             elif isinstance(item, Row):
@@ -74,18 +80,20 @@ def read(
                     stats.written += 1
                     yield entry
     limit.check(stats)
+    if notes is not None:
+        notes += notes_on(stats.counts.plain())
 
 
-def reader_name(path: Path) -> str:
+def reader_name(path: Path, names: Mapping[str, str] | None = None) -> str:
     """Return the name of a file's schema, chosen by its columns.
 
     Raises:
         InputError: The file can't be read, or no schema fits it.
     """
-    return _tasks(path)[0].reader
+    return _tasks(path, names)[0].reader
 
 
-def benchmark_of(path: Path) -> tuple[frozenset[str], str]:
+def benchmark_of(path: Path, names: Mapping[str, str] | None = None) -> tuple[frozenset[str], str]:
     """Return the columns that the rows of a file name, and the benchmark whose rule scores them.
 
     There are no columns in a file of another schema; the benchmark is empty if the rows name none, or several.
@@ -94,18 +102,18 @@ def benchmark_of(path: Path) -> tuple[frozenset[str], str]:
         InputError: The file can't be read, or no schema fits it.
     """
     columns: set[str] = set()
-    names: set[str] = set()
-    for job in jobs(_tasks(path)):
+    benchmarks: set[str] = set()
+    for job in jobs(_tasks(path, names)):
         if job.reader == "codevision-rl":
             for record in job.chunk.plain():
                 extra = record.get("extra_info") or {}
                 columns |= {extra["column"]} if extra.get("column") else set()
-                names.add(extra.get("benchmark") or "")
-    return frozenset(columns), names.pop() if len(names) == 1 else ""
+                benchmarks.add(extra.get("benchmark") or "")
+    return frozenset(columns), benchmarks.pop() if len(benchmarks) == 1 else ""
 
 
-def _tasks(path: Path) -> list[ConversionTask]:
-    return plan_conversion(find_sources([path]), Options(target=Target.RL))
+def _tasks(path: Path, names: Mapping[str, str] | None) -> list[ConversionTask]:
+    return plan_conversion(find_sources([path], names=names), Options(target=Target.RL))
 
 
 def draw_items(name: str, items: int | None, seed: int) -> Iterator[EvalRow]:

@@ -27,6 +27,7 @@ from codevision_ext.models.checkpoint_settings import (
 from codevision_ext.rollout.trained_format import FILE
 from codevision_ext.types import CoordinateSystem
 from data_prep import eval_items
+from data_prep.formats.sources import read_names
 
 URLS: Final = ("http://", "https://")
 SERVED: Final = ("openai", "sglang", "vllm")
@@ -62,6 +63,8 @@ def run_eval(given: EvalOptions) -> Evaluation:
         [*(given.suites or ()), *([f"transformed={given.data}"] if given.data else ())],
         eval_items,
         images=given.images,
+        names=read_names(given.names),
+        lists=given.lists,
         limit=given.limit,
         holdout=given.holdout,
         seed=given.seed,

@@ -58,6 +58,16 @@ class EvalOptions:
         str | None, typer.Option(help="Keep only items that require this operation, such as flip_vertical.")
     ] = None
     images: Annotated[Path | None, typer.Option("--pictures", help="Folder that paths of images start from.")] = None
+    names: Annotated[
+        str | None,
+        typer.Option("--map", help="Columns of fields, as question=problem,answer=solution, in the files of suites."),
+    ] = None
+    lists: Annotated[
+        bool,
+        typer.Option(
+            "--answers-are-lists", help='Read an answer like "[3, 4]" as a list of right answers, not as one answer.'
+        ),
+    ] = False
     max_rejected: Annotated[
         str, typer.Option(help="Items of a suite to leave out if they can't be used: a number, or a share such as 1%.")
     ] = "0"

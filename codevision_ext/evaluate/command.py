@@ -111,6 +111,8 @@ class SuiteRun:
     items: Sequence[EvalItem]
     rejected: Sequence[str] = ()
     """A sentence for each item that was left out because it can't be used; accuracies are over the other items."""
+    notes: Sequence[str] = ()
+    """Sentences about columns that nothing reads, and answers that look like lists."""
 
     def sha256(self) -> str:
         """Returns the hash of the items, images included."""
@@ -172,6 +174,7 @@ def run_evaluation(
     if unjudged and any(model.config.settings.judge is None for model in models):
         raise InputError(f"suite {unjudged}: needs a judge; --set judge.base_url=URL --set judge.model=ID")
     for each in suites:
+        sys.stderr.writelines(f"codevision: suite {each.suite.name}: {note}\n" for note in each.notes)
         if each.rejected:
             message = f"{len(each.rejected):,} of {len(each.rejected) + len(each.items):,} items can't be used"
             words = f"{message} and are left out, accuracies are over the others; the first: {each.rejected[0]}"

@@ -1,6 +1,6 @@
 """Reads the command line of an evaluation: suites with their items, settings, limits and the endpoint."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -34,13 +34,16 @@ class DataReader(Protocol):
         schema: str | None = None,
         images: Path | None = None,
         *,
+        names: Mapping[str, str] | None = None,
+        lists: bool = False,
         max_rejected: str = "0",
         rejected: list[str] | None = None,
+        notes: list[str] | None = None,
     ) -> Iterator[dict[str, Any]]: ...
 
-    def reader_name(self, path: Path) -> str: ...
+    def reader_name(self, path: Path, names: Mapping[str, str] | None = None) -> str: ...
 
-    def benchmark_of(self, path: Path) -> tuple[frozenset[str], str]: ...
+    def benchmark_of(self, path: Path, names: Mapping[str, str] | None = None) -> tuple[frozenset[str], str]: ...
 
     def draw_items(self, name: str, items: int | None, seed: int) -> Iterator[dict[str, Any]]: ...
 
@@ -50,6 +53,8 @@ def read_suites(
     reader: DataReader,
     *,
     images: Path | None = None,
+    names: Mapping[str, str] | None = None,
+    lists: bool = False,
     limit: int | None = None,
     holdout: str | None = None,
     seed: int = 0,
@@ -72,27 +77,38 @@ def read_suites(
         elif word in SUITES and not Path(word).exists():
             suite, path = suite_named(word), ""
         else:
-            suite, path = suite_of(reader.reader_name(Path(word)), *reader.benchmark_of(Path(word))), word
+            schema, marks = reader.reader_name(Path(word), names), reader.benchmark_of(Path(word), names)
+            suite, path = suite_of(schema, *marks), word
         if path and suite.drawn:
             raise InputError(f"--suite {word}: {suite.name} is drawn here; it takes no file")
         if not path and not suite.drawn:
             raise InputError(f"--suite {word}: {suite.name} needs a file or a folder: {suite.name}=PATH")
         rejected: list[str] = []
+        notes: list[str] = []
         if suite.drawn:
             entries = reader.draw_items(suite.name, limit, seed)
         else:
-            schema = _schema(suite, Path(path), reader)
-            entries = reader.read(Path(path), schema, images, max_rejected=max_rejected, rejected=rejected)
+            schema = _schema(suite, reader.reader_name(Path(path), names))
+            entries = reader.read(
+                Path(path),
+                schema,
+                images,
+                names=names,
+                lists=lists,
+                max_rejected=max_rejected,
+                rejected=rejected,
+                notes=notes,
+            )
         suite = held_out(suite, holdout) if holdout else suite
         if suite.name in {run.suite.name for run in runs}:
             raise InputError(f"--suite {word}: {suite.name} is given twice")
-        runs.append(SuiteRun(suite=suite, data=path, items=read_suite(suite, entries, limit), rejected=rejected))
+        items = read_suite(suite, entries, limit)
+        runs.append(SuiteRun(suite=suite, data=path, items=items, rejected=rejected, notes=notes))
     return runs
 
 
-def _schema(suite: Suite, path: Path, reader: DataReader) -> str:
-    """Returns the schema by which a suite's file is read."""
-    schema = reader.reader_name(path)
+def _schema(suite: Suite, schema: str) -> str:
+    """Returns the schema by which a suite's file is read; its columns have `schema`."""
     if suite.schemas and schema not in (*suite.schemas, CONVERTED):
         return suite.schemas[0]  # its reader then names the field that the file lacks
     return schema

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from codevision_ext.errors import InputError
-from data_prep.formats.row_errors import NOTES, RowFault
+from data_prep.formats.row_errors import RowFault, notes_on
 from data_prep.formats.sources import Source
 
 T = TypeVar("T")
@@ -62,24 +62,8 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 def print_unread(summary: dict[str, Any]) -> None:
     """Print on stderr which columns weren't read, and which rows may be meant in another way."""
-    if unread := summary.get("unread"):
-        columns = ", ".join(f"{name or repr(name)} ({count:,})" for name, count in unread.items())
-        print_error(f"columns that nothing reads, with their rows: {columns}; --map FIELD=COLUMN names a column")
-    for name, count in summary.get("noted", {}).items():
-        print_error(f"{NOTES[name]}: {count:,} rows")
-
-
-def read_names(text: str | None) -> dict[str, str]:
-    """Return `question=problem,answer=solution` as columns by field.
-
-    Raises:
-        InputError: The text has another form, or names a field twice.
-    """
-    pairs = [pair.partition("=") for pair in (text or "").split(",") if pair.strip()]
-    names = {field.strip(): column.strip() for field, _, column in pairs}
-    if len(names) < len(pairs) or not all(names) or not all(names.values()):
-        raise InputError(f"--map is a list like question=problem,answer=solution, not {text!r}")
-    return names
+    for sentence in notes_on(summary):
+        print_error(sentence)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -30,7 +30,6 @@ from data_prep.cli.common import (
     print_summary,
     print_unread,
     progress_bar,
-    read_names,
     total_of,
 )
 from data_prep.convert.convert import Options, Target, convert
@@ -41,7 +40,7 @@ from data_prep.curate.dataset_report import dataset_summary, describe, write_pag
 from data_prep.curate.split_mix_shard import mix, schema_of, shard, split
 from data_prep.formats.image_files import MAX_PIXELS
 from data_prep.formats.row_errors import RejectLimit
-from data_prep.formats.sources import find_sources, open_source
+from data_prep.formats.sources import find_sources, open_source, read_names
 from data_prep.formats.writers import Writer, whole_parquet, whole_sharegpt
 from data_prep.parallel.pipeline import cores, spare_cores
 from data_prep.tasks.reading.glyphs import COLUMNS

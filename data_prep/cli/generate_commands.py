@@ -25,6 +25,8 @@ from codevision_ext.sandbox import Sandbox
 from codevision_ext.task.image_ops import CORE_OPS, OPTIONAL_OPS
 from codevision_ext.types import CoordinateSystem
 from data_prep.cli.common import (
+    AnswerLists,
+    ColumnNames,
     Force,
     Images,
     Inputs,
@@ -60,7 +62,7 @@ from data_prep.formats.schema import (
     sft_record,
 )
 from data_prep.formats.sharegpt import check_calls, check_turns
-from data_prep.formats.sources import Source, find_sources
+from data_prep.formats.sources import Source, find_sources, read_names
 from data_prep.formats.writers import ParquetSet, write_demonstrations, write_parquet
 from data_prep.parallel.pipeline import cores, map_chunks
 from data_prep.tasks import synth
@@ -300,6 +302,8 @@ def filter_command(
     concurrency: Concurrency = 32,
     coordinates: ModelCoordinates = None,
     trained: Trained = None,
+    names: ColumnNames = None,
+    lists: AnswerLists = False,
     images: Images = None,
     max_rejected: MaxRejected = "1%",
     force: Force = False,
@@ -313,7 +317,7 @@ def filter_command(
     if (base_url is None) is (engine is None):
         raise InputError("filter needs --base-url, or --engine and --model FOLDER")
     own = _settings_of(trained or Path(model), coordinates, required=trained is not None)
-    sources, reject_limit = find_sources(inputs, images), RejectLimit(max_rejected)
+    sources, reject_limit = find_sources(inputs, images, read_names(names)), RejectLimit(max_rejected)
     stats, totals, routes = ConversionStats(), Counter[str](), Counter[str]()
     with ExitStack() as stack:
         folder = stack.enter_context(whole_folder(out, force=force))
@@ -332,7 +336,7 @@ def filter_command(
             for route in Route
         }
         lines = stack.enter_context((folder / "difficulty.jsonl").open("w", encoding="utf-8"))
-        rows = _valid_rows(sources, stats, limit)
+        rows = _valid_rows(sources, stats, limit, lists=lists)
         for result in measure_difficulty(rows, client, tool, k=k, concurrency=concurrency, progress=progress):
             route = result.route(hard)
             routes[route] += 1
@@ -389,8 +393,8 @@ def _checked_records(demonstrations: Iterable[Demonstration], types: Counter[str
         yield sft_record(demonstration)
 
 
-def _valid_rows(sources: list[Source], stats: ConversionStats, limit: int | None) -> Iterator[Row]:
-    for job in jobs(plan_conversion(sources, Options(target=Target.RL))):
+def _valid_rows(sources: list[Source], stats: ConversionStats, limit: int | None, *, lists: bool) -> Iterator[Row]:
+    for job in jobs(plan_conversion(sources, Options(target=Target.RL, lists=lists))):
         for _, item, faults in read_chunk(job, stats.counts):
             if limit is not None and stats.read >= limit:
                 return

@@ -1,7 +1,7 @@
 """Defines what can be wrong with a row, and counts it over a data set: reasons, each with file, row and field."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -15,6 +15,18 @@ NOTES = {
     "answer_like_a_list": "an answer that looks like a list was read as one answer (--answers-are-lists reads a list)",
 }
 """Sentence about rows that were read in a way that may not be meant."""
+
+
+def notes_on(counts: Mapping[str, Any]) -> list[str]:
+    """Return a sentence about columns that weren't read, and one about each other thing that was counted.
+
+    Args:
+        counts: Counts under the keys of `ReadCounts.plain`.
+    """
+    columns = ", ".join(f"{name or repr(name)} ({count:,})" for name, count in counts.get("unread", {}).items())
+    unread = f"columns that nothing reads, with their rows: {columns}; --map FIELD=COLUMN names a column"
+    noted = [f"{NOTES[name]}: {count:,} rows" for name, count in counts.get("noted", {}).items()]
+    return [*([unread] if columns else []), *noted]
 
 
 class Reason(StrEnum):

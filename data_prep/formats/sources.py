@@ -106,6 +106,19 @@ def find_sources(
     return [replace(source, names=names or {}) for source in sources]
 
 
+def read_names(text: str | None) -> dict[str, str]:
+    """Return `question=problem,answer=solution` as columns by field.
+
+    Raises:
+        InputError: The text has another form, or names a field twice.
+    """
+    pairs = [pair.partition("=") for pair in (text or "").split(",") if pair.strip()]
+    names = {field.strip(): column.strip() for field, _, column in pairs}
+    if len(names) < len(pairs) or not all(names) or not all(names.values()):
+        raise InputError(f"--map is a list like question=problem,answer=solution, not {text!r}")
+    return names
+
+
 def open_source(path: Path, images: Path | None = None) -> Source:
     """Return a file with its columns.
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from judge_server import Reply, Request, fails, says, serve, verdict
 from PIL import Image
-from sets import SETS, coded, rl_row, scene, write_parquet
+from sets import SETS, coded, image_file, rl_row, scene, write_json, write_parquet
 
 from codevision_ext.cli.eval import run_eval
 from codevision_ext.cli.eval_options import EvalOptions
@@ -216,6 +216,21 @@ def test_rows_that_name_columns_tell_their_suite(tmp_path: Path, columns: list[s
     rows = [rl_row(at, [op[c]] if c in op else None, column=c) for at, c in enumerate(columns)]
     [work] = read_suites([str(write_parquet(tmp_path / "a.parquet", rows))], eval_items)
     assert (work.suite.name, [case.item.column for case in work.items]) == (suite, columns)
+
+
+def test_columns_of_other_names_are_mapped_and_unread_ones_are_named(tmp_path: Path) -> None:
+    record = {"pic": image_file(tmp_path / "a.png"), "task": "Which?", "gold": "[3, 4]", "remark": "Hard."}
+    path = write_json(tmp_path / "a.jsonl", [record])
+    names = {"image": "pic", "question": "task", "answer": "gold"}
+    [work] = read_suites([str(path)], eval_items, names=names)
+    [lists] = read_suites([f"rows={path}"], eval_items, names=names, lists=True)
+    assert (work.suite.name, work.items[0].item.question) == ("rows", "Which?")
+    assert [run.items[0].item.references for run in (work, lists)] == [("[3, 4]",), ("3", "4")]
+    assert "columns that nothing reads, with their rows: remark (1)" in work.notes[0]
+    assert "--answers-are-lists" in work.notes[1]
+    assert len(lists.notes) == 1
+    with pytest.raises(InputError, match="--map names the column none"):
+        read_suites([str(path)], eval_items, names={"image": "none"})
 
 
 def test_a_column_that_nobody_fills_and_a_row_that_can_not_be_used_are_named(tmp_path: Path) -> None:
