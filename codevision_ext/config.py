@@ -87,7 +87,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class WatchSettings(_Section):
-    """Bounds on the numbers of a training step beyond which training goes wrong; None switches a bound off.
+    """Bounds on the metrics of a training step. A metric beyond its bound is a sign of trouble; None: no bound.
 
     See `monitor.signals`.
     """
@@ -125,20 +125,21 @@ class Settings(_Section):
     judge: JudgeSettings | None = None
     """Judge of the answers that no rule decides; None: these answers count as wrong, and as undecided."""
     exact_answers: bool = False
-    """True where an answer that no rule accepts is certainly wrong, as with generated data; none is undecided then.
+    """True: an answer that no rule accepts is wrong, as with generated data, and no answer is undecided.
 
-    It excludes a judge.
+    It can't be combined with a judge.
     """
     system_prompt: str | None = None
     """Path of a text file with the system message; empty: no message, only the tool's schema; None: the package's own.
 
-    Unset, it is the message that the checkpoint was trained with (`codevision.json`). Another message makes a
-    checkpoint forget how to call the tool.
+    If it isn't set, it is the message that the checkpoint was trained with (`codevision.json`). With another message,
+    a checkpoint may no longer call the tool.
     """
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
     """Coordinate system of the model: `seen`, `relative` or `original`; see docs/coordinates.md.
 
-    Unset, the checkpoint's own (`codevision.json`), as are `think_prefix`, `calls_per_turn` and `force_answer`.
+    If it isn't set, it is the checkpoint's own (`codevision.json`). The same holds for `think_prefix`,
+    `calls_per_turn` and `force_answer`.
     """
     freeze: tuple[ModelPart, ...] = ()
     """Parts of the model whose weights SFT leaves as they are, `visual` and `projector`; empty: none."""
@@ -165,7 +166,7 @@ class Settings(_Section):
     deterministic: bool = False
     """True: the same command on the same machine trains the same weights, whatever else the machine does.
 
-    Read with `data.seed`, the seed of the run; see docs/reproducible.md.
+    It needs `data.seed`, the seed of the run; see docs/reproducible.md.
     """
     invalid_limit: _Share = 0.25
     """Maximum share of invalid rollouts in one step, in [0, 1]; above it the run stops."""
@@ -256,11 +257,11 @@ def _known(section: Any, path: Sequence[str | int]) -> Sequence[str]:
 
 
 FROM_CHECKPOINT: Final = ("coordinates", "think_prefix", "calls_per_turn", "force_answer")
-"""Settings whose value is the checkpoint's where they aren't given."""
+"""Settings whose value is that of the checkpoint if the config doesn't set them."""
 
 
 def trained_settings(settings: Settings, trained: TrainedFormat) -> tuple[Settings, list[str]]:
-    """Returns the settings with a checkpoint's values where none is given, and a sentence for each one that differs.
+    """Returns the settings, completed by those of a checkpoint, and a sentence for each setting that differs from it.
 
     Raises:
         InputError: the file of a given system message can't be read.
@@ -289,12 +290,12 @@ def _stripped(value: Any) -> Any:
 
 
 def _quoted(message: str) -> str:
-    """Returns a message in quotation marks, its end left out where it is long."""
+    """Returns a message in quotation marks; the end of a long message is cut off."""
     return repr(message if len(message) <= 60 else message[:57] + "...") if message else "no message"
 
 
 def system_prompt(settings: Settings, *, tools: bool) -> str:
-    """Returns the text of the system message; empty where there is to be no message.
+    """Returns the text of the system message; empty for no message.
 
     Raises:
         InputError: the file can't be read.
@@ -313,9 +314,9 @@ def system_prompt(settings: Settings, *, tools: bool) -> str:
 
 
 def tool_schemas(settings: Settings) -> list[dict[str, Any]]:
-    """Returns the schemas of the tool for the system block: the checkpoint's own, or else those of the package.
+    """Returns the schemas of the tool for the system block: those of the checkpoint, or otherwise the package's.
 
-    The package's schema is used where other coordinates are given than those of the checkpoint's schema.
+    The package's schema is also used if the settings have other coordinates than the checkpoint's schema.
     """
     trained = settings._trained
     if trained and trained.tools and trained.coordinates in (None, settings.coordinates):

@@ -1,8 +1,7 @@
-"""Reads recipe configs as verl composes them, and tool configs, and checks that every setting of a config is read.
+"""Reads tool configs, and recipe configs as verl composes them, and checks that every setting of a config is used.
 
-verl accepts any name in a config file and ignores the names that it doesn't know. Here a name that verl's own config
-lacks is an error, except in sections that are open by design: settings that verl passes on to Ray, to the engine or to
-the model's config.
+verl ignores unknown names in a config file. In this module, a name that verl's own config lacks is an error, except in
+sections that are open by design: settings that verl passes on to Ray, to the engine or to the model's config.
 """
 
 import dataclasses
@@ -30,8 +29,8 @@ SHARED = ("base", "demo")
 """Folders beside the folder of a recipe; a recipe may include their configs."""
 
 OPEN: Final = ("codevision", "ray_kwargs.ray_init", "async_training", "rollout")
-"""Sections whose settings verl passes on, and those that only its experimental entry points have. An empty mapping or a
-null in verl's own config is open too."""
+"""Sections whose settings verl passes on, and sections that only its experimental entry points have. A section that is
+an empty mapping or null in verl's own config is open too."""
 
 NUMBERS: Final = frozenset(
     {
@@ -54,7 +53,7 @@ NUMBERS: Final = frozenset(
 """Settings, by the last part of their name, that verl reads as numbers although its default is null."""
 
 WORDS: Final = {("sft_trainer_engine", f"trainer.{name}"): "after_each_epoch" for name in ("save_freq", "test_freq")}
-"""Text that a setting of a config takes in place of a number."""
+"""Texts that are allowed in place of a number, by verl config and setting."""
 
 
 def composed(folder: Path, name: str, settings: Sequence[str] = ()) -> DictConfig:
@@ -100,7 +99,7 @@ def base_of(config: DictConfig) -> str | None:
 
 
 def check_names_and_types(config: DictConfig, base: str) -> None:
-    """Checks that somebody reads every setting of a composed config, and that no value has another type than verl's.
+    """Checks that verl knows every setting of a composed config, and that every value has the type of verl's default.
 
     Args:
         config: Config with verl's own settings in it.

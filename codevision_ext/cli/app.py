@@ -1,4 +1,4 @@
-"""The `codevision` command: its table of commands, and how an error ends it."""
+"""Defines the `codevision` command: the table of its commands, and its exit code after an error."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The options of `codevision eval`, each written once: name, type, default and help."""
+"""Defines the options of `codevision eval`: name, type, default and help."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ class EvalOptions:
 
 
 def takes(options: Callable[..., Any]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
-    """Makes a command that takes a single options object into one with an option per field, as typer reads it."""
+    """Returns a decorator that turns a command with one options object into a command with one option per field."""
 
     def decorate(command: Callable[[Any], None]) -> Callable[..., None]:
         @wraps(command)

@@ -138,7 +138,7 @@ def _open(path: Path, where: str) -> Image.Image:
 
 
 def _id(raw: bytes) -> str | int | None:
-    """Returns the id of a line that is wrong elsewhere."""
+    """Returns the id of a bad line; None if it can't be read."""
     try:
         line: Any = json.loads(raw)
     except ValueError:

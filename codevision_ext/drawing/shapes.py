@@ -79,7 +79,7 @@ def fill_disc(mask: Mask, centre: Sequence[float], radius: float) -> None:
 
 
 def lookup(values: npt.NDArray[np.generic], places: Places, outside: float) -> npt.NDArray[np.float64]:
-    """Returns the values of an image at places, and `outside` where a place lies beyond the image."""
+    """Returns the values of an image at places, and `outside` for a place beyond the image."""
     height, width = values.shape
     x, y = np.round(places).astype(int).T
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)

@@ -18,10 +18,11 @@ from codevision_ext.rollout.loop import Completion, Policy, turn_ended
 
 
 class TransformersEngine(AbstractContextManager["TransformersEngine"]):
-    """What was loaded last, behind `generate()`: in float32 on the CPU, in its own type on CUDA; slow, and sure.
+    """Engine that samples from the model that was loaded last; slow, and the reference for other engines.
 
-    A rollout's seed decides what is sampled. Use it as a context manager. `checkpoint` is the folder of a Qwen2.5-VL or
-    Qwen3-VL, for its tokenizer and image settings; `context` is the maximum of tokens of a prompt and its response.
+    The model is in float32 on the CPU, and in its own type on CUDA. The seed of a rollout determines the sampled
+    tokens. Use the engine as a context manager. `checkpoint` is the folder of a Qwen2.5-VL or Qwen3-VL, for its
+    tokenizer and image settings; `context` is the maximum tokens of a prompt and its response.
 
     Raises:
         InputError: the folder isn't a checkpoint.
@@ -37,7 +38,7 @@ class TransformersEngine(AbstractContextManager["TransformersEngine"]):
         self._thread.shutdown()
 
     async def load(self, checkpoint: Path) -> None:
-        """Takes the model of `checkpoint`, before the first rollout or in place of the present one.
+        """Loads the model of `checkpoint`, before the first rollout or in place of the current model.
 
         Raises:
             InputError: the folder isn't a checkpoint.
@@ -51,7 +52,7 @@ class TransformersEngine(AbstractContextManager["TransformersEngine"]):
         self._model = model.to(self._device).eval()  # type: ignore[arg-type]  # transformers' `to` is annotated wrongly
 
     def policy(self, seed: int, *, temperature: float = 1.0) -> Policy:
-        """The model as one rollout sees it; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""
+        """Returns the policy of one rollout; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""
 
         async def sample(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:
             work = partial(self._sample, ids, images, max_tokens, seed, temperature)

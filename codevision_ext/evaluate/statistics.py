@@ -49,8 +49,9 @@ def paired(
 ) -> Difference | None:
     """Returns second minus first by the paired bootstrap; None if they have no item in common.
 
-    Both have the score of each item, in [0, 1]; items that only one of them has are left out. An item is resampled with
-    its group in `clusters` (its image, whose rotated versions fail together), or alone; `seed` is for the resampling.
+    Both map items to scores in [0, 1]; items that only one of them has are left out. All items with the same value in
+    `clusters` are resampled together, for example the rotated versions of one image, whose errors are correlated. Other
+    items are resampled alone. `seed` is the seed of the resampling.
     """
     common = sorted(first.keys() & second.keys(), key=repr)
     if not common:

@@ -15,7 +15,7 @@ from codevision_ext.rewards.terms import faithful_crop
 
 
 def score_of(record: Record) -> float:
-    """Returns the score of a rollout in [0, 1]; a record from before scores were kept is right or wrong."""
+    """Returns the score of a rollout in [0, 1]; for an older record without a score, 1 if it is right and 0 if not."""
     return record.numbers.get("score", float(record.observed.correct))
 
 
@@ -36,7 +36,7 @@ def item_scores(
 
 
 def score_columns(suite: Suite, records: Iterable[Record]) -> dict[str, set[str]]:
-    """Returns the names of each column's items; coarser columns stand behind the columns that they sum up."""
+    """Returns the names of each column's items; a column that combines others comes after them."""
     fine: defaultdict[str, set[str]] = defaultdict(set)
     coarse: defaultdict[str, set[str]] = defaultdict(set)
     for record in records:
@@ -130,7 +130,7 @@ def _share(part: float, whole: float) -> float | None:
 def differences(suite: Suite, first: Sequence[Record], second: Sequence[Record], seed: int) -> dict[str, Difference]:
     """Returns the accuracy of `second` minus that of `first` by column, and `overall`, on the items that both have.
 
-    A column without a common item is left out. In `overall` every item weighs the same; items made from one image are
+    A column without a common item is left out. In `overall` all items have equal weights. Items made from one image are
     resampled together.
     """
     means = [

@@ -1,11 +1,11 @@
-"""Makes text from outside writable: half of a surrogate pair (half an emoji) is no character and can't be encoded."""
+"""Replaces halves of surrogate pairs (half an emoji) in text from outside, because they can't be encoded."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def clean_text(text: str) -> str:
-    """Returns the text with U+FFFD for each surrogate that has no other half; two halves in a row become one character.
+    """Returns the text with U+FFFD in place of each lone surrogate; a pair of surrogates becomes one character.
 
     Every other character stays, control characters included.
     """

@@ -1,4 +1,4 @@
-"""Turns messages and images into the tokens and tensors of a Qwen-VL model, for SFT, rollout and evaluation alike.
+"""Turns messages and images into the tokens and tensors of a Qwen-VL model; SFT, rollout and evaluation all use it.
 
 A conversation is rendered in pieces that begin and end at special tokens. A piece therefore has the same tokens by
 itself as inside the whole conversation, and sampled tokens are never rendered again.
@@ -109,10 +109,10 @@ class QwenRenderer:
             return resized
 
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
-        """Returns the width and height to which an image is resized, which the processor doesn't change again.
+        """Returns the width and height to which an image is resized. The processor keeps an image of this size.
 
-        One pass of the processor isn't enough: a narrow image, one patch high, then has more pixels than the processor
-        allows. An engine would resize that image once more and count fewer tokens than we do.
+        One pass of the processor isn't enough: after it, a narrow image, one patch high, can have more pixels than the
+        processor allows. An engine would resize that image again and count fewer tokens than this package.
 
         Raises:
             InputError: the image fails `check_size`, or the processor's bounds leave no size for it.

@@ -1,4 +1,4 @@
-"""Checks that the source which a patch works around is still there, and puts the patched function in its place."""
+"""Checks that a library still has the source code that a patch relies on, and replaces functions of a library."""
 
 import inspect
 import sys

@@ -1,9 +1,9 @@
-"""Patch of SGLang on the CPU: a token's numbers don't depend on what is computed beside it, to the last bit.
+"""Patches SGLang on the CPU, so that the log-probs of a request don't depend on the other requests of its batch.
 
-A matrix product of one to three rows goes through other kernels than one of more rows, and sums in another order; so
-small products get rows of zeros. The images of a request go through the vision tower one by one. With the attention of
-`sglang_attention`, and without SGLang's prefix cache and chunks of prompts (`SETTINGS`), the log-probs of a request
-depend on its tokens, its images and the weights only.
+The log-probs are then equal to the last bit. A matrix product of one to three rows uses other kernels than a product of
+more rows, and sums in another order; so rows of zeros are added to small products. The images of a request go through
+the vision tower one by one. With the attention of `sglang_attention`, and without SGLang's prefix cache and chunks of
+prompts (`SETTINGS`), the log-probs of a request depend only on its tokens, its images and the weights.
 
 Drop when SGLang's deterministic mode runs on a CPU.
 """
@@ -22,9 +22,9 @@ from codevision_ext.errors import EngineError
 from codevision_ext.patches.guard import expect
 
 SETTINGS: Final = {"disable_radix_cache": True, "chunked_prefill_size": -1}
-"""Settings of SGLang without which a prompt is computed in pieces that depend on earlier requests."""
+"""Settings of SGLang that keep it from computing a prompt in parts that depend on earlier requests."""
 LEAST_ROWS: Final = 16
-"""Rows of the smallest matrix product."""
+"""Minimum number of rows of a matrix product."""
 _ROWS_CHECKED: Final = (16, 17, 31, 64, 257, 1000)
 """Numbers of rows whose products are compared, once for each shape of weights."""
 _checked: set[tuple[int, int]] = set()
@@ -34,7 +34,7 @@ def check_product(outputs: int, inputs: int) -> None:
     """Checks that a row's product with weights of this shape is the same in matrices of any size.
 
     Raises:
-        EngineError: It isn't, on this machine.
+        EngineError: On this machine, the product depends on the size of the matrix.
     """
     if (outputs, inputs) in _checked:
         return
@@ -55,7 +55,7 @@ def check_product(outputs: int, inputs: int) -> None:
 
 
 def padded(product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
-    """Returns `product(rows)`, computed with rows of zeros below if there are few rows."""
+    """Returns `product(rows)`; if there are few rows, rows of zeros are appended for the computation."""
     flat = rows.reshape(-1, rows.shape[-1])
     if len(flat) >= LEAST_ROWS:
         return product(rows)

@@ -1,4 +1,4 @@
-"""Holds the result of one check before a training: a level, a message and a remedy."""
+"""Defines the result of one check before a training: a level, a message and a remedy."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +18,9 @@ class Level(StrEnum):
 
     OK = "ok"
     WARNING = "warning"
-    """The training runs, but it may learn or cost something else than intended."""
+    """The training runs, but what it learns or costs may differ from what is intended."""
     FAILURE = "failure"
-    """The training or a part of it fails, or trains on other tokens than the policy sees."""
+    """The training or a part of it fails, or its tokens differ from those that the policy sees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Shows a rollout as one image and one text, for trackers: its images in a row, its turns in Markdown."""
+"""Writes a rollout for experiment trackers: its images side by side as one image, and its turns as Markdown."""
 
 import re
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
-"""Holds the tokens of one rollout and enforces its limits; pure bookkeeping without I/O.
+"""Stores the tokens of one rollout and enforces its limits, without I/O.
 
 A `TokenBuffer` grows in two ways only. `add_sampled` appends tokens that the policy sampled (mask 1, with their
-log-probs), and `add_context` appends tokens that the policy is shown (mask 0). A context that doesn't fit is refused
-as a whole.
+log-probs). `add_context` appends tokens that the policy only reads (mask 0); if they don't fit, none of them is added.
 """
 
 from collections.abc import Sequence
@@ -73,7 +72,7 @@ class TokenBuffer:
         self.turns += 1
 
     def add_context(self, ids: Sequence[int]) -> bool:
-        """Appends context where it leaves room for at least one sampled token; else returns False and adds nothing."""
+        """Appends context if at least one sampled token fits after it; otherwise adds nothing and returns False."""
         if len(self.response_ids) + len(ids) >= self.limits.response_tokens:
             return False
         self._extend(ids, 0, [0.0] * len(ids))

@@ -15,7 +15,7 @@ T = TypeVar("T")
 class Backend(ABC):
     """Runs model-written code on images; safe to use from many threads.
 
-    The cases in `conformance` say what `run` must do in every back end.
+    The cases in `conformance` define the behaviour of `run` that every back end must have.
     """
 
     def __init__(self, limits: Limits | None, live: int) -> None:
@@ -23,7 +23,7 @@ class Backend(ABC):
 
         Args:
             limits: Limits of one execution; None: the defaults.
-            live: Maximum concurrent executions. Further callers wait, and their clock starts after the wait.
+            live: Maximum concurrent executions. Further calls wait; waiting doesn't count as wall time.
         """
         self.limits = limits or Limits()
         self.live = live

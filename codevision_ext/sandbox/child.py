@@ -150,7 +150,7 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
 
 
 def execute(source: Source, names: dict[str, Any]) -> Any:
-    """Runs the code and returns the value of its last expression; None where it ends otherwise or by itself.
+    """Runs the code and returns the value of its last expression; None if there is none, or if the code calls `exit`.
 
     Registers the lines of the code, so that tracebacks and `inspect` find them.
     """

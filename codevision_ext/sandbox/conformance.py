@@ -1,8 +1,8 @@
-"""Checks a back end that runs model-written code: cases that it must pass, and doors that must be shut.
+"""Checks a back end that runs model-written code: it must pass all cases, and all doors must be shut.
 
-A door is something that model-written code must not be able to do, such as opening a file. The cases only need
-`run(ExecRequest) -> ExecResult`, so they fit any back end. Every zygote runs `PROOF` and `open_doors` when it
-starts. All of `CASES` are for a test suite, or for a machine before it is used.
+A door is an action that model-written code must not be able to take, such as opening a file. The cases only need
+`run(ExecRequest) -> ExecResult`, so they fit any back end. Every zygote runs `PROOF` and `open_doors` when it starts.
+`CASES` has all cases, for test suites and for checking a machine before it is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -119,7 +119,7 @@ print('all were tried')
 
 
 def open_doors(run: Run) -> list[str]:
-    """Returns the doors that code finds open; it must be none."""
+    """Returns the names of the open doors; there must be none."""
     result = run(ExecRequest(code=_TRY_THE_DOORS, images=(IMAGE,)))
     lines = result.stdout.splitlines()
     if result.status is not ExecStatus.OK or lines[-1:] != ["all were tried"]:
@@ -372,7 +372,7 @@ CASES: Sequence[ConformanceCase] = (
         stdout="True True\n",
     ),
 )
-"""Cases for what honest code expects and hostile code must not get; the images are `IMAGE` and `SECOND`."""
+"""Cases of honest code that must work and of hostile code that must fail; the images are `IMAGE` and `SECOND`."""
 
 
 def check_backend(run: Run) -> dict[str, str]:

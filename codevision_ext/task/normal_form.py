@@ -123,7 +123,7 @@ _CJK_SPACE: Final = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])\s+|\s+(?=[\u3
 
 
 def unify_characters(text: str) -> str:
-    """Returns the text with a single code point for all characters that look the same to a reader.
+    """Returns the text with a single code point for all characters that mean the same to a reader.
 
     These are full-width and half-width forms, ligatures, composed and decomposed letters, hyphens and the minus sign,
     and quotes and apostrophes. Invisible characters are removed. White space becomes ordinary spaces and line breaks.

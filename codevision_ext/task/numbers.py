@@ -28,10 +28,10 @@ def is_number(text: str) -> bool:
 
 
 def other_number(answer: str, reference: str) -> bool:
-    """Returns whether both are numbers that can't mean the same.
+    """Returns whether answer and reference are numbers that can't mean the same.
 
-    They have different currencies, are different whole numbers, or are further apart than roundings. One of the two may
-    lack a percent sign.
+    Such numbers have different currencies, are different whole numbers, or differ by more than rounding explains. One
+    of the two may lack a percent sign.
     """
     numbers = _two_numbers(answer, reference)
     if numbers is None:
@@ -50,7 +50,7 @@ def _far(a: Fraction, b: Fraction) -> bool:
 
 
 def same_number(answer: str, reference: str) -> bool:
-    """Returns whether both are numbers of equal value and of one currency."""
+    """Returns whether answer and reference are numbers of equal value and of the same currency."""
     numbers = _two_numbers(answer, reference)
     if numbers is None:
         return False

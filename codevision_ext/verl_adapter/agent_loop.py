@@ -1,8 +1,9 @@
-"""Plays rollouts inside verl: an agent loop for one rollout, and a worker that scores all rollouts of a prompt.
+"""Runs rollouts inside verl: an agent loop for one rollout, and a worker that scores all rollouts of a prompt.
 
 The agent loop is registered as `codevision`; `CodeVisionAgentLoopManager` is the value of
 `rollout.agent.agent_loop_manager_class`. The worker waits for the last rollout of a prompt, scores the group, writes
-its records, and then hands each rollout to verl. So the group terms of a reward see all rollouts before verl drops any.
+its records, and then passes each rollout to verl. So the group terms of a reward see all rollouts before verl drops
+any.
 """
 
 import asyncio
@@ -49,13 +50,12 @@ from codevision_ext.verl_adapter.tool import CodeImageTool
 logger = logging.getLogger(__name__)
 
 STORED_AT_ONCE = 4
-"""Number of rollouts of a worker whose image features are in memory at once: 24 bytes a pixel, besides four for the
-image itself."""
+"""Maximum rollouts of a worker with image features in memory. Features need 24 bytes per pixel, the image four."""
 
 
 @cache
 def shared_renderer(processor: ProcessorMixin) -> QwenRenderer:
-    """Returns the renderer of a processor; one is made for each processor of this process."""
+    """Returns the renderer of a processor; each processor of this process has one renderer."""
     return QwenRenderer(processor)
 
 
@@ -95,10 +95,9 @@ class _EnginePolicy:
 
 @register("codevision")
 class CodeVisionAgentLoop(AgentLoopBase):
-    """Plays one rollout of `rollout.loop` on verl's engine.
+    """Runs one rollout of `rollout.loop` on verl's engine.
 
-    When the sandbox, the judge or the engine fails, the rollout is invalid: it has no loss, and is never scored as
-    wrong.
+    If the sandbox, the judge or the engine fails, the rollout is invalid: it has no loss and isn't scored as wrong.
     """
 
     def __init__(self, *args: Any, tools: ToolListWrap | None = None, **kwargs: Any) -> None:
@@ -114,7 +113,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
         )
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
-        """Plays the row whose fields are in `kwargs` (those of `rl_dataset.CodeVisionRLDataset`)."""
+        """Runs the rollout of a row, whose fields are in `kwargs` (those of `rl_dataset.CodeVisionRLDataset`)."""
         start = time.monotonic()
         renderer = shared_renderer(self.processor)
         prompt = system_prompt(self.settings, tools=self.tool is not None)
@@ -155,7 +154,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
         )
 
     def _seed(self, row: Mapping[str, Any]) -> Callable[[int], dict[str, int]]:
-        """Returns the seed of each turn of a rollout: none where `codevision.deterministic` is off."""
+        """Returns a function to the seed of each turn of a rollout; no seed if `codevision.deterministic` is off."""
         if not self.settings.deterministic:
             return lambda _: {}
         field = SEED_FIELDS[self.rollout_config.name]
@@ -163,7 +162,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
 
 
 def _without_loss(renderer: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Image, ...]]:
-    """Returns tokens and image that stand in for an invalid rollout: a prompt with an image, and one more token."""
+    """Returns tokens and images in place of those of an invalid rollout: a prompt with an image, and one more token."""
     image = renderer.resize(Image.new("RGB", (28, 28)))  # Qwen2.5-VL in verl can't take a row without an image
     prompt = renderer.prompt([{"role": "user", "content": [{"type": "image"}]}], (), (image,))
     token_buffer = TokenBuffer(prompt_ids=prompt, limits=RolloutLimits(response_tokens=2, assistant_turns=1))
@@ -173,7 +172,7 @@ def _without_loss(renderer: QwenRenderer) -> tuple[TokenBuffer, tuple[Image.Imag
 
 @dataclass(slots=True)
 class _Group:
-    """The rollouts of one prompt that wait for the last of them."""
+    """The rollouts of one prompt, which wait until the last one is finished."""
 
     size: int
     """Number of rollouts of the prompt."""

@@ -1,11 +1,11 @@
-"""Runs verl's vLLM rollout, reports how each turn ended, and ends a weight update that no engine takes.
+"""Runs verl's vLLM rollout, reports how each turn ended, and ends a weight update that no engine receives.
 
 A run that asks for CodeVision gets these classes under verl's own name `vllm`, on every device (`activation`):
 
-* The number of prompt tokens that the engine counts must equal ours.
+* The number of prompt tokens that the engine counts must equal the agent loop's.
 * No image token can be sampled, as on SGLang; verl bans only two of them.
 * A turn that was cut at its length ends with `length`; verl reports `completed`.
-* A weight update ends with an error when no engine takes the weights (`WeightSender`).
+* A weight update ends with an error if no engine receives the weights (`WeightSender`).
 
 On the CPU linear layers keep their weights in a form that can be replaced (`patches.vllm.plain_linears`).
 """

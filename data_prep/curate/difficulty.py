@@ -21,7 +21,7 @@ class Route(StrEnum):
 
     RL = "rl"
     SFT = "sft"
-    """Rows that are solved too seldom with the tool: a demonstration should come first."""
+    """Rows that are seldom solved with the tool; they should be learned from demonstrations first."""
     EASY = "easy"
     """Rows that are always solved with the tool: there is nothing to learn."""
     HOPELESS = "hopeless"
@@ -90,7 +90,7 @@ def measure_difficulty(
     concurrency: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[RowDifficulty]:
-    """Yield every row with its results, in order; `concurrency` dialogues run at a time.
+    """Yield every row with its results, in order; `concurrency` conversations run at a time.
 
     Raises:
         EngineError: The endpoint gave no reply; earlier replies are in the cache, if there is one.

@@ -131,8 +131,9 @@ def mix(
 ) -> CopyStats:
     """Write rows of several files in the proportion of their weights, which are above 0, evenly interleaved.
 
-    Rows are drawn by `seed`, without replacement; all rows of a file that has too few come equally often. The order
-    within a file stays: trainers shuffle. With None as `rows` there are as many as possible without a repeated row.
+    Rows are drawn by `seed`, without replacement. If a file has too few rows, all its rows are repeated equally often.
+    The order of the rows within a file is kept, because trainers shuffle. If `rows` is None, as many rows are written
+    as possible without repeating one.
     `progress` is called with the number of rows written.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Wraps a record of a file, and knows which of its columns a reader has used."""
+"""Wraps a record of a file, and tracks which of its columns a reader has used."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ BEYOND: Final = "cells beyond the header"
 class TrackedRecord(Mapping[str, Any]):
     """A record by its field names; NaN, as pandas writes null, is None.
 
-    A column counts as used once a reader has looked at it. `part` and `parts` give objects inside a record, whose own
-    columns are counted.
+    A column counts as used once a reader has read it. The columns of objects inside a record are counted too, if a
+    reader gets these objects by `part` or `parts`.
     """
 
     def __init__(self, values: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> None:
@@ -39,7 +39,7 @@ class TrackedRecord(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def release(self, name: str) -> None:
-        """Count a column as unused, whose value a reader has looked at and can't use."""
+        """Count a column as unused again, after a reader has read its value and can't use it."""
         self._used.discard(self._columns.get(name, name))
 
     def part(self, name: str, values: Mapping[str, Any]) -> "TrackedRecord":
@@ -49,7 +49,7 @@ class TrackedRecord(Mapping[str, Any]):
         return record
 
     def unused(self) -> set[str]:
-        """Return the columns that hold something and that nobody has looked at."""
+        """Return the columns that hold a value and that no reader has read."""
         names = set()
         for column, value in self._values.items():
             if column not in self._used:

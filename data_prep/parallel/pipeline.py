@@ -28,7 +28,7 @@ def cores() -> int:
 
 
 def spare_cores() -> int:
-    """Return all cores but one, at least one: for light work, where reading and writing keep one core busy."""
+    """Return the number of cores minus one, at least 1, for light work: reading and writing keep one core busy."""
     return max(1, cores() - 1)
 
 
@@ -100,12 +100,12 @@ def _run_packed(work: Callable[[T], R], packed: PackedObject) -> PackedObject:
 
 
 def _receive(item: T, _memory: SharedMemory, future: "Future[PackedObject]") -> tuple[T, R]:
-    """Wait for a result; its memory is mapped by the time that its owner goes."""
+    """Wait for a result; its shared memory is mapped before the owner releases it."""
     return item, unpack(future.result())
 
 
 def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent process, and end when the parent is killed."""
+    """Ignore Ctrl-C, which the parent process handles, and end when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None

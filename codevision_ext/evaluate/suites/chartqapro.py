@@ -1,10 +1,10 @@
 """ChartQAPro (Masry et al., arXiv 2504.05506): relaxed accuracy for numbers, ANLS for words, equality for years.
 
-A list is compared entry by entry, and an entry too many or too few gives 0. Multiple choice and fact checking, and
-entries flagged as years, must be equal.
+A list is compared entry by entry; a list with more or fewer entries than the reference gets 0. Answers to multiple
+choice and fact checking questions, and entries flagged as years, must be equal to the reference.
 
-Characters are unified and Markdown or LaTeX around an answer is removed first. Units, choice marks and sets of choices
-are compared as text, as in the published rule.
+First, characters are unified, and Markdown or LaTeX around an answer is removed. Units, choice marks and sets of
+choices are compared as text, as in the published rule.
 """
 
 import ast

@@ -1,7 +1,7 @@
-"""OCRBench (Liu et al., arXiv 2305.07895): an answer is right when it contains a reference, letter case aside.
+"""OCRBench (Liu et al., arXiv 2305.07895): an answer is right if it contains a reference; letter case doesn't count.
 
-Full-width letters and other spellings of the same character are joined first. White space counts as in the published
-rule: "cent re" doesn't contain "centre".
+First, characters are unified, such as full-width letters. White space counts, as in the published rule: "cent re"
+doesn't contain "centre".
 """
 
 from codevision_ext.evaluate.run import EvalItem

@@ -1,4 +1,4 @@
-"""The plan of a study: a question, and trainings of one length that differ in a setting or two."""
+"""Defines the plan of a study: a question, and trainings of equal length that differ in one or two settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +18,11 @@ class Training(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     start: Literal["read", "sft"] = "sft"
-    """The checkpoint that it begins with: reads but has never seen the tool, or has learned how it is used."""
+    """Checkpoint that the training starts from: `read` reads but has never seen the tool, `sft` uses the tool."""
     by: Literal["grpo", "sft", "nothing"] = "grpo"
-    """`sft`: as many steps of as many rows on the demonstrations. `nothing`: only measured."""
+    """Kind of training. `sft`: as many steps and rows of demonstrations. `nothing`: the start is only evaluated."""
     settings: tuple[str, ...] = ()
-    """verl's, as on the command line of GRPO."""
+    """Settings of verl, as on the command line of GRPO."""
 
 
 class StudyPlan(BaseModel):
@@ -32,13 +32,13 @@ class StudyPlan(BaseModel):
 
     question: str
     steps: Annotated[int, Field(ge=1)]
-    """Steps of every training, so that all see the same number of rollouts."""
+    """Number of steps of every training; so all trainings see the same number of rollouts."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
     """Seeds for the order of rows and the sampling; every seed starts from the same checkpoint."""
     items: Annotated[int, Field(ge=1)] = 50
-    """Items of the transformed benchmark that every training is measured on at its end, in all six columns."""
+    """Number of items of the transformed benchmark on which every training is evaluated, in all six columns."""
     settings: tuple[str, ...] = ()
-    """verl's, of all trainings."""
+    """Settings of verl for all trainings."""
     trainings: Annotated[Mapping[Name, Training], Field(min_length=1)]
     """Trainings by name; each is compared with the first."""
 

@@ -1,4 +1,4 @@
-"""Defines a reader: a name, the columns that tell its files from others, a licence, and one function."""
+"""Defines a reader: a name, the columns by which its files are recognised, a licence, and one function."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class Place:
     images: Path
     """Folder that paths of images start from."""
     turns: bool
-    """Preference for a demonstration over a task, of a record that can be read as either."""
+    """True: a record that can be read as a demonstration or as a task becomes a demonstration."""
     lists: bool = False
-    """Whether an answer that is the text of a list is a list of answers, as the user says (`--answers-are-lists`)."""
+    """True: an answer such as "[3, 4]" is a list of answers (`--answers-are-lists`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +38,17 @@ class Reader:
 
     name: str
     columns: tuple[tuple[str, ...], ...]
-    """Columns that a file of the schema must have; of each group one is enough."""
+    """Columns that a file of the schema must have: at least one of each group."""
     read: Callable[[Mapping[str, Any], Place], Iterator[Item | str]]
     """Function that yields the items of a record, with images as they are stored and sizes (0, 0). It raises RowError.
-    A text in place of an item names something that the target has no place for."""
+    A text in place of an item names a part of the record that the target format can't express."""
     licence: str = "unknown"
     turns: bool = False
     """Kind of its items: True for demonstrations, False for tasks."""
     whole_prompt: bool = False
-    """Whether a record has the whole message of the user; else choices, hints and images stand in columns, too."""
+    """True if a record has the whole message of the user; otherwise choices, hints and images are separate columns."""
     repeated: frozenset[str] = frozenset()
-    """Columns that are no loss if they aren't read, as other columns hold the same."""
+    """Columns that needn't be read, because other columns hold the same."""
 
     def missing(self, columns: Iterable[str]) -> list[str]:
         """Return the columns of the schema that are not among `columns`."""

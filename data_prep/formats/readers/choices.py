@@ -1,4 +1,4 @@
-"""Reads the choices of a question, and names the right one by its letter."""
+"""Reads the choices of a question, and finds the letter of the right choice."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _COLUMN: Final = re.compile(
     r"(?P<begin>(?i:(?:answer[_ -]?)?(?:choice|option|candidate|opt)[_ -]?)?)"
     r"(?:(?P<upper>[A-Z])|(?P<lower>[a-z])|(?P<number>\d{1,2}))"
 )
-"""Name of a column with one choice: what all of them begin with, and a letter or a number."""
+"""Name of a column with one choice: a beginning that all such columns share, and a letter or a number."""
 _LABEL: Final = ("label", "key", "letter", "id")
 _TEXT: Final = ("text", "value", "content", "choice", "option")
 _LETTERED: Final = re.compile(r"\s*\(?([A-Z])(?:[.):]\s*|\s+-\s+)(.*\S)\s*", re.DOTALL)
@@ -43,16 +43,16 @@ class Choices:
     texts: Mapping[str, str]
     """Text of each choice by its letter; empty for a question without choices."""
     in_columns: bool = False
-    """Whether each choice has a column; answers are letters then, whatever the texts are."""
+    """True if each choice has its own column; answers are then letters, whatever the texts of the choices are."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Letter of each choice by the label that the record gives it; labels decide what an answer means."""
+    """Letter of each choice by its label in the record; an answer that is a label means the choice of that label."""
     numbers: bool = False
-    """Whether choices are numbers; an answer that is a number can be a choice then, not its place."""
+    """True if the choices are numbers; an answer that is a number can then be a choice instead of an index."""
     typed: bool = True
-    """Whether the choices are a list, not the text of one; a text "2" is then the choice "2" rather than a place."""
+    """True if the record has the choices as a list, not as text; "2" is then the choice "2" rather than an index."""
 
     def ask(self, question: str) -> str:
-        """Return a question with its choices, unless it names them already."""
+        """Return the question followed by its choices; unchanged if the question contains them already."""
         if not self.texts:
             return question
         marks = (rf"(?:^|[\s(\[]){letter}[.):\]]+\s*{re.escape(text)}" for letter, text in self.texts.items())
@@ -64,10 +64,10 @@ class Choices:
     def answers(self, value: Any, field: str) -> tuple[str, ...]:
         """Return the right answers: letters, each with the text of its choice.
 
-        An answer is a letter, the text of a choice, or its place in the list, from 0.
+        An answer is a letter, the text of a choice, or the index of a choice, from 0.
 
         Raises:
-            RowError: An answer is no choice, or can mean two.
+            RowError: An answer is none of the choices, or can mean two of them.
         """
         items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
         answers = [answer for item in items if not is_empty(item) for answer in self._answer(item, field)]
@@ -89,7 +89,7 @@ class Choices:
             raise RowError(Reason.NO_ANSWER, field, message)
         [letter] = readings
         own = self.texts[letter]
-        # The text is no reference where it is another choice's letter or text, or an image.
+        # The text isn't a reference if it is the letter or the text of another choice, or an image.
         others = {*self.texts, *(text for other, text in self.texts.items() if other != letter)}
         ambiguous = own.strip("().").upper() in self.texts or own in others or _IMAGE_TAG.search(own)
         return (letter,) if ambiguous else (letter, own)
@@ -138,7 +138,7 @@ def read_choices(record: Mapping[str, Any]) -> Choices:
 
 
 def _columns(record: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Yield the columns of choices by letter: of each spelling that has a first and a second one."""
+    """Yield the columns of choices by letter, for each spelling of the names that has a first and a second column."""
     spellings: dict[tuple[str, str | None], dict[str, str]] = {}
     for name in record:
         if (match := _COLUMN.fullmatch(name)) and (match["begin"] or match.lastgroup != "number"):

@@ -1,4 +1,4 @@
-"""Reads tables with a question, an image and answers: benchmarks, one entry each, and any other such table."""
+"""Reads tables with a question, an image and answers: one reader for each benchmark, and one for any other table."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
