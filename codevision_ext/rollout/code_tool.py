@@ -308,6 +308,8 @@ class CodeTool:
             width=width,
             height=height,
         )
+        if result.status is ExecStatus.NO_IMAGE and result.detail:
+            text += "\n" + OBSERVATIONS["note"].format(detail=self._harmless(result.detail))
         return self._with_output(text, result)
 
     def _with_output(self, text: str, result: ExecResult) -> str:

@@ -188,6 +188,7 @@ def set_stage(
     def point(x: float, y: float, index: int = program.image_index) -> tuple[int, int]:
         return point_in_pixels((x, y), *place(index))
 
+    box.__qualname__, point.__qualname__ = "box", "point"  # the names in messages
     space = request.coordinate_sizes[program.image_index]
     if space != image.size:
         guards.CALL.remedy = f"; box() turns x from 0 to {space[0]} and y from 0 to {space[1]} into pixels"

@@ -66,8 +66,9 @@ def point_in_pixels(point: tuple[float, float], space: Size, size: Size) -> Size
 
 
 def are_fractions(box: tuple[Any, ...], size: Size) -> bool:
-    """Returns whether a box is written in fractions of an image of that size: from 0 to 1, not all whole numbers."""
-    return max(size) > FEW_PIXELS and all(0 <= side <= 1 for side in box) and any(isinstance(s, float) for s in box)
+    """Returns whether a box is written in fractions of an image of that size: from 0 to 1, not all of a whole type."""
+    whole = all(hasattr(side, "__index__") for side in box)
+    return max(size) > FEW_PIXELS and not whole and all(0 <= float(side) <= 1 for side in box)
 
 
 def _number(name: str, value: object) -> float:

@@ -221,6 +221,21 @@ def test_the_model_is_told_how_to_go_on(tool: CodeTool, history: ImageHistory, c
     assert text in long.call(history, ToolCall(code=code)).text
 
 
+def test_a_result_that_is_no_image_is_told_why(sandbox: Sandbox, history: ImageHistory) -> None:
+    tool = CodeTool(sandbox)
+    texts = {
+        "image = cv2.imread('image.png')": "No picture came back: assign one to `image`.\n"
+        "Note: cv2.imread failed: files are out of reach, the image is in `image`.",
+        "image = np.stack([np.array(image)] * 2)": "Not a picture that can be shown: the result is an array of shape "
+        "(2, 80, 100, 3). Assign a PIL image or an array to `image`.",
+        "image = []": "Not a picture that can be shown: the result is of type list, and it is empty. "
+        "Assign a PIL image or an array to `image`.",
+        "image = [[image.rotate(90)]]": "Not a picture that can be shown: the result is of type list, and its item 0 "
+        "of type list. Assign a PIL image or an array to `image`.",
+    }
+    assert {code: tool.call(history, ToolCall(code=code)).text for code in texts} == texts
+
+
 def test_a_crop_outside_of_the_image_names_the_coordinates_that_the_model_writes(sandbox: Sandbox) -> None:
     history = ImageHistory([scene(400, 320)], coordinates=CoordinateSystem.RELATIVE)
     seen = CodeTool(sandbox).call(history, ToolCall(code="image = image.crop((500, 500, 900, 900))"))

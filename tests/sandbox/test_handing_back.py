@@ -172,14 +172,23 @@ def test_an_earlier_call_that_ended_itself_is_run_again_as_it_was(sandbox: Sandb
         's = \\"a\\"\\nimage = image.rotate(90, expand=True)',
         "s = 'a\\nb'\\nassert len(s) == 3\\nimage = image.rotate(90, expand=True)",
         "```python\\nimage = image.rotate(90, expand=True)\\n```",
+        "%matplotlib inline\n!pip install numpy\nimage = image.rotate(90, expand=True)",
+        "```python\n%matplotlib inline\nimage = image.rotate(90, expand=True)\n```",
     ],
 )
 def test_text_around_and_in_code_that_is_no_code_is_left_out(run: Run, code: str) -> None:
     result = run(code, IMAGE)
     assert result.status is ExecStatus.OK, result.detail
     assert result.images[0].tobytes() == TURNED.tobytes()
-    visible = "```" in code or "~~~" in code or "<code>" in code or "\\n" in code
+    visible = "```" in code or "~~~" in code or "<code>" in code or "\\n" in code or "%" in code
     assert bool(result.detail) == visible
+
+
+def test_what_a_notebook_displays_is_shown(run: Run) -> None:
+    pytest.importorskip("IPython")
+    result = run(f"from IPython.display import display\ndisplay({CUT})", IMAGE)
+    assert result.images[0].tobytes() == CROP.tobytes()
+    assert result.detail.startswith("what was shown")
 
 
 @pytest.mark.parametrize(
@@ -247,6 +256,17 @@ def test_libraries_that_look_for_files_leave_no_note(run: Run) -> None:
         ("(0, 0, 1.0, 0.5)", "must be in pixels of the image, which is 40x30 pixels"),
         ("tuple(np.array([0.1, 0.2, 0.6, 0.7]))", "must be in pixels of the image, which is 40x30 pixels"),
         ("(30, 5, 10, 9)", "a crop is (left, top, right, bottom): left 30 is more than right 10"),
+        ("(np.float32(0.1), np.float32(0.2), np.float32(0.6), 1)", "must be in pixels of the image"),
+        ("(10, 10, 20)", "a crop is (left, top, right, bottom), four numbers"),
+        ("(1, 2, 3, 4, 5)", "a crop is (left, top, right, bottom), four numbers"),
+        ("('1', '2', '30', '20')", "a crop is (left, top, right, bottom), four numbers"),
+        ("(None, None, 9, 9)", "a crop is (left, top, right, bottom), four numbers"),
+        ("(float('nan'), 0, 9, 9)", "a crop is (left, top, right, bottom), four numbers"),
+        ("7", "a crop is (left, top, right, bottom), four numbers"),
+        ("10, 10, 20, 20", "write crop((left, top, right, bottom)), with two pairs of brackets"),
+        ("box((1, 2, 30, 20))", "TypeError: box() missing"),
+        ("box([1, 2, 30, 20])", "write box(x1, y1, x2, y2), four numbers without further brackets"),
+        ("point((1, 2))", "write point(x, y), two numbers without further brackets"),
         ("(3, 25, 10, 9)", "a crop is (left, top, right, bottom): top 25 is more than bottom 9"),
     ],
 )
@@ -263,6 +283,8 @@ def test_a_crop_that_can_t_be_meant_is_an_error_that_names_the_coordinates(run: 
         ("image = image.crop((-1, 0, 41, 30))", ""),
         ("image = image.crop((0, 0, 1, 1))", ""),
         ("image = image.crop((3.2, 4.5, 20.1, 9.9))", ""),
+        ("image = image.crop(np.array([3, 4, 20, 9]))", ""),
+        ("image = image.crop(box('3', '4', '20', '9'))", ""),
         ("image = image.crop(box(5, 5, 90, 20))", "the box was cut at the edge of the image, which is 40x30"),
         ("image = image.crop(box(5, 5, 41, 20))", ""),
         ("image = ImageOps.crop(image, 3)", ""),

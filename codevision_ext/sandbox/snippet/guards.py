@@ -7,6 +7,7 @@ notes for that call. This module protects nothing; see `child`.
 import builtins
 import functools
 import glob
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -91,6 +92,8 @@ def install() -> None:
 
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # what `site` adds to an interpreter
     builtins.display = _show  # type: ignore[attr-defined]  # what a notebook adds
+    if "IPython.display" in sys.modules:  # PIL loads it
+        sys.modules["IPython.display"].display = _show  # type: ignore[attr-defined]
     Image.Image.crop = _checked_crop(Image.Image.crop)  # type: ignore[method-assign]
     Image.Image.show = ImageShow.show = _show  # type: ignore[assignment, method-assign]
     for name, failed, words in REFUSALS:
@@ -135,19 +138,22 @@ def _checked_crop(crop: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(crop)
     def checked(image: Any, box: Any = None) -> Any:
         if box is not None and _called_by_code():
-            check_box(tuple(box), image.size)
+            box = tuple(box) if hasattr(box, "__iter__") else (box,)  # an array of four numbers will do
+            check_box(box, image.size)
         return crop(image, box)
 
     return checked
 
 
 def check_box(box: tuple[float, ...], size: tuple[int, int]) -> None:
-    """Checks the box of a crop; raises ValueError if it is reversed, outside of the image, or in fractions of its size.
+    """Checks the box of a crop.
+
+    Raises ValueError if it isn't four finite numbers, or is reversed, outside of the image, or in fractions of its size.
 
     If the box crosses the edge of the image, a note is added. An empty box is refused when the result is checked.
     """
-    if len(box) != 4 or not all(isinstance(side, (int, float)) or hasattr(side, "__float__") for side in box):
-        return  # PIL says what is wrong
+    if len(box) != 4 or not all(hasattr(side, "__float__") and math.isfinite(side) for side in box):
+        raise ValueError("a crop is (left, top, right, bottom), four numbers in one pair of brackets")
     left, top, right, bottom = map(float, box)
     width, height = size
     asked = f"the crop ({', '.join(f'{side:g}' for side in (left, top, right, bottom))})"

@@ -170,12 +170,15 @@ def open_figures() -> list[Any]:
 
 
 def _not_an_image(value: Any) -> str:
-    if isinstance(value, (list, tuple)) and value and not all(map(looks_like_images, value)):
-        place = next(place for place, part in enumerate(value) if not looks_like_images(part))
-        return (
-            f"the result is of type {type(value).__name__}, and its item {place} of type {type(value[place]).__name__}"
-        )
-    return f"the result is of type {type(value).__name__}"
+    kind = type(value).__name__
+    if hasattr(value, "dtype"):
+        return f"the result is an array of shape {value.shape}"
+    if isinstance(value, (list, tuple)):
+        nested = (list, tuple, dict)
+        wrong = [at for at, part in enumerate(value) if isinstance(part, nested) or not looks_like_images(part)]
+        part = f"its item {wrong[0]} of type {type(value[wrong[0]]).__name__}" if wrong else "it is empty"
+        return f"the result is of type {kind}, and {part}"
+    return f"the result is of type {kind}"
 
 
 def _bounded(images: list[Any], max_pixels: int) -> list[Any]:

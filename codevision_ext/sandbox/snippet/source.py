@@ -1,7 +1,7 @@
 """Compiles the source of a snippet, and mends source that doesn't compile.
 
-Source that compiles is never changed. Other source is tried again without invisible characters and code fences, and
-with line breaks in place of doubly escaped ones.
+Source that compiles is never changed. Other source is tried again without invisible characters, code fences and
+commands of a notebook, and with line breaks in place of doubly escaped ones.
 """
 
 import ast
@@ -27,6 +27,7 @@ _BLANKS = dict.fromkeys([0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0
 _BREAKS = dict.fromkeys([0x85, 0x2028, 0x2029], "\n")
 _FENCE_LINE = re.compile(r"(?m)^[ \t]*(?:(?:```+|~~~+)[ \t]*\w*|</?(?:code|python)>)[ \t]*$")
 _BLOCK = re.compile(r"(?:```+|~~~+)[ \t]*(?:python3?|py)?[ \t]*\n?(.*?)(?:```+|~~~+|\Z)", re.DOTALL | re.IGNORECASE)
+_NOTEBOOK_LINE = re.compile(r"(?m)^[ \t]*[%!]\w.*$")
 _LITERAL = re.compile(r"""("{3}|'{3}).*?\1|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|\\[nrt]""", re.DOTALL)
 
 
@@ -79,10 +80,12 @@ def _mended(code: str) -> list[tuple[str, str]]:
     plain = code.translate(_INVISIBLE).translate(_BLANKS).translate(_BREAKS)
     unfenced = _FENCE_LINE.sub("", plain)
     blocks = "\n".join(_BLOCK.findall(plain))
+    program = _NOTEBOOK_LINE.sub("", unfenced)
     no_fence = "the code was run without its fence"
+    no_commands = "the code was run without its lines for a notebook"
     line_breaks = r"the code was run with line breaks for \n"
     tries: list[tuple[str, str]] = []
-    for text, note in ((plain, ""), (unfenced, no_fence), (blocks, no_fence)):
+    for text, note in ((plain, ""), (unfenced, no_fence), (blocks, no_fence), (program, no_commands)):
         tries += [(text, note), (textwrap.dedent(text), note)]
         if "\\" in text:
             tries += [(unescape(text.strip()), line_breaks) for unescape in UNESCAPES]
