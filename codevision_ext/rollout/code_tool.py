@@ -240,9 +240,10 @@ class CodeTool:
         texts = [
             OBSERVATIONS["ok"].format(node=node, width=w, height=h) for node in added for w, h in [history.sizes[node]]
         ]
-        if not added:
-            parent = known[0].parent if known else image_index
-            texts.append(OBSERVATIONS["noop" if parent == image_index else "repeat"].format(node=parent))
+        repeated = dict.fromkeys(each.parent for each in known if each.parent != image_index)
+        texts += [OBSERVATIONS["repeat"].format(node=node) for node in repeated]
+        if not texts:
+            texts.append(OBSERVATIONS["noop"])
         if left_out:
             texts.append(OBSERVATIONS["left_out"].format(count=left_out, limit=self._images_per_call))
         if result.detail:

@@ -221,6 +221,18 @@ def test_the_model_is_told_how_to_go_on(tool: CodeTool, history: ImageHistory, c
     assert text in long.call(history, ToolCall(code=code)).text
 
 
+def test_every_image_that_is_there_already_is_told(tool: CodeTool, history: ImageHistory) -> None:
+    cut, turned = "image.crop((0, 0, 9, 9))", "image.rotate(90, expand=True)"
+    tool.call(history, ToolCall(code=f"image = [{cut}, {turned}]"))
+    texts = {
+        f"image = [{cut}, {turned}]": "This is picture 1 again.\nThis is picture 2 again.",
+        f"image = [{cut}, image.rotate(180)]": "Picture 3: 100x80.\nThis is picture 1 again.",
+        f"image = [image, {turned}, {turned}]": "This is picture 2 again.",
+        "image = [image]": OBSERVATIONS["noop"],
+    }
+    assert {code: tool.call(history, ToolCall(code=code)).text for code in texts} == texts
+
+
 def test_a_result_that_is_no_image_is_told_why(sandbox: Sandbox, history: ImageHistory) -> None:
     tool = CodeTool(sandbox)
     texts = {

@@ -173,6 +173,9 @@ def test_an_earlier_call_that_ended_itself_is_run_again_as_it_was(sandbox: Sandb
         "s = 'a\\nb'\\nassert len(s) == 3\\nimage = image.rotate(90, expand=True)",
         "```python\\nimage = image.rotate(90, expand=True)\\n```",
         "%matplotlib inline\n!pip install numpy\nimage = image.rotate(90, expand=True)",
+        ">>> image = image.rotate(\n...     90, expand=True)",
+        "<code>image = image.rotate(90, expand=True)</code>",
+        "image = image.rotate(90, expand=True)</tool_call>",
         "```python\n%matplotlib inline\nimage = image.rotate(90, expand=True)\n```",
     ],
 )
@@ -180,7 +183,7 @@ def test_text_around_and_in_code_that_is_no_code_is_left_out(run: Run, code: str
     result = run(code, IMAGE)
     assert result.status is ExecStatus.OK, result.detail
     assert result.images[0].tobytes() == TURNED.tobytes()
-    visible = "```" in code or "~~~" in code or "<code>" in code or "\\n" in code or "%" in code
+    visible = "```" in code or "~~~" in code or "\\n" in code or any(mark in code for mark in ("</", "%", ">>>"))
     assert bool(result.detail) == visible
 
 
@@ -229,6 +232,11 @@ def test_code_that_no_mending_helps_keeps_its_own_error(run: Run) -> None:
         ("image.shape", "use np.array(image)"),
         ("import skimage", "there are PIL, numpy, cv2, matplotlib and the standard library"),
         ("plt.show()", "write import matplotlib.pyplot as plt"),
+        ("original_image.rotate(90)", "the image is in `image`, all images are in the list `images`"),
+        ("python\nimage = image.rotate(90)", "begin with the code itself"),
+        ("Image.fromarray(np.zeros((9, 9, 3)))", "give Image.fromarray an array of np.uint8"),
+        ("image.resize(20, 20)", "write resize((width, height))"),
+        ("image.close()", "don't close the image"),
         ("return image", "assign the result to `image`"),
         ("raise ValueError('first\\n\\n  second')", "ValueError: first; second (line 1: "),
         ("cv2.circle(" + "1, " * 200 + ")", ""),

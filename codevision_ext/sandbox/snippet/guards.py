@@ -148,7 +148,7 @@ def _checked_crop(crop: Callable[..., Any]) -> Callable[..., Any]:
 def check_box(box: tuple[float, ...], size: tuple[int, int]) -> None:
     """Checks the box of a crop.
 
-    Raises ValueError if it isn't four finite numbers, or is reversed, outside of the image, or in fractions of its size.
+    Raises ValueError if it isn't four finite numbers, is reversed, outside of the image, or in fractions of its size.
 
     If the box crosses the edge of the image, a note is added. An empty box is refused when the result is checked.
     """

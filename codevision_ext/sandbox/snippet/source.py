@@ -25,9 +25,12 @@ START: Position = (0, 0)
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060\u00ad"))
 _BLANKS = dict.fromkeys([0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
 _BREAKS = dict.fromkeys([0x85, 0x2028, 0x2029], "\n")
-_FENCE_LINE = re.compile(r"(?m)^[ \t]*(?:(?:```+|~~~+)[ \t]*\w*|</?(?:code|python)>)[ \t]*$")
+_FENCE = re.compile(
+    r"(?m)^[ \t]*(?:(?:```+|~~~+)[ \t]*\w*[ \t]*$|</?(?:code|python)>)|</(?:code|python|tool_call)>[ \t]*$"
+)
 _BLOCK = re.compile(r"(?:```+|~~~+)[ \t]*(?:python3?|py)?[ \t]*\n?(.*?)(?:```+|~~~+|\Z)", re.DOTALL | re.IGNORECASE)
-_NOTEBOOK_LINE = re.compile(r"(?m)^[ \t]*[%!]\w.*$")
+_NOTEBOOK = re.compile(r"(?m)^[ \t]*[%!]\w.*$|^(?:>>>|\.\.\.) ?")
+"""Command of a notebook, or prompt of an interpreter."""
 _LITERAL = re.compile(r"""("{3}|'{3}).*?\1|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|\\[nrt]""", re.DOTALL)
 
 
@@ -78,11 +81,11 @@ def read_source(code: str) -> Source:
 def _mended(code: str) -> list[tuple[str, str]]:
     """Returns the mended texts that differ from the code, in the order in which to try them, each with its note."""
     plain = code.translate(_INVISIBLE).translate(_BLANKS).translate(_BREAKS)
-    unfenced = _FENCE_LINE.sub("", plain)
+    unfenced = _FENCE.sub("", plain)
     blocks = "\n".join(_BLOCK.findall(plain))
-    program = _NOTEBOOK_LINE.sub("", unfenced)
+    program = _NOTEBOOK.sub("", unfenced)
     no_fence = "the code was run without its fence"
-    no_commands = "the code was run without its lines for a notebook"
+    no_commands = "the code was run without prompts and commands of a notebook"
     line_breaks = r"the code was run with line breaks for \n"
     tries: list[tuple[str, str]] = []
     for text, note in ((plain, ""), (unfenced, no_fence), (blocks, no_fence), (program, no_commands)):
