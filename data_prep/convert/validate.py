@@ -16,6 +16,7 @@ from data_prep.formats.image_tags import demonstration_with_plain_tags, task_wit
 from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Row, applied_orientation, rl_messages
 from data_prep.formats.sharegpt import check_calls, check_turns
+from data_prep.formats.turns import MEDIA_TAG
 
 Item = TypeVar("Item", Row, Demonstration)
 
@@ -46,6 +47,10 @@ def validate_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
     if not any(answer.strip() for answer in row.answers):
         faults.append(RowError(Reason.NO_ANSWER, "answers", "no answer, or a blank one"))
     faults += tag_faults or _check_tags(row)
+    if media := MEDIA_TAG.search(row.prompt or row.question):
+        faults.append(
+            RowError(Reason.NOT_SUPPORTED, "question", f"{media[0]}: {media[1]} isn't supported, only images")
+        )
     changes = [*row.changes, *(change for image in images for change in image.changes)]
     size = images[0].size if images and len(images) == len(row.images) else (0, 0)
     if row.box_frame == CoordinateSystem.RELATIVE and size != (0, 0):

@@ -15,7 +15,9 @@ from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import Demonstration, Row
 
 _TAG: Final = re.compile(
-    r"<\|?image(?:[ _-]?(?P<number>\d{1,4}))?\|?>|<\|vision_start\|><\|image_pad\|><\|vision_end\|>", re.IGNORECASE
+    r"<\s*\|?image(?:[ _:#-]?(?P<number>\d{1,4}))?\|?\s*/?>|<(?:ImageHere|image_placeholder|IMG_CONTEXT)>"
+    r"|<\|vision_start\|><\|image_pad\|><\|vision_end\|>",
+    re.IGNORECASE,
 )
 _INNER: Final = re.compile(rf"(?:{IMAGE_TAG}\s*)*(.*?)(?:\s*{IMAGE_TAG})*", re.DOTALL)
 """Regular expression of a text; its group is the text without tags at the beginning and at the end."""

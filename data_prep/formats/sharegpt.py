@@ -29,8 +29,12 @@ _CROP = re.compile(r"\.crop\(|\[\s*\w+\s*:\s*\w+\s*,\s*\w+\s*:\s*\w+")
 
 def to_sharegpt(demonstration: Demonstration, images: Sequence[str]) -> dict[str, Any]:
     """Return a demonstration as one item of the JSON list; `images` are the paths of its images, in order."""
-    item = _item(demonstration, images) | dict(demonstration.extra)
-    return {name: value for name, value in item.items() if value is not None}
+    item, extra = _item(demonstration, images), dict(demonstration.extra)
+    turns = extra.get("conversations")
+    if turns and [turn.get("value") for turn in turns] != [turn["value"] for turn in item["conversations"]]:
+        # LLaMA-Factory can't read the item's own turns: other fields, calls or image tags, or a system message.
+        extra = {name: value for name, value in extra.items() if name not in ("conversations", "system")}
+    return {name: value for name, value in (item | extra).items() if value is not None}
 
 
 def from_sharegpt(

@@ -32,7 +32,8 @@ _PART_IMAGE: Final = ("image", "image_url", "input_image", "image_path", "img")
 _THOUGHTS: Final = ("reasoning_content", "reasoning", "thinking", "thought")
 _CALL_DETAILS: Final = ("name", "tool_call_id", "id", "type", "index")
 """Fields that connect a result with its call. They aren't read, because the order of the turns connects the two."""
-_OTHER_MEDIA: Final = re.compile(r"<(video|audio)>")
+MEDIA_TAG: Final = re.compile(r"<(video|audio)>")
+"""Tag of a medium that no part of this package takes."""
 
 
 def read_turns(turns: Iterable[Mapping[str, Any]], field: str) -> tuple[list[Message], list[Any]]:
@@ -67,7 +68,7 @@ def read_turns(turns: Iterable[Mapping[str, Any]], field: str) -> tuple[list[Mes
         )
         images += own
         _pass_over(turn, _CALL_DETAILS if calls or ROLES[speaker] == "tool" else ())
-        if media := _OTHER_MEDIA.search(text) if ROLES[speaker] in ("user", "tool") else None:
+        if media := MEDIA_TAG.search(text) if ROLES[speaker] in ("user", "tool") else None:
             raise RowError(Reason.NOT_SUPPORTED, field, f"{media[0]}: {media[1]} isn't supported, only images are")
     return messages, images
 

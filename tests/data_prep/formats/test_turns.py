@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sets import coded, folder_of_images, scene, truths
+from sets import coded, data_prep, folder_of_images, scene, truths
 from sets import convert_records as convert
 
 from codevision_ext.errors import InputError
@@ -116,6 +116,29 @@ def test_the_licence_of_a_published_set_is_not_that_of_other_sets(folder: Path) 
         assert row["source" if to == "sft" else "data_source"] == "mine"
         assert summary["licences"] == {"mine": "unknown"}
         assert not summary["non_commercial"]
+
+
+SPOKEN: dict[str, list[dict[str, Any]]] = {
+    "roles": [OPENING, ENDING],
+    "numbered tags": [OPENING | {"content": "<image_1>q?"}, ENDING],
+    "a system message": [{"from": "system", "value": "Be short."}, *LAYOUTS["LLaVA"]["conversations"]],
+    "a call of its own": [
+        *({"from": "human", "value": "<image>q?"}, {"from": "function_call", "value": json.dumps(CALL)}),
+        *({"from": "observation", "value": "Error: boom"}, {"from": "gpt", "value": THOUGHT}),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", SPOKEN)
+def test_sharegpt_has_the_speakers_that_llama_factory_reads(folder: Path, case: str) -> None:
+    item = {"conversations": SPOKEN[case], "images": ["a.png"]}
+    (folder / "in.json").write_text(json.dumps([item]))
+    data_prep("convert", folder / "in.json", "--to", "sharegpt", "--out", folder / "out", "--workers", 1)
+    [written] = json.loads((folder / "out" / "out.json").read_text())
+    assert (written["system"] == "Be short.") == (case == "a system message")
+    assert {turn["from"] for turn in written["conversations"]} <= {"human", "gpt", "tool"}
+    assert written["conversations"][0]["value"] == "<image>q?"
+    assert ("<tool_call>" in written["conversations"][1]["value"]) == (case == "a call of its own")
 
 
 def test_the_tools_of_a_row_may_be_a_list(folder: Path) -> None:
