@@ -35,8 +35,8 @@ def judge_answers(
 ) -> dict[str, Verdict | None]:
     """Asks the judge about the answers that no rule decides, and returns its verdicts by answer.
 
-    Equal answers are judged once. Blocks until the judge has decided. Returns nothing where no judge is set. A verdict
-    is None where the judge failed; the failure is logged.
+    Equal answers are judged once. Blocks until the judge has decided. Returns no verdicts if no judge is set. A verdict
+    is None if the judge failed; the failure is logged.
     """
     if settings.judge is None:
         return {}
@@ -57,7 +57,7 @@ def judge_answers(
 
 
 def answer_of(trajectory: Trajectory) -> str | None:
-    """Returns the answer of a rollout; None where it has none, or ended for another reason than its answer."""
+    """Returns the answer of a rollout; None if it has no answer, or if something else ended the rollout."""
     return parse_answer(trajectory.replies) if trajectory.end_reason is EndReason.ANSWER else None
 
 
@@ -73,7 +73,7 @@ def observe(
     """Returns the part of a finished rollout that the reward reads.
 
     Args:
-        trajectory: The finished rollout; None: something of ours failed, and the rollout is invalid.
+        trajectory: The finished rollout; None: engine or sandbox failed, and the rollout is invalid.
         references: The right answers.
         think_prefix: Text that the chat template wrote before each turn.
         verdicts: Verdicts of the judge by answer. A rollout is invalid where the judge abstained or failed.
@@ -112,7 +112,7 @@ def score_rollouts(
 ) -> list[Record]:
     """Scores all rollouts of one prompt, and returns their records in input order, without turns and images.
 
-    Waits for the judge where one is set; then it must not be called in an event loop.
+    If a judge is set, the function waits for the judge and must not be called in an event loop.
 
     Args:
         item: The prompt's row.

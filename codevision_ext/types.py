@@ -1,4 +1,4 @@
-"""Defines the frozen values that everything else computes on; it does no I/O and needs no torch."""
+"""Defines the frozen value types that all other modules compute on; it does no I/O and needs no torch."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,7 +15,7 @@ class Box(NamedTuple):
 
 
 class Orientation(StrEnum):
-    """How an image is turned or mirrored relative to its input image: one of the eight elements of the group D4.
+    """Orientation of an image relative to its input image: one of the eight elements of the group D4.
 
     `r90` is 90 degrees **counter-clockwise** (PIL `rotate(90, expand=True)`, `np.rot90(k=1)`). `fh` mirrors left-right,
     `fv` mirrors top-bottom. `transpose` swaps rows and columns, `transverse` mirrors about the other diagonal.
@@ -56,7 +56,7 @@ BOX_FRAMES: Final = ("input", "canonical", str(CoordinateSystem.RELATIVE))
 
 
 class ExecStatus(StrEnum):
-    """How one execution of model-written code ended."""
+    """Result of one execution of model-written code."""
 
     OK = "ok"
     ERROR = "error"
@@ -109,7 +109,7 @@ class Step:
     ok: bool
     """True where the execution ended as `ok`."""
     ops: tuple[str, ...] = ()
-    """Names of the operations that were done to the image, in order (`rotate_270`, `crop`, `contrast_up`, ...)."""
+    """Names of the operations that the code applied to the image, in order (`rotate_270`, `crop`, `contrast_up`)."""
     crops: tuple[Box, ...] = ()
     """Boxes that were cut out, in pixels of the image that the code got."""
     node: int | None = None
@@ -163,7 +163,7 @@ class Outcome:
     format: float
     """Format score in [0, 1]; 1: every turn keeps the format."""
     valid: bool = True
-    """False: something of ours failed, and the rollout is left out of statistics and loss."""
+    """False: engine, sandbox or judge failed, and the rollout is left out of statistics and loss."""
     end_reason: EndReason = EndReason.ANSWER
     steps: tuple[Step, ...] = ()
     undecided: bool = False
@@ -175,7 +175,7 @@ class Verdict:
     """The verdict of a judge on one answer, and which judge gave it."""
 
     score: float | None
-    """1: the answer says the same as a reference; 0: it doesn't; None: the judge abstained or wrote no verdict."""
+    """1: the answer means the same as a reference; 0: it doesn't; None: the judge abstained or wrote no verdict."""
     model: str
     """Id of the judge's model."""
     prompt: str
@@ -227,7 +227,7 @@ class Breakdown:
     terms: dict[str, TermScore] = field(default_factory=dict)
     """Scores by name of the term; all rollouts of a run have the same names."""
     valid: bool = True
-    """False: something of ours failed. The rollout is left out of statistics and loss, and counted as invalid.
+    """False: engine, sandbox or judge failed. The rollout is left out of statistics and loss, and counted as invalid.
 
     Its raw values and contributions are NaN.
     """

@@ -1,4 +1,4 @@
-"""Describes what an evaluation measures, and keeps the description in setup.json, so that results aren't mixed up."""
+"""Stores the setup of an evaluation in setup.json, so that results of different setups aren't mixed up."""
 
 import hashlib
 import json
@@ -63,7 +63,7 @@ class ModelRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalManifest:
-    """What is measured of one model."""
+    """Setup and data of the evaluation of one model."""
 
     setup: Setup
     data: Mapping[str, str]
@@ -122,7 +122,7 @@ def judge_used(settings: Settings) -> JudgeUsed | None:
 
 
 def with_checkpoint(config: RolloutConfig, own: CheckpointSettings) -> RolloutConfig:
-    """Returns the configuration with the settings under which a checkpoint generates, and the limits among them."""
+    """Returns the configuration with the settings and limits under which a checkpoint generates."""
     limits = own.settings.limits(
         response_tokens=config.limits.response_tokens, assistant_turns=config.limits.assistant_turns
     )
@@ -140,13 +140,13 @@ def setup_of(
     k: int = 1,
     request: Mapping[str, Any] | None = None,
 ) -> Setup:
-    """Returns everything that decides what is measured of a model.
+    """Returns the setup of the evaluation of a model.
 
     Args:
         model: Model to evaluate.
         engine: Name of its engine.
         config: Settings and limits of the rollouts.
-        own: Settings of the checkpoint, for what differs from its training.
+        own: Settings of the checkpoint, from which the differences to its training are taken.
         seed: Seed of the sampling.
         temperature: Temperature of the sampling.
         k: Rollouts per item.
@@ -227,7 +227,10 @@ def _upgraded(raw: bytes) -> bytes:
 
 
 def _first_difference(old: Any, new: Any, name: str = "") -> str | None:
-    """Returns the name of the first field that differs, without URLs, and of the data without suites of only one."""
+    """Returns the name of the first field that differs; None without one.
+
+    URLs are not compared. Of the data, only suites that both have are compared.
+    """
     if not isinstance(old, dict) or not isinstance(new, dict):
         return None if old == new else name
     keys: Iterable[str] = old.keys() & new.keys() if name == "data" else {**old, **new}

@@ -1,7 +1,7 @@
 """Builds a small random Qwen2.5-VL or Qwen3-VL, offline, with the real processor and tokenizer classes.
 
-The result is a checkpoint folder like any other: transformers, verl and SGLang load it by path. With it the whole
-system, and not an imitation, runs on two cores.
+The result is an ordinary checkpoint folder: transformers, verl and SGLang load it by path. With it, all real parts of
+the system run on two cores.
 """
 
 import json

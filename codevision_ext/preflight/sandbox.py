@@ -1,4 +1,4 @@
-"""Checks that this machine runs model-written code safely: what it offers, and what the sandbox back end does."""
+"""Checks that this machine runs model-written code safely: its kernel features, and the behaviour of the back end."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

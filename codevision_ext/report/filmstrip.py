@@ -24,7 +24,7 @@ def spread_evenly(records: Sequence[Record], count: int) -> list[Record]:
 
 
 def strip(record: Record, directory: Path) -> Image.Image:
-    """Draws all images of a rollout side by side, RGB, 256 pixels high, and marks on the input images the new ones.
+    """Draws all images of a rollout side by side, RGB, 256 pixels high, and marks boxes of new images on older ones.
 
     The record has at least one image; `directory` is the folder of its record file.
 
@@ -72,7 +72,7 @@ def _draw(image: Image.Image, mark: MarkView, scale: float) -> None:
 
 
 def transcript(record: Record) -> str:
-    """Writes the turns and the reward in Markdown; text of the model is never read as markup."""
+    """Writes the turns and the reward in Markdown; text of the model can't act as markup."""
     reward = "unscored" if record.reward is None else f"reward {record.reward:.3g}"
     verdict = "undecided" if record.observed.undecided else "right" if record.observed.correct else "wrong"
     lines = [f"**{verdict}, {reward}**, ended by {record.observed.end_reason}, wanted:"]

@@ -1,7 +1,8 @@
 """Loads the libraries of the zygote before it is locked down; after that nothing can be read from disk.
 
-Libraries import parts of themselves on first use: PIL its codecs, `datetime.strptime` a whole module, `str.encode` the
-tables of a character set. So everything that honest code may use is imported here, and used once.
+Many libraries import parts of themselves on first use: PIL imports its codecs, `datetime.strptime` a module, and
+`str.encode` the tables of a character set. So this module imports all parts that honest code may use, and uses them
+once.
 """
 
 import contextlib
@@ -59,7 +60,7 @@ FORMATS = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PDF", "PNG", "PPM",
 
 
 def preload(*, lazily: bool = False, plotting: bool = False) -> dict[str, Any]:
-    """Imports the libraries of snippets, and returns the names that a snippet finds without an import.
+    """Imports the libraries of snippets, and returns the names that a snippet can use without an import.
 
     Args:
         lazily: Import only what these names need, because the rest can still be read from disk later.

@@ -1,7 +1,7 @@
 """Makes the CPU a platform of verl, which `VERL_PLATFORM=cpu` selects.
 
-verl reaches its devices through a platform object and a module like `torch.cuda`. Here that module is `torch.cpu` with
-the names added that verl uses; memory figures are those of the process. Ray hands out logical GPUs
+verl accesses its devices through a platform object and a module like `torch.cuda`. On the CPU, the module is
+`torch.cpu` with more names that verl uses; memory figures are those of the process. Ray assigns logical GPUs
 (`ray_kwargs.ray_init.num_gpus`), so that the placement groups of the trainer work unchanged.
 """
 

@@ -1,4 +1,4 @@
-"""Turns a data set into a robustness benchmark: images are turned, mirrored or corrupted, questions stay."""
+"""Makes a robustness benchmark from a data set: images are turned, mirrored or corrupted, and questions are kept."""
 
 import io
 import zlib
@@ -29,11 +29,11 @@ class Transform:
     columns: tuple[str, ...] = tuple(COLUMNS)
     """Keys of COLUMNS, and corruptions as NAME-SEVERITY."""
     one: bool = False
-    """Make one row of each row, not one per column. The columns take turns, so that all are equally frequent."""
+    """True: make one row from each input row, not one per column; the columns alternate and are equally frequent."""
     small: float | None = None
-    """Share of the image, in (0, 1], up to which a box is too small to read without a crop; such rows get `crop`."""
+    """Maximum share of the image, in (0, 1], of a box that can't be read without a crop; such rows get `crop`."""
     only_small: bool = False
-    """Leave out rows with a larger box, or without a box."""
+    """True: leave out rows with a larger box, or without a box."""
     seed: int = 0
     """Seed of the corruptions; with `one`, also the number of the first row's column."""
 

@@ -1,4 +1,4 @@
-"""Finds every fault of a data set, each with file, row and field, and audits in which frame boxes are drawn."""
+"""Finds every fault of a data set, with file, row and field, and the frame in which its boxes are drawn."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +33,7 @@ image that lies on its side."""
 
 @dataclass(slots=True, kw_only=True)
 class FrameAudit:
-    """Counts that tell whether the boxes of a source lie in the input image or in the one before the ops."""
+    """Counts that show whether the boxes of a source were drawn on the input image or on the image before the ops."""
 
     declared: Counter[str] = field(default_factory=Counter)
     """Number of boxes by the frame that their rows name."""
@@ -42,7 +42,7 @@ class FrameAudit:
 
     @property
     def verdict(self) -> str:
-        """Frame that the boxes which fit into one image only agree on: input, canonical, mixed or undecided."""
+        """Frame of the boxes that fit into only one of the two images: input, canonical, mixed or undecided."""
         if self.counts["neither"] or (self.counts["input_only"] and self.counts["canonical_only"]):
             return "mixed"
         return "input" if self.counts["input_only"] else "canonical" if self.counts["canonical_only"] else "undecided"

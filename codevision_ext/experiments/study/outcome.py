@@ -17,7 +17,7 @@ from codevision_ext.io.records import Record
 from codevision_ext.rewards.terms import used_optional
 
 Item = tuple[str, str]
-"""A column and the image that was shown."""
+"""Column and image of an item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,22 +25,22 @@ class VariantOutcome:
     """Outcome of one training; shares are in [0, 1]."""
 
     columns: Mapping[Column, Score]
-    """An item counts with its mean over the seeds."""
+    """Accuracy by column; the score of an item is its mean over the seeds."""
     transformed: float
-    """Mean accuracy of the five transformed columns, over the seeds."""
+    """Mean accuracy over the five transformed columns and the seeds."""
     by_seed: Mapping[int, float]
     """`transformed` by seed."""
     difference: Difference | None
-    """In `transformed` from the first training, item by item; None: it is the first."""
+    """Difference from the first training in `transformed`, paired by item; None for the first training itself."""
     must: float
-    """Share of the required operations that were done, on transformed images."""
+    """Share of the required operations that were performed, on transformed images."""
     tool_rate: float
     failed_calls: float
     """Share of calls that failed."""
     optional_ops: float
     """Share of rollouts with an operation that no task requires."""
     invalid: int
-    """Rollouts that broke under us; left out above."""
+    """Number of invalid rollouts; the other fields leave them out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Findings:
     question: str
     steps: int
     outcomes: Mapping[str, VariantOutcome]
-    """By training, in the plan's order."""
+    """Outcomes by the name of the training, in the order of the plan."""
 
 
 _CODEC: JsonCodec[Findings] = JsonCodec(Findings)

@@ -1,23 +1,23 @@
 """Names the operations that changed the colours, the sharpness or the content of an image, from its pixels.
 
-The two images show the same view. Each explanation is carried out or fitted, and counts only where it accounts for
-nearly all of the difference:
+The two images show the same view. An explanation counts only if it accounts for nearly all of the difference:
 
-1. Two colours left: `threshold`, or `edge_detect` where they mark edges. No colours left: `grayscale`.
-2. One linear model: grey after = gain * grey before + offset + changes of gain in bands of spatial frequency. The gain
-   and the offset are a tone curve, the bands tell blur from sharpening; so chains of these are recognised as well.
-3. A tone curve for each channel: whatever shape it has gives the name.
-4. Filters carried out: median, minimum (`erode`), maximum (`dilate`), sharpening that clips most of the image.
-5. A part changed, the rest didn't: `draw`.
+1. The result has only two colours: `threshold`, or `edge_detect` if they mark edges. It has no colours: `grayscale`.
+2. A linear model fits: grey after = gain * grey before + offset + changes of gain in bands of spatial frequency. Gain
+   and offset give the change of tone, and the bands give blur or sharpening; so chains of both are recognised.
+3. A tone curve for each channel fits; the shape of the curves gives the name.
+4. A filter gives the same result: median, minimum (`erode`), maximum (`dilate`), strong sharpening.
+5. One part of the image changed and the rest didn't: `draw`.
 
-What pixels can't tell apart gets the nearest name of its family:
+If pixels can't distinguish several operations, the nearest name of their family is given:
 
 * blur, smooth, gaussian_blur, sharpness_down: `smooth` where only the finest detail is lost, else `blur`;
 * sharpen, detail, edge_enhance, sharpness_up: `detail`, `sharpen`, `edge_enhance`, by how much the finest detail gains;
 * autocontrast, contrast_up: `autocontrast` where the result just fills the range; CLAHE is `contrast_up`;
 * gain and offset: `brightness_*` through the origin or with gain 1, else `contrast_*`.
 
-Nothing is named for what isn't explained (noise, compression, resampling, casts, channel swaps) or too little to see.
+Changes that aren't explained (noise, compression, resampling, colour casts, channel swaps) or aren't visible have no
+name.
 """
 
 import itertools
@@ -180,7 +180,7 @@ class _Pair:
 
 
 def _global(pair: _Pair, *, exact: bool) -> tuple[str, ...]:
-    """Name what was done to the whole image."""
+    """Name the operations that changed the whole image."""
     names = ("grayscale",) if pair.grey else ()
     edges = pair.filtered(_gradient)
     if exact and _has_two_colours(pair.new) and not _has_two_colours(pair.old):
