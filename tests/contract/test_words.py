@@ -91,6 +91,7 @@ ALLOWED_PICTURES = (
     Spelling(r'"file_name", "picture"', "name of a column in the data sets of others", ("turns.py",)),
     Spelling(r"\bPicture (?:\{\w+\}|\d+):", "observation that a model reads, from prompts/observations.json"),
     Spelling(r'"applied_to_the_picture"|"picture_size"', "keys in the prompt of the model that writes demonstrations"),
+    Spelling(r"\(\?:image\|img\|picture\)", "names of variables that model-written code has", ("errors.py",)),
     Spelling(r'"the (?:second|third) picture"', "words of the judge's prompt for drawings"),
     Spelling(r'"a picture"|"draw on the picture"', "content of converted rows"),
     Spelling(r'(?<!")"[^"]+"(?!")', "sentences of demonstrations, content of rows", ("teacher.py", "phrasing.py")),
