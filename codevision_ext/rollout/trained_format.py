@@ -7,7 +7,9 @@ are those of the training. A public checkpoint has no such file.
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
 
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import write_whole
@@ -42,13 +44,13 @@ class TrainedFormat:
     """Text with which the chat template opens each assistant turn, without white space around it."""
     answer_format: Literal["<answer>{answer}</answer>"] = "<answer>{answer}</answer>"
     """Form of the final answer in the last turn."""
-    calls_per_turn: int | None = None
+    calls_per_turn: Annotated[int, Field(ge=1)] | None = None
     """Maximum tool calls that were run in one turn; None after SFT."""
     force_answer: bool | None = None
     """Whether the model was told before its last turn that it must answer now; None after SFT."""
-    min_pixels: int | None = None
+    min_pixels: Annotated[int, Field(ge=1)] | None = None
     """Minimum pixels of an image as the model saw it; None: unknown."""
-    max_pixels: int | None = None
+    max_pixels: Annotated[int, Field(ge=1)] | None = None
     """Maximum pixels of an image as the model saw it; None: unknown."""
 
     def system(self, *, tools: bool) -> str:

@@ -64,6 +64,8 @@ def test_the_file_has_its_schema_s_fields_and_is_read_as_it_was_written(tmp_path
         ({"version": 1, "trained_by": "sft", "dialekt": "x"}, "field dialekt: isn't known"),
         ({"version": 1, "trained_by": "sft", "dialect": "smoke"}, "field dialect: must be 'tool_call'"),
         ({"version": 1, "trained_by": "sft", "coordinates": 3}, "field coordinates: must be"),
+        ({"version": 1, "trained_by": "rl", "calls_per_turn": 0}, "field calls_per_turn: must be"),
+        ({"version": 1, "trained_by": "rl", "max_pixels": -1}, "field max_pixels: must be"),
         ([], "isn't a JSON object"),
     ],
 )

@@ -27,10 +27,15 @@ def choose(source: Source, name: str | None) -> Reader:
 
     Raises:
         InputError: There is no reader of that name, the file lacks a column of the schema or a column that `--map`
-            names, or no reader fits the file.
+            names, no reader has the field of a mapped column, or no reader fits the file.
     """
     if name is not None and name not in READERS:
         raise InputError(f"--source must be one of {', '.join(READERS)}; not {name!r}")
+    columns_read = {column for reader in READERS.values() for group in reader.columns for column in group}
+    for each in source.names.keys() - columns_read:
+        if not vqa.is_field(each):
+            words = "a table has image, question, answer, choices, hint, transform, bbox, source, split, id .."
+            raise InputError(f"--map {each}={source.names[each]}: no reader has a field {each}; {words}")
     candidates = list(READERS.values()) if name is None else [READERS[name]]
     for complete in (False, True):
         known = with_all_columns(source) if complete else source  # reads a file of JSON to its end, so only if it must

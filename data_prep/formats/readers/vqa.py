@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from string import ascii_letters
 from typing import Any, Final
 
 from data_prep.formats import fields
 from data_prep.formats.exact_numbers import number_text
 from data_prep.formats.readers.base import ANSWERS, Item, Place, Reader
-from data_prep.formats.readers.choices import read_choices
+from data_prep.formats.readers.choices import is_choice, read_choices
 from data_prep.formats.readers.codevision_rl import read_prompt
 from data_prep.formats.record import is_empty
 from data_prep.formats.row_errors import Reason, RowError
@@ -89,6 +90,11 @@ def _reader(
     return Reader(name=name, columns=columns, read=read, licence=licence)
 
 
+def is_field(name: str) -> bool:
+    """Return whether a table may have a field of this name, so that `--map` may name its column."""
+    return name in _FIELDS or is_choice(name) or name in ascii_letters or bool(_NUMBERED_IMAGE.fullmatch(name))
+
+
 def _name(value: Any) -> str:
     return number_text(value) or str(value)
 
@@ -142,6 +148,11 @@ def _texts(value: Any, field: str) -> list[str]:
 
 TABLE: Final = {"image": (*_IMAGE, *_NUMBERED), "question": _QUESTION, "answer": ANSWERS}
 """Columns of any table: of each group one is enough."""
+_FIELDS: Final = frozenset(
+    {*_IMAGE, *_QUESTION, *ANSWERS, *_HINT, *_INDEX, "input", "system", "transform", "bbox", "box", "source", "split"}
+    | {"data_source", "ability", "question_type", "Question Type", "category", "licence", "license", "dataset", "Year"}
+)
+"""Fields that a table is read from, besides choices and numbered images."""
 READERS: Final = (
     _reader("chartqapro", "ChartQAPro", (("Question",), ("Answer",), ("image",), ("Question Type",)), _ask_last),
     _reader(

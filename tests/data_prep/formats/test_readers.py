@@ -214,6 +214,10 @@ def test_columns_are_named_on_the_command_line(folder: Path) -> None:
     assert data_prep("check", folder / "in.jsonl", *names, "--workers", 1)["rows"] == {"read": 1, "bad": 0}
     with pytest.raises(InputError, match="--map names the column none"):
         convert(folder, [record], "--map", "image=none")
+    with pytest.raises(
+        InputError, match="--map quesion=task: no reader has a field quesion; a table has image, question"
+    ):
+        convert(folder, [record], "--map", "quesion=task,image=pic,answer=gold")
     with pytest.raises(InputError, match="--map is a list like"):
         convert(folder, [record], "--map", "image")
 
