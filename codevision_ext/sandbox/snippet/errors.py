@@ -35,7 +35,7 @@ ADVICE: Sequence[tuple[str, str]] = (
     (r"^point\(\) (?:missing|takes|got)", "write point(x, y), two numbers without further brackets"),
     (r"^Image\.crop\(\) takes", "write crop((left, top, right, bottom)), with two pairs of brackets"),
     (
-        r"name '\w*(?:image|img|picture)\w*' is not defined",
+        r"name '\w*(?:image|img|pic)\w*' is not defined",
         "the image is in `image`, all images are in the list `images`",
     ),
     ("name 'python' is not defined", "begin with the code itself"),
