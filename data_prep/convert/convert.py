@@ -293,7 +293,7 @@ def _check_unread(unread: Iterable[str], record: TrackedRecord, reader: Reader) 
     """
     for name in sorted(unread):
         if name in OTHER_MEDIA:
-            raise RowError(Reason.NOT_SUPPORTED, name, f"{name.rstrip('s')} isn't supported, only images are")
+            raise RowError(Reason.NOT_SUPPORTED, name, f"{name[:5]} isn't supported, only images are")
         if name == BEYOND:
             raise RowError(Reason.NOT_SUPPORTED, name, "the row has more cells than the header has names")
         if name in ("image", "images") and not _same_images(record):

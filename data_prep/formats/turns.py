@@ -25,7 +25,11 @@ IMAGE_FIELDS: Final = (
     *("img", "img_path", "file_name", "picture"),
 )
 """Fields that can hold the images of a record; only one of them is used."""
-OTHER_MEDIA: Final = frozenset({"video", "videos", "audio", "audios"})
+OTHER_MEDIA: Final = frozenset(
+    f"{medium}{ending}"
+    for medium in ("video", "audio")
+    for ending in ("", "s", "_path", "_paths", "_url", "_urls", "_file", "_files")
+)
 """Fields of media that this package doesn't support."""
 _PART_TEXT: Final = ("text", "input_text", "output_text")
 _PART_IMAGE: Final = ("image", "image_url", "input_image", "image_path", "img")

@@ -45,12 +45,12 @@ def choose(source: Source, name: str | None) -> Reader:
             return fitting[0]
     if absent:
         raise InputError(f"{source.path}: --map names the column {absent[0]}; it has {', '.join(known.columns[:12])}")
-    if advice := layout_advice(known):
+    lacking = [word for word, group in vqa.TABLE.items() if not known.fields & set(group)]
+    if len(lacking) == len(vqa.TABLE) and (advice := layout_advice(known)):
         raise InputError(f"{source.path}: {advice}")
     if name is not None:
         raise InputError(f"{source.path}: column {candidates[0].missing(known.fields)[0]} is missing, {name} has it")
     columns = ", ".join(known.columns[:12])
-    lacking = [word for word, group in vqa.TABLE.items() if not known.fields & set(group)]
     maps = ",".join(f"{word}=COLUMN" for word in lacking)
     raise InputError(
         f"{source.path}: no known schema has the columns {columns}; "

@@ -73,7 +73,7 @@ def _reader(
             answers=choices.answers(answer, "answer")
             if choices.texts
             else fields.answers(answer, "answer", lists=lists or place.lists),
-            source=benchmark or fields.first(record, "source", "data_source") or place.name,
+            source=benchmark or _name(fields.first(record, "source", "data_source") or place.name),
             split=_name(record.get("split") or ("test" if benchmark else "train")),
             index=fields.index(record, _INDEX, place.row),
             applied=applied,

@@ -150,6 +150,7 @@ def test_a_file_that_breaks_is_refused_by_one_sentence(folder: Path, name: str, 
         ("in.tsv", "image,question,answer\na.png,q?,x\n", "separated by commas, those of a .tsv file by tabs"),
         ("in.json", json.dumps({"version": 1, "data": [table()]}), "its rows are in the list 'data' of an object"),
         ("in.json", json.dumps({"7": table(), "8": table()}), "its rows are the values of one object"),
+        ("in.jsonl", '{"images": [], "texts": [{"user": "q?"}]}', "needs a column for question and answer"),
         ("in.jsonl", '{"question": "q?", "answer": "x"}', "needs a column for image, --map image=COLUMN names it"),
         (
             "in.jsonl",
@@ -286,6 +287,7 @@ def test_choices_reach_the_question_and_the_answer_is_one_of_them(folder: Path, 
         ({"image": None}, "image: is missing or null"),
         ({"video": "v.mp4"}, "video: video isn't supported"),
         ({"question": "<video> What happens?"}, "<video>: video isn't supported"),
+        ({"video_path": "v.mp4"}, "video_path: video isn't supported"),
         ({"audios": ["a.wav"]}, "audios: audio isn't supported"),
         ({"images": ["b.png"]}, "hold different images"),
         ({"history": [["q", "a"]]}, "history: the question needs it"),
@@ -321,6 +323,10 @@ def test_hints_and_further_images_are_used(folder: Path) -> None:
     assert [row["images"][0]["path"] for row in rows[:2]] == ["a.png", "b.png"]
     assert truths(rows) == [["x"], ["x"], ["3"], ["3"], ["x"], ["x"], ["3"]]
     assert summary["unread"] == {}
+
+
+def test_a_source_may_be_a_number(folder: Path) -> None:
+    assert convert(folder, [table(source=7)])[1][0]["data_source"] == "7"
 
 
 def test_an_image_beside_its_path_is_used(folder: Path) -> None:
