@@ -34,6 +34,7 @@ _HEDGE: Final = re.compile(
     r"\b(?:or|not|either|neither|maybe|perhaps|possibly|unsure)\b"  # a word of doubt
     r"|\b[a-z][).:]|(?<!['’])\b(?:[b-hj-z]\b|a\s*(?:[,;/&]|and\b)|[a-z]\W*$)"  # another letter
     r"|\b(?:both|all|none|any) of\b"  # several choices
+    r"|或|(?<=[\u3040-\u30ff\u3400-\u9fff])[a-z](?![a-z])"  # the same in Chinese and Japanese, without white space
 )
 _UNDECIDED: Final = re.compile(
     r"\bor\b(?!\W*$)|\b(?:either|maybe|perhaps|possibly|probably|unsure|not sure)\b"  # "Portland, OR" is no doubt

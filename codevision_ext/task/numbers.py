@@ -19,6 +19,7 @@ _NUMBER: Final = re.compile(
     r"(?:e(?P<exponent>[-+]?\d{1,2}))?\s?(?P<percent>%|percent|)",
     re.ASCII | re.IGNORECASE,
 )
+_POINT_OR_GROUP: Final = re.compile(r"[1-9]\d{0,2}\.\d{3}", re.ASCII)
 _CODE: Final = re.compile(r"0\d+", re.ASCII)
 
 
@@ -39,9 +40,8 @@ def other_number(answer: str, reference: str) -> bool:
     number, expected = numbers
     if len({number["money"], expected["money"]} - {""}) > 1:
         return True
-    a, b = _value(number), _value(expected)
     scales = (1,) if number["percent"] == expected["percent"] else (1, 100, Fraction(1, 100))
-    return all(_far(a * scale, b) for scale in scales)
+    return all(_far(a * scale, b) for a in _readings(number) for b in _readings(expected) for scale in scales)
 
 
 def _far(a: Fraction, b: Fraction) -> bool:
@@ -68,6 +68,12 @@ def _two_numbers(answer: str, reference: str) -> tuple[re.Match[str], re.Match[s
     if number is None or expected is None or _CODE.fullmatch(fold(reference)):
         return None
     return number, expected
+
+
+def _readings(number: re.Match[str]) -> tuple[Fraction, ...]:
+    """Returns the values that a number may have: the point of "1.234" may group digits."""
+    value = _value(number)
+    return (value, value * 1000) if _POINT_OR_GROUP.fullmatch(number["digits"]) else (value,)
 
 
 def _value(number: re.Match[str]) -> Fraction:
