@@ -114,9 +114,9 @@ def _scan(path: Path) -> tuple[set[str], set[str]]:
                 if name == BEYOND or not _WHOLE.fullmatch(cell):
                     other.add(name)
         if row.get("index") and len(row.get("image") or "") <= _REFERENCE_CHARS:
-            cells.add(row["image"])
+            cells.add(row.get("image"))
         indexes.add(row.get("index"))
-    return (filled & empty) - other, (cells & indexes) - {None}
+    return (filled & empty) - other, (cells & indexes) - {None, ""}
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:

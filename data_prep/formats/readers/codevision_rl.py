@@ -1,5 +1,6 @@
 """Reads rows of CodeVision-RL, of MVToolBench (which has the same columns), and the RL rows that `convert` writes."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import Row
 from data_prep.formats.turns import read_images, read_turns
 
+_MESSAGES = re.compile(r"\s*\[\s*[{\]]")
+"""Beginning of the JSON of a list of messages; any other text is a prompt, such as `[1, 2] or [3, 4]?`."""
 SOURCE = "CodeVision-RL"
 LICENCE = "CC-BY-SA-4.0"
 _PUBLISHED = frozenset({"dataset_name", "transform"})
@@ -70,7 +73,9 @@ def read_prompt(record: Mapping[str, Any], name: str = "prompt") -> tuple[str, s
     Raises:
         RowError: A message has no role or no content, or there are other messages.
     """
-    value = fields.parse_json(fields.require(record, name), name)
+    value = fields.require(record, name)
+    if isinstance(value, str) and _MESSAGES.match(value):
+        value = fields.parse_json(value, name)
     if not isinstance(value, list):
         return "", fields.text(value, name), []
     messages, images = read_turns(fields.parts(record, name), name)

@@ -376,6 +376,22 @@ def test_an_image_cell_can_name_the_row_with_the_image(folder: Path) -> None:
     assert "9 is neither a file in" in summary["examples"][0]
 
 
+def test_an_empty_cell_names_no_row(folder: Path) -> None:
+    lines = ["index,image,question,answer", ",a.png,q0,x", "5,,q1,x", "6,5,q2,x"]
+    summary, rows = convert(folder, "\n".join(lines), name="in.csv")
+    assert len(rows) == 1
+    assert summary["rejected"] == {"picture_missing": 2}
+
+
+@pytest.mark.parametrize("name", ["in.tsv", "in.csv"])
+def test_a_table_may_have_an_index_and_paths_of_images(folder: Path, name: str) -> None:
+    mark = "\t" if name == "in.tsv" else ","
+    lines = [["index", "image_path", "question", "answer"], ["7", "a.png", "q?", "x"]]
+    summary, [row] = convert(folder, "\n".join(map(mark.join, lines)), name=name)
+    assert (row["images"][0]["path"], row["extra_info"]["index"]) == ("a.png", 7)
+    assert summary["unread"] == {}
+
+
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text() | st.binary(), lambda inner: st.lists(inner)))
 def test_any_value_is_answers_or_a_row_error(value: Any) -> None:
     with suppress(RowError):

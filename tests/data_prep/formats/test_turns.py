@@ -194,3 +194,8 @@ def test_a_prompt_of_content_parts_is_read(folder: Path) -> None:
     _, [row] = convert(folder, [record])
     assert row["prompt"] == [OPENING]
     assert truths([row]) == [["7"]]
+    for prompt in ("[1, 2] or [3, 4]?", "[Task] Read.", "{x}?"):
+        _, [row] = convert(folder, [{"prompt": prompt, "images": ["a.png"], "answer": "x"}])
+        assert row["extra_info"]["question"] == prompt
+    _, [row] = convert(folder, [{"prompt": json.dumps([OPENING]), "images": ["a.png"], "answer": "x"}])
+    assert row["prompt"] == [OPENING]
