@@ -114,9 +114,9 @@ def _scan(path: Path) -> tuple[set[str], set[str]]:
                 if name == BEYOND or not _WHOLE.fullmatch(cell):
                     other.add(name)
         if row.get("index") and len(row.get("image") or "") <= _REFERENCE_CHARS:
-            cells.add(row.get("image"))
-        indexes.add(row.get("index"))
-    return (filled & empty) - other, (cells & indexes) - {None, ""}
+            cells.add(row.get("image") or "")
+        indexes.add(row.get("index") or "")
+    return (filled & empty) - other, (cells & indexes) - {""}
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:
