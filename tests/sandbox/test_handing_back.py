@@ -223,6 +223,8 @@ def test_code_that_no_mending_helps_keeps_its_own_error(run: Run) -> None:
         ("a = cv2.imread('a.png')\na.shape", "(line 2: a.shape); cv2.imread failed: files are out of reach"),
         ("image.save('a.png')", "nothing can be saved, assign the image to `image`"),
         ("open('a.txt', 'w')", "nothing can be saved"),
+        ('with open("a.png","wb") as file:\n    image.save(file)', "nothing can be saved"),
+        ("open('a.txt', mode='a')", "nothing can be saved"),
         ("ImageFont.truetype('arial.ttf', 20)", "use ImageFont.load_default(size=20)"),
         ("cv2.circle(np.array(image)[::-1], (1, 1), 1, 0)", "Layout of the output array img is incompatible"),
         ("cv2.circle(np.array(image)[::-1], (1, 1), 1, 0)", "; give cv2 np.ascontiguousarray(array)"),

@@ -44,7 +44,10 @@ ADVICE: Sequence[tuple[str, str]] = (
     ("Operation on closed image", "don't close the image"),
     ("'return' outside function", "assign the result to `image`"),
     ("unexpected character after line continuation", r"write a line break as \n, not as \\n"),
-    (r"\.save\(|savefig\(|imwrite\(|, 'w|, \"w", "nothing can be saved, assign the image to `image`"),
+    (
+        r"\.save\(|savefig\(|imwrite\(|open\([^)]*(?:,|mode=)\s*['\"][wax]b?\+?['\"]",
+        "nothing can be saved, assign the image to `image`",
+    ),
 )
 """Regular expressions with advice. They are searched in the message and in the line; the first match counts."""
 REASON_CHARS = 200
