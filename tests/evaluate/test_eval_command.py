@@ -214,7 +214,7 @@ def test_what_a_stopped_run_finished_is_not_played_again(tmp_path: Path, how: si
         if how is not signal.SIGKILL:
             assert first.returncode == 130, message
             assert message.endswith("codevision: stopped; the same command goes on from here\n")
-            assert "Traceback" not in message
+            assert "Traceback" not in message, message
         with rows.open("ab") as file:
             file.write(b'{"group": "cut off')
         kept = [line for line in rows.read_bytes().splitlines() if line.endswith(b"}")]
