@@ -5,7 +5,6 @@ OUT/eval/SUITE_MODE.jsonl     one record per rollout, written as it finishes; NA
 OUT/results.json              accuracies with their intervals, and everything needed to repeat them
 """
 
-import asyncio
 import hashlib
 import json
 import sys
@@ -38,6 +37,7 @@ from codevision_ext.evaluate.summary import differences, summarise_suite
 from codevision_ext.io.chat_client import ChatClient, Endpoint
 from codevision_ext.io.progress import Stages
 from codevision_ext.io.records import Record, RecordWriter, read_records
+from codevision_ext.io.stopping import run_stoppable
 from codevision_ext.judge.shared import close_judges
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.loop import Policy
@@ -230,7 +230,7 @@ def run_evaluation(
             engine() if unfinished else nullcontext(_NO_MODEL) as opened,
         ):
             try:
-                asyncio.run(play(opened, sandbox, stages))
+                run_stoppable(play(opened, sandbox, stages))
             finally:
                 close_judges()
     measured = dict(earlier.models) if earlier else {}

@@ -6,10 +6,12 @@ Imports nothing slow, so that a command can be stopped in this way from its firs
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final, Never
+from typing import Any, Final, Never, TypeVar
+
+T = TypeVar("T")
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOPPED: Final = 130
@@ -56,6 +58,46 @@ def stoppable(sentence: str) -> Iterator[None]:
         sys.unraisablehook = report
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def run_stoppable(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine as `asyncio.run` does; a signal cancels it, and a second signal ends it at once.
+
+    An exception raised by a signal handler would end whichever task is running, and asyncio would report the others.
+
+    Raises:
+        Stopped: A signal of the surrounding `stoppable` block arrived.
+    """
+    import asyncio  # noqa: PLC0415 - slow to import
+
+    numbers = [number for number in _SIGNALS if signal.getsignal(number) is _stop]
+    received: list[int] = []
+
+    async def cancelled_by_signals() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task
+
+        def cancel(number: int, frame: object) -> None:
+            if received:
+                _stop(number, frame)
+            received.append(number)
+            loop.call_soon_threadsafe(task.cancel)
+
+        for number in numbers:
+            signal.signal(number, cancel)
+        return await main
+
+    try:
+        result = asyncio.run(cancelled_by_signals())
+    except asyncio.CancelledError:
+        if not received:
+            raise
+    finally:
+        for number in numbers:
+            signal.signal(number, _stop)
+    if received:
+        raise Stopped(received[0])
+    return result
 
 
 def _stop(number: int, frame: object) -> Never:  # noqa: ARG001  Python passes it

@@ -95,3 +95,52 @@ def test_another_end_of_the_command_passes_unchanged(code: int | None, capsys: p
     with pytest.raises(SystemExit) as end, stoppable("stopped"):
         raise SystemExit(code)
     assert (end.value.code, capsys.readouterr().err) == (code, "")
+
+
+BUSY = (
+    STOPPABLE
+    + """
+import anyio, asyncio, os, threading, time
+from codevision_ext.io.stopping import run_stoppable
+
+async def work():
+    while True:
+        sum(range(2000))
+        await asyncio.sleep(0)
+
+async def request():
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        tasks.start_soon(work)
+
+async def main():
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(20):
+            tasks.create_task(request())
+
+with stoppable("stopped"):
+    threading.Timer(0.3, os.kill, (os.getpid(), {number})).start()
+    run_stoppable(main())
+"""
+)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_among_busy_tasks_cancels_them_all_and_nothing_else_is_reported(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "busy.py").write_text(BUSY.format(number=int(number)))
+    assert run(tmp_path, "busy") == (130, "stopped\n")
+
+
+STUBBORN = BUSY.replace("sum(range(2000))", "time.sleep(1000)").replace(
+    "run_stoppable(main())",
+    "threading.Timer(0.6, os.kill, (os.getpid(), {number})).start()\n    run_stoppable(main())",
+)
+
+
+def test_a_second_signal_ends_a_task_that_blocks(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(STUBBORN.format(number=int(signal.SIGINT)))
+    code, message = run(tmp_path, "busy")
+    assert code == 130
+    assert message.startswith("stopped\n")
