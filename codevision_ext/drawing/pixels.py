@@ -18,6 +18,8 @@ def to_pixels(image: Image.Image, background: int | None = 255) -> Pixels:
     """Returns an image as RGB; transparent pixels show a gray `background`, or their hidden colour where it is None."""
     if image.mode.startswith("I") or image.mode == "F":
         return np.repeat(_eight_bits(np.asarray(image))[..., None], 3, axis=2)
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
+        background = None
     if background is None or not image.has_transparency_data:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     colours = image.convert("RGBA")
@@ -29,7 +31,7 @@ def appearances(image: Image.Image) -> Iterator[Pixels]:
     """Yields the input as drawing code may show it, the most frequent way first.
 
     Transparency is laid on white, dropped, or laid on black. `imshow` stretches a gray image to the full range or
-    colours it with viridis.
+    colours it with viridis; a gray image of one value becomes the lowest colour.
     """
     yield to_pixels(image)
     if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
@@ -38,12 +40,11 @@ def appearances(image: Image.Image) -> Iterator[Pixels]:
     if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
         gray = to_pixels(image, None)[..., 0]
         low, high = int(gray.min()), int(gray.max())
-        if high > low:
-            table = np.clip((np.arange(256.0) - low) * 255 / (high - low), 0, 255).round().astype(np.uint8)
-            stretched = table[gray]
-            if (low, high) != (0, 255):
-                yield np.repeat(stretched[..., None], 3, axis=2)
-            yield _array(cv2.cvtColor(cv2.applyColorMap(stretched, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB))
+        table = np.clip((np.arange(256.0) - low) * 255 / max(1, high - low), 0, 255).round().astype(np.uint8)
+        stretched = table[gray]
+        if (low, high) != (0, 255):
+            yield np.repeat(stretched[..., None], 3, axis=2)
+        yield _array(cv2.cvtColor(cv2.applyColorMap(stretched, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB))
 
 
 def largest_channel(image: Pixels) -> Gray:

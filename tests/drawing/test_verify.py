@@ -86,6 +86,14 @@ def test_a_gray_input_may_be_stretched_or_coloured_as_matplotlib_does() -> None:
     assert not check(gray, by_pil(ImageOps.invert(gray), SEGMENT, RED), SEGMENT).correct
 
 
+def test_a_gray_input_of_one_value_may_get_the_lowest_colour_as_in_matplotlib() -> None:
+    gray = Image.new("L", (400, 280), 240)
+    for lowest in ((0, 0, 0), (68, 1, 84)):
+        made = by_pil(Image.new("RGB", gray.size, lowest), SEGMENT, replace(RED, colour=(255, 255, 0)))
+        framed = ImageOps.expand(made, 40, "white")
+        assert check(gray, framed, SEGMENT).correct, lowest
+
+
 def test_labels_beside_a_point_are_right_and_a_second_marker_is_not() -> None:
     image = scene("document")
     made = by_pil(image, POINT, RED)
