@@ -22,7 +22,6 @@ setup(
     },
     install_requires=[
         "numpy>=2",
-        "pandas",
         "pyarrow>=19",
         "Pillow",
         "opencv-python-headless",
@@ -38,6 +37,7 @@ setup(
         "anyio>=4",
         "math-verify",
         "scipy>=1.15",
+        "statsmodels>=0.14.6",
     ],
     extras_require={
         "verl": ["verl>=0.9.1,<0.10", "TransferQueue", "cachetools", "qwen_vl_utils"],

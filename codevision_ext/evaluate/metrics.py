@@ -68,8 +68,8 @@ class Score:
         best = min(float(n), total + math.fsum(undecided))
         return cls(
             accuracy=total / n,
-            low=min(wilson(total, n)[0], total / n),
-            high=max(wilson(best, n)[1], best / n),
+            low=wilson(total, n)[0],
+            high=wilson(best, n)[1],
             n=n,
             undecided=(best - total) / n,
         )

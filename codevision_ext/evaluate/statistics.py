@@ -96,30 +96,25 @@ def _resampled(parts: np.ndarray, seed: int) -> np.ndarray:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Returns the p-values adjusted for multiple tests, in the same order (Holm, Scand. J. Statist. 6, 1979)."""
-    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
-    adjusted, most = [0.0] * len(p_values), 0.0
-    for rank, at in enumerate(order):
-        most = max(most, min(1.0, (len(p_values) - rank) * p_values[at]))
-        adjusted[at] = most
-    return adjusted
+    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415  slow to import
 
-
-_Z_95 = 1.959963984540054
-"""97.5 % quantile of the normal distribution, for a two-sided interval of 95 %."""
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
 
 
 def wilson(correct: float, n: int) -> tuple[float, float]:
-    """Returns the 95 % Wilson score interval of `correct` out of `n`, in [0, 1].
+    """Returns the 95 % Wilson score interval of `correct` out of `n`, in [0, 1]; the share is in it.
 
     Unlike the textbook interval it stays inside [0, 1] and keeps a width at 0 % and 100 %. With scores between 0 and 1,
     or means over several tries of an item, `correct` is their sum and `n` the number of items. The interval is then
     wide enough, and rather too wide, because such scores vary at most as much as scores of 0 or 1 with the same mean.
+
+    Raises:
+        ValueError: `correct` out of `n` is not a share.
     """
+    from statsmodels.stats.proportion import proportion_confint  # noqa: PLC0415  slow to import
+
     if not 0 <= correct <= n or n == 0:
         raise ValueError(f"{correct} right out of {n} is not a share")
-    share, z2 = correct / n, _Z_95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    low = 0.0 if correct == 0 else max(0.0, centre - half)
-    high = 1.0 if correct == n else min(1.0, centre + half)
-    return low, high
+    low, high = proportion_confint(correct, n, method="wilson")
+    share = correct / n
+    return max(0.0, min(float(low), share)), min(1.0, max(float(high), share))  # against rounding

@@ -81,7 +81,7 @@ class Agreement:
     """Counts of label and verdict, with accuracy and kappa.
 
     Accuracy is over all lines that the judge answered, an abstention agreeing with nobody; kappa is over the decided
-    ones. Kappa is None where label or verdict never differ between lines, for there agreement by chance is certain.
+    ones. Kappa is None where all of these have one label and the same verdict: agreement by chance is certain there.
     """
 
     right_as_right: int
@@ -105,8 +105,12 @@ class Agreement:
     @property
     def kappa(self) -> float | None:
         """Cohen's kappa, in [-1, 1] (Cohen 1960, Educational and Psychological Measurement 20)."""
-        value = float(_kappa(np.array(self._decided(), dtype=float)))
-        return None if np.isnan(value) else value
+        from statsmodels.stats.inter_rater import cohens_kappa  # noqa: PLC0415  slow to import
+
+        table = self._decided()
+        if sum(table) in (self.right_as_right, self.wrong_as_wrong):
+            return None
+        return float(cohens_kappa(np.reshape(table, (2, 2)), return_results=False))
 
     @property
     def kappa_interval(self) -> tuple[float, float] | None:
@@ -118,9 +122,10 @@ class Agreement:
         """
         if self.kappa is None:
             return None
-        tables = np.random.default_rng(0).dirichlet(np.array(self._decided()) + 0.5, size=_DRAWS)
+        a, b, c, d = np.random.default_rng(0).dirichlet(np.array(self._decided()) + 0.5, size=_DRAWS).T
+        kappas = 2 * (a * d - b * c) / ((a + b) * (b + d) + (a + c) * (c + d))  # statsmodels has one table at a time
         tail = (1 - LEVEL) / 2
-        low, high = np.quantile(_kappa(tables), [tail, 1 - tail])
+        low, high = np.quantile(kappas, [tail, 1 - tail])
         return min(float(low), self.kappa), max(float(high), self.kappa)
 
     def _decided(self) -> tuple[int, int, int, int]:
@@ -139,15 +144,6 @@ class Agreement:
                 "label_0": {"1": self.wrong_as_right, "0": self.wrong_as_wrong, "abstained": self.wrong_abstained},
             },
         }
-
-
-def _kappa(tables: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """Kappa of tables [..., 4]: (1, 1), (1, 0), (0, 1), (0, 0), label first; NaN where chance agrees always."""
-    share = tables / np.maximum(tables.sum(axis=-1, keepdims=True), 1e-300)
-    a, b, c, d = np.moveaxis(share, -1, 0)
-    chance = (a + b) * (a + c) + (c + d) * (b + d)
-    apart = np.where(1 - chance > 1e-12, 1 - chance, np.nan)
-    return np.asarray((a + d - chance) / np.where(tables.sum(axis=-1) > 0, apart, np.nan))
 
 
 def agreement(pairs: Iterable[tuple[bool | int, float | None]]) -> Agreement:

@@ -1,6 +1,5 @@
 """Measures how hard each task is for a model, and whether the tool helps: k rollouts with it and k without it."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -8,7 +7,6 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any, NamedTuple
 
-from codevision_ext.evaluate.statistics import wilson
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.task.answers import is_correct
 from data_prep.demonstrations.model_client import Attempt, ModelClient, attempt_row
@@ -74,11 +72,11 @@ def tool_benefit(with_tool: tuple[int, int], without: tuple[int, int]) -> Benefi
 
     The interval is Newcombe's hybrid score interval (Statistics in Medicine 17, 1998, method 10).
     """
-    p, q = with_tool[0] / with_tool[1], without[0] / without[1]
-    (low_p, high_p), (low_q, high_q) = wilson(*with_tool), wilson(*without)
-    low = p - q - math.hypot(p - low_p, high_q - q)
-    high = p - q + math.hypot(high_p - p, q - low_q)
-    return Benefit(value=p - q, low=max(-1.0, low), high=min(1.0, high))
+    from statsmodels.stats.proportion import confint_proportions_2indep  # noqa: PLC0415  slow to import
+
+    low, high = confint_proportions_2indep(*with_tool, *without, compare="diff", method="newcomb")
+    value = with_tool[0] / with_tool[1] - without[0] / without[1]
+    return Benefit(value=value, low=max(-1.0, float(low)), high=min(1.0, float(high)))  # against rounding
 
 
 def measure_difficulty(

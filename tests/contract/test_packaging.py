@@ -91,3 +91,16 @@ def test_make_says_in_one_sentence_that_python_is_missing(tmp_path: Path) -> Non
 def test_requirements_name_no_host() -> None:
     for path in ROOT.glob("requirements-*.txt"):
         assert not re.search(r"https?://|--index|--find-links", path.read_text()), path.name
+
+
+def packages(name: str) -> set[str]:
+    """Names of the packages that a file of requirements lists, as package indexes normalise them."""
+    names = re.findall(r"^\w[\w.-]*", (ROOT / name).read_text(), re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", package).lower() for package in names}
+
+
+@pytest.mark.parametrize("lock", ["requirements-lock.txt", "requirements-vllm-lock.txt"])
+def test_every_required_package_has_its_version_in_the_lock(lock: str) -> None:
+    of_the_machine = {"torch", "setuptools"}
+    required = packages("requirements-core.txt") | packages("requirements-dev.txt")
+    assert required - packages(lock) - of_the_machine == set()

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge_server import Request, data_of, fails, honest, says, serve, verdict
+from statsmodels.stats.inter_rater import cohens_kappa
 
 from codevision_ext.errors import InputError
 from codevision_ext.judge.agreement import Agreement, agreement, read_labelled
@@ -164,6 +166,16 @@ def test_the_interval_is_that_of_large_samples_and_wide_for_small_ones() -> None
     low, high = made(3, 0, 0, 3).kappa_interval or (0, 0)
     assert low < 0.7
     assert high == 1
+
+
+@pytest.mark.parametrize("table", [(20, 5, 10, 15), (3, 0, 0, 3), (5, 0, 5, 0)])
+def test_the_interval_is_that_of_the_kappas_of_drawn_tables(table: tuple[int, int, int, int]) -> None:
+    draws = np.random.default_rng(0).dirichlet(np.array(table) + 0.5, size=20_000)
+    kappas = [cohens_kappa(draw.reshape(2, 2), return_results=False) for draw in draws]
+    low, high = np.quantile(kappas, [0.025, 0.975])
+    agreed = made(*table)
+    assert agreed.kappa is not None
+    assert agreed.kappa_interval == pytest.approx((min(low, agreed.kappa), max(high, agreed.kappa)))
 
 
 def test_abstentions_count_against_accuracy_and_not_in_kappa() -> None:

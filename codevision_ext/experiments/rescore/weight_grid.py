@@ -6,7 +6,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from codevision_ext.experiments.rescore.read_groups import WINDOW, read_groups
 from codevision_ext.experiments.rescore.rescore import score_group
@@ -93,7 +92,9 @@ def compare_weights(
 
 def _spearman(a: Floats, b: Floats) -> float | None:
     """Returns Spearman's rank correlation; None if all values of one side are equal."""
-    ranks_a, ranks_b = (pd.Series(np.round(values, 9)).rank() for values in (a, b))
-    if len(a) < 2 or not ranks_a.std() or not ranks_b.std():
+    from scipy.stats import spearmanr  # noqa: PLC0415  slow to import
+
+    a, b = np.round(a, 9), np.round(b, 9)
+    if len(a) < 2 or not np.ptp(a) or not np.ptp(b):
         return None
-    return float(np.clip(ranks_a.corr(ranks_b), -1, 1))
+    return float(spearmanr(a, b).statistic)

@@ -245,6 +245,7 @@ def test_benefit_is_the_difference_with_newcombe_s_interval() -> None:
     nothing = tool_benefit((0, 8), (0, 8))
     assert (nothing.value, nothing.low) == (0, -nothing.high)
     assert tool_benefit((8, 8), (0, 8)).high == 1
+    assert (tool_benefit((7, 7), (0, 7)).high, tool_benefit((0, 7), (7, 7)).low) == (1, -1)
 
 
 def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
