@@ -153,7 +153,7 @@ def store() -> Any:
         info |= {f"end_{e}": float(e == end) for e in ("answer", "turn_cap", "length")}
         info |= dict.fromkeys(("format", "calls", "turns"), 1.0)
         counted = ("failed_calls", "noop_calls", "malformed_calls", "repeated_calls")
-        info |= dict.fromkeys((*counted, "recoverable_calls", "recovered_calls"), 0.0)
+        info |= dict.fromkeys((*counted, "recoverable_calls", "recovered_calls", "undecided"), 0.0)
         rows.append(
             {
                 "uid": "u",
