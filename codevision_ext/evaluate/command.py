@@ -21,7 +21,7 @@ from codevision_ext.engines.base import EngineConfig, LoadedModel
 from codevision_ext.engines.endpoint import Dialogue
 from codevision_ext.engines.registry import check_config, open_model
 from codevision_ext.errors import InputError
-from codevision_ext.evaluate.metrics import TOOL_MODES, Score, ToolMode
+from codevision_ext.evaluate.metrics import TOOL_MODES, ToolMode
 from codevision_ext.evaluate.results import (
     MODEL,
     Evaluation,
@@ -219,7 +219,8 @@ def run_evaluation(
                 )
                 result = summarise_suite(each.suite, records, model.setup.k, model.rows(each.suite.name, mode))
                 results[model.name][each.suite.name][mode] = result
-                stages.done(score_text(result.overall.score))
+                score = result.overall.score
+                stages.done(f"{score.readings} % ({score.interval})")
         finally:
             await opened.close()
 
@@ -251,12 +252,6 @@ def run_evaluation(
 def _title(model: ModelRun, run: SuiteRun, mode: ToolMode) -> str:
     words = [run.suite.name, *mode.split("_")]
     return " ".join(words if model.name == MODEL else [model.name, *words])
-
-
-def score_text(score: Score) -> str:
-    """Writes a score as `72.3 % (68.1 to 76.2)`, and with undecided answers as `60.0 to 72.3 % (55.1 to 76.2)`."""
-    upper = f" to {100 * score.upper:.1f}" if score.undecided else ""
-    return f"{100 * score.accuracy:.1f}{upper} % ({100 * score.low:.1f} to {100 * score.high:.1f})"
 
 
 def _suite_result(

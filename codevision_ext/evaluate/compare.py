@@ -177,8 +177,8 @@ CAPTION: Final = (
 
 
 def _rich(cell: Cell) -> Text:
-    text = Text(f"{_accuracy(cell.score)}\n")
-    text.append(f"{_percent(cell.score.low)} to {_percent(cell.score.high)}", style="dim")
+    text = Text(f"{cell.score.readings}\n")
+    text.append(cell.score.interval, style="dim")
     if cell.difference is not None:
         style = ("green" if cell.difference.value > 0 else "red") if cell.significant else "dim"
         text.append(f"\n{_change(cell)}", style=style)
@@ -228,15 +228,6 @@ def _plain(cell: Cell) -> str:
 def _change(cell: Cell) -> str:
     assert cell.difference is not None
     return f"{100 * cell.difference.value:+.1f}{'*' if cell.significant else ''}"
-
-
-def _accuracy(score: Score) -> str:
-    """Writes the accuracy in percent; with undecided answers, both readings of it."""
-    return _percent(score.accuracy) + (f" to {_percent(score.upper)}" if score.undecided else "")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
 
 
 def draw_comparison(comparisons: Sequence[Comparison], path: Path) -> None:

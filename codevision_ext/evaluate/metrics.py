@@ -50,10 +50,19 @@ class Score:
         """Accuracy if every undecided answer were right."""
         return min(1.0, self.accuracy + self.undecided)
 
+    @property
+    def readings(self) -> str:
+        """Accuracy in per cent: `72.3`; with undecided answers both readings of it, `60.0 to 72.3`."""
+        return f"{100 * self.accuracy:.1f}" + (f" to {100 * self.upper:.1f}" if self.undecided else "")
+
+    @property
+    def interval(self) -> str:
+        """Bounds of the interval in per cent: `68.1 to 76.2`."""
+        return f"{100 * self.low:.1f} to {100 * self.high:.1f}"
+
     def __str__(self) -> str:
-        """Writes accuracy and interval in per cent: `72.3 (68.1 to 76.2)`, or `60.0 to 72.3 (..)` if undecided."""
-        upper = f" to {100 * self.upper:.1f}" if self.undecided else ""
-        return f"{100 * self.accuracy:.1f}{upper} ({100 * self.low:.1f} to {100 * self.high:.1f})"
+        """Writes accuracy and interval in per cent: `72.3 (68.1 to 76.2)`."""
+        return f"{self.readings} ({self.interval})"
 
     @classmethod
     def of(cls, outcomes: Iterable[float], undecided: Iterable[float] = ()) -> "Score":
