@@ -38,15 +38,10 @@ def other_number(answer: str, reference: str) -> bool:
     if numbers is None:
         return False
     number, expected = numbers
-    if len({number["money"], expected["money"]} - {""}) > 1:
+    if _other_currency(number, expected):
         return True
     scales = (1,) if number["percent"] == expected["percent"] else (1, 100, Fraction(1, 100))
-    return all(_far(a * scale, b) for a in _readings(number) for b in _readings(expected) for scale in scales)
-
-
-def _far(a: Fraction, b: Fraction) -> bool:
-    whole = a.denominator == b.denominator == 1
-    return a != b if whole else abs(a - b) > NEAR * abs(b)
+    return all(_differ(a * scale, b, NEAR) for a in _readings(number) for b in _readings(expected) for scale in scales)
 
 
 def same_number(answer: str, reference: str) -> bool:
@@ -55,11 +50,17 @@ def same_number(answer: str, reference: str) -> bool:
     if numbers is None:
         return False
     number, expected = numbers
-    if len({number["money"], expected["money"]} - {""}) > 1:
-        return False
-    a, b = _value(number), _value(expected)
+    return not (_other_currency(number, expected) or _differ(_value(number), _value(expected), RELATIVE_TOLERANCE))
+
+
+def _other_currency(number: re.Match[str], expected: re.Match[str]) -> bool:
+    return len({number["money"], expected["money"]} - {""}) > 1
+
+
+def _differ(a: Fraction, b: Fraction, tolerance: Fraction) -> bool:
+    """Returns whether two whole numbers differ at all, or other numbers by more than the tolerance relative to `b`."""
     whole = a.denominator == b.denominator == 1
-    return a == b if whole else abs(a - b) <= RELATIVE_TOLERANCE * abs(b)
+    return a != b if whole else abs(a - b) > tolerance * abs(b)
 
 
 def _two_numbers(answer: str, reference: str) -> tuple[re.Match[str], re.Match[str]] | None:
