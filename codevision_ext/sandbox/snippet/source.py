@@ -115,11 +115,9 @@ UNESCAPES: tuple[Callable[[str], str], ...] = (_unescape_outside, _unescape_all)
 
 def _compiled(text: str, note: str) -> Source:
     tree = ast.parse(text, SOURCE)
-    body, last = compile(tree, SOURCE, "exec"), None
-    if tree.body and isinstance(statement := tree.body[-1], ast.Expr):
-        tree.body.pop()
-        body = compile(tree, SOURCE, "exec")
-        last = compile(ast.Expression(statement.value), SOURCE, "eval")
+    end = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    body = compile(tree, SOURCE, "exec")
+    last = compile(ast.Expression(end.value), SOURCE, "eval") if isinstance(end, ast.Expr) else None
     return Source(text=text, note=note, body=body, last=last)
 
 
