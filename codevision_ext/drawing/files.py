@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydantic import JsonValue
 
 from codevision_ext.drawing.score import DrawingVerdict, verify
 from codevision_ext.drawing.targets import check_inside, read_target
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.images import opened_image
 from codevision_ext.io.json_codec import JsonCodec
 
 
@@ -127,14 +128,9 @@ def _check(
 
 
 def _open(path: Path, where: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except UnidentifiedImageError as error:
-        raise InputError(f"{where}: isn't an image") from error
-    except Exception as error:  # a damaged image makes a decoder raise anything
-        raise InputError(f"{where}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+    with opened_image(path, where) as image:
+        image.load()
+        return image
 
 
 def _id(raw: bytes) -> str | int | None:

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import write_whole
+from codevision_ext.io.images import opened_image
 from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.image_history import ImageHistory
@@ -183,13 +184,8 @@ def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Backend, save
 
 def _open(path: Path, where: str, *, whole: bool = True) -> Image.Image:
     """Opens an image as RGB. Without `whole` only its header is read, to check that it is an image."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB") if whole else image
-    except UnidentifiedImageError as error:
-        raise InputError(f"{where}: {path}: isn't an image") from error
-    except Exception as error:  # a damaged image makes a decoder raise anything
-        raise InputError(f"{where}: {path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+    with opened_image(path, f"{where}: {path}") as image:
+        return image.convert("RGB") if whole else image
 
 
 def _save(path: Path, image: Image.Image) -> None:
