@@ -1,6 +1,5 @@
 """Evaluates the models that the command line names: reads the options, opens the engine, runs the evaluation."""
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -19,12 +18,7 @@ from codevision_ext.evaluate.results import MODEL, Evaluation
 from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.evaluate.setup import ModelRun, model_used, setup_of, with_checkpoint
 from codevision_ext.io.inputs import require_checkpoint, require_files
-from codevision_ext.models.checkpoint_settings import (
-    CheckpointSettings,
-    checkpoint_settings,
-    notes,
-)
-from codevision_ext.rollout.trained_format import FILE
+from codevision_ext.models.checkpoint_settings import checkpoint_settings, print_notes, served_settings
 from codevision_ext.types import CoordinateSystem
 from data_prep import eval_items
 from data_prep.formats.sources import read_names
@@ -119,11 +113,8 @@ def _folders(given: EvalOptions) -> dict[str, Path]:
 
 def _served(given: EvalOptions, config: RolloutConfig) -> tuple[list[ModelRun], _Opener]:
     endpoint = options.endpoint_of(str(given.model), given.model_id, given.api_key_env, given.request)
-    folder = given.trained or Path(endpoint.model)  # engines name a model by its folder unless they are told otherwise
-    own = checkpoint_settings(config.settings, folder)
-    if given.trained and own.trained is None:
-        raise InputError(f"--trained {folder}: there is no {FILE}")
-    _print_notes({folder: own})
+    folder, own = served_settings(config.settings, endpoint.model, given.trained)
+    print_notes({folder: own})
     if own.settings.coordinates is CoordinateSystem.SEEN:
         raise InputError("coordinates=seen needs a checkpoint's folder: an endpoint doesn't tell how it resizes images")
     config = with_checkpoint(config, own)
@@ -151,7 +142,7 @@ def _checkpoints(given: EvalOptions, folders: dict[str, Path], config: RolloutCo
         gpus=given.gpus,
     )
     own = {folder: checkpoint_settings(config.settings, folder) for folder in folders.values()}
-    _print_notes(own)
+    print_notes(own)
     models = []
     for name, folder in folders.items():
         used, ours = model_used(str(folder)), with_checkpoint(config, own[folder])
@@ -161,7 +152,3 @@ def _checkpoints(given: EvalOptions, folders: dict[str, Path], config: RolloutCo
         rows = "eval/{suite}_{mode}.jsonl" if name == MODEL else f"eval/{name}_{{part}}{{mode}}.jsonl"
         models.append(ModelRun(name=name, setup=setup, config=ours, checkpoint=folder, records=rows))
     return models, opener
-
-
-def _print_notes(own: dict[Path, CheckpointSettings]) -> None:
-    sys.stderr.writelines(f"codevision: {line}\n" for line in notes(own))

@@ -1,6 +1,7 @@
 """Takes the settings of a rollout from the checkpoint that generates, and describes a training for its checkpoints."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codevision_ext.config import Settings, system_prompt, tool_schemas, trained_settings
+from codevision_ext.errors import InputError
 from codevision_ext.models.max_pixels import image_bounds
 from codevision_ext.rollout.code_tool import tool_schema
 from codevision_ext.rollout.trained_format import FILE, TrainedFormat, read_trained_format
@@ -41,6 +43,27 @@ def checkpoint_settings(settings: Settings, checkpoint: Path) -> CheckpointSetti
         words = "images have {:,} to {:,} pixels, but the checkpoint was trained with {:,} to {:,}"
         differences.append(words.format(*bounds, *before))
     return CheckpointSettings(settings=settings, trained=trained, differences=tuple(differences))
+
+
+def served_settings(settings: Settings, model: str, trained: Path | None) -> tuple[Path, CheckpointSettings]:
+    """Returns the folder of a served model's codevision.json, and the settings under which the model generates.
+
+    The folder is `trained` if it is given, else `model`: engines name a model by its folder unless they are told
+    otherwise.
+
+    Raises:
+        InputError: `trained` has no codevision.json, or the file can't be read.
+    """
+    folder = trained or Path(model)
+    own = checkpoint_settings(settings, folder)
+    if trained and own.trained is None:
+        raise InputError(f"--trained {folder}: there is no {FILE}")
+    return folder, own
+
+
+def print_notes(checkpoints: Mapping[Path, CheckpointSettings], command: str = "codevision") -> None:
+    """Prints `notes` on stderr, each line with the command's name before it."""
+    sys.stderr.writelines(f"{command}: {line}\n" for line in notes(checkpoints))
 
 
 def notes(checkpoints: Mapping[Path, CheckpointSettings]) -> list[str]:

@@ -148,7 +148,7 @@ def activate_run(config: Any) -> None:
     """
     from omegaconf import OmegaConf  # noqa: PLC0415
 
-    from codevision_ext.models.checkpoint_settings import notes  # noqa: PLC0415  # only a run that asks pays for these
+    from codevision_ext.models.checkpoint_settings import print_notes  # noqa: PLC0415  # only a run that asks pays for these
     from codevision_ext.patches import verl_order  # noqa: PLC0415
     from codevision_ext.verl_config import base_of, check_names_and_types  # noqa: PLC0415
 
@@ -165,7 +165,7 @@ def activate_run(config: Any) -> None:
     if settings.settings.freeze:
         os.environ[FROZEN] = ",".join(settings.settings.freeze)
     if path := OmegaConf.select(config, MODEL_PATH, throw_on_missing=False):
-        sys.stderr.writelines(f"codevision: {line}\n" for line in notes({Path(path): settings}))
+        print_notes({Path(path): settings})
     activate()
     freeze_weights()
     if "ray_kwargs" in config:

@@ -1,7 +1,6 @@
 """Defines the commands that draw tasks and demonstrations, and the one that measures tasks with a model."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -18,9 +17,8 @@ from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import whole_folder, write_whole
 from codevision_ext.io.chat_client import Endpoint
 from codevision_ext.io.json_codec import json_object
-from codevision_ext.models.checkpoint_settings import CheckpointSettings, checkpoint_settings, notes
+from codevision_ext.models.checkpoint_settings import print_notes, served_settings
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.rollout.trained_format import FILE
 from codevision_ext.sandbox import Sandbox
 from codevision_ext.task.image_ops import CORE_OPS, OPTIONAL_OPS
 from codevision_ext.types import CoordinateSystem
@@ -316,7 +314,9 @@ def filter_command(
     """
     if (base_url is None) is (engine is None):
         raise InputError("filter needs --base-url, or --engine and --model FOLDER")
-    own = _settings_of(trained or Path(model), coordinates, required=trained is not None)
+    given = Settings() if coordinates is None else Settings(coordinates=coordinates)
+    checkpoint, own = served_settings(given, model, trained)
+    print_notes({checkpoint: own}, "codevision data")
     sources, reject_limit = find_sources(inputs, images, read_names(names)), RejectLimit(max_rejected)
     stats, totals, routes = ConversionStats(), Counter[str](), Counter[str]()
     with ExitStack() as stack:
@@ -403,20 +403,6 @@ def _valid_rows(sources: list[Source], stats: ConversionStats, limit: int | None
                 stats.reject(faults)
             elif isinstance(item, Row):
                 yield item
-
-
-def _settings_of(folder: Path, coordinates: CoordinateSystem | None, *, required: bool) -> CheckpointSettings:
-    """Return the settings under which a model is asked; a line on stderr names each that isn't its checkpoint's.
-
-    Raises:
-        InputError: The folder's codevision.json can't be read, or is required and missing.
-    """
-    given = Settings() if coordinates is None else Settings(coordinates=coordinates)
-    own = checkpoint_settings(given, folder)
-    if required and own.trained is None:
-        raise InputError(f"--trained {folder}: there is no {FILE}")
-    sys.stderr.writelines(f"codevision data: {line}\n" for line in notes({folder: own}))
-    return own
 
 
 def _open_client(

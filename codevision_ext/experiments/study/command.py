@@ -1,6 +1,5 @@
 """Runs `codevision study`: prints what stored records show, then trains the variants, then compares them."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from codevision_ext.experiments.study.show import write_study
 from codevision_ext.experiments.study.train import TrainingJob, jobs_of, train
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record, read_records
-from codevision_ext.models.checkpoint_settings import checkpoint_settings, notes
+from codevision_ext.models.checkpoint_settings import checkpoint_settings, print_notes
 from codevision_ext.rewards.settings import RewardSettings
 
 ENGINE = "sglang"
@@ -76,7 +75,7 @@ def _evaluate(
     suites = read_suites([f"transformed={run / 'data' / 'test.parquet'}"], reader, limit=plan.items)
     folders = [job.checkpoint.resolve() for job in jobs]
     own = {folder: checkpoint_settings(config.settings, folder) for folder in folders}
-    sys.stderr.writelines(f"codevision: {line}\n" for line in notes(own))
+    print_notes(own)
     configs = {folder: with_checkpoint(config, settings) for folder, settings in own.items()}
     models = [
         ModelRun(
