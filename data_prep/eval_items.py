@@ -155,6 +155,4 @@ def _drawings(
                 raise errors[0]
             yield _eval_row(validated, raw, where) | {"reference": reference}
     except RowError as error:
-        leave_out(
-            RowFault(file=job.chunk.file, row=number, field=error.field, reason=error.reason, message=error.message)
-        )
+        leave_out(error.at(job.chunk.file, number))

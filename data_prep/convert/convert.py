@@ -251,11 +251,7 @@ def read_chunk(job: ChunkJob, counts: ReadCounts) -> Iterator[tuple[int, Row | D
             if isinstance(item, str):
                 counts.skipped[item] += 1
                 continue
-            faults = [
-                RowFault(file=chunk.file, row=number, field=error.field, reason=error.reason, message=error.message)
-                for error in errors
-            ]
-            yield number, item, faults
+            yield number, item, [error.at(chunk.file, number) for error in errors]
 
 
 def _read_record(

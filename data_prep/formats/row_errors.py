@@ -68,6 +68,10 @@ class RowError(InputError):
         super().__init__(f"{field}: {message}")
         self.reason, self.field, self.message = reason, field, message
 
+    def at(self, file: str, row: int) -> "RowFault":
+        """Return the fault of a row, by its number in the file from 0."""
+        return RowFault(file=file, row=row, field=self.field, reason=self.reason, message=self.message)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFault:
