@@ -34,6 +34,18 @@ PAGE_TARGET: dict[str, Any] = {
     ]
 }
 LEAST_RIGHT, MOST_MS = 0.99, 30.0
+PLAIN_STYLE = Style(
+    colour=(255, 0, 0),
+    stroke=3,
+    radius=6,
+    marker="filled",
+    dash=None,
+    alpha=1,
+    label=False,
+    arrow=False,
+    smooth=True,
+)
+"""A thin red stroke with filled markers."""
 
 
 def parsed(target: dict[str, object]) -> DrawingTarget:
@@ -109,17 +121,7 @@ def speed_cases(rng: Rng) -> Iterator[tuple[str, Image.Image, Image.Image, Drawi
                 {"kind": "point", "x": 500, "y": 850},
             ]
         }
-        style = Style(
-            colour=(255, 0, 0),
-            stroke=4,
-            radius=8,
-            marker="filled",
-            dash=None,
-            alpha=1,
-            label=True,
-            arrow=False,
-            smooth=True,
-        )
+        style = replace(PLAIN_STYLE, stroke=4, radius=8, label=True)
         yield f"{scene}, PIL", image, by_pil(image, target, style), parsed(target)
         yield f"{scene}, OpenCV", image, by_cv2(image, target, style), parsed(target)
         yield f"{scene}, matplotlib", image, by_matplotlib(image, target, style, rng), parsed(target)
@@ -144,22 +146,14 @@ def measure_speed(repeats: int = 7) -> bool:
 def page_cases(image: Image.Image) -> Iterator[tuple[str, Image.Image]]:
     """Yields drawings of PAGE_TARGET that are right, and others that aren't."""
     rng = np.random.default_rng(1)
-    style = Style(
-        colour=(255, 0, 0),
-        stroke=3,
-        radius=6,
-        marker="filled",
-        dash=None,
-        alpha=1,
-        label=False,
-        arrow=False,
-        smooth=True,
+    yield "thin, hollow marker", by_pil(image, PAGE_TARGET, replace(PLAIN_STYLE, stroke=1, marker="hollow"))
+    yield (
+        "dashes and labels",
+        by_pil(image, PAGE_TARGET, replace(PLAIN_STYLE, dash=(9, 5), label=True, colour=(255, 255, 0))),
     )
-    yield "thin, hollow marker", by_pil(image, PAGE_TARGET, replace(style, stroke=1, marker="hollow"))
-    yield "dashes and labels", by_pil(image, PAGE_TARGET, replace(style, dash=(9, 5), label=True, colour=(255, 255, 0)))
-    yield "a figure of matplotlib", by_matplotlib(image, PAGE_TARGET, replace(style, radius=9), rng)
+    yield "a figure of matplotlib", by_matplotlib(image, PAGE_TARGET, replace(PLAIN_STYLE, radius=9), rng)
     for name in ("two candidates", "fat strokes", "hatching, wide", "moved patch", "mirrored", "half of it"):
-        yield name, HACKS[name](rng, image, PAGE_TARGET, style)
+        yield name, HACKS[name](rng, image, PAGE_TARGET, PLAIN_STYLE)
 
 
 def write_page(path: str) -> None:

@@ -25,10 +25,9 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """A straight stroke between two places."""
+class _TwoPlaces:
+    """The places (x1, y1) and (x2, y2) of a primitive."""
 
-    kind: Literal["segment"] = "segment"
     x1: float
     y1: float
     x2: float
@@ -36,14 +35,17 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Segment(_TwoPlaces):
+    """A straight stroke between two places."""
+
+    kind: Literal["segment"] = "segment"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line(_TwoPlaces):
     """An infinite line: a stroke that covers both places and stays on the line."""
 
     kind: Literal["line"] = "line"
-    x1: float
-    y1: float
-    x2: float
-    y2: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +70,10 @@ class Circle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class Outline(_TwoPlaces):
     """The outline of an upright rectangle; any two opposite corners."""
 
     kind: Literal["box"] = "box"
-    x1: float
-    y1: float
-    x2: float
-    y2: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
