@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import AbstractContextManager
 from importlib.resources import files
-from threading import Thread
 from typing import Any
 
 import jinja2
 import pytest
+from chat_server import json_server
 from judge_server import JudgeServer, Reply, Request, fails, says, serve
 from PIL import Image
 
@@ -212,27 +210,6 @@ def test_a_list_of_models_that_is_none_is_an_error_in_one_sentence() -> None:
         assert Endpoint(url=url, model="").first_model() == "m\ufffd"
 
 
-@contextmanager
-def models_server(listed: Any) -> Iterator[str]:
+def models_server(listed: Any) -> AbstractContextManager[str]:
     """Serves a list of models."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps(listed).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1"
-        finally:
-            server.shutdown()
-            thread.join()
+    return json_server(lambda _: (200, listed))

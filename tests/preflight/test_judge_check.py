@@ -1,14 +1,13 @@
 """The check of the judge asks it one question and grades the verdict."""
 
-import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
+from chat_server import json_server
 
 from codevision_ext.config import read_judge_settings
 from codevision_ext.engines.device import use_cpu_if_no_cuda
@@ -21,31 +20,15 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers and verl warn at import, by the dozen
 
 
-@contextmanager
-def judge(reply: Callable[[str], str]) -> Iterator[str]:
-    """Serves a judge whose replies are built from the nonce, and yields its URL."""
+def judge(reply: Callable[[str], str]) -> AbstractContextManager[str]:
+    """Serves a judge whose replies are built from the nonce."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            nonce = re.findall(r"VERDICT (\w+):", request["messages"][0]["content"])[0]
-            message = {"role": "assistant", "content": reply(nonce)}
-            body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(request: Any) -> tuple[int, Any]:
+        nonce = re.findall(r"VERDICT (\w+):", request["messages"][0]["content"])[0]
+        message = {"role": "assistant", "content": reply(nonce)}
+        return 200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-        thread.join()
+    return json_server(answer)
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,23 @@ class Endpoint:
 
 
 @contextmanager
-def chat_server(reply: Callable[[Request], str | None]) -> Iterator[Endpoint]:
-    """Serves while the block runs; a reply of None is an error of the server."""
+def json_server(answer: Callable[[Any], tuple[int, Any]]) -> Iterator[str]:
+    """Serves JSON while the block runs, and yields the URL.
+
+    A function of the request's JSON (None for GET) gives the status and the JSON of the answer.
+    """
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(None)
+
         def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            endpoint.requests.append(request)
-            text = reply(request)
-            message = {"role": "assistant", "content": text}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            completion = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-            body = json.dumps(completion if text is not None else {"error": {"message": "no"}}).encode()
-            self.send_response(200 if text is not None else 400)
+            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def _answer(self, request: Any) -> None:
+            status, content = answer(request)
+            body = json.dumps(content).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -43,15 +47,31 @@ def chat_server(reply: Callable[[Request], str | None]) -> Iterator[Endpoint]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    endpoint = Endpoint(url=f"http://127.0.0.1:{server.server_port}/v1")
     thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
-        yield endpoint
+        yield f"http://127.0.0.1:{server.server_port}/v1"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def chat_server(reply: Callable[[Request], str | None]) -> Iterator[Endpoint]:
+    """Serves while the block runs; a reply of None is an error of the server."""
+    requests: list[Request] = []
+
+    def answer(request: Request) -> tuple[int, Any]:
+        requests.append(request)
+        text = reply(request)
+        if text is None:
+            return 400, {"error": {"message": "no"}}
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return 200, {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+
+    with json_server(answer) as url:
+        yield Endpoint(url=url, requests=requests)
 
 
 def texts(request: Request) -> list[str]:
