@@ -1,4 +1,5 @@
 # make demo      trains and evaluates a tiny model, writes runs/demo/report.html; resumes a stopped run
+# make demo-vthinker  the same for a model that draws on its images, in runs/vthinker
 # make test      the whole test suite
 # make check     linters, types, import layers, then the tests; what continuous integration runs
 # make check-all check, then the rollout tests on vLLM
@@ -17,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 SEED ?= 0
 RECIPE ?= qwen2_5_vl_7b
 
-.PHONY: install demo smoke reproducible bench-sandbox bench-loop bench-eval bench-drawing bench-report bench-data bench-scoring bench-provenance ablations galleries soak docs test install-vllm test-vllm lint check check-all clean
+.PHONY: install demo demo-vthinker smoke reproducible bench-sandbox bench-loop bench-eval bench-drawing bench-report bench-data bench-scoring bench-provenance bench-evolve ablations galleries soak docs test install-vllm test-vllm lint check check-all clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -37,6 +38,9 @@ $(INSTALLED): $(wildcard requirements-*.txt) setup.py pyproject.toml | $(BIN)/py
 
 demo: install
 	@$(BIN)/codevision demo --seed $(SEED)
+
+demo-vthinker: install
+	@$(BIN)/codevision demo --recipe recipe/vthinker_demo --out runs/vthinker --seed $(SEED)
 
 smoke: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash recipe/$(RECIPE)/run.sh smoke
@@ -63,6 +67,11 @@ bench-scoring: install
 
 bench-provenance: install
 	$(BIN)/python benchmarks/provenance.py
+
+# Data flywheel: planted faults that its checks find, and the cost of its store; the figures of docs/evolve.md
+bench-evolve: install
+	$(BIN)/python benchmarks/evolve_faults.py
+	$(BIN)/python benchmarks/evolve_store.py
 
 # Items per second of an evaluation compared with the engine alone; the figures of docs/evaluation.md
 bench-eval: install

@@ -11,14 +11,16 @@ setup(
     packages=find_packages(include=["codevision_ext*", "data_prep*"]),
     package_data={
         "codevision_ext": [
+            "evaluate/published.json",
             "prompts/*",
             "experiments/rescore/*.toml",
+            "prompts/code_tags/*",
             "prompts/judge/*",
             "report/*.j2",
             "report/*.css",
             "report/*.js",
         ],
-        "data_prep": ["formats/*.yaml", "demonstrations/*.txt", "curate/*.j2", "tasks/synth/*.txt"],
+        "data_prep": ["formats/*.yaml", "demonstrations/*.txt", "curate/*.j2", "tasks/synth/*.txt", "evolve/*.j2"],
     },
     install_requires=[
         "numpy>=2",

@@ -1,4 +1,4 @@
-"""Makes input images of real variety, and random targets on them, for the measurements of the drawing verifier."""
+"""Makes varied input images and random targets for the measurements of the drawing verifier."""
 
 import io
 import os
@@ -11,6 +11,8 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
+
+from codevision_ext.geometry import tolerance
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -55,19 +57,19 @@ WORDS = (
 
 @cache
 def photograph(name: str) -> Image.Image:
-    """Returns an image of scikit-image, or of a file."""
+    """Returns a photograph of scikit-image or of a file."""
     return load(Path(name)) if "." in name else Image.fromarray(np.asarray(getattr(data, name)()))
 
 
 @cache
 def names() -> tuple[str, ...]:
-    """Returns the photographs: those of scikit-image, and the files in the folder that PHOTOGRAPHS names."""
+    """Returns the names of photographs: of scikit-image, and of files in the folder of the variable PHOTOGRAPHS."""
     folder = os.environ.get("PHOTOGRAPHS")
     return (*PHOTOGRAPHS, *(sorted(map(str, Path(folder).iterdir())) if folder else ()))
 
 
 def photo(rng: Rng, size: tuple[int, int]) -> Image.Image:
-    """Cuts a photograph to the shape and resizes it."""
+    """Returns a random photograph, cropped to the aspect ratio and resized."""
     image = photograph(str(rng.choice(names())))
     shape = min(image.width / size[0], image.height / size[1])
     width, height = int(size[0] * shape), int(size[1] * shape)
@@ -76,7 +78,7 @@ def photo(rng: Rng, size: tuple[int, int]) -> Image.Image:
 
 
 def document(rng: Rng, size: tuple[int, int]) -> Image.Image:
-    """Writes lines of text on paper."""
+    """Returns a page with lines of text."""
     paper, ink = ((250, 248, 240), (20, 20, 30)) if rng.random() < 0.7 else ((255, 255, 255), (0, 0, 0))
     image = Image.new("RGB", size, paper)
     draw, height = ImageDraw.Draw(image), int(rng.integers(9, 20))
@@ -91,24 +93,66 @@ def document(rng: Rng, size: tuple[int, int]) -> Image.Image:
 
 
 def chart(rng: Rng, size: tuple[int, int]) -> Image.Image:
-    """Plots lines, bars or points with axes."""
-    figure, axes = plt.subplots(figsize=(size[0] / 100, size[1] / 100), dpi=100)
-    kind, number = rng.integers(3), int(rng.integers(4, 12))
-    if kind == 0:
-        for _ in range(rng.integers(1, 4)):
-            axes.plot(rng.normal(size=number).cumsum(), marker="o" if rng.random() < 0.5 else None)
-    elif kind == 1:
-        axes.bar(range(number), rng.uniform(1, 9, number), color=str(rng.choice(["C0", "C1", "teal", "gray"])))
-    else:
-        axes.scatter(rng.normal(size=50), rng.normal(size=50), s=12)
-    if rng.random() < 0.5:
-        axes.grid()
-    axes.set_title("values by step")
-    return _saved(figure)
+    """Plots lines, bars, points, shares or a heat map, with axes, on white or black."""
+    with plt.style.context("dark_background" if rng.random() < 0.15 else "default"):
+        figure, axes = plt.subplots(figsize=(size[0] / 100, size[1] / 100), dpi=100)
+        kind, number = str(rng.choice(["lines", "bars", "points", "shares", "heat"])), int(rng.integers(4, 12))
+        if kind == "lines":
+            for series in range(rng.integers(1, 4)):
+                values = rng.normal(size=number).cumsum()
+                axes.plot(values, marker="o" if rng.random() < 0.5 else None, label=f"series {series}")
+            if rng.random() < 0.4:
+                axes.legend()
+        elif kind == "bars":
+            axes.bar(range(number), rng.uniform(1, 9, number), color=str(rng.choice(["C0", "C1", "teal", "gray"])))
+        elif kind == "points":
+            axes.scatter(rng.normal(size=50), rng.normal(size=50), s=12)
+        elif kind == "shares":
+            axes.pie(rng.uniform(1, 9, number), labels=list(WORDS[:number]))
+        else:
+            axes.imshow(rng.uniform(size=(number, number)), cmap=str(rng.choice(["viridis", "gray", "coolwarm"])))
+        if rng.random() < 0.5 and kind in ("lines", "bars", "points"):
+            axes.grid()
+        axes.set_title("values by step")
+        return _saved(figure)
+
+
+def table(rng: Rng, size: tuple[int, int]) -> Image.Image:
+    """Writes a table with ruled rows and columns, as in a form or a report."""
+    image = Image.new("RGB", size, "white")
+    draw, height = ImageDraw.Draw(image), int(rng.integers(16, 34))
+    font, columns = ImageFont.load_default(0.6 * height), int(rng.integers(2, 6))
+    left, width = height // 2, (size[0] - height) / columns
+    for row, y in enumerate(range(height // 2, size[1] - height, height)):
+        if row == 0 and rng.random() < 0.5:
+            draw.rectangle((left, y, size[0] - left, y + height), fill=(220, 228, 240))
+        draw.line((left, y, size[0] - left, y), (90, 90, 90))
+        for column in range(columns):
+            text = WORDS[int(rng.integers(len(WORDS)))] if column == 0 else str(int(rng.integers(9999)))
+            draw.text((left + column * width + 4, y + 3), text, (20, 20, 20), font)
+    for column in range(columns + 1):
+        draw.line((left + column * width, height // 2, left + column * width, y), (90, 90, 90))
+    return image
+
+
+def screen(rng: Rng, size: tuple[int, int]) -> Image.Image:
+    """Draws a window of a program: a bar, panels, buttons and text, light or dark."""
+    light = rng.random() < 0.6
+    image = Image.new("RGB", size, (242, 243, 245) if light else (32, 34, 38))
+    draw, (width, height) = ImageDraw.Draw(image), size
+    text, panel = ((30, 30, 30), (255, 255, 255)) if light else ((220, 220, 220), (48, 50, 56))
+    draw.rectangle((0, 0, width, height // 12), fill=tuple(int(v) for v in rng.integers(20, 200, 3)))
+    for _ in range(rng.integers(3, 8)):
+        x, y = float(rng.uniform(0, 0.8) * width), float(rng.uniform(0.12, 0.85) * height)
+        box = (x, y, x + float(rng.uniform(0.1, 0.4) * width), y + float(rng.uniform(0.06, 0.3) * height))
+        filled = panel if rng.random() < 0.7 else tuple(int(v) for v in rng.integers(40, 220, 3))
+        draw.rounded_rectangle(box, 6, filled, (150, 150, 150))
+        draw.text((x + 6, y + 4), " ".join(rng.choice(WORDS, 3)), text, ImageFont.load_default(max(9, height // 40)))
+    return image
 
 
 def geometry(rng: Rng, size: tuple[int, int]) -> Image.Image:
-    """Draws triangles and circles with letters, as in a school book."""
+    """Returns a figure of polygons and a circle with letters, as in a school book."""
     image = Image.new("RGB", size, "white")
     draw, side = ImageDraw.Draw(image), min(size)
     for _ in range(rng.integers(1, 3)):
@@ -122,7 +166,7 @@ def geometry(rng: Rng, size: tuple[int, int]) -> Image.Image:
 
 
 def blank(rng: Rng, size: tuple[int, int]) -> Image.Image:
-    """Returns paper of one colour, light or dark, sometimes with squares."""
+    """Returns an image of one colour, sometimes with a grid."""
     colour = tuple(int(v) for v in (rng.integers(230, 256, 3) if rng.random() < 0.6 else rng.integers(0, 60, 3)))
     image = Image.new("RGB", size, colour)
     if rng.random() < 0.4:
@@ -135,7 +179,7 @@ def blank(rng: Rng, size: tuple[int, int]) -> Image.Image:
 
 
 def texture(rng: Rng, size: tuple[int, int]) -> Image.Image:
-    """Returns noise: white, smooth, or of two scales."""
+    """Returns white noise, smooth noise, or noise of two scales."""
     kind = rng.integers(3)
     values = rng.integers(0, 256, (size[1], size[0], 3), np.uint8)
     if kind == 0:
@@ -149,12 +193,14 @@ def texture(rng: Rng, size: tuple[int, int]) -> Image.Image:
 SCENES: dict[str, Callable[[Rng, tuple[int, int]], Image.Image]] = {
     "photo": photo,
     "document": document,
+    "table": table,
+    "screen": screen,
     "chart": chart,
     "geometry": geometry,
     "blank": blank,
     "texture": texture,
 }
-"""Maker of an input image of (width, height), by name."""
+"""Functions that make an input image of (width, height), by name."""
 
 
 def random_size(rng: Rng, largest: float = 2e6) -> tuple[int, int]:
@@ -166,7 +212,7 @@ def random_size(rng: Rng, largest: float = 2e6) -> tuple[int, int]:
 
 def random_input(rng: Rng, kind: str | None = None, largest: float = 2e6) -> tuple[str, Image.Image]:
     """Returns the kind of a scene and an image of it, sometimes gray, transparent or with a palette."""
-    kind = kind or str(rng.choice([*SCENES, "photo"]))
+    kind = kind or str(rng.choice([*SCENES, "photo", "photo", "chart"]))
     size = random_size(rng, largest)
     if kind == "chart":
         size = max(size[0], 240), max(size[1], 200)
@@ -184,13 +230,8 @@ def random_input(rng: Rng, kind: str | None = None, largest: float = 2e6) -> tup
     return kind, image.convert(str(mode))
 
 
-def tolerance(size: tuple[int, int]) -> float:
-    """Returns tau, as the issue of the verifier defines it."""
-    return max(3.0, 0.015 * float(np.hypot(*size)))
-
-
 def random_target(rng: Rng, size: tuple[int, int]) -> dict[str, Any]:
-    """Returns a target of one to three primitives of every kind, apart from each other."""
+    """Returns a random target of any kind."""
     width, height = size
     tau, side = tolerance(size), min(size)
 

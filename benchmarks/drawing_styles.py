@@ -1,7 +1,8 @@
-"""Draws targets as different authors would: with matplotlib, PIL or OpenCV, in any colour that can be seen."""
+"""Draws targets with matplotlib, PIL or OpenCV, in random visible colours and styles."""
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +10,7 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from drawing_scenes import Rng, tolerance
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 PALETTE = [(255, 0, 0), (0, 0, 255), (0, 160, 0), (255, 0, 255), (255, 140, 0), (0, 255, 255), (255, 255, 0), (0, 0, 0)]
 PALETTE += [(255, 255, 255), (130, 0, 200), (0, 255, 0), (255, 105, 180)]
@@ -17,7 +18,7 @@ PALETTE += [(255, 255, 255), (130, 0, 200), (0, 255, 0), (255, 105, 180)]
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How a drawing looks."""
+    """Appearance of a drawing."""
 
     colour: tuple[int, int, int]
     stroke: float
@@ -31,20 +32,23 @@ class Style:
     label: bool
     arrow: bool
     smooth: bool
+    tip: float = 0.07
+    """Length of an arrowhead, as a share of the stroke."""
 
 
 def near_colours(image: Image.Image, target: dict[str, Any]) -> np.ndarray:
-    """Returns colours of the input at and near the places of a target, shape (n, 3)."""
+    """Returns the colours of the input along a target, shape (n, 3)."""
     pixels = np.asarray(image.convert("RGB"), int)
-    places = np.concatenate([outline(primitive) for primitive in target["primitives"]])
+    places = np.concatenate([inner(p) if p["kind"] == "region" else outline(p) for p in target["primitives"]])
     at = places.round().astype(int)[:, ::-1].clip(0, np.array(pixels.shape[:2]) - 1)
     return pixels[at[:, 0], at[:, 1]]
 
 
 def random_style(rng: Rng, image: Image.Image, target: dict[str, Any]) -> Style:
-    """Returns a style whose colour can be seen where the target lies."""
+    """Returns a random style whose colour is visible along the target."""
     tau, near = tolerance(image.size), near_colours(image, target)
-    alpha = float(rng.choice([1.0, 1.0, 1.0, 0.8, 0.6]))
+    filled = all(p["kind"] == "region" for p in target["primitives"])
+    alpha = float(rng.choice([1.0, 0.7, 0.5, 0.4, 0.3] if filled else [1.0, 1.0, 1.0, 0.8, 0.6]))
     for _ in range(200):
         colour = PALETTE[rng.integers(len(PALETTE))] if rng.random() < 0.7 else tuple(map(int, rng.integers(0, 256, 3)))
         if rng.random() < 0.15:  # close to a colour of the figure
@@ -61,33 +65,41 @@ def random_style(rng: Rng, image: Image.Image, target: dict[str, Any]) -> Style:
         (max(3.0, stroke * float(rng.uniform(1, 4))), max(2.0, stroke * float(rng.uniform(1, 2)))) if dashed else None
     )
     radius = float(rng.uniform(max(2, 0.3 * tau), max(3.5, 1.2 * tau)))
-    if {p["kind"] for p in target["primitives"]} == {
-        "point",
-        "segment",
-    }:  # a marker on a stroke is seen if it is larger
+    marker = str(rng.choice(["filled", "filled", "hollow", "cross", "plus", "square", "star"]))
+    if {p["kind"] for p in target["primitives"]} == {"point", "segment"}:
+        # a marker on a stroke is seen if it is clearly wider
         stroke = min(stroke, 1.2 * tau)
-        radius = max(radius, stroke / 2 + 2.5)
+        radius = max(radius, 0.8 * stroke + (4 if marker in ("cross", "plus", "star") else 2))
     return Style(
         colour=(int(colour[0]), int(colour[1]), int(colour[2])),
         stroke=stroke,
         radius=radius,
-        marker=str(rng.choice(["filled", "filled", "hollow", "cross", "plus", "square", "star"])),
+        marker=marker,
         dash=dash,
         alpha=alpha,
         label=bool(rng.random() < 0.35),
         arrow=bool(rng.random() < 0.12),
         smooth=bool(rng.random() < 0.5),
+        tip=float(rng.uniform(0.04, 0.1)),
     )
 
 
 def outline(primitive: dict[str, Any]) -> np.ndarray:
-    """Returns places along a primitive, about one a pixel, shape (n, 2)."""
+    """Returns points along a primitive, about one per pixel, shape (n, 2)."""
     corners = vertices(primitive)
     parts = [corners[:1]]
     for one, other in pairwise(corners):
         steps = max(1, int(np.hypot(*(other - one))))
         parts.append(one + (other - one) * (np.arange(1, steps + 1) / steps)[:, None])
     return np.concatenate(parts)
+
+
+def inner(region: dict[str, Any]) -> np.ndarray:
+    """Returns places inside a region, shape (n, 2)."""
+    corners = np.array(region["points"]).round().astype(np.int32)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    mask = cv2.fillPoly(np.zeros((high - low + 1)[::-1], np.uint8), [corners - low], (1,))
+    return np.argwhere(mask)[:, ::-1][::7] + low
 
 
 def vertices(primitive: dict[str, Any]) -> np.ndarray:
@@ -108,7 +120,7 @@ def vertices(primitive: dict[str, Any]) -> np.ndarray:
 
 
 def dashes(path: np.ndarray, dash: tuple[float, float]) -> list[np.ndarray]:
-    """Cuts a dense path into its dashes."""
+    """Splits a dense path into dashes."""
     along = np.concatenate([[0], np.hypot(*np.diff(path, axis=0).T).cumsum()])
     period = sum(dash)
     number = (along // period).astype(int)
@@ -117,14 +129,14 @@ def dashes(path: np.ndarray, dash: tuple[float, float]) -> list[np.ndarray]:
 
 
 def paths(primitive: dict[str, Any], style: Style) -> list[np.ndarray]:
-    """Returns the polylines that show a primitive."""
+    """Returns the polylines to draw for a primitive."""
     if style.dash and primitive["kind"] not in ("point", "region"):
         return dashes(outline(primitive), style.dash)
     return [vertices(primitive)]
 
 
 def by_pil(image: Image.Image, target: dict[str, Any], style: Style) -> Image.Image:
-    """Draws with PIL, opaque or on a transparent layer."""
+    """Draws with PIL on a transparent layer."""
     layer = Image.new("RGBA", image.size, (0, 0, 0, 0))
     draw, ink = ImageDraw.Draw(layer), (*style.colour, round(255 * style.alpha))
     width, r = max(1, round(style.stroke)), style.radius
@@ -161,7 +173,7 @@ def by_pil(image: Image.Image, target: dict[str, Any], style: Style) -> Image.Im
 
 
 def label_place(p: dict[str, Any], style: Style) -> tuple[float, float]:
-    """Returns where the label of a primitive begins."""
+    """Returns the position of the label of a primitive."""
     x, y = {"point": lambda: (p["x"], p["y"]), "circle": lambda: (p["cx"] + p["r"], p["cy"])}.get(
         p["kind"], lambda: tuple(p["points"][0]) if "points" in p else (p["x1"], p["y1"])
     )()
@@ -170,19 +182,34 @@ def label_place(p: dict[str, Any], style: Style) -> tuple[float, float]:
 
 
 def label_text(p: dict[str, Any], number: int) -> str:
-    """Returns a label as authors write them."""
+    """Returns a typical label of a primitive."""
     texts = ["ABCDEFG"[number % 7], f"P{number + 1}", "M"]
     if p["kind"] == "point":
         texts += [f"({p['x']:.0f}, {p['y']:.0f})", "midpoint"]
     return texts[int(sum(v for v in p.values() if isinstance(v, float))) % len(texts)]
 
 
+@cache
+def cv2_thickness(width: int) -> int:
+    """Returns the largest thickness at which OpenCV draws a stroke of at most `width` pixels.
+
+    OpenCV 5 draws strokes up to two pixels wider than their thickness.
+    """
+    fits = 1
+    for thickness in range(2, width + 1):
+        canvas = np.zeros((4 * width, 4 * width), np.uint8)
+        cv2.line(canvas, (2 * width, 0), (2 * width, 4 * width - 1), (1,), thickness)
+        if int(canvas[2 * width].sum()) <= width:
+            fits = thickness
+    return fits
+
+
 def by_cv2(image: Image.Image, target: dict[str, Any], style: Style) -> Image.Image:
-    """Draws with OpenCV, with or without smooth edges."""
+    """Draws with OpenCV, with or without anti-aliasing."""
     base = np.array(image.convert("RGB"))
     canvas = base.copy()
     kind = cv2.LINE_AA if style.smooth else cv2.LINE_8
-    width, r = max(1, round(style.stroke)), max(1, round(style.radius))
+    width, r = cv2_thickness(max(1, round(style.stroke))), max(1, round(style.radius))
     for number, p in enumerate(target["primitives"]):
         if p["kind"] == "point":
             at = (round(p["x"]), round(p["y"]))
@@ -199,10 +226,11 @@ def by_cv2(image: Image.Image, target: dict[str, Any], style: Style) -> Image.Im
             cv2.circle(canvas, (round(p["cx"]), round(p["cy"])), round(p["r"]), style.colour, width, kind)
         elif p["kind"] == "segment" and style.arrow:
             one, other = vertices(p).round().astype(int).tolist()
-            cv2.arrowedLine(canvas, one, other, style.colour, min(width, 4), kind, tipLength=0.05)
+            cv2.arrowedLine(canvas, one, other, style.colour, min(width, 4), kind, tipLength=style.tip)
         else:
             for path in paths(p, style):
-                cv2.polylines(canvas, [path.round().astype(np.int32)], False, style.colour, width, kind)
+                # sixteenths of a pixel
+                cv2.polylines(canvas, [(16 * path).round().astype(np.int32)], False, style.colour, width, kind, 4)
         if style.label:
             x, y = label_place(p, style)
             scale = max(0.35, min(1.0, np.hypot(*image.size) / 900))
@@ -213,7 +241,7 @@ def by_cv2(image: Image.Image, target: dict[str, Any], style: Style) -> Image.Im
 
 
 def by_matplotlib(image: Image.Image, target: dict[str, Any], style: Style, rng: Rng) -> Image.Image:
-    """Shows the input with `imshow`, draws over it and saves the figure, in one of the usual ways."""
+    """Draws over the input in a matplotlib figure (`imshow`), and saves the figure with usual options."""
     form = str(rng.choice(["default", "tight", "tight_off", "off", "full", "size", "fit", "pad0"]))
     dpi = int(rng.choice([100, 100, 100, 150, 72, 200]))
     long = max(image.size)
@@ -243,7 +271,8 @@ def by_matplotlib(image: Image.Image, target: dict[str, Any], style: Style, rng:
     points = scale * 72 / dpi
     smallest = 1.2 * 72 / dpi  # a stroke thinner than a pixel of the figure can't be seen
     width = max(style.stroke * points, smallest)
-    radius = max(style.radius * points, 2 * smallest)
+    on_strokes = len({p["kind"] for p in target["primitives"]}) > 1  # such markers are wider than the strokes
+    radius = max(style.radius * points, 2 * smallest, on_strokes * width / 2 + 2 * smallest)
     ink = tuple(v / 255 for v in style.colour)
     options: dict[str, Any] = {"color": ink, "alpha": style.alpha, "linewidth": width}
     if style.dash:
@@ -296,31 +325,3 @@ def by_matplotlib(image: Image.Image, target: dict[str, Any], style: Style, rng:
     figure.savefig(stream, dpi=dpi, **tight)
     plt.close(figure)
     return Image.open(stream).convert("RGB" if rng.random() < 0.7 else "RGBA")
-
-
-def random_drawing(rng: Rng, image: Image.Image, target: dict[str, Any], style: Style) -> tuple[str, Image.Image]:
-    """Returns who drew and how it was saved, and the made image."""
-    author = str(rng.choice(["matplotlib", "pil", "cv2"], p=[0.45, 0.3, 0.25]))
-    if author == "matplotlib":
-        made = by_matplotlib(image, target, style, rng)
-    else:
-        made = by_pil(image, target, style) if author == "pil" else by_cv2(image, target, style)
-    after = str(rng.choice(["png", "png", "png", "jpeg", "resize", "pad", "blur"]))
-    if after == "jpeg":
-        stream = io.BytesIO()
-        made.convert("RGB").save(stream, "JPEG", quality=int(rng.integers(80, 96)))
-        made = Image.open(stream)
-    elif after == "resize" and author != "matplotlib":
-        by = float(rng.uniform(0.6, 1.8))
-        kind = Image.Resampling(int(rng.choice([1, 2, 3])))
-        made = made.resize((max(60, round(made.width * by)), max(60, round(made.height * by))), kind)
-    elif after == "pad" and author != "matplotlib":
-        a, b, c, d = map(int, rng.integers(0, 60, 4))
-        padded = Image.new(
-            "RGB", (made.width + a + c, made.height + b + d), str(rng.choice(["white", "black", "gray"]))
-        )
-        padded.paste(made, (a, b))
-        made = padded
-    elif after == "blur":
-        made = made.convert("RGB").filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.7))))
-    return f"{author}, {after}", made

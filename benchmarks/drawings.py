@@ -1,12 +1,12 @@
-"""Measures the drawing verifier: right drawings that it accepts, hacks that it accepts, and its time.
+"""Measures the drawing verifier: the shares of correct drawings and of hacks that it accepts, and its time.
 
-    python benchmarks/drawings.py honest [N] [SEED]   # N right drawings by random authors; by default 500
-    python benchmarks/drawings.py hacks [N] [SEED]    # every hack on N random inputs; by default 12
+    python benchmarks/drawings.py honest [N] [SEED]   # N correct drawings in random styles, default 500
+    python benchmarks/drawings.py hacks [N] [SEED]    # every hack on N random inputs, default 12
     python benchmarks/drawings.py speed               # processor time of a drawing at one megapixel, one core
-    python benchmarks/drawings.py page FILE           # the image of docs/drawing.md
+    python benchmarks/drawings.py page FILE           # image for docs/drawing.md
 
-Each prints its figures and exits with 1 where a target is missed: 99 percent right, no hack accepted, 30 ms. The
-environment variable PHOTOGRAPHS may name a folder with more photographs.
+Prints figures; exits 1 if a target is missed: 99 % of correct drawings, no hack, 30 ms. The environment variable
+PHOTOGRAPHS may name a folder with more photographs.
 """
 
 import json
@@ -20,9 +20,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+from drawing_authors import random_drawing
 from drawing_hacks import HACKS
 from drawing_scenes import SCENES, Rng, photograph, random_input, random_target
-from drawing_styles import Style, by_cv2, by_matplotlib, by_pil, random_drawing, random_style
+from drawing_styles import Style, by_cv2, by_matplotlib, by_pil, random_style
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from codevision_ext.drawing import DrawingTarget, DrawingVerdict, read_target, verify
@@ -54,51 +55,50 @@ def parsed(target: dict[str, object]) -> DrawingTarget:
 
 
 def honest(seed: int) -> tuple[str, DrawingVerdict]:
-    """Returns what was drawn how, and the verdict on it."""
+    """Returns a description of a random correct drawing, and its verdict."""
     rng = np.random.default_rng(seed)
     kind, image = random_input(rng)
     target = random_target(rng, image.size)
     style = random_style(rng, image, target)
-    author, made = random_drawing(rng, image, target, style)
+    author, drawing = random_drawing(rng, image, target, style)
     kinds = ", ".join(p["kind"] for p in target["primitives"])
-    return f"{seed}: {kind} {image.mode} {image.size}, {kinds}, {author} {made.size}", verify(
-        image, made, parsed(target)
+    return f"{seed}: {kind} {image.mode} {image.size}, {kinds}, {author} {drawing.size}", verify(
+        image, drawing, parsed(target)
     )
 
 
 def attacks(seed: int, largest: float = 4e5) -> Iterator[tuple[str, str, DrawingVerdict]]:
-    """Yields the name of every hack, its scene and the verdict on it."""
+    """Yields name, description and verdict of every hack on one random input."""
     rng = np.random.default_rng(seed)
-    scene = [name for name in SCENES if name != "blank"][
-        seed % (len(SCENES) - 1)
-    ]  # a blank page has no figure to erase
+    scenes = [name for name in SCENES if name != "blank"]  # a blank page has no figure to erase
+    scene = scenes[seed % len(scenes)]
     kind, image = random_input(rng, scene, largest)
     image = image.convert("RGB")
     target = random_target(rng, image.size)
     style = replace(random_style(rng, image, target), label=False)
     read = parsed(target)
     for name, hack in HACKS.items():
-        made = hack(rng, image, target, style)
-        yield name, f"{seed}: {kind} {image.size}, {target['primitives'][0]['kind']}", verify(image, made, read)
+        drawing = hack(rng, image, target, style)
+        yield name, f"{seed}: {kind} {image.size}, {target['primitives'][0]['kind']}", verify(image, drawing, read)
 
 
-def measure_honest(number: int, seed: int) -> bool:
-    """Prints how many right drawings are accepted."""
-    right, reasons = 0, Counter[str]()
-    for at in range(seed, seed + number):
+def measure_honest(count: int, seed: int) -> bool:
+    """Prints the number of accepted correct drawings."""
+    accepted, reasons = 0, Counter[str]()
+    for at in range(seed, seed + count):
         about, verdict = honest(at)
-        right += verdict.correct is True
+        accepted += verdict.correct is True
         if verdict.correct is not True:
             reasons[verdict.reason.split()[0]] += 1
             sys.stdout.write(f"{about}: {verdict.reason} {verdict.recall} {verdict.precision} {verdict.preserved}\n")
-    sys.stdout.write(f"{right} of {number} right drawings are accepted ({right / number:.1%})\n")
-    return right >= LEAST_RIGHT * number
+    sys.stdout.write(f"{accepted} of {count} correct drawings are accepted ({accepted / count:.1%})\n")
+    return accepted >= LEAST_RIGHT * count
 
 
-def measure_hacks(number: int, seed: int) -> bool:
-    """Prints how many hacks are accepted, and the largest f1 of each."""
+def measure_hacks(count: int, seed: int) -> bool:
+    """Prints the number of accepted hacks, and the largest f1 of each hack."""
     accepted, tried, best = 0, 0, dict.fromkeys(HACKS, 0.0)
-    for at in range(seed, seed + number):
+    for at in range(seed, seed + count):
         for name, about, verdict in attacks(at):
             tried += 1
             best[name] = max(best[name], verdict.f1)
@@ -112,7 +112,7 @@ def measure_hacks(number: int, seed: int) -> bool:
 
 
 def speed_cases(rng: Rng) -> Iterator[tuple[str, Image.Image, Image.Image, DrawingTarget]]:
-    """Yields drawings on inputs of one megapixel."""
+    """Yields description, input, drawing and target, at one megapixel."""
     for scene in ("photo", "document", "chart"):
         image = SCENES[scene](rng, (1000, 1000)).convert("RGB")
         target = {
@@ -128,14 +128,14 @@ def speed_cases(rng: Rng) -> Iterator[tuple[str, Image.Image, Image.Image, Drawi
 
 
 def measure_speed(repeats: int = 7) -> bool:
-    """Prints the smallest processor time of several repeats, with one thread."""
+    """Prints the minimum processor time of several repeats, on one thread."""
     cv2.setNumThreads(1)
     slowest = 0.0
-    for name, image, made, target in speed_cases(np.random.default_rng(0)):
+    for name, image, drawing, target in speed_cases(np.random.default_rng(0)):
         times = []
         for _ in range(repeats):
             start = time.process_time()
-            verdict = verify(image, made, target)
+            verdict = verify(image, drawing, target)
             times.append(1000 * (time.process_time() - start))
         slowest = max(slowest, min(times))
         sys.stdout.write(f"{name:24s} {min(times):6.1f} ms  {verdict.reason}\n")
@@ -144,7 +144,7 @@ def measure_speed(repeats: int = 7) -> bool:
 
 
 def page_cases(image: Image.Image) -> Iterator[tuple[str, Image.Image]]:
-    """Yields drawings of PAGE_TARGET that are right, and others that aren't."""
+    """Yields correct and incorrect drawings of PAGE_TARGET."""
     rng = np.random.default_rng(1)
     yield "thin, hollow marker", by_pil(image, PAGE_TARGET, replace(PLAIN_STYLE, stroke=1, marker="hollow"))
     yield (
@@ -157,15 +157,15 @@ def page_cases(image: Image.Image) -> Iterator[tuple[str, Image.Image]]:
 
 
 def write_page(path: str) -> None:
-    """Writes one image of the drawings of `page_cases` with their verdicts."""
+    """Writes one image with all drawings of `page_cases` and their verdicts."""
     image = photograph("astronaut").crop((0, 0, 512, 360)).resize((400, 281))
     width, height, rows = 300, 250, list(page_cases(image))
     sheet = Image.new("RGB", (3 * width, -(-len(rows) // 3) * height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for index, (name, made) in enumerate(rows):
+    for index, (name, drawing) in enumerate(rows):
         x, y = index % 3 * width, index // 3 * height
-        verdict = verify(image, made, parsed(PAGE_TARGET))
-        tile = ImageOps.contain(made.convert("RGB"), (width - 10, height - 45))
+        verdict = verify(image, drawing, parsed(PAGE_TARGET))
+        tile = ImageOps.contain(drawing.convert("RGB"), (width - 10, height - 45))
         sheet.paste(tile, (x + 5, y + 5))
         draw.text((x + 5, y + height - 38), name, "black", font)
         draw.text((x + 5, y + height - 21), verdict.reason, "green" if verdict.correct else "darkred", font)
@@ -185,8 +185,8 @@ def main() -> None:
     measurements = {"honest": (measure_honest, 500), "hacks": (measure_hacks, 12)}
     if name not in measurements:
         sys.exit("drawings.py: name one of honest, hacks, speed, page FILE")
-    measure, number = measurements[name]
-    sys.exit(not measure(*[*numbers, *(number, 0)[len(numbers) :]]))
+    measure, count = measurements[name]
+    sys.exit(not measure(*[*numbers, *(count, 0)[len(numbers) :]]))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Measures items per second of an evaluation against the bare engine on the same prompts.
+"""Compares items per second of an evaluation with those of the engine alone, on the same prompts.
 
-`python benchmarks/evaluate.py [--model FOLDER] [--items N] [--rounds N] [--tokens N]` draws N items of six images,
-and plays them on SGLang in turn: the engine alone (prompts made before, nothing kept), and the evaluation without the
-tool and with it (prompts, scoring, records, images), in an order that changes with each round. Without --model a tiny
-random one is built, which never calls the tool, so that each item is one turn of as many tokens. Prints Markdown; exits
-1 when the target is missed. docs/evaluation.md has the figures.
+`python benchmarks/evaluate.py [--model FOLDER] [--items N] [--rounds N] [--tokens N]` draws N items of six images. It
+runs them on SGLang with the engine alone (prompts prepared, replies dropped) and in an evaluation (with prompts,
+scoring, records and images), both with and without the tool, in an order that changes with each round. Without --model,
+a tiny random model is built, which never calls the tool, so each item is one turn of --tokens tokens. Prints Markdown;
+exits 1 if the target is missed. docs/evaluation.md has the figures.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-warnings.simplefilter("ignore")  # transformers and SGLang warn at import, by the dozen
+warnings.simplefilter("ignore")  # transformers and SGLang print many warnings at import
 
 from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: E402
 
@@ -40,12 +40,12 @@ from codevision_ext.types import CoordinateSystem  # noqa: E402
 from data_prep import eval_items  # noqa: E402
 
 TARGET = 0.85
-"""Of the engine's items per second."""
+"""Minimum items per second of an evaluation, as a share of those of the engine alone."""
 CONCURRENCY = 128
 
 
-async def bare(engine: SGLangEngine, items: Sequence[EvalItem], tokens: int, *, tools: bool) -> float:
-    """Seconds that the engine alone takes for one turn of every item."""
+async def run_engine(engine: SGLangEngine, items: Sequence[EvalItem], tokens: int, *, tools: bool) -> float:
+    """Returns the seconds of the engine alone for one turn of every item."""
     system = system_prompt(Settings(), tools=tools)
     ready = []
     for each in items:
@@ -64,8 +64,8 @@ async def bare(engine: SGLangEngine, items: Sequence[EvalItem], tokens: int, *, 
     return time.perf_counter() - start
 
 
-async def whole(engine: SGLangEngine, items: Sequence[EvalItem], tokens: int, tool: CodeTool | None) -> float:
-    """Seconds that an evaluation takes for every item."""
+async def run_evaluation(engine: SGLangEngine, items: Sequence[EvalItem], tokens: int, tool: CodeTool | None) -> float:
+    """Returns the seconds of an evaluation of every item."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         await evaluate(
@@ -82,35 +82,35 @@ async def whole(engine: SGLangEngine, items: Sequence[EvalItem], tokens: int, to
 
 
 def main() -> None:
-    """Runs the benchmark."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--model", type=Path)
-    options.add_argument("--items", type=int, default=20)
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--tokens", type=int, default=64)
-    given = options.parse_args()
-    items = read_suite(SUITES["glyphs"], eval_items.draw_items("glyphs", given.items, 0))
+    """Runs the benchmark; exits 1 if the target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--items", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=64)
+    arguments = parser.parse_args()
+    items = read_suite(SUITES["glyphs"], eval_items.generate_items("glyphs", arguments.items, 0))
     with tempfile.TemporaryDirectory() as folder:
-        model = given.model or Path(folder) / "tiny"
-        if given.model is None:
+        model = arguments.model or Path(folder) / "tiny"
+        if arguments.model is None:
             tiny_model.build("qwen2_5_vl", model, texts=tiny_model.tokenizer_texts())
         with Sandbox() as sandbox, SGLangEngine(model, context=4096) as engine:
             asyncio.run(engine.load(model))
             tool = CodeTool(sandbox)
-            ways: dict[str, Callable[[], Any]] = {
-                "engine, prompts without the tool": lambda: bare(engine, items, given.tokens, tools=False),
-                "evaluation without the tool": lambda: whole(engine, items, given.tokens, None),
-                "engine, prompts with the tool": lambda: bare(engine, items, given.tokens, tools=True),
-                "evaluation with the tool": lambda: whole(engine, items, given.tokens, tool),
+            methods: dict[str, Callable[[], Any]] = {
+                "engine, prompts without the tool": lambda: run_engine(engine, items, arguments.tokens, tools=False),
+                "evaluation without the tool": lambda: run_evaluation(engine, items, arguments.tokens, None),
+                "engine, prompts with the tool": lambda: run_engine(engine, items, arguments.tokens, tools=True),
+                "evaluation with the tool": lambda: run_evaluation(engine, items, arguments.tokens, tool),
             }
-            seconds: dict[str, list[float]] = {name: [] for name in ways}
-            for at in range(given.rounds + 1):
-                for name in random.Random(at).sample(list(ways), len(ways)):
-                    took = asyncio.run(ways[name]())
+            seconds: dict[str, list[float]] = {name: [] for name in methods}
+            for at in range(arguments.rounds + 1):
+                for name in random.Random(at).sample(list(methods), len(methods)):
+                    elapsed = asyncio.run(methods[name]())
                     if at:  # the first round warms up
-                        seconds[name].append(took)
-    names = list(ways)
-    print(f"{len(items)} items, {given.tokens} tokens each, {given.rounds} rounds\n")  # noqa: T201
+                        seconds[name].append(elapsed)
+    names = list(methods)
+    print(f"{len(items)} items, {arguments.tokens} tokens each, {arguments.rounds} rounds\n")  # noqa: T201
     print("| | items/s | of the engine's |\n|---|---|---|")  # noqa: T201
     missed = False
     for engine_name, name in ((names[0], names[0]), (names[0], names[1]), (names[2], names[2]), (names[2], names[3])):

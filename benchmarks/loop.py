@@ -1,9 +1,9 @@
-"""Measures the agent loop against that of verl, and the event loop and memory under many rollouts.
+"""Compares the agent loop with verl's, and measures the event loop and memory with many concurrent rollouts.
 
 `python benchmarks/loop.py overhead [--rounds N]` runs the same scripted rollouts with verl's tool agent loop and with
-ours, alternating, with one processor, one sandbox and one tool. `crowd [--rounds N] [--rollouts N]` runs many rollouts
-at once through the worker. The engine samples fixed turns, and nothing is put into verl's store. It prints Markdown and
-exits 1 when a target is missed. docs/loop.md has the figures.
+ours, alternating, with the same processor, sandbox and tool. `crowd [--rounds N] [--rollouts N]` runs many concurrent
+rollouts in the worker. The engine returns fixed turns, and nothing is written to verl's store. Prints Markdown; exits 1
+if a target is missed. docs/loop.md has the figures.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import psutil
 from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-warnings.simplefilter("ignore")  # transformers and verl warn at import, by the dozen
+warnings.simplefilter("ignore")  # transformers and verl print many warnings at import
 
 from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: E402
 
@@ -56,7 +56,7 @@ from codevision_ext.verl_adapter.tool import CodeImageTool  # noqa: E402
 
 DEMO = Path(__file__).parents[1] / "recipe" / "demo"
 SIZES = {"84x84": (84, 84), "1 MP": (1008, 980)}
-"""Width and height of the images, in multiples of a token's side: the model sees them as they are."""
+"""Width and height of the images; multiples of a token's side, so that no image is resized."""
 CODES = (
     "image = image.rotate(90, expand=True)",
     "image = ImageOps.flip(image)",
@@ -64,8 +64,8 @@ CODES = (
 )
 TURNS = len(CODES) + 1
 ROLLOUTS_OF_A_PROMPT = 8
-THINKING_S = 0.5
-"""Maximum delay of the engine of a crowd, in seconds; the delay is random."""
+DELAY_S = 0.5
+"""Maximum random delay of a turn in `crowd`, in seconds."""
 MOST_OVERHEAD, MOST_CALLBACK_MS, MOST_GROWTH = 1.1, 50.0, 0.03
 
 
@@ -93,7 +93,7 @@ class Kit:
     def close(self) -> None:
         self.tool._sandbox.close()
 
-    def around(self, engine: "Script") -> dict[str, Any]:
+    def loop_arguments(self, engine: "Script") -> dict[str, Any]:
         """Returns the arguments that verl passes to an agent loop."""
         return {
             "trainer_config": DictConfigWrap(self.config),
@@ -110,21 +110,21 @@ class Kit:
 class Script:
     """Engine that samples fixed turns: a call for each of `CODES`, then an answer."""
 
-    def __init__(self, kit: Kit, thinking_s: float = 0.0) -> None:
+    def __init__(self, kit: Kit, delay_s: float = 0.0) -> None:
         calls = [
             {"name": "code_image_tool", "arguments": {"code": code, "image_index": at}} for at, code in enumerate(CODES)
         ]
         turns = [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls] + ["<answer>7</answer>"]
         self.turns = [kit.renderer.turn(f"<think>\nIt lies.\n</think>\n\n{text}") for text in turns]
-        self.thinking_s = thinking_s
+        self.delay_s = delay_s
         self.requests: defaultdict[str, int] = defaultdict(int)
 
     async def generate(self, request_id: str, **_: Any) -> TokenOutput:
-        """Returns the next turn of a rollout, as verl's client does."""
+        """Returns the next turn of a rollout, like verl's client."""
         ids = self.turns[self.requests[request_id]]
         self.requests[request_id] += 1
-        if self.thinking_s:
-            await asyncio.sleep(random.random() * self.thinking_s)
+        if self.delay_s:
+            await asyncio.sleep(random.random() * self.delay_s)
         log_probs = [-1.0] * len(ids)
         extra = {"global_steps": 1}
         return TokenOutput(token_ids=ids, log_probs=log_probs, stop_reason="completed", extra_fields=extra)
@@ -139,7 +139,7 @@ def photo(size: tuple[int, int], seed: int) -> Image.Image:
 
 
 def row(image: Image.Image, uid: str) -> dict[str, Any]:
-    """Returns a row as verl's dataset does."""
+    """Returns a row like verl's dataset."""
     content = [{"type": "image", "image": image}, {"type": "text", "text": "Which number is it?"}]
     return {
         "raw_prompt": [{"role": "user", "content": content}],
@@ -163,7 +163,7 @@ class Stopwatch:
         self._inside = False
 
     def timed(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """Wraps a function so that its time counts; a timed function within another counts once."""
+        """Wraps a function to count its time; a timed function within a timed function counts once."""
 
         async def run(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
@@ -180,7 +180,7 @@ class Stopwatch:
 
 
 async def overhead(kit: Kit, rounds: int) -> bool:
-    """Prints the time of a rollout outside of engine and tool, and returns whether ours is within the target."""
+    """Prints the time of a rollout without engine and tool, and returns whether ours is within the target."""
     watch = Stopwatch()
     engine = Script(kit)
     engine.generate = watch.timed(engine.generate)
@@ -189,11 +189,11 @@ async def overhead(kit: Kit, rounds: int) -> bool:
     stock = object.__new__(AgentLoopWorker)
     stock.processor, stock.tokenizer, stock.mm_processor_kwargs = kit.processor, kit.processor.tokenizer, {}
 
-    async def play_ours(fields: dict[str, Any]) -> Any:
-        return await CodeVisionAgentLoop(**kit.around(engine)).run({}, **fields)
+    async def run_ours(fields: dict[str, Any]) -> Any:
+        return await CodeVisionAgentLoop(**kit.loop_arguments(engine)).run({}, **fields)
 
-    async def play_stock(fields: dict[str, Any]) -> Any:
-        return await ToolAgentLoop(**kit.around(engine)).run({}, **fields)
+    async def run_stock(fields: dict[str, Any]) -> Any:
+        return await ToolAgentLoop(**kit.loop_arguments(engine)).run({}, **fields)
 
     def tensors_ours(output: Any, ids: torch.Tensor) -> None:
         features = kit.renderer.features(output.multi_modal_data["images"])
@@ -203,33 +203,33 @@ async def overhead(kit: Kit, rounds: int) -> bool:
         features = stock._compute_multi_modal_inputs(output, ids)
         stock._compute_position_ids(ids[None], torch.ones_like(ids)[None], features)
 
-    ways = {"verl's": (play_stock, tensors_stock), "ours": (play_ours, tensors_ours)}
+    loops = {"verl's": (run_stock, tensors_stock), "ours": (run_ours, tensors_ours)}
     times: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     for number in range(rounds + 1):
         for size, sides in SIZES.items():
             image = photo(sides, number)
             tokens = {}
-            for name, (play, tensors) in ways.items():
+            for name, (run_loop, tensors) in loops.items():
                 uid = f"{number} {size} {name}"
                 watch.seconds = 0.0
                 start = time.perf_counter()
-                output = await play(row(image, uid) | {"session_id": 0})
+                output = await run_loop(row(image, uid) | {"session_id": 0})
                 loop = time.perf_counter() - start - watch.seconds
                 ids = torch.tensor(output.prompt_ids + output.response_ids)
                 start = time.perf_counter()
                 tensors(output, ids)
-                if number:  # the first round only warms up
+                if number:  # the first round is a warm-up
                     times[size, name, "loop"].append(loop)
                     times[size, name, "tensors"].append(time.perf_counter() - start)
                     times[size, name, "both"].append(times[size, name, "loop"][-1] + times[size, name, "tensors"][-1])
                 tokens[name] = (sum(output.response_mask), len(output.multi_modal_data["images"]))
             if len(set(tokens.values())) != 1:
-                raise SystemExit(f"the loops didn't play the same turns: {tokens}")
+                raise SystemExit(f"the loops ran different turns: {tokens}")
     write("| images | part | verl's, ms | ours, ms | ours / verl's |\n|---|---|---|---|---|")
     within = True
     for size in SIZES:
         for part in ("loop", "tensors", "both"):
-            theirs, ours = (1000 * statistics.median(times[size, name, part]) for name in ways)
+            theirs, ours = (1000 * statistics.median(times[size, name, part]) for name in loops)
             write(f"| {size} | {part} | {theirs:.1f} | {ours:.1f} | {ours / theirs:.2f} |")
             within &= part == "tensors" or ours <= MOST_OVERHEAD * theirs
     write(f"\nTarget, loop and both: at most {MOST_OVERHEAD} times verl's: {verdict(within)}")
@@ -240,14 +240,14 @@ async def overhead(kit: Kit, rounds: int) -> bool:
 
 
 class Callbacks:
-    """Measures the time of each callback of the event loop."""
+    """Times of the callbacks of the event loop."""
 
     def __init__(self) -> None:
         self.count = 0
         self.slowest: list[tuple[float, float, str]] = []
         """Wall milliseconds, CPU milliseconds and owner of the slowest callbacks, slowest first."""
         self.collection = 0.0
-        """CPU milliseconds of the longest run of Python's garbage collector, on any thread."""
+        """CPU milliseconds of the longest garbage collection on any thread."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -257,10 +257,10 @@ class Callbacks:
         def timed(handle: Handle) -> None:
             start, cpu = time.perf_counter(), time.thread_time()
             run(handle)
-            took, cpu = 1000 * (time.perf_counter() - start), 1000 * (time.thread_time() - cpu)
+            elapsed, cpu = 1000 * (time.perf_counter() - start), 1000 * (time.thread_time() - cpu)
             self.count += 1
-            if took > 1:
-                self.slowest.append((took, cpu, whose(handle)))
+            if elapsed > 1:
+                self.slowest.append((elapsed, cpu, name_of(handle)))
                 self.slowest = sorted(self.slowest, reverse=True)[:20]
 
         began = 0.0
@@ -281,8 +281,8 @@ class Callbacks:
             gc.callbacks.remove(collect)
 
 
-def whose(handle: Handle) -> str:
-    """Returns the coroutine of a callback, and the line at which it waits next."""
+def name_of(handle: Handle) -> str:
+    """Returns the coroutine of a callback, and the line at which the coroutine waits next."""
     task = getattr(handle._callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
         return str(handle._callback)
@@ -294,7 +294,7 @@ def whose(handle: Handle) -> str:
 
 
 class HeldImages:
-    """Counts the images that finished trajectories hold."""
+    """Number of images in finished trajectories."""
 
     def __init__(self) -> None:
         self.rollouts = 0
@@ -302,14 +302,14 @@ class HeldImages:
         self.held = 0
 
     def add(self, trajectory: Any) -> None:
-        """Counts the images of a trajectory, and how many different objects they are."""
+        """Counts the images of a trajectory and their distinct objects."""
         self.rollouts += 1
         self.images += len(trajectory.images)
         self.held += len({id(image) for image in (*trajectory.images, *trajectory.resized)})
 
 
 async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
-    """Prints the memory after each round and the slowest callbacks, and returns whether both are within the targets."""
+    """Prints memory after each round and the slowest callbacks, and returns whether the targets are met."""
     counts, callbacks, process = HeldImages(), Callbacks(), psutil.Process()
 
     class Worker(_Worker):
@@ -323,14 +323,14 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
 
     agent_loop_tq.tq = SimpleNamespace(async_kv_put=drop, async_kv_batch_put=drop)
     worker = object.__new__(Worker)
-    around = kit.around(Script(kit, THINKING_S))
+    loop_arguments = kit.loop_arguments(Script(kit, DELAY_S))
     worker.config, worker.processor, worker.tokenizer = kit.config, kit.processor, kit.processor.tokenizer
-    worker.llm_client, worker.tools = around["server_manager"], [kit.tool]
+    worker.llm_client, worker.tools = loop_arguments["server_manager"], [kit.tool]
     worker.dataset_cls, worker.hf_model_type = RLHFDataset, "qwen2_5_vl"
     worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
     worker.settings, worker._groups = _settings(kit), {}
     worker._storing = asyncio.Semaphore(STORED_AT_ONCE)
-    gc.freeze()  # as the worker's own constructor does, which would ask for a cluster
+    gc.freeze()  # as in the worker's constructor, which needs a Ray cluster
     prompts = max(1, rollouts // ROLLOUTS_OF_A_PROMPT)
     resident: list[float] = []
     peaks: list[float] = []
@@ -345,25 +345,25 @@ async def crowd(kit: Kit, rounds: int, rollouts: int) -> bool:
             await asyncio.gather(*[worker._run_prompt(one, {}, trajectory=trajectory) for one in rows])
         done.set()
         peaks.append(await peak)
-        around["server_manager"].requests.clear()
+        loop_arguments["server_manager"].requests.clear()
         del rows
         gc.collect()
         resident.append(process.memory_info().rss / 2**20)
         write(f"| {number + 1} | {time.perf_counter() - start:.0f} | {resident[-1]:.0f} | {peaks[-1]:.0f} |")
-    played = rounds * prompts * ROLLOUTS_OF_A_PROMPT
-    if counts.rollouts != played or counts.images != played * TURNS:
-        raise SystemExit(f"{counts.rollouts} of {played} rollouts were played, with {counts.images} images")
-    write("\n| callback, ms | of them on the CPU | whose, and where it waits next |\n|---|---|---|")
-    for took, cpu, name in callbacks.slowest[:8]:
-        write(f"| {took:.1f} | {cpu:.1f} | `{name}` |")
+    expected = rounds * prompts * ROLLOUTS_OF_A_PROMPT
+    if counts.rollouts != expected or counts.images != expected * TURNS:
+        raise SystemExit(f"{counts.rollouts} of {expected} rollouts ran, with {counts.images} images")
+    write("\n| callback, ms | CPU time, ms | coroutine and the line where it waits next |\n|---|---|---|")
+    for elapsed, cpu, name in callbacks.slowest[:8]:
+        write(f"| {elapsed:.1f} | {cpu:.1f} | `{name}` |")
     write(f"\nThe longest garbage collection took {callbacks.collection:.1f} ms on the CPU.")
     late = rounds // 2
     growth = max(resident[late:]) / max(resident[: max(1, late)]) - 1
-    took, cpu, _ = max(callbacks.slowest, default=(0.0, 0.0, ""))
+    elapsed, cpu, _ = max(callbacks.slowest, default=(0.0, 0.0, ""))
     on_cpu = max((cpu for _, cpu, _ in callbacks.slowest), default=0.0)
     targets = {
-        f"of {callbacks.count:,} callbacks the longest took {took:.1f} ms, at most {on_cpu:.1f} ms of one on the CPU "
-        f"(target {MOST_CALLBACK_MS:g} ms)": took <= MOST_CALLBACK_MS,
+        f"of {callbacks.count:,} callbacks the longest took {elapsed:.1f} ms, and at most {on_cpu:.1f} ms CPU time "
+        f"(target {MOST_CALLBACK_MS:g} ms)": elapsed <= MOST_CALLBACK_MS,
         f"resident memory of the later half of the rounds against the earlier one: {growth:+.1%} "
         f"(target {MOST_GROWTH:.0%})": growth <= MOST_GROWTH,
         f"an image is held {counts.held / counts.images:.2f} times": counts.held == counts.images,
@@ -393,7 +393,7 @@ async def watch_memory(process: psutil.Process, done: asyncio.Event) -> float:
 
 
 def verdict(met: bool) -> str:
-    """Returns the word for a target."""
+    """Returns the text for the outcome of a target."""
     return "met" if met else "MISSED"
 
 
@@ -404,7 +404,7 @@ def write(line: str) -> None:
 
 
 def main() -> None:
-    """Runs one benchmark; exit code 1 when a target is missed."""
+    """Runs one benchmark; exits 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("overhead", "crowd"))
     parser.add_argument("--rounds", type=int, default=20)

@@ -1,8 +1,8 @@
-"""Measures what provenance costs at one megapixel, compared with the call that it describes.
+"""Measures the time of provenance at one megapixel, relative to the tool call.
 
-`python benchmarks/provenance.py [ROUNDS]`. Every round runs each snippet and then the two parts of its provenance, so
-that other load of the machine affects all of them. Prints medians: the wall milliseconds of the call, and as shares of
-it the part that a rollout waits for and both parts together. Exits 1 if the first part takes longer than the call.
+`python benchmarks/provenance.py [ROUNDS]`. Every round runs each snippet and the two parts of its provenance, so that
+other load of the machine affects all of them. Prints medians: wall milliseconds of the call, and as shares of them the
+part that a rollout waits for and both parts together. Exits 1 if a rollout waits longer than the call takes.
 """
 
 import statistics
@@ -19,7 +19,7 @@ from codevision_ext.types import ExecStatus
 
 SIDE = 1000
 TARGET = 1.0
-"""Largest share of the call's time that a rollout may wait for provenance."""
+"""Maximum time that a rollout waits for provenance, as a share of the call's time."""
 SNIPPETS = {
     "nothing": "pass",
     "rotate": "image = image.rotate(90, expand=True)",
@@ -33,7 +33,7 @@ SNIPPETS = {
 
 
 def photo(side: int) -> Image.Image:
-    """Noise of two scales."""
+    """Returns noise of two scales."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (side // 16, side // 16, 3), np.uint8))
     fine = Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8))
@@ -41,7 +41,6 @@ def photo(side: int) -> Image.Image:
 
 
 def milliseconds(since: float) -> float:
-    """Wall time since then."""
     return (time.perf_counter() - since) * 1000
 
 
@@ -60,20 +59,20 @@ def main() -> int:
                 if result.status is not ExecStatus.OK:
                     raise SystemExit(f"{name} ended with {result.status}: {result.detail}")
                 start = time.perf_counter()
-                known = trace_exact(request, result)
-                waited = milliseconds(start)
-                if known is None:
+                exact = trace_exact(request, result)
+                exact_ms = milliseconds(start)
+                if exact is None:
                     trace_by_probes(sandbox, request, result)
-                if number:  # the first round only warms up
-                    for part, ms in (("call", call), ("waited", waited), ("whole", milliseconds(start))):
+                if number:  # the first round is a warm-up
+                    for part, ms in (("call", call), ("exact_ms", exact_ms), ("whole", milliseconds(start))):
                         times[name, part].append(ms)
-    sys.stdout.write("snippet               call ms  waited for  whole provenance (share of the call)\n")
+    sys.stdout.write("snippet               call ms  exact_ms for  whole provenance (share of the call)\n")
     met = True
     for name in SNIPPETS:
-        call, waited, whole = (statistics.median(times[name, part]) for part in ("call", "waited", "whole"))
-        sys.stdout.write(f"{name:20s} {call:8.1f} {waited / call:11.2f} {whole / call:17.2f}\n")
-        met &= waited <= TARGET * call
-    sys.stdout.write(f"target: waited for at most {TARGET:g} of the call: {'met' if met else 'missed'}\n")
+        call, exact_ms, whole = (statistics.median(times[name, part]) for part in ("call", "exact_ms", "whole"))
+        sys.stdout.write(f"{name:20s} {call:8.1f} {exact_ms / call:11.2f} {whole / call:17.2f}\n")
+        met &= exact_ms <= TARGET * call
+    sys.stdout.write(f"target: exact_ms for at most {TARGET:g} of the call: {'met' if met else 'missed'}\n")
     return int(not met)
 
 

@@ -1,8 +1,8 @@
-"""Measures a report of 2,000 rollouts: the time to write it, to paint it first, and to step through its rollouts.
+"""Measures a report of 2,000 rollouts: the time to write the page, its first paint, and the step to the next rollout.
 
-Usage: `python benchmarks/report.py [--rollouts N] [--pages N]`. The run is made up: a third of the rollouts each from
-two evaluations and from training, with 200 input images of 1 MP. The page is written with its images linked beside it,
-then Chromium opens it in new tabs. It prints Markdown and exits 1 when a target is missed.
+Usage: `python benchmarks/report.py [--rollouts N] [--pages N]`. The rollouts are synthetic: a third each from two
+evaluations and from training, with 200 input images of 1 MP. The page links its images. Chromium opens the page in new
+tabs. Prints Markdown; exits 1 if a target is missed.
 """
 
 import argparse
@@ -28,13 +28,13 @@ IMAGES = 200
 
 
 def photo(number: int) -> Image.Image:
-    """Returns one of the input images: 1 MP of soft noise, with colours that depend on the number."""
+    """Returns one of IMAGES input images: 1 MP of smooth noise."""
     noise = np.random.default_rng(number % IMAGES).integers(0, 256, (32, 32, 3), np.uint8)
     return Image.fromarray(noise).resize((1024, 1024), Image.Resampling.BICUBIC)
 
 
 def main() -> None:
-    """Runs the benchmark; exit code 1 when a target is missed."""
+    """Runs the benchmark; exits 1 if a target is missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rollouts", type=int, default=2000)
     parser.add_argument("--pages", type=int, default=7)
@@ -65,9 +65,9 @@ def main() -> None:
                         times["next rollout"].append(tab.run(STEP))
                     tab.close()
                 paints += times["first paint"]
-                for what, them in times.items():
-                    if them:
-                        say(f"| {view}: {what} | {statistics.median(them):.0f} ms | {max(them):.0f} ms |\n")
+                for part, values in times.items():
+                    if values:
+                        say(f"| {view}: {part} | {statistics.median(values):.0f} ms | {max(values):.0f} ms |\n")
     missed = written > WRITE_S or max(paints) > PAINT_MS
     sys.exit(missed)
 
@@ -81,7 +81,7 @@ STEP = """(async () => {
   }
   return (performance.now() - start) / 20;
 })()"""
-"""Script that returns the milliseconds from a key to the frame with the next rollout, mean of 20."""
+"""Script that returns the milliseconds from a key press to the frame with the next rollout, mean of 20."""
 
 
 if __name__ == "__main__":

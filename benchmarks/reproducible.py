@@ -1,10 +1,10 @@
-"""Shows that a deterministic training can be repeated to the last bit, and measures what that costs.
+"""Checks that a deterministic training can be repeated bit by bit, and measures the cost of the setting.
 
-`python benchmarks/reproducible.py [--run runs/demo] [--out runs/reproducible] [--steps 20] [--seed 0]` trains by GRPO
-from the SFT checkpoint of a demo run: once, once more, and once more with `kill -9` of the driver at a random step and
-the same command again. It compares rollouts, records, metrics and final weights, prints a line for each comparison, and
-exits 1 if anything differs. The second and the third go on at the same time, so that each has other work beside it.
-`--cost` runs the training with and without the setting instead, at the same time, and prints the times of a step.
+`python benchmarks/reproducible.py [--run runs/demo] [--out runs/reproducible] [--steps 20] [--seed 0]` runs the same
+GRPO training three times from the SFT checkpoint of a demo run. In the third training, the driver is killed with
+`kill -9` at a random step and the command is repeated. The second and the third training run at the same time, so that
+they load the machine for each other. Prints comparisons of rollouts, records, metrics and final weights, and exits 1 if
+anything differs. `--cost` trains with and without the setting instead, at the same time, and prints step times.
 """
 
 import argparse
@@ -29,18 +29,18 @@ from codevision_ext.io.records import encode_record, read_records, rollout_order
 
 ROOT = Path(__file__).resolve().parents[1]
 SAVE_EVERY = 4
-"""Number of steps between two checkpoints of a run that is killed."""
+"""Number of steps between two checkpoints."""
 FIELDS = ("tokens", "log_probs", "reward", "images")
-"""Fields of a rollout in the log of `rollout_log`, each compared by itself."""
+"""Fields in the log of `rollout_log`, each with its own comparison."""
 
 
 def measured(name: str) -> bool:
-    """Returns whether a metric is a time, a speed or a size of memory, which no run repeats."""
+    """Returns whether a metric is a time, a speed or a memory size, which differ in every run."""
     return name.startswith(("timing", "perf/")) or "/perf/" in name
 
 
 def rollouts(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Returns the logged rollouts of a run by id; a run that was killed has some of them twice."""
+    """Returns the logged rollouts of a run by id; a killed run has some rollouts twice."""
     logged: dict[str, list[dict[str, Any]]] = {}
     for path in (folder / "log").glob("*.jsonl"):
         for line in path.read_text().splitlines():
@@ -50,25 +50,25 @@ def rollouts(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def metrics(folder: Path) -> dict[int, dict[str, Any]]:
-    """Returns the metrics of each step, without those that are measured."""
+    """Returns the metrics of each step without times and memory sizes."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return {line["step"]: {name: v for name, v in line["data"].items() if not measured(name)} for line in lines}
 
 
 def records(folder: Path) -> list[bytes]:
-    """Returns the lines of the records in the order of the data."""
+    """Returns the encoded records in the order of the data."""
     return [encode_record(each) for each in sorted(read_records(folder / "rollouts/train.jsonl"), key=rollout_order)]
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 of each file of the last checkpoint's weights."""
+    """Returns the SHA-256 of each weight file of the last checkpoint."""
     last = max((folder / "grpo").glob("global_step_*"), key=lambda path: int(path.name.rpartition("_")[2]))
     files = sorted((last / "actor" / "huggingface").glob("*.safetensors"))
     return {f"{last.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def compare(first: Path, second: Path) -> Iterator[tuple[str, int, int]]:
-    """Yields what was compared, the number of equal ones, and the number of all."""
+    """Yields comparisons: description, number of equal items, number of all items."""
     ours, theirs = rollouts(first), rollouts(second)
     names = sorted(ours.keys() | theirs.keys())
     for field in FIELDS:
@@ -84,7 +84,7 @@ def compare(first: Path, second: Path) -> Iterator[tuple[str, int, int]]:
 
 @contextmanager
 def training(folder: Path, arguments: argparse.Namespace, settings: Sequence[str]) -> Iterator[Command]:
-    """Yields a training that was started in `folder`; leaving the block ends whatever of it still runs."""
+    """Starts a training in `folder`; leaving the block ends its processes."""
     (folder / "log").mkdir(parents=True, exist_ok=True)
     run = arguments.run
     start = max((run / "sft").glob("global_step_*"), default=None)
@@ -92,15 +92,7 @@ def training(folder: Path, arguments: argparse.Namespace, settings: Sequence[str
         raise InputError(f"{run}: holds no SFT checkpoint; `codevision demo --out {run} --until sft` makes it")
     data = [f"data.{name}_files={run / 'data' / name}.parquet" for name in ("train", "val")]
     manager = "actor_rollout_ref.rollout.agent.agent_loop_manager_class=rollout_log.LoggingManager"
-    words = [
-        "bash",
-        str(ROOT / "recipe/demo/run.sh"),
-        "grpo",
-        *data,
-        manager,
-        "codevision.log_trajectories=0",
-        *settings,
-    ]
+    words = ["bash", str(ROOT / "recipe/demo/run.sh"), "grpo", *data, manager, *settings]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks"), *filter(None, [os.environ.get("PYTHONPATH")])])
     ours = {"MODEL": str(start / "huggingface"), "ROLLOUT_LOG": str(folder / "log"), "PYTHONPATH": paths}
     with (
@@ -111,7 +103,7 @@ def training(folder: Path, arguments: argparse.Namespace, settings: Sequence[str
 
 
 def finish(command: Command, folder: Path) -> None:
-    """Waits for a training to end; raises `InfraError` where it failed."""
+    """Waits for the end of a training; raises `InfraError` if it failed."""
     while (status := command.poll()) is None:
         time.sleep(1)
     if status:
@@ -119,14 +111,14 @@ def finish(command: Command, folder: Path) -> None:
 
 
 def steps_done(folder: Path) -> int:
-    """Returns the number of the last step that was logged."""
+    """Returns the number of the last logged step."""
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
 
 
 def kill_at(step: int, command: Command, folder: Path) -> None:
-    """Kills the driver of a training while it works on the step behind `step`."""
+    """Kills the driver of a training during the step after `step`."""
     while steps_done(folder) < step:
         if command.poll() is not None:
             raise InfraError(f"the training in {folder} ended before step {step}; its log is {folder / 'out.log'}")
@@ -138,7 +130,7 @@ def kill_at(step: int, command: Command, folder: Path) -> None:
 
 
 def train(folder: Path, arguments: argparse.Namespace) -> None:
-    """Runs a training to its end, also behind a kill of its driver."""
+    """Runs a training to its end; with `--kill`, first kills its driver once."""
     shutil.rmtree(folder, ignore_errors=True)
     settings = [
         f"trainer.total_training_steps={arguments.steps}",
@@ -150,14 +142,11 @@ def train(folder: Path, arguments: argparse.Namespace) -> None:
         with training(folder, arguments, settings) as command:
             kill_at(arguments.kill, command, folder)
     with training(folder, arguments, settings) as command:
-        while (status := command.poll()) is None:
-            time.sleep(1)
-    if status:
-        raise InfraError(f"the training in {folder} failed with status {status}; its log is {folder / 'out.log'}")
+        finish(command, folder)
 
 
 def train_all(arguments: argparse.Namespace, names: Mapping[str, Sequence[str]]) -> None:
-    """Runs trainings at the same time, each in a process of its own, since a `Command` ends all that it finds below."""
+    """Runs trainings at the same time, each in its own process, because a `Command` ends all children of a process."""
     own = [f"--{name}={getattr(arguments, name)}" for name in ("run", "out", "steps", "seed")]
     words = [sys.executable, __file__, *own]
     children = {name: subprocess.Popen([*words, f"--train={name}", *more]) for name, more in names.items()}
@@ -167,8 +156,8 @@ def train_all(arguments: argparse.Namespace, names: Mapping[str, Sequence[str]])
 
 
 def repeat(arguments: argparse.Namespace) -> bool:
-    """Runs the three trainings, prints the comparisons, and returns whether all is equal."""
-    kill, out = random.randint(SAVE_EVERY + 1, arguments.steps - 1), arguments.out  # no secret
+    """Runs the three trainings, prints the comparisons, and returns whether everything is equal."""
+    kill, out = random.randint(SAVE_EVERY + 1, arguments.steps - 1), arguments.out
     train_all(arguments, {"first": ()})
     train_all(arguments, {"again": (), "killed": (f"--kill={kill}",)})
     equal = True
@@ -180,7 +169,7 @@ def repeat(arguments: argparse.Namespace) -> bool:
 
 
 def cost(arguments: argparse.Namespace) -> bool:
-    """Runs the training with and without the setting at the same time, and prints the median times of a step."""
+    """Trains with and without the setting at the same time, and prints median step times."""
     train_all(arguments, {"on": (), "off": ()})
     medians = {}
     for name in ("on", "off"):
@@ -193,14 +182,14 @@ def cost(arguments: argparse.Namespace) -> bool:
 
 
 def main() -> None:
-    """Runs the command; exit code 1: something differs; 2: an error, in one sentence on stderr."""
+    """Runs the command; exits 1 if something differs, and 2 after an error, with one sentence on stderr."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--run", type=Path, default=ROOT / "runs/demo", help="demo run with data/ and sft/")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/reproducible", help="folder of the trainings")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cost", action="store_true", help="measure the time of a step with and without the setting")
-    parser.add_argument("--train", help=argparse.SUPPRESS)  # one of the trainings
+    parser.add_argument("--train", help=argparse.SUPPRESS)  # name of the training that this process runs
     parser.add_argument("--kill", type=int, help=argparse.SUPPRESS)  # step after which its driver is killed
     arguments = parser.parse_args()
     arguments.run, arguments.out = arguments.run.resolve(), arguments.out.resolve()

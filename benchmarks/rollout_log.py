@@ -1,7 +1,6 @@
-"""Agent loop manager that also writes what each rollout of a training consists of, for `reproducible.py`.
+"""Agent loop manager that logs tokens, log-probs, reward and images of each rollout, for `reproducible.py`.
 
-Named in `rollout.agent.agent_loop_manager_class`; each process appends lines to a file of its own in the folder
-`ROLLOUT_LOG`.
+It is set in `rollout.agent.agent_loop_manager_class`. Each process appends to its own file in the folder `ROLLOUT_LOG`.
 """
 
 import hashlib
@@ -34,7 +33,7 @@ class _Logging(_Worker):
 
 
 class LoggingManager(CodeVisionAgentLoopManager):
-    """The plugin's manager with a worker that writes what it hands to verl."""
+    """Manager of the plugin with a worker that logs its rollouts."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,6 +1,6 @@
-"""Measures a sandboxed call against other ways to run the same code, and checks that calls leave nothing behind.
+"""Compares a sandboxed call with other methods to run the same code, and checks that calls leave nothing behind.
 
-`python benchmarks/sandbox.py [--rounds N]` times every way in every round, so that other load of the machine affects
+`python benchmarks/sandbox.py [--rounds N]` times every method in every round, so that other load of the machine affects
 all of them, and prints medians and targets as Markdown. `--soak N` runs N calls, of which one in twenty is hostile.
 """
 
@@ -30,7 +30,7 @@ from PIL import Image, ImageEnhance
 from codevision_ext.sandbox import ExecRequest, Isolation, Limits, Sandbox, pool
 from codevision_ext.types import ExecStatus
 
-Way = Callable[[Image.Image], Image.Image]
+Method = Callable[[Image.Image], Image.Image]
 
 THREAD, ACTOR = "exec in a thread (released)", "exec behind a Ray actor"
 FRESH_ONE, FORK = "fresh interpreter", "bare fork + wait"
@@ -66,20 +66,20 @@ while os.read(0, 1):
     os.waitpid(pid, 0)
     os.write(1, b".")
 """
-"""Script of a process with the memory of a zygote that only forks and waits."""
+"""Script of a process that has the memory of a zygote, and only forks and waits."""
 CALLERS = 64
 
 
 def run_code(image: Image.Image) -> Image.Image:
-    """Runs the code as the released tool does: exec in the namespace of the trainer."""
+    """Runs the code like the released tool: exec in the process of the trainer."""
     names: dict[str, Any] = {"image": image, "Image": Image, "ImageEnhance": ImageEnhance, "np": np, "cv2": cv2}
     exec(CODE, names)
     result: Image.Image = names["image"]
     return result
 
 
-def in_sandbox(sandbox: Sandbox) -> Way:
-    """Returns a function that runs the code as the code tool does."""
+def in_sandbox(sandbox: Sandbox) -> Method:
+    """Returns a function that runs the code like the code tool."""
 
     def call(image: Image.Image) -> Image.Image:
         result = sandbox.run(ExecRequest(code=CODE, images=(image,)))
@@ -91,15 +91,15 @@ def in_sandbox(sandbox: Sandbox) -> Way:
 
 
 def in_fresh_interpreter(image: Image.Image) -> Image.Image:
-    """Runs the code in a new process, with raw pixels through its pipes."""
+    """Runs the code in a new process; pixels go through its pipes."""
     command = [sys.executable, "-c", FRESH, *map(str, image.size), CODE]
     output = subprocess.run(command, input=image.tobytes(), capture_output=True, check=True).stdout
     return Image.frombytes("RGB", struct.unpack_from("<II", output), output[8:])
 
 
 @contextmanager
-def ways() -> Iterator[dict[str, Way]]:
-    """Yields every way to run the code by name, started and ready."""
+def methods() -> Iterator[dict[str, Method]]:
+    """Yields started methods to run the code, by name."""
     with ExitStack() as stack:
         thread = stack.enter_context(ThreadPoolExecutor(1))
         zygote = stack.enter_context(Sandbox())
@@ -131,8 +131,8 @@ class Released:
 
 
 @contextmanager
-def bare_forks() -> Iterator[Way]:
-    """Yields a way that only forks and waits, in a process with the modules of a zygote."""
+def bare_forks() -> Iterator[Method]:
+    """Yields a method that only forks and waits, in a process with the modules of a zygote."""
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = pool.ENVIRONMENT | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), paths])}
     with subprocess.Popen([sys.executable, "-c", FORKER], 0, None, -1, -1, env=environment) as process:
@@ -151,26 +151,26 @@ def bare_forks() -> Iterator[Way]:
 
 
 def measure(rounds: int) -> dict[tuple[str, str], float]:
-    """Returns median wall milliseconds by way and size."""
+    """Returns median wall milliseconds by method and size."""
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
-    with ways() as known:
+    with methods() as known:
         for size, sides in SIZES.items():
             image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*sides[::-1], 3), np.uint8))
             right = run_code(image).tobytes()
-            for name, way in known.items():
-                if name != FORK and way(image).tobytes() != right:
+            for name, method in known.items():
+                if name != FORK and method(image).tobytes() != right:
                     raise RuntimeError(f"{name}: another image came back")
             order = list(known.items())
             for _ in range(rounds if size != "12 MP" else max(3, rounds // 4)):
                 random.shuffle(order)
-                for name, way in order:
+                for name, method in order:
                     start = time.perf_counter()
-                    way(image)
+                    method(image)
                     taken[name, size].append((time.perf_counter() - start) * 1000)
     return {key: statistics.median(times) for key, times in taken.items()}
 
 
-def lateness_s(times: int = 5) -> float:
+def timeout_delay_s(times: int = 5) -> float:
     """Returns the longest delay in seconds between the time limit of an endless loop and its result."""
     with Sandbox(Limits(wall_s=0.5)) as sandbox:
         request, worst = ExecRequest(code="while True: pass", images=()), 0.0
@@ -181,8 +181,8 @@ def lateness_s(times: int = 5) -> float:
     return worst
 
 
-def crowded(calls: int) -> tuple[float, float]:
-    """Calls a second of 64 callers at 1 MP, and what the cores could do: cores / CPU seconds of one call."""
+def throughput(calls: int) -> tuple[float, float]:
+    """Returns calls per second of CALLERS callers at 1 MP, and the maximum: cores / CPU seconds of one call."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
     before = set(psutil.Process().children())
     with Sandbox() as sandbox:
@@ -201,21 +201,21 @@ def crowded(calls: int) -> tuple[float, float]:
 
 
 def cpu_s(zygote: psutil.Process) -> float:
-    """CPU seconds of this process, the zygote and the children that it has waited for."""
+    """Returns CPU seconds of this process, the zygote and the zygote's finished children."""
     return time.process_time() + sum(zygote.cpu_times()[:4])
 
 
 def benchmark(rounds: int) -> bool:
-    """Measure all and print; says whether every target was met."""
-    late = lateness_s()
-    rate, could = crowded(6 * rounds + CALLERS)
+    """Prints all measurements; returns whether every target is met."""
+    late = timeout_delay_s()
+    rate, capacity = throughput(6 * rounds + CALLERS)
     ms = measure(rounds)
     names = [name for name, size in sorted(ms, key=lambda key: ms[key]) if size == "1 MP"]
     say(
         f"Median wall milliseconds of {rounds} interleaved rounds ({max(3, rounds // 4)} at 12 MP), "
         f"{len(os.sched_getaffinity(0))} cores:\n"
     )
-    say(f"| way | {' | '.join(SIZES)} |", "|---|" + "---|" * len(SIZES))
+    say(f"| method | {' | '.join(SIZES)} |", "|---|" + "---|" * len(SIZES))
     for name in names:
         say(f"| {name} | {' | '.join(f'{ms[name, size]:.1f}' for size in SIZES)} |")
     say("", "| target | at most | measured | met |", "|---|---|---|---|")
@@ -233,7 +233,7 @@ def benchmark(rounds: int) -> bool:
         ("8x8, over a bare fork + wait of the same zygote", 1.5, ratio("8x8", FORK)),
         ("a time-out is late by (s), worst of 5", 0.3, late),
     )
-    share = rate / could
+    share = rate / capacity
     rows = [(text, f"{most:g}", found, found <= most) for text, most, found in bounds]
     rows.append((f"{CALLERS} callers, share of cores / CPU seconds of one call", "at least 0.8", share, share >= 0.8))
     for text, bound, found, met in rows:
@@ -264,11 +264,11 @@ HOSTILE = {
     "import os\nwhile True: os.dup(0)": ExecStatus.ERROR,
     FORGE: ExecStatus.ERROR,
 }
-"""Hostile code, and the status that it must end with."""
+"""Hostile code and its required status."""
 
 
 def soak(calls: int) -> list[str]:
-    """Runs calls from many threads, and returns every wrong result and everything that was left behind."""
+    """Runs calls from many threads; returns wrong results and leftovers."""
     faults: list[str] = []
     lock, marks = threading.Lock(), []
     me = psutil.Process()
@@ -329,18 +329,18 @@ def say(*lines: str) -> None:
 
 
 def main() -> None:
-    """Measures or soaks; exit code 1 when a target is missed or the soak has a problem."""
+    """Runs the benchmark or the soak test; exits 1 if a target is missed or a call has a fault."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40, help="of every way at every size; a quarter at 12 MP")
+    parser.add_argument("--rounds", type=int, default=40, help="rounds per size; a quarter as many at 12 MP")
     parser.add_argument("--soak", type=int, metavar="N", help="make N calls instead, one in twenty hostile")
     options = parser.parse_args()
     if options.soak is None:
         sys.exit(not benchmark(options.rounds))
     start = time.perf_counter()
     faults = soak(options.soak)
-    took = time.perf_counter() - start
+    elapsed = time.perf_counter() - start
     say(
-        f"{options.soak:,} calls in {took:.0f} s, {options.soak / took:.0f} a second; {len(faults)} faults",
+        f"{options.soak:,} calls in {elapsed:.0f} s, {options.soak / elapsed:.0f} a second; {len(faults)} faults",
         *faults[:50],
     )
     sys.exit(bool(faults))

@@ -1,8 +1,7 @@
-"""Measures how fast `codevision score` scores recorded rollouts, and whether its memory grows with the file.
+"""Measures the speed of `codevision score`, and the growth of its memory with the file.
 
-`python benchmarks/scoring.py [--records N]` writes N records in groups of eight, and a file with a tenth of them. Each
-file is scored by the command in a process of its own. Prints Markdown; exits 1 if a target is missed. docs/reward.md
-has the figures.
+`python benchmarks/scoring.py [--records N]` scores a file of N records in groups of eight, and a file of N/10 records.
+Prints Markdown; exits 1 if a target is missed. docs/reward.md has the figures.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from codevision_ext.io.records import Record, encode_record
 from codevision_ext.types import Box, Orientation, Outcome, Step, Task
 
 SECONDS, GROWTH = 10.0, 1.05
-"""Targets for 100,000 records: processor seconds, and memory as a multiple of that for a tenth of the records."""
+"""Maximum processor seconds for 100,000 records, and maximum memory as a multiple of the memory for a tenth of them."""
 GROUP = 8
 SIZE = (1000, 800)
 PLACE = Box(100, 100, 200, 200)
@@ -38,7 +37,7 @@ ROLLOUTS = [
 
 
 def write_records(path: Path, count: int) -> Path:
-    """Write that many records."""
+    """Write `count` records."""
     task = Task(applied=("crop", "rotate_90"), box=PLACE, box_frame="input", size=SIZE)
     with path.open("wb") as file:
         for number, (correct, steps) in enumerate(islice(cycle(ROLLOUTS), count)):
@@ -52,7 +51,7 @@ def write_records(path: Path, count: int) -> Path:
 
 
 def score(path: Path) -> tuple[float, float]:
-    """Score a file with the command; return its processor seconds and its largest memory, MiB."""
+    """Score a file with the command; return processor seconds and peak memory, MiB."""
     command = [sys.executable, "-m", "codevision_ext.cli", "score", str(path), "-o", f"{path}.scored"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
@@ -72,7 +71,7 @@ def main() -> int:
         seconds, large = score(write_records(Path(folder, "all.jsonl"), count))
     rows = (
         (f"processor seconds for {count:,} records", SECONDS * count / 100_000, seconds),
-        (f"memory ({large:.0f} MiB), as a multiple of that for a tenth of the records", GROWTH, large / small),
+        (f"memory ({large:.0f} MiB), as a multiple of the memory for a tenth of the records", GROWTH, large / small),
     )
     sys.stdout.write("| target | at most | measured | met |\n|---|---|---|---|\n")
     for text, most, measured in rows:

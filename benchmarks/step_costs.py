@@ -1,7 +1,7 @@
-"""Prints the costs of short runs' steps as one JSON object: `python benchmarks/step_costs.py ENGINE FOLDER...`.
+"""Prints time and memory of training steps as JSON: `python benchmarks/step_costs.py ENGINE FOLDER...`.
 
-A FOLDER holds `metrics.jsonl` of verl's file logger, and `gpu_mib` with one sample per line of the whole GPU's memory
-in use, in MiB.
+Each FOLDER has `metrics.jsonl` of verl's file logger, and `gpu_mib` with one sample per line of the used memory of the
+whole GPU, in MiB.
 """
 
 import json

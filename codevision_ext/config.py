@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, cast, get_args
 
@@ -24,9 +24,10 @@ from yaml import YAMLError
 from codevision_ext.errors import InputError, first_line, first_problem
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rewards.settings import RewardSettings
-from codevision_ext.rollout.code_tool import tool_schema
+from codevision_ext.rollout.dialects.base import DialectName
+from codevision_ext.rollout.dialects.registry import DIALECTS
 from codevision_ext.rollout.token_buffer import RolloutLimits
-from codevision_ext.rollout.trained_format import TrainedFormat, package_prompt
+from codevision_ext.rollout.trained_format import TrainedFormat
 from codevision_ext.types import CoordinateSystem, ModelPart
 
 
@@ -79,6 +80,8 @@ class JudgeSettings(_Section):
     """Folder that keeps the verdicts for later runs; it is created where it is missing. None: no cache."""
     prompts: DirectoryPath | None = None
     """Folder of prompts that replace the package's own; see docs/judge.md. None: the package's own."""
+    published_prompts: DirectoryPath | None = None
+    """Folder of the prompts that a benchmark published for its judge; suite `vtbench_published` needs it."""
     request: Annotated[dict[str, Any], BeforeValidator(_request)] = {"temperature": 0, "max_tokens": 1024}
     """Further fields of each request, as a mapping or as JSON."""
 
@@ -97,7 +100,7 @@ class WatchSettings(_Section):
     stop: bool = False
     """True: the run ends after the step with the first warning."""
     min_tool_rate: _Share | None = 0.05
-    """Minimum share of rollouts that call the tool, in [0, 1]; set None where there is no tool."""
+    """Minimum share of rollouts that call the tool, in [0, 1]; set None if there is no tool."""
     max_invalid_call_rate: _Share | None = 0.5
     """Maximum share of calls that fail or can't be read, in [0, 1]."""
     min_recovery_rate: _Share | None = 0.05
@@ -135,12 +138,14 @@ class Settings(_Section):
     If it isn't set, it is the message that the checkpoint was trained with (`codevision.json`). With another message,
     a checkpoint may no longer call the tool.
     """
-    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
-    """Coordinate system of the model: `seen`, `relative` or `original`; see docs/coordinates.md.
+    dialect: DialectName = "tool_call"
+    """Form of the model's calls: `tool_call` or `code_tags`; see docs/loop.md.
 
-    If it isn't set, it is the checkpoint's own (`codevision.json`). The same holds for `think_prefix`,
+    If it isn't set, it is the checkpoint's own (`codevision.json`). The same holds for `coordinates`, `think_prefix`,
     `calls_per_turn` and `force_answer`.
     """
+    coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
+    """Coordinate system of the model: `seen`, `relative` or `original`; see docs/coordinates.md."""
     freeze: tuple[ModelPart, ...] = ()
     """Parts of the model whose weights SFT leaves as they are, `visual` and `projector`; empty: none."""
     turn_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -190,9 +195,14 @@ def read_settings(section: Mapping[str, Any] | None) -> Settings:
             term is unknown.
     """
     settings = _read(Settings, section or {}, "codevision")
-    Rubric(settings.reward)
+    weights = Rubric(settings.reward).weights
     if settings.reward.weights.get("faithful"):
         raise InputError("codevision.reward.weights.faithful: no step judge runs here; only `codevision score` has it")
+    if weights.get("consistency") and settings.judge is None:
+        raise InputError(
+            f"codevision.reward.weights.consistency: is {weights['consistency']:g}, but there is no codevision.judge to"
+            " compare thought and answer; set a judge, or this weight to 0"
+        )
     if settings.exact_answers and settings.judge:
         raise InputError(
             "codevision.exact_answers: true leaves nothing for codevision.judge to decide; set one of them"
@@ -256,7 +266,7 @@ def _known(section: Any, path: Sequence[str | int]) -> Sequence[str]:
     return tuple(section.model_fields) if section else ()
 
 
-FROM_CHECKPOINT: Final = ("coordinates", "think_prefix", "calls_per_turn", "force_answer")
+FROM_CHECKPOINT: Final = ("dialect", "coordinates", "think_prefix", "calls_per_turn", "force_answer")
 """Settings whose value is that of the checkpoint if the config doesn't set them."""
 
 
@@ -280,7 +290,7 @@ def trained_settings(settings: Settings, trained: TrainedFormat) -> tuple[Settin
             words = f"is {_quoted(message)}, but the checkpoint was trained with {_quoted(own)}"
             differences.append(f"system_prompt {words}")
     settings = settings.model_copy(update={name: value for name, value in values.items() if name not in given})
-    settings._trained = trained
+    settings._trained = trained if trained.dialect else replace(trained, dialect=settings.dialect)
     return settings, differences
 
 
@@ -300,10 +310,11 @@ def system_prompt(settings: Settings, *, tools: bool) -> str:
     Raises:
         InputError: the file can't be read.
     """
-    if settings._trained and "system_prompt" not in settings.model_fields_set:
-        return settings._trained.system(tools=tools)
+    trained = settings._trained
+    if trained and trained.dialect == settings.dialect and "system_prompt" not in settings.model_fields_set:
+        return trained.system(tools=tools)
     if settings.system_prompt is None:
-        return package_prompt(tools=tools)
+        return DIALECTS[settings.dialect].system(tools=tools)
     if not settings.system_prompt:
         return ""
     try:
@@ -316,9 +327,10 @@ def system_prompt(settings: Settings, *, tools: bool) -> str:
 def tool_schemas(settings: Settings) -> list[dict[str, Any]]:
     """Returns the schemas of the tool for the system block: those of the checkpoint, or otherwise the package's.
 
-    The package's schema is also used if the settings have other coordinates than the checkpoint's schema.
+    The package's schemas are also used if the settings have another dialect or other coordinates than the checkpoint.
     """
     trained = settings._trained
-    if trained and trained.tools and trained.coordinates in (None, settings.coordinates):
+    same = trained and trained.dialect == settings.dialect and trained.coordinates in (None, settings.coordinates)
+    if trained and trained.tools and same:
         return list(trained.tools)
-    return [tool_schema(settings.coordinates)]
+    return DIALECTS[settings.dialect].schemas(settings.coordinates)

@@ -56,15 +56,21 @@ def first_problem(error: "ValidationError", known: Iterable[str] = ()) -> tuple[
     """
     first = error.errors(include_url=False)[0]
     kind, value, problem = first["type"], first["input"], first["msg"].removeprefix("Value error, ")
+    place = list(first["loc"])
     if kind == "missing":
         problem = "is missing"
+    elif kind.startswith("union_tag"):  # the field that says which of several types an object has
+        context = first["ctx"]
+        place.append(context["discriminator"].strip("'"))
+        known_tags = context.get("expected_tags")
+        problem = f"must be one of {known_tags}, it is {context['tag']!r}" if known_tags else "is missing"
     elif kind in _UNKNOWN:
         names = ", ".join(known)
         problem = f"unknown setting; known are {names}" if names else "isn't known"
     elif kind != "value_error" and isinstance(value, str | int | float):
         problem = f"{problem}, it is {value!r}"
     problem = problem.replace("Input should be", "must be")
-    return ".".join(map(str, first["loc"])), problem[:1].lower() + problem[1:]
+    return ".".join(map(str, place)), problem[:1].lower() + problem[1:]
 
 
 def first_line(error: BaseException | str) -> str:

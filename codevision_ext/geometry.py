@@ -3,6 +3,7 @@
 Rotations are counter-clockwise, coordinates are pixels with y pointing down, sizes are (width, height).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Final
@@ -106,7 +107,7 @@ def box_area(box: Box) -> float:
 
 
 def intersection(one: Box, other: Box) -> Box:
-    """Returns the part that both boxes cover; its area is 0 where they don't meet."""
+    """Returns the part that both boxes cover; its area is 0 if they don't meet."""
     return Box(max(one.x1, other.x1), max(one.y1, other.y1), min(one.x2, other.x2), min(one.y2, other.y2))
 
 
@@ -119,6 +120,11 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     common = width * height
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
     return common / (union if union > 0 else 1e-6)
+
+
+def tolerance(size: tuple[int, int]) -> float:
+    """Returns tau, the maximum error of a place in pixels: 1.5 percent of the image's diagonal, and at least 3."""
+    return max(3.0, 0.015 * math.hypot(*size))
 
 
 def apply(o: Orientation, image: Image.Image) -> Image.Image:

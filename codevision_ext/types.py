@@ -1,8 +1,9 @@
 """Defines the frozen value types that all other modules compute on; it does no I/O and needs no torch."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class Box(NamedTuple):
@@ -55,6 +56,15 @@ BOX_FRAMES: Final = ("input", "canonical", str(CoordinateSystem.RELATIVE))
 """Values of a row's `box_frame`. `seen` is not among them: a row doesn't know the model's resized image."""
 
 
+class AnswerKind(StrEnum):
+    """Kind of a row's answer, which decides how it is compared with the references (`extra_info.answer_kind`)."""
+
+    TEXT = "text"
+    """Words, a number, a formula or a choice: compared by rules, then by the judge."""
+    COORDINATES = "coordinates"
+    """Places on the first image, in pixels of the stored image: compared by distance, each place alone."""
+
+
 class ExecStatus(StrEnum):
     """Result of one execution of model-written code."""
 
@@ -75,6 +85,7 @@ class CallStatus(StrEnum):
     NONE = "none"
     OK = "ok"
     BAD_JSON = "bad_json"
+    BAD_BLOCK = "bad_block"
     UNKNOWN_TOOL = "unknown_tool"
     BAD_ARGUMENTS = "bad_arguments"
     BAD_INDEX = "bad_index"
@@ -104,10 +115,10 @@ class AddedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One tool call as it was executed. Fields of its provenance are None where the provenance is unknown."""
+    """One tool call as it was executed. Fields of its provenance are None if the provenance is unknown."""
 
     ok: bool
-    """True where the execution ended as `ok`."""
+    """True if the execution ended as `ok`."""
     ops: tuple[str, ...] = ()
     """Names of the operations that the code applied to the image, in order (`rotate_270`, `crop`, `contrast_up`)."""
     crops: tuple[Box, ...] = ()
@@ -121,7 +132,7 @@ class Step:
     region: Box | None = None
     """Visible part of the image `node`, in pixels of the **input** image."""
     noop: bool = False
-    """True where the output equals the image `parent`, pixel for pixel."""
+    """True if the output equals the image `parent`, pixel for pixel."""
     status: ExecStatus | None = None
     isolation: str | None = None
     """Isolation of the code, one of `sandbox.protocol.Isolation`; None: unknown."""
@@ -129,6 +140,23 @@ class Step:
     """Score of a step judge in [0, 1]: the call does what the text says, and its result is used. None: not judged."""
     further: tuple[AddedImage, ...] = ()
     """Further images of the call, in order; the reward reads the first image only."""
+
+    @classmethod
+    def with_images(cls, images: Sequence[AddedImage], *, status: ExecStatus, isolation: str | None = None) -> "Step":
+        """Returns the step of a successful call that added these images, at least one."""
+        first, *further = images
+        return cls(
+            ok=True,
+            ops=first.ops,
+            crops=first.crops,
+            node=first.node,
+            parent=first.parent,
+            net=first.net,
+            region=first.region,
+            status=status,
+            isolation=isolation,
+            further=tuple(further),
+        )
 
     @property
     def images(self) -> tuple[AddedImage, ...]:
@@ -153,6 +181,32 @@ class Task:
     """Coordinates of `box`: `input` is pixels of the input image, `canonical` pixels of the image before `applied`."""
     size: tuple[int, int] | None = None
     """Width and height of the input image, pixels."""
+    drawing: Mapping[str, Any] | None = None
+    """Target of the drawing that the row asks for, in pixels of the input image, in the form of
+    `extra_info.drawing`. None: no drawing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawingScore:
+    """The verdict of the drawing verifier on a rollout: on the last image that the model handed back.
+
+    Shares are in [0, 1]. All of them are 0 if there is no image, or if the input isn't found in it.
+    """
+
+    correct: bool | None
+    """True if the drawing is right; None if the input isn't found in the image."""
+    f1: float
+    """Harmonic mean of mean recall and precision; 0 for a drawing with foreign marks or a changed input."""
+    recall: tuple[float, ...]
+    """Share of each primitive that is drawn, in the order of the target."""
+    precision: float
+    """Share of the ink that belongs to a primitive."""
+    preserved: float
+    """Share of the input outside of the drawing that is unchanged."""
+    reason: str
+    """Text: `right`, or what is wrong with the drawing."""
+    node: int | None = None
+    """Index of the image that was judged; None: the model handed no image back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +221,13 @@ class Outcome:
     end_reason: EndReason = EndReason.ANSWER
     steps: tuple[Step, ...] = ()
     undecided: bool = False
-    """True where no rule decides the answer and no judge was asked about it; `correct` is False then."""
+    """True if no rule decides the answer and no judge was asked about it; `correct` is False then."""
+    answer_share: float | None = None
+    """Share of the places that the answer names rightly, in [0, 1]; `correct` is True at 1. None: not coordinates."""
+    drawn: DrawingScore | None = None
+    """Verdict on the drawing; None where the row asks for no drawing."""
+    consistent: float | None = None
+    """Score of a judge in [0, 1]: the end of the thought leads to the answer. None: not judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,6 @@
-"""Reads the items of an evaluation from a file: rows as in training, each with its record.
+"""Reads the items of an evaluation from a file, or generates them."""
 
-A row that can't be used ends the evaluation, unless a number of such rows may be left out.
-"""
-
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +11,9 @@ from data_prep.convert.convert import ChunkJob, ConversionTask, Options, Target,
 from data_prep.convert.transform import Transform
 from data_prep.convert.validate import ImageLimits, validate_row
 from data_prep.curate.split_mix_shard import image_key
-from data_prep.formats.readers import vtbench
+from data_prep.formats.readers import READERS, vqa, vtbench
 from data_prep.formats.readers.base import Place
+from data_prep.formats.record import TrackedRecord
 from data_prep.formats.row_errors import ConversionStats, RejectLimit, RowError, RowFault, notes_on
 from data_prep.formats.schema import Row, rl_record
 from data_prep.formats.sources import find_sources
@@ -22,10 +21,10 @@ from data_prep.tasks import synth
 from data_prep.tasks.reading.glyphs import Mix, draw_test_rows
 
 EvalRow = dict[str, Any]
-"""Item: `row` in the RL schema, `raw` record, `where` it stands; `reference`: image to compare a drawing with."""
+"""Item: `row` in the RL schema, `raw` record, `where` (file and row), `reference` (image to compare a drawing with)."""
 
 ITEMS: Final = 120
-"""Default number of items of a drawn data set; each has six columns."""
+"""Default number of items of a generated data set; each has six columns."""
 
 
 def read(
@@ -44,16 +43,15 @@ def read(
     Args:
         path: File or folder, in any schema of `readers.READERS`.
         schema: Name of the schema; None: chosen by the columns.
-        images: Folder that paths of images start from; None: the folder of the file.
-        names: Column by the name of a field, for columns whose names no reader knows.
-        lists: Whether an answer that is the text of a list is a list of answers.
-        max_rejected: Items that may be left out because they can't be used: a number, or a share such as `1%`.
-        rejected: List that gets a sentence for each item that is left out.
-        notes: List that gets a sentence about columns that nothing reads, and about answers that look like lists.
+        images: Folder for relative paths of images; None: the folder of the file.
+        names: Column names by field, for columns whose names no reader knows.
+        lists: Whether an answer such as `["a", "b"]` is read as a list of answers.
+        max_rejected: Maximum of unusable items that are left out: a number, or a share such as `1%`.
+        rejected: List to which a sentence is added for each item that is left out.
+        notes: List to which sentences about unread columns and about answers that look like lists are added.
 
     Raises:
-        InputError: A file can't be read, or more items than allowed can't be used; the message names file, row and
-            field.
+        InputError: A file can't be read, or too many items can't be used; names file, row and field.
     """
     limit, stats = RejectLimit(max_rejected), ConversionStats()
 
@@ -85,18 +83,29 @@ def read(
 
 
 def reader_name(path: Path, names: Mapping[str, str] | None = None) -> str:
-    """Return the name of a file's schema, chosen by its columns.
+    """Return the name of a file's schema, chosen by its columns and, if other tables have these columns, by its rows.
 
     Raises:
-        InputError: The file can't be read, or no schema fits it.
+        InputError: The file can't be read, no schema fits it, or only some rows are of the benchmark that has its
+            columns.
     """
-    return _tasks(path, names)[0].reader
+    tasks = _tasks(path, names)
+    reader = READERS[tasks[0].reader]
+    if reader.published is None:
+        return reader.name
+    records = (TrackedRecord(record, names) for job in jobs(tasks) for record in job.chunk.plain())
+    own = Counter(map(reader.published, records))
+    if own[True] and own[False]:
+        rows = f"{own[True]:,} rows are of {reader.name} and {own[False]:,} aren't"
+        raise InputError(f"{path}: {rows}; name the suite: {reader.name}=PATH or rows=PATH")
+    return reader.name if own[True] else vqa.TABLE_READER.name
 
 
 def benchmark_of(path: Path, names: Mapping[str, str] | None = None) -> tuple[frozenset[str], str]:
-    """Return the columns that the rows of a file name, and the benchmark whose rule scores them.
+    """Return the columns and the benchmark in `extra_info` of the rows of a file.
 
-    There are no columns in a file of another schema; the benchmark is empty if the rows name none, or several.
+    A file of another schema than `codevision-rl` has no columns. The benchmark is empty if the rows name none, or
+    several.
 
     Raises:
         InputError: The file can't be read, or no schema fits it.
@@ -116,8 +125,8 @@ def _tasks(path: Path, names: Mapping[str, str] | None) -> list[ConversionTask]:
     return plan_conversion(find_sources([path], names=names), Options(target=Target.RL))
 
 
-def draw_items(name: str, items: int | None, seed: int) -> Iterator[EvalRow]:
-    """Yield the six rows of each item of a drawn data set, `glyphs` or `synth`."""
+def generate_items(name: str, items: int | None, seed: int) -> Iterator[EvalRow]:
+    """Yield the six rows of each item of a generated data set, `glyphs` or `synth`."""
     count = items or ITEMS
     if name == "glyphs":
         rows: Iterator[Row] = iter(draw_test_rows(Mix(seed=seed), count))
@@ -138,7 +147,7 @@ def _eval_row(row: Row, raw: Mapping[str, Any], where: str) -> EvalRow:
 
 
 def _is_small(value: Any) -> bool:
-    """Return whether a field isn't an image, which the row already has."""
+    """Return whether a field can't be an image."""
     return isinstance(value, bool | int | float | list) or (isinstance(value, str) and len(value) < 10_000)
 
 

@@ -1,5 +1,6 @@
 """A finished rollout gets its reward; a rollout that failed by our fault gets none."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,14 +8,25 @@ from PIL import Image
 
 from codevision_ext.config import Settings
 from codevision_ext.errors import InputError
-from codevision_ext.io.records import RecordWriter, read_records
+from codevision_ext.io.records import Record, RecordWriter, read_records, scored
 from codevision_ext.monitor.rollout_metrics import group_numbers, rollout_numbers
-from codevision_ext.rewards.rubric import PRESETS, score_group
+from codevision_ext.rewards.rubric import PRESETS, Rubric, score_group
+from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.rollout.loop import ConversationMessage, Trajectory
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
-from codevision_ext.scoring import observe, score_rollouts, with_images
+from codevision_ext.scoring import TurnGains, observe, score_rollouts, turn_gains, with_images
 from codevision_ext.task.item import Item, read_item
-from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Step, Task, ToolCall
+from codevision_ext.types import (
+    Box,
+    CoordinateSystem,
+    EndReason,
+    ExecStatus,
+    Orientation,
+    Outcome,
+    Step,
+    Task,
+    ToolCall,
+)
 
 RIGHT = "<think>t</think><answer>7</answer>"
 WRONG = "<think>t</think><answer>8</answer>"
@@ -87,6 +99,26 @@ def test_an_answer_counts_only_where_the_rollout_ended_with_it() -> None:
     for end in (EndReason.LENGTH, EndReason.TURN_CAP, EndReason.MALFORMED):
         seen = observe(trajectory(RIGHT, end=end), ["7"])
         assert (seen.correct, seen.valid, seen.end_reason) == (False, True, end)
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "answer"), [("original", "(20, 10)"), ("seen", "(10, 5)"), ("relative", "(500, 500)")]
+)
+def test_an_answer_of_coordinates_is_judged_by_distance_in_the_model_s_coordinate_system(
+    coordinates: str, answer: str
+) -> None:
+    truth = {"ground_truth": ["{'P': (20, 10)}"]}
+    item = read_item({"reward_model": truth, "extra_info": {"answer_kind": "coordinates"}}, (40, 20))
+    images, resized = (Image.new("RGB", (40, 20)),), (Image.new("RGB", (20, 10)),)
+    settings = Settings(coordinates=CoordinateSystem(coordinates))
+    rollouts = [
+        replace(trajectory(f"<think>t</think><answer>{text}</answer>"), images=images, resized=resized)
+        for text in (answer, f"{{'P': {answer}, 'Q': (1, 1)}}", "the middle")
+    ]
+    records = score_rollouts(item, "g", rollouts, settings)
+    assert [record.observed.answer_share for record in records] == [1, 0.5, 0]
+    assert [record.observed.correct for record in records] == [True, False, False]
+    assert not any(record.observed.undecided for record in records)
 
 
 def test_the_format_is_judged_with_what_the_template_wrote_before_the_turn() -> None:
@@ -192,3 +224,24 @@ def test_the_accuracy_that_groups_are_filtered_by_differs_only_where_there_is_a_
     assert filtered(None, wrong, wrong) == [0, 0, 0]
     assert filtered(right, None, wrong) == [1, 1, 0]
     assert filtered(None, None) == [0, 1]
+
+
+def test_the_gain_of_a_call_is_that_of_its_turn_and_the_gains_sum_to_the_term() -> None:
+    turned = Step(ok=True, node=1, parent=0, net=Orientation.R270, region=Box(0, 0, 8, 4))
+    played = replace(
+        trajectory("a", "b", "c", steps=(Step(ok=False, parent=0), turned)),
+        step_turns=(0, 1),
+        end_reason=EndReason.ANSWER,
+    )
+    rubric = Rubric(RewardSettings(credit="call", weights={"must": 0.5}))
+    record = Record(
+        group="g",
+        id="g-0",
+        task=Task(applied=("rotate_90",)),
+        observed=Outcome(correct=True, format=1, steps=played.steps),
+    )
+    record = scored(record, rubric.score([record])[0])
+    assert turn_gains(record, played, rubric) == TurnGains(spans=((0, 2), (3, 5), (6, 8)), gains=(0.0, 0.5, 0.0))
+    assert turn_gains(record, None, rubric) == TurnGains()
+    invalid = replace(record, observed=replace(record.observed, valid=False))
+    assert turn_gains(invalid, played, rubric) == TurnGains()

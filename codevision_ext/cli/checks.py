@@ -53,7 +53,14 @@ def score_records(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File for the records with their new `reward` and `terms`.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Preset of the reward: upstream, paper or verified.")] = "verified",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "Preset of the reward: upstream, paper, verified, ordered, vthinker, vthinker_paper or vthinker_as_run."
+            )
+        ),
+    ] = "verified",
     weight: Annotated[
         list[str] | None, typer.Option(help="NAME=V: weight of a term, or alpha, b1, ... Repeat for several.")
     ] = None,
@@ -93,24 +100,47 @@ def score_records(
 
 
 def hacks(
-    weight: Annotated[list[str] | None, typer.Option(help="NAME=V: weight of a term in preset verified.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Preset that --weight and --set change, and that --search searches.")
+    ] = "verified",
+    weight: Annotated[list[str] | None, typer.Option(help="NAME=V: weight of a term in --preset.")] = None,
     switch: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=V of codevision.reward, such as sim=giou.")
     ] = None,
+    search: Annotated[
+        int | None,
+        typer.Option(min=100, metavar="N", help="Score N compositions of the hacks under --preset instead."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --search.")] = 0,
 ) -> None:
-    """Try known reward hacks, in the real sandbox, under each preset: a table on stderr, JSON on stdout."""
+    """Try known reward hacks, in the real sandbox, under each preset: a table on stderr, JSON on stdout.
+
+    With --search: the best-paid behaviours that aren't honest, among random and improved compositions of the hacks.
+    """
     from rich.console import Console  # noqa: PLC0415  other commands start without it
 
     from codevision_ext.experiments.rescore.options import read_reward  # noqa: PLC0415
     from codevision_ext.experiments.rescore.reward_hacks import try_hacks  # noqa: PLC0415
-    from codevision_ext.experiments.rescore.tables import show_findings  # noqa: PLC0415
+    from codevision_ext.experiments.rescore.tables import show_findings, show_search  # noqa: PLC0415
+    from codevision_ext.rewards.rubric import PRESETS  # noqa: PLC0415
     from codevision_ext.sandbox import Sandbox  # noqa: PLC0415
 
-    rewards = {preset: read_reward(preset, (), ()) for preset in ("upstream", "paper")}
-    rewards["verified"] = read_reward("verified", weight or (), switch or ())
+    without = {"vthinker_as_run": ("consistency=0",)}  # no judge compares thought and answer here
+    rewards = {name: read_reward(name, without.get(name, ()), ()) for name in PRESETS}
+    if preset not in rewards:
+        raise InputError(f"--preset knows {', '.join(rewards)}; not {preset!r}")
+    rewards[preset] = read_reward(preset, (*without.get(preset, ()), *(weight or ())), switch or ())
+    if search is not None:
+        from codevision_ext.experiments.rescore.hack_search import search_hacks  # noqa: PLC0415
+
+        with Sandbox() as sandbox:
+            results = search_hacks(sandbox, rewards[preset], count=search, seed=seed)
+        show_search(results, Console(stderr=True), preset)
+        typer.echo(json.dumps([asdict(result) for result in results], indent=2))
+        return
     with Sandbox() as sandbox:
         findings = try_hacks(sandbox, rewards)
-    show_findings(findings, Console(stderr=True))
+    show_findings(findings, Console(stderr=True), preset)
     typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
 
 

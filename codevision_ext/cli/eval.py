@@ -1,4 +1,4 @@
-"""Evaluates the models that the command line names: reads the options, opens the engine, runs the evaluation."""
+"""Runs `codevision eval`: reads the options, opens the engine, and runs the evaluation."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,6 +19,7 @@ from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.evaluate.setup import ModelRun, model_used, setup_of, with_checkpoint
 from codevision_ext.io.inputs import require_checkpoint, require_files
 from codevision_ext.models.checkpoint_settings import checkpoint_settings, print_notes, served_settings
+from codevision_ext.rollout.dialects.registry import DIALECTS
 from codevision_ext.types import CoordinateSystem
 from data_prep import eval_items
 from data_prep.formats.sources import read_names
@@ -30,73 +31,73 @@ SERVED: Final = ("openai", "sglang", "vllm")
 _Opener = Callable[[], AbstractContextManager[LoadedModel]]
 
 
-def run_eval(given: EvalOptions) -> Evaluation:
-    """Evaluates one model, or several checkpoints; OUT/results.json and the rest are as `evaluate.command` describes.
+def run_eval(args: EvalOptions) -> Evaluation:
+    """Evaluates one model, or several checkpoints; `evaluate.command` describes the files in OUT.
 
     Raises:
         InputError: an option, a file or a row is wrong; no engine is started.
         InfraError: the engine or the sandbox broke; finished rollouts are kept.
     """
-    served = _check_options(given)
-    modes = read_modes(given.tools)
-    folders = _folders(given)
+    served = _check_options(args)
+    modes = read_modes(args.tools)
+    folders = _folders(args)
     for folder in folders.values():  # before anything that takes long to import
         require_checkpoint(folder)
-    require_files([given.recipe] if given.recipe else [])
-    if given.recipe or not served:
+    require_files([args.recipe] if args.recipe else [])
+    if args.recipe or not served:
         use_cpu_if_no_cuda()  # before verl, transformers or SGLang is imported
     config = options.read_rollout_config(
-        read_recipe_config(given.recipe) if given.recipe else None,
-        given.settings or (),
-        turns=given.max_turns,
-        tokens=given.max_tokens,
-        context=None if given.recipe or not folders else context_of(next(iter(folders.values()))),
+        read_recipe_config(args.recipe) if args.recipe else None,
+        args.settings or (),
+        turns=args.max_turns,
+        tokens=args.max_tokens,
+        context=None if args.recipe or not folders else context_of(next(iter(folders.values()))),
     )
-    models, engine = _served(given, config) if served else _checkpoints(given, folders, config)
+    models, engine = _served(args, config) if served else _checkpoints(args, folders, config)
     suites = options.read_suites(
-        [*(given.suites or ()), *([f"transformed={given.data}"] if given.data else ())],
+        [*(args.suites or ()), *([f"transformed={args.data}"] if args.data else ())],
         eval_items,
-        images=given.images,
-        names=read_names(given.names),
-        lists=given.lists,
-        limit=given.limit,
-        holdout=given.holdout,
-        seed=given.seed,
-        max_rejected=given.max_rejected,
+        images=args.images,
+        names=read_names(args.names),
+        lists=args.lists,
+        limit=args.limit,
+        holdout=args.holdout,
+        seed=args.seed,
+        max_rejected=args.max_rejected,
     )
     return run_evaluation(
         models,
         suites,
-        given.out,
+        args.out,
         modes=modes,
         engine=engine,
-        concurrency=given.concurrency,
-        retries=given.retries,
-        replace=given.force,
+        concurrency=args.concurrency,
+        retries=args.retries,
+        replace=args.force,
     )
 
 
-def _check_options(given: EvalOptions) -> bool:
+def _check_options(args: EvalOptions) -> bool:
     """Checks that the options go together, and returns whether the model is behind a URL."""
-    if bool(given.checkpoints) == bool(given.model):
+    if bool(args.checkpoints) == bool(args.model):
         raise InputError("give either --model, to evaluate one model, or --checkpoint NAME=FOLDER, for several")
-    if given.data is not None and not given.checkpoints:
-        raise InputError(f"--data belongs to --checkpoint; write --suite transformed={given.data}")
-    if not given.suites and given.data is None:
-        raise InputError("give the items: --suite" + (", or --data for --checkpoint" if given.checkpoints else ""))
-    served = given.model is not None and given.model.startswith(URLS)
+    if args.data is not None and not args.checkpoints:
+        raise InputError(f"--data belongs to --checkpoint; write --suite transformed={args.data}")
+    if not args.suites and args.data is None:
+        raise InputError("give the items: --suite" + (", or --data for --checkpoint" if args.checkpoints else ""))
+    served = args.model is not None and args.model.startswith(URLS)
     known = SERVED if served else tuple(ENGINES)
-    if given.engine not in known:
+    if args.engine not in known:
         hint = "" if served else "; serve the folder and pass --model http://HOST:PORT/v1 for any other"
-        name = given.model or "a checkpoint"
-        raise InputError(f"--engine of {name} is {', '.join(known)}; not {given.engine!r}{hint}")
-    if served and (given.replicas, given.gpus) != (1, 1):
+        name = args.model or "a checkpoint"
+        raise InputError(f"--engine of {name} is {', '.join(known)}; not {args.engine!r}{hint}")
+    if served and (args.replicas, args.gpus) != (1, 1):
         raise InputError("--replicas and --gpus need a checkpoint's folder; a server has its own number of both")
     of_urls = {
-        "--model-id": given.model_id,
-        "--api-key-env": given.api_key_env,
-        "--request": given.request != "{}",
-        "--trained": given.trained,
+        "--model-id": args.model_id,
+        "--api-key-env": args.api_key_env,
+        "--request": args.request != "{}",
+        "--trained": args.trained,
     }
     for option, value in of_urls.items():
         if value and not served:
@@ -104,51 +105,50 @@ def _check_options(given: EvalOptions) -> bool:
     return served
 
 
-def _folders(given: EvalOptions) -> dict[str, Path]:
+def _folders(args: EvalOptions) -> dict[str, Path]:
     """Returns the folder of each checkpoint by its name in results.json; none for a URL."""
-    if given.checkpoints:
-        return {str(name): folder for name, folder in options.read_checkpoints(given.checkpoints).items()}
-    return {} if str(given.model).startswith(URLS) else {MODEL: Path(str(given.model))}
+    if args.checkpoints:
+        return {str(name): folder for name, folder in options.read_checkpoints(args.checkpoints).items()}
+    return {} if str(args.model).startswith(URLS) else {MODEL: Path(str(args.model))}
 
 
-def _served(given: EvalOptions, config: RolloutConfig) -> tuple[list[ModelRun], _Opener]:
-    endpoint = options.endpoint_of(str(given.model), given.model_id, given.api_key_env, given.request)
-    folder, own = served_settings(config.settings, endpoint.model, given.trained)
+def _served(args: EvalOptions, config: RolloutConfig) -> tuple[list[ModelRun], _Opener]:
+    endpoint = options.endpoint_of(str(args.model), args.model_id, args.api_key_env, args.request)
+    folder, own = served_settings(config.settings, endpoint.model, args.trained)
     print_notes({folder: own})
     if own.settings.coordinates is CoordinateSystem.SEEN:
         raise InputError("coordinates=seen needs a checkpoint's folder: an endpoint doesn't tell how it resizes images")
     config = with_checkpoint(config, own)
     setup = setup_of(
         model_used(endpoint.model, endpoint.url),
-        given.engine,
+        args.engine,
         config,
         own,
-        seed=given.seed,
-        temperature=given.temperature,
-        k=given.k,
+        seed=args.seed,
+        temperature=args.temperature,
+        k=args.k,
         request=endpoint.request,
     )
-    return [ModelRun(name=MODEL, setup=setup, config=config)], partial(open_chat, endpoint, given.temperature)
+    opener = partial(open_chat, endpoint, args.temperature, DIALECTS[config.settings.dialect].stop)
+    return [ModelRun(name=MODEL, setup=setup, config=config)], opener
 
 
-def _checkpoints(given: EvalOptions, folders: dict[str, Path], config: RolloutConfig) -> tuple[list[ModelRun], _Opener]:
+def _checkpoints(args: EvalOptions, folders: dict[str, Path], config: RolloutConfig) -> tuple[list[ModelRun], _Opener]:
     opener = open_checkpoints(
         list(folders.values()),
-        given.engine,
+        args.engine,
         config,
-        seed=given.seed,
-        temperature=given.temperature,
-        replicas=given.replicas,
-        gpus=given.gpus,
+        seed=args.seed,
+        temperature=args.temperature,
+        replicas=args.replicas,
+        gpus=args.gpus,
     )
     own = {folder: checkpoint_settings(config.settings, folder) for folder in folders.values()}
     print_notes(own)
     models = []
     for name, folder in folders.items():
         used, ours = model_used(str(folder)), with_checkpoint(config, own[folder])
-        setup = setup_of(
-            used, given.engine, ours, own[folder], seed=given.seed, temperature=given.temperature, k=given.k
-        )
+        setup = setup_of(used, args.engine, ours, own[folder], seed=args.seed, temperature=args.temperature, k=args.k)
         rows = "eval/{suite}_{mode}.jsonl" if name == MODEL else f"eval/{name}_{{part}}{{mode}}.jsonl"
         models.append(ModelRun(name=name, setup=setup, config=ours, checkpoint=folder, records=rows))
     return models, opener

@@ -80,7 +80,7 @@ class EvalOptions:
     ] = False
     checkpoints: Annotated[
         list[str] | None,
-        typer.Option("--checkpoint", help="NAME=FOLDER, NAME one of base, sft and rl. Repeat for several."),
+        typer.Option("--checkpoint", help="NAME=FOLDER: base=A, sft=B, rl=C. Repeat for several."),
     ] = None
     data: Annotated[Path | None, typer.Option(help="With --checkpoint: the same as --suite transformed=DATA.")] = None
 

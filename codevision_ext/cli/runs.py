@@ -18,19 +18,20 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command continues there.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the data, the weights and the sampling.")] = 0,
     recipe: Annotated[Path, typer.Option(help="Folder that holds run.sh and its settings.")] = Path("recipe/demo"),
-    until: Annotated[str, typer.Option(help="Last stage to run.")] = "report",
+    until: Annotated[str | None, typer.Option(help="Last stage to run; by default the report.")] = None,
 ) -> None:
     """Generate data, build a tiny model, train and evaluate it, and write a report page; continues a stopped run."""
     from codevision_ext.experiments.demo import run_demo  # noqa: PLC0415  other commands start without it
 
     with stoppable(_STOPPED_STAGES):
         run_demo(out, recipe=recipe, seed=seed, until=until)
-    typer.echo(out / "report.html" if until == "report" else out)
+    typer.echo(out / "report.html" if until in (None, "report") else out)
 
 
 def study_variants(
     name: Annotated[
-        str, typer.Argument(help="Name of a study in --studies: ablations, emergent, crop, beta or benefit.")
+        str,
+        typer.Argument(help="Name of a study in --studies: ablations, emergent, crop, beta, benefit, order or credit."),
     ],
     run: Annotated[Path, typer.Option(help="Run of the demo whose rows and checkpoints to use.")] = Path("runs/demo"),
     out: Annotated[
@@ -42,6 +43,14 @@ def study_variants(
     at_once: Annotated[
         int | None,
         typer.Option(min=1, help="Number of trainings side by side; by default two, or one if memory is short."),
+    ] = None,
+    until_decided: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="MAX_MINUTES",
+            help="Add seeds until each difference is decided; no seed starts that would end after so many minutes.",
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=V: a setting of verl, for all trainings.")
@@ -69,6 +78,7 @@ def study_variants(
             at_once=at_once,
             settings=setting or (),
             offline=offline,
+            until_decided=until_decided,
             reader=eval_items,
         )
     typer.echo(table)
@@ -84,9 +94,13 @@ def tiny_model(
     vision_layers: Annotated[int, typer.Option(min=1, help="Depth of the vision tower.")] = 3,
     vocab_size: Annotated[int, typer.Option(min=512, help="Number of tokens, special tokens included.")] = 1024,
     max_pixels: Annotated[int, typer.Option(min=784, help="Maximum pixels of an image that the model sees.")] = 16384,
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="Texts to train the tokenizer on, a JSON string a line; by default the package's own."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
 ) -> None:
-    """Build a small random Qwen-VL checkpoint, offline, with a tokenizer trained on the package's own texts."""
+    """Build a small random Qwen-VL checkpoint, offline, with a tokenizer trained on --texts or the package's."""
     from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: PLC0415
     from codevision_ext.io.atomic_files import whole_folder  # noqa: PLC0415
 
@@ -96,7 +110,13 @@ def tiny_model(
         from codevision_ext.models.tiny_model import build, tokenizer_texts  # noqa: PLC0415  after the device is settled
 
         parameters = build(
-            family, draft, texts=tokenizer_texts(), vocab_size=vocab_size, max_pixels=max_pixels, seed=seed, **sizes
+            family,
+            draft,
+            texts=tokenizer_texts(texts),
+            vocab_size=vocab_size,
+            max_pixels=max_pixels,
+            seed=seed,
+            **sizes,
         )
     typer.echo(f"{out}: {family}, {parameters:,} parameters")
 
@@ -128,7 +148,7 @@ def eval_model(given: EvalOptions) -> None:
     """Evaluate a model on suites, with the loop, the sandbox and the scoring of training, but without a trainer.
 
     A stopped evaluation continues with the same command, which runs the missing rollouts. --checkpoint and --data
-    evaluate the checkpoints base, sft and rl of one training, one after the other, on the six columns of the report.
+    evaluate the checkpoints of one training, such as base, sft and rl, one after the other.
     """
     from codevision_ext.cli.eval import run_eval  # noqa: PLC0415  other commands start without it
 
@@ -150,12 +170,16 @@ def compare_runs(
     latex: Annotated[bool, typer.Option("--latex", help="Print tables in LaTeX, for booktabs.")] = False,
     plot: Annotated[Path | None, typer.Option(help="File of a drawing to write: .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Compare evaluations column by column, item by item, and mark significant differences."""
+    """Compare evaluations column by column, item by item, and mark significant differences.
+
+    Published results of the same benchmark follow in tables of their own, where the package has them.
+    """
     if markdown and latex:
         raise InputError("give --markdown or --latex, not both")
     from rich.console import Console  # noqa: PLC0415  other commands start without it
 
     from codevision_ext.evaluate import compare as comparing  # noqa: PLC0415
+    from codevision_ext.evaluate import published as others  # noqa: PLC0415
 
     comparisons = comparing.compare_evaluations(runs)
     for comparison in comparisons:
@@ -163,6 +187,11 @@ def compare_runs(
             typer.echo((comparing.comparison_markdown if markdown else comparing.comparison_latex)(comparison) + "\n")
         else:
             Console().print(comparing.comparison_table(comparison))
+    for table in others.published_tables(comparison.suite for comparison in comparisons):
+        if markdown or latex:
+            typer.echo((others.published_markdown if markdown else others.published_latex)(table) + "\n")
+        else:
+            Console().print(others.terminal_table(table))
     if plot is not None:
         comparing.draw_comparison(comparisons, plot)
         sys.stderr.write(f"codevision: {plot} is written\n")

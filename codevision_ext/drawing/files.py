@@ -32,17 +32,17 @@ class DrawingLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawingResult(DrawingVerdict):
-    """The result of one line of a batch."""
+    """Result of one line of a batch."""
 
     id: str | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadLine:
-    """A line of a batch that couldn't be checked."""
+    """Line of a batch that can't be checked."""
 
     id: str | int | None
-    """Id of the line; None where it can't be read."""
+    """Id of the line; None if the id can't be read."""
     error: str
     """One sentence that names file, line and field."""
 
@@ -67,17 +67,21 @@ def check_one(image: Path, made: Path, target: Path) -> bytes:
 
 
 def check_batch(source: Path, out: Path) -> tuple[int, tuple[BadLine, ...]]:
-    """Checks every line of `source`, and writes one result per line to `out`, in the same order.
+    """Checks every line of `source`, writes one result per line to `out`, and returns the number of good lines.
 
-    A line that can't be checked has `id` and `error` in place of a result, and is returned; the others are checked.
+    The result of a bad line is its `id` and an `error`; bad lines are returned as well.
 
     Raises:
-        InputError: `source` can't be read, or `out` can't be written.
+        InputError: `source` can't be read or is empty, or `out` can't be written or is `source`.
     """
     try:
         lines = source.read_bytes().splitlines()
     except OSError as error:
         raise InputError(f"{source}: can't be read: {error.strerror}") from error
+    if not any(line.strip() for line in lines):
+        raise InputError(f"{source}: has no lines")
+    if out.exists() and out.samefile(source):
+        raise InputError(f"-o {out}: is the file that is read; name another one")
     if not out.parent.is_dir() or out.is_dir():
         raise InputError(f"-o {out}: {'is a folder' if out.is_dir() else f'there is no folder {out.parent}'}")
     results, bad = [], []
@@ -134,7 +138,7 @@ def _open(path: Path, where: str) -> Image.Image:
 
 
 def _id(raw: bytes) -> str | int | None:
-    """Returns the id of a bad line; None if it can't be read."""
+    """Returns the id of a bad line; None if the id can't be read."""
     try:
         line: Any = json.loads(raw)
     except ValueError:

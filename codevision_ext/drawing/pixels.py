@@ -1,4 +1,4 @@
-"""Converts images of any mode to arrays, in each of the ways in which drawing code may display the input."""
+"""Converts images of any mode to arrays, as drawing code may display them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +15,11 @@ Gray = npt.NDArray[np.uint8]
 
 
 def to_pixels(image: Image.Image, background: int | None = 255) -> Pixels:
-    """Returns an image as RGB; transparent pixels show a gray `background`, or their hidden colour where it is None."""
+    """Returns an image as RGB; transparent pixels get the gray `background`, or their hidden colour if it is None."""
     if image.mode.startswith("I") or image.mode == "F":
         return np.repeat(_eight_bits(np.asarray(image))[..., None], 3, axis=2)
-    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
-        background = None
+    if image.mode == "RGBA" and (shown := np.asarray(image))[..., 3].min(initial=255) == 255:
+        return _array(cv2.cvtColor(shown, cv2.COLOR_RGBA2RGB))
     if background is None or not image.has_transparency_data:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     colours = image.convert("RGBA")
@@ -28,10 +28,10 @@ def to_pixels(image: Image.Image, background: int | None = 255) -> Pixels:
 
 
 def appearances(image: Image.Image) -> Iterator[Pixels]:
-    """Yields the input as drawing code may show it, the most frequent way first.
+    """Yields the input as drawing code may display it, in order of frequency.
 
-    Transparency is laid on white, dropped, or laid on black. `imshow` stretches a gray image to the full range or
-    colours it with viridis; a gray image of one value becomes the lowest colour.
+    Transparent pixels become white, get their hidden colour, or become black. `imshow` stretches a gray image to the
+    full range, or maps it to viridis; a gray image of one value gets the lowest colour.
     """
     yield to_pixels(image)
     if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
@@ -54,7 +54,7 @@ def largest_channel(image: Pixels) -> Gray:
 
 
 def _eight_bits(values: npt.NDArray[Any]) -> Gray:
-    """Returns gray values of more than eight bits as eight bits; their range in the file is 0 to 1, 255 or 65,535."""
+    """Converts gray values in the range 0 to 1, 255 or 65,535 to eight bits."""
     largest = float(values.max(initial=0))
     scale = 255.0 if largest <= 1 else 1.0 if largest <= 255 else 1 / 257
     return np.clip(values.astype(np.float32) * scale, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Turns primitives into places along their strokes and into masks, in the frame of the input."""
+"""Converts primitives to points along their strokes and to masks, in pixels of the input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,11 @@ from codevision_ext.drawing.targets import Circle, Line, Outline, Point, Polylin
 Places = npt.NDArray[np.float64]
 """Coordinates (x, y) in pixels, shape (n, 2)."""
 _SUBPIXEL = 3
-"""Number of fractional bits in the coordinates that OpenCV gets."""
-
-
-def tolerance(size: tuple[int, int]) -> float:
-    """Returns tau, the maximum error of a stroke in pixels: 1.5 percent of the diagonal, and at least 3 pixels."""
-    return max(3.0, 0.015 * float(np.hypot(*size)))
+"""Number of fractional bits of OpenCV's coordinates."""
 
 
 def corners(primitive: Primitive) -> Places:
-    """Returns the corners of a primitive as an open polyline; a closed one ends where it begins."""
+    """Returns the corners of a primitive as a polyline; a closed primitive repeats its first corner."""
     match primitive:
         case Point(x=x, y=y):
             return np.array([[x, y]], float)
@@ -45,7 +40,7 @@ def is_closed(primitive: Primitive) -> bool:
 
 
 def along(path: Places, step: float = 1.0) -> Places:
-    """Returns places along a polyline, at most `step` pixels apart, with the first and the last corner."""
+    """Returns points along a polyline, at most `step` pixels apart, including all corners."""
     parts = [path[:1]]
     for one, other in pairwise(path):
         number = max(1, int(np.ceil(np.hypot(*(other - one)) / step)))
@@ -53,8 +48,15 @@ def along(path: Places, step: float = 1.0) -> Places:
     return np.concatenate(parts)
 
 
+def normals(path: Places) -> Places:
+    """Returns the unit vector across the path at each of its points."""
+    tangent = np.gradient(path, axis=0)
+    across = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
+    return np.asarray(across / np.maximum(1e-9, np.hypot(*tangent.T))[:, None], np.float64)
+
+
 def band(shape: tuple[int, int], primitive: Primitive, radius: float) -> Mask:
-    """Returns the mask of the pixels within `radius` of a primitive: a region is filled, and a line has no ends."""
+    """Returns the mask of the pixels within `radius` of a primitive; a region is filled, a line is infinite."""
     mask = np.zeros(shape, np.uint8)
     if isinstance(primitive, Point):
         fill_disc(mask, (primitive.x, primitive.y), radius)
@@ -79,12 +81,19 @@ def fill_disc(mask: Mask, centre: Sequence[float], radius: float) -> None:
 
 
 def lookup(values: npt.NDArray[np.generic], places: Places, outside: float) -> npt.NDArray[np.float64]:
-    """Returns the values of an image at places, and `outside` for a place beyond the image."""
+    """Returns the values of an image at points, and `outside` for points beyond the image."""
     height, width = values.shape
     x, y = np.round(places).astype(int).T
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     found = values[y.clip(0, height - 1), x.clip(0, width - 1)].astype(float)
     return np.where(inside, found, outside)
+
+
+def values_in(values: npt.NDArray[np.uint8], mask: Mask) -> npt.NDArray[np.uint8]:
+    """Returns the values of an image at the pixels of a mask; reads the box around the mask only."""
+    x, y, width, height = cv2.boundingRect(mask)
+    box = np.s_[y : y + height, x : x + width]
+    return values[box][mask[box] > 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +105,12 @@ class InkDistance:
     """Side of a pixel of `values`, pixels of the input."""
 
     def at(self, places: Places, outside: float) -> npt.NDArray[np.float64]:
-        """Returns the distances at places, in pixels of the input, and `outside` beyond the image."""
+        """Returns the distances at points, in pixels of the input, and `outside` for points beyond the image."""
         return lookup(self.values, (places - (self.by - 1) / 2) / self.by, outside / self.by) * self.by
 
 
 def distance_to_ink(mask: Mask) -> InkDistance:
-    """Returns the distances to the ink; in blocks of 2 x 2 pixels if tau is so large that this is exact enough."""
+    """Returns the distances to the ink; for large images in blocks of 2 x 2 pixels."""
     by = 2 if mask.size > 4e5 else 1
     if by == 2:
         mask = np.asarray(cv2.dilate(mask, np.ones((2, 2), np.uint8), anchor=(0, 0))[::2, ::2], np.uint8)

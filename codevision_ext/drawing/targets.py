@@ -1,4 +1,4 @@
-"""Defines what a drawing must show: the primitives of a target, in pixels of the input image, y pointing down."""
+"""Defines targets of drawings: primitives in pixels of the input image, y pointing down."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -89,7 +89,7 @@ Primitive = Point | Segment | Line | Polyline | Circle | Outline | Region
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawingTarget:
-    """The value of `extra_info.drawing`: all primitives that must be drawn. Nothing else may be drawn."""
+    """Value of `extra_info.drawing`: all primitives that must be drawn; nothing else may be drawn."""
 
     primitives: tuple[Annotated[Primitive, Field(discriminator="kind")], ...]
 
@@ -119,10 +119,10 @@ def read_target(raw: bytes, where: str) -> DrawingTarget:
 
 
 def check_inside(target: DrawingTarget, size: tuple[int, int], where: str) -> None:
-    """Checks that every place of the target lies on an image of `size` (width, height).
+    """Checks that every place of the target lies on an image of `size` (width, height), and that circles cross it.
 
     Raises:
-        InputError: a place lies outside the image; names the primitive and its field.
+        InputError: a place lies outside the image, or a circle surrounds it; names the primitive and its field.
     """
     for index, primitive in enumerate(target.primitives):
         for field, (x, y) in _places(primitive):
@@ -131,10 +131,18 @@ def check_inside(target: DrawingTarget, size: tuple[int, int], where: str) -> No
                     f"{where}: field primitives.{index}.{field}: ({x:g}, {y:g}) lies outside the input image,"
                     f" which has {size[0]} x {size[1]} pixels"
                 )
+        if isinstance(primitive, Circle):
+            furthest = math.hypot(max(primitive.cx, size[0] - primitive.cx), max(primitive.cy, size[1] - primitive.cy))
+            if primitive.r > furthest:
+                raise InputError(
+                    f"{where}: field primitives.{index}.r: the circle surrounds the input image, which has"
+                    f" {size[0]} x {size[1]} pixels; its radius is {primitive.r:g}, the furthest corner is"
+                    f" {furthest:g} pixels away"
+                )
 
 
 def _without_kind(message: str) -> str:
-    """Removes the kind that pydantic puts between the index of a primitive and its field."""
+    """Removes the kind that pydantic inserts between the index of a primitive and its field."""
     head, separator, tail = message.partition("field primitives.")
     field, colon, problem = tail.partition(": ")
     index, _, name = field.partition(".")

@@ -40,6 +40,8 @@ class EngineConfig:
     """Number of engines, which share the rollouts."""
     gpus: int = 1
     """GPUs of each engine (tensor parallel); the CPU counts as one."""
+    stop: tuple[str, ...] = ()
+    """Texts at which the engine ends a turn (`Dialect.stop`), together with the token that completes the text."""
 
 
 class Engine(Protocol):

@@ -3,6 +3,9 @@
 A `Dialogue` is both policy and renderer of one rollout, so `rollout.run_rollout` runs it like any other. The tool is
 described in the system message, and tool results are sent as user messages, in the words into which chat templates of
 the Qwen-VL family turn tools and tool results. So the server needs no parser for tool calls.
+
+In a dialect whose observations stand inside of the assistant's message, the server must be able to continue such a
+message (`continue_final_message` of vLLM and SGLang), and its chat template must show images in it.
 """
 
 import base64
@@ -13,7 +16,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from codevision_ext.io.chat_client import ChatClient, TooLongError
+from codevision_ext.io.chat_client import ChatClient, Reply, TooLongError
 from codevision_ext.rollout.loop import Completion
 
 MEDIA: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -25,18 +28,20 @@ class Dialogue:
 
     All token ids are `end_id`: only their number means something, which is the endpoint's count. Tool results have no
     ids, but their tokens, images included, count against the limit of a turn.
-    `params` are fields of each request (`seed`, `temperature`).
+    `params` are fields of each request (`seed`, `temperature`), and `stop` the texts at which a turn ends.
     """
 
     end_id = 0
 
-    def __init__(self, client: ChatClient, params: Mapping[str, Any]) -> None:
-        self._client, self._params = client, params
+    def __init__(self, client: ChatClient, params: Mapping[str, Any], stop: Sequence[str] = ()) -> None:
+        self._client, self._params = client, dict(params) | ({"stop": list(stop)} if stop else {})
+        self._stop = stop
         self.messages: list[dict[str, Any]] = []
         self._prompt: list[int] = []
         self._urls: dict[int, str] = {}  # by id(image): the image history of the rollout keeps every image alive
         self._sampled = self._context = 0
-        self._last_turn = ""
+        self._turn, self._turn_tokens = "", 0
+        self._turn_over = True
 
     def resize(self, image: Image.Image) -> Image.Image:
         """Return the image itself, which the server resizes; encode it here, on a thread."""
@@ -55,31 +60,72 @@ class Dialogue:
     async def __call__(self, ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG002
         """Return the next turn; where the conversation is longer than the model's context, an empty cut-off turn."""
         room = max(1, max_tokens - self._context)
+        if self._turn_over:
+            self._turn, self._turn_tokens, self._turn_over = "", 0, False
+        inside = self.messages[-1]["role"] == "assistant"
+        goes_on = {"add_generation_prompt": False, "continue_final_message": True} if inside else {}
         try:
-            reply = await self._client.reply(self.messages, max_tokens=room, **self._params)
+            reply = await self._client.reply(self.messages, max_tokens=room, **self._params, **goes_on)
         except TooLongError:
             if not self._prompt:
                 raise
-            self._last_turn = ""
+            self._turn, self._turn_tokens = "", 1
             return Completion(ids=[self.end_id], log_probs=[0.0], finished=False)
         if not self._prompt:
             self._prompt.extend([self.end_id] * reply.prompt_tokens)  # the token buffer holds this very list
         self._context = max(0, reply.prompt_tokens - len(self._prompt) - self._sampled)
         sampled = min(reply.tokens, max_tokens)
         self._sampled += sampled
-        self._last_turn = reply.text
-        self.messages.append({"role": "assistant", "content": reply.text})
-        return Completion(ids=[self.end_id] * sampled, log_probs=[0.0] * sampled, finished=reply.finished)
+        text, stopped = self._up_to_stop(reply)
+        self._turn += text
+        self._turn_tokens += sampled
+        if inside:
+            self._append(_text(text))
+        else:
+            self.messages.append({"role": "assistant", "content": text})
+        return Completion(
+            ids=[self.end_id] * sampled, log_probs=[0.0] * sampled, finished=reply.finished or stopped, stopped=stopped
+        )
+
+    def _up_to_stop(self, reply: Reply) -> tuple[str, bool]:
+        """Return the text up to a stop text, which servers leave out, and whether it ends with one.
+
+        Where the server doesn't say what ended the message, a message that ends inside of a tag ended with the stop
+        text that closes the tag.
+        """
+        for stop in self._stop:
+            before, found, _ = reply.text.partition(stop)
+            if found:
+                return before + stop, True
+            whole = self._turn + reply.text
+            is_open = reply.finished and whole.rfind(stop.replace("/", "")) > whole.rfind(stop)
+            if reply.stop == stop or (reply.stop is None and is_open):
+                return reply.text + stop, True
+        return reply.text, False
+
+    def _append(self, *parts: dict[str, Any]) -> None:
+        """Append parts to the last message."""
+        message = self.messages[-1]
+        content = message["content"]
+        before = [_text(content)] if isinstance(content, str) else list(content)
+        message["content"] = [*before, *parts]
 
     def observation(self, role: str, text: str, resized: Sequence[Image.Image], *, closed: bool) -> list[int]:  # noqa: ARG002
         """Append an observation to the conversation; it has no ids."""
+        self._turn_over = True
         urls = [self._urls[id(image)] for image in resized]
         self.messages.append(tool_message(text, urls) if role == "tool" else {"role": role, "content": text})
         return []
 
-    def decode(self, ids: Sequence[int]) -> str:  # noqa: ARG002
-        """Return the text of the last turn."""
-        return self._last_turn
+    def insertion(self, before: str, resized: Sequence[Image.Image], after: str = "") -> list[int]:
+        """Append texts and images to the last message; they have no ids."""
+        self._turn_over = True
+        self._append(_text(before), *(_image(self._urls[id(image)]) for image in resized), _text(after))
+        return []
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of the last turn; empty for fewer ids than it has tokens."""
+        return self._turn if len(ids) >= self._turn_tokens else ""
 
 
 def prompt_messages(

@@ -53,7 +53,7 @@ def sglang(config: EngineConfig) -> Iterator[Engine]:
         engines = []
         for at in range(config.replicas):
             gpus = range(at * config.gpus, (at + 1) * config.gpus)
-            engine = SGLang(config.checkpoint, context=config.context, seed=config.seed, gpus=gpus)
+            engine = SGLang(config.checkpoint, context=config.context, seed=config.seed, gpus=gpus, stop=config.stop)
             engines.append(opened.enter_context(engine))
         yield Replicas(engines)
 
@@ -64,7 +64,12 @@ def vllm(config: EngineConfig) -> AbstractContextManager[Engine]:
     from codevision_ext.engines.vllm import VLLMEngine  # noqa: PLC0415  vLLM takes long to import
 
     return VLLMEngine(
-        config.checkpoint, context=config.context, seed=config.seed, replicas=config.replicas, gpus=config.gpus
+        config.checkpoint,
+        context=config.context,
+        seed=config.seed,
+        replicas=config.replicas,
+        gpus=config.gpus,
+        stop=config.stop,
     )
 
 
@@ -72,7 +77,7 @@ def transformers(config: EngineConfig) -> AbstractContextManager[Engine]:
     """Run `generate()` of transformers in this process."""
     from codevision_ext.engines.transformers import TransformersEngine  # noqa: PLC0415  after the device is settled
 
-    return TransformersEngine(config.checkpoint, context=config.context)
+    return TransformersEngine(config.checkpoint, context=config.context, stop=config.stop)
 
 
 ENGINES: Final[dict[str, Callable[[EngineConfig], AbstractContextManager[Engine]]]] = {

@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText
 
 from codevision_ext.errors import EngineError, InputError, first_line
 from codevision_ext.models.checkpoint import renderer_of
-from codevision_ext.rollout.loop import Completion, Policy, turn_ended
+from codevision_ext.rollout.loop import Completion, Policy, stopped_at_text, turn_ended
 
 
 class TransformersEngine(AbstractContextManager["TransformersEngine"]):
@@ -22,15 +22,17 @@ class TransformersEngine(AbstractContextManager["TransformersEngine"]):
 
     The model is in float32 on the CPU, and in its own type on CUDA. The seed of a rollout determines the sampled
     tokens. Use the engine as a context manager. `checkpoint` is the folder of a Qwen2.5-VL or Qwen3-VL, for its
-    tokenizer and image settings; `context` is the maximum tokens of a prompt and its response.
+    tokenizer and image settings; `context` is the maximum tokens of a prompt and its response; a turn ends at a text of
+    `stop`.
 
     Raises:
         InputError: the folder isn't a checkpoint.
     """
 
-    def __init__(self, checkpoint: Path, *, context: int) -> None:
+    def __init__(self, checkpoint: Path, *, context: int, stop: Sequence[str] = ()) -> None:
         self.renderer = renderer_of(checkpoint)
         self._context = context
+        self._stop = list(stop)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._thread = ThreadPoolExecutor(1, "generate")
 
@@ -80,6 +82,8 @@ class TransformersEngine(AbstractContextManager["TransformersEngine"]):
                 mm_token_type_ids=(prompt == self.renderer.image_id).long(),
                 **features,
                 **choice,
+                stop_strings=self._stop or None,
+                tokenizer=self.renderer.tokenizer,
                 max_new_tokens=room,
                 suppress_tokens=list(self.renderer.banned_ids),
                 return_dict_in_generate=True,
@@ -91,4 +95,5 @@ class TransformersEngine(AbstractContextManager["TransformersEngine"]):
         own = torch.log_softmax(logits / (temperature or 1.0), dim=-1).gather(1, sampled[:, None])[:, 0]
         turn = sampled.tolist()
         finished = turn_ended(turn, self.renderer.end_ids, stopped=len(turn) < room)
-        return Completion(ids=turn, log_probs=own.tolist(), finished=finished)
+        stopped = stopped_at_text(turn, self.renderer.end_ids, self._stop, finished=finished)
+        return Completion(ids=turn, log_probs=own.tolist(), finished=finished, stopped=stopped)

@@ -22,7 +22,7 @@ from codevision_ext.errors import EngineError, first_line
 from codevision_ext.models.checkpoint import check_alike, renderer_of
 from codevision_ext.models.renderer import NEVER
 from codevision_ext.patches.install import install_cpu_patches, install_patches, on_cpu
-from codevision_ext.rollout.loop import Completion, Policy, turn_ended
+from codevision_ext.rollout.loop import Completion, Policy, stopped_at_text, turn_ended
 
 MAX_RUNNING = 256
 """Rollouts that an engine samples at the same time."""
@@ -46,16 +46,26 @@ class VLLMEngine(AbstractContextManager["VLLMEngine"]):
     A rollout's seed decides what is sampled, as far as vLLM promises it: sums of a batch depend on its size.
     `checkpoint` is the folder of a Qwen2.5-VL or Qwen3-VL, for its tokenizer and image settings; `context` is the
     maximum of tokens of a prompt and its response. The replicas share the rollouts; each has `gpus` GPUs (tensor
-    parallel).
+    parallel). A turn ends at a text of `stop`.
 
     Raises:
         InputError: the folder isn't a checkpoint.
     """
 
-    def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, replicas: int = 1, gpus: int = 1) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        context: int,
+        seed: int = 0,
+        replicas: int = 1,
+        gpus: int = 1,
+        stop: Sequence[str] = (),
+    ) -> None:
         self.renderer = renderer_of(checkpoint)
         self._checkpoint = checkpoint
         self._context = context
+        self._stop = list(stop)
         self._engine: AsyncLLM | None = None
         self._arguments = {
             "max_model_len": context,
@@ -112,7 +122,8 @@ class VLLMEngine(AbstractContextManager["VLLMEngine"]):
             max_tokens=min(max_tokens, room),
             logprobs=0,
             logit_bias=dict.fromkeys(self.renderer.banned_ids, NEVER),
-            detokenize=False,
+            detokenize=bool(self._stop),
+            stop=self._stop,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         try:
@@ -128,4 +139,5 @@ class VLLMEngine(AbstractContextManager["VLLMEngine"]):
         sampled = list(turn.token_ids)
         log_probs = [entry[token].logprob for token, entry in zip(sampled, turn.logprobs or (), strict=True)]
         finished = turn_ended(sampled, self.renderer.end_ids, stopped=turn.finish_reason == "stop")
-        return Completion(ids=sampled, log_probs=log_probs, finished=finished)
+        stopped = stopped_at_text(sampled, self.renderer.end_ids, self._stop, finished=finished)
+        return Completion(ids=sampled, log_probs=log_probs, finished=finished, stopped=stopped)

@@ -1,8 +1,8 @@
-"""Evaluates models on suites, one after the other in one engine, and writes results.json.
+"""Evaluates models on suites, one after the other in one engine.
 
-OUT/setup.json                what is measured: a model with another setup or data is refused, or replaced
-OUT/eval/SUITE_MODE.jsonl     one record per rollout, written as it finishes; NAME_MODE.jsonl for a named checkpoint
-OUT/results.json              accuracies with their intervals, and everything needed to repeat them
+OUT/setup.json                setup of each model; results under another setup are refused or replaced
+OUT/eval/SUITE_MODE.jsonl     one record per rollout, written when it finishes; NAME_MODE.jsonl for a named checkpoint
+OUT/results.json              accuracies with their intervals, and setup of each model
 """
 
 import hashlib
@@ -39,7 +39,9 @@ from codevision_ext.io.progress import Stages
 from codevision_ext.io.records import Record, RecordWriter, read_records
 from codevision_ext.io.stopping import run_stoppable
 from codevision_ext.judge.shared import close_judges
+from codevision_ext.models.checkpoint_settings import checkpoint_settings
 from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.dialects.registry import DIALECTS
 from codevision_ext.rollout.loop import Policy
 from codevision_ext.sandbox.backend import Backend
 from codevision_ext.sandbox.settings import open_sandbox
@@ -48,8 +50,10 @@ MODES: Final[dict[str, ToolMode]] = {"on": "tool_on", "off": "tool_off"}
 
 
 @contextmanager
-def open_chat(endpoint: Endpoint, temperature: float) -> Iterator[LoadedModel]:
-    """Opens a model behind an endpoint; how far a seed fixes the sampling is up to the server.
+def open_chat(endpoint: Endpoint, temperature: float, stop: Sequence[str] = ()) -> Iterator[LoadedModel]:
+    """Opens a model behind an endpoint; not every server samples by the seed.
+
+    `stop` are the texts at which a turn ends.
 
     Raises:
         InputError: the environment variable of the key isn't set.
@@ -57,7 +61,7 @@ def open_chat(endpoint: Endpoint, temperature: float) -> Iterator[LoadedModel]:
     client = ChatClient(endpoint)
 
     def policy(seed: int) -> Dialogue:
-        return Dialogue(client, {"seed": seed % 2**31, "temperature": temperature})
+        return Dialogue(client, {"seed": seed % 2**31, "temperature": temperature}, stop)
 
     yield LoadedModel(policy=policy, renderer=None, close=client.close)
 
@@ -72,13 +76,15 @@ def open_checkpoints(
     replicas: int = 1,
     gpus: int = 1,
 ) -> Callable[[], AbstractContextManager[LoadedModel]]:
-    """Returns what opens an engine for checkpoints, after checks that it can; call `use_cpu_if_no_cuda` first.
+    """Checks the checkpoints and returns a function that opens their engine; call `use_cpu_if_no_cuda` first.
 
     Raises:
-        InputError: the engine isn't installed, or the checkpoints differ in architecture or tokenizer.
+        InputError: the engine isn't installed, the checkpoints differ in architecture or tokenizer, or a
+            codevision.json can't be read.
     """
     from codevision_ext.models.checkpoint import check_alike  # noqa: PLC0415  it imports transformers
 
+    names = [checkpoint_settings(config.settings, folder).settings.dialect for folder in folders]
     engine_config = EngineConfig(
         checkpoint=folders[0],
         context=config.context,
@@ -86,6 +92,7 @@ def open_checkpoints(
         temperature=temperature,
         replicas=replicas,
         gpus=gpus,
+        stop=tuple(dict.fromkeys(text for name in names for text in DIALECTS[name].stop)),
     )
     check_config(engine, engine_config)
     for folder in folders[1:]:
@@ -107,12 +114,12 @@ class SuiteRun:
 
     suite: Suite
     data: str
-    """File or folder of the items; empty if they were drawn."""
+    """File or folder of the items; empty if the items were generated."""
     items: Sequence[EvalItem]
     rejected: Sequence[str] = ()
-    """A sentence for each item that was left out because it can't be used; accuracies are over the other items."""
+    """One sentence for each item that can't be used and was left out."""
     notes: Sequence[str] = ()
-    """Sentences about columns that nothing reads, and answers that look like lists."""
+    """Sentences about unread columns, and about answers that look like lists."""
 
     def sha256(self) -> str:
         """Returns the hash of the items, images included."""
@@ -127,10 +134,10 @@ class SuiteRun:
 
 
 def read_modes(tools: str) -> list[ToolMode]:
-    """Reads `on,off` as modes.
+    """Reads `on`, `off` or `on,off` as modes.
 
     Raises:
-        InputError: a word is neither.
+        InputError: a word is neither `on` nor `off`.
     """
     words = [word.strip() for word in tools.split(",")]
     unknown = [word for word in words if word not in MODES]
@@ -150,35 +157,34 @@ def run_evaluation(
     retries: int = 0,
     replace: bool = False,
 ) -> Evaluation:
-    """Evaluates every model on every suite; rollouts that an earlier run under the same setup finished are kept.
+    """Evaluates every model on every suite, and adds the results to results.json.
 
-    Results of other models and suites that `out` holds already stay in results.json.
+    Finished rollouts of an earlier run under the same setup are reused.
 
     Args:
         models: Models of one architecture and tokenizer, with the same tool settings; their weights are loaded one
             after the other.
         suites: Suites with their items.
         out: Folder of the evaluation; created if missing.
-        modes: With the tool, without, or both.
-        engine: Opens the engine; isn't called if every rollout is finished.
+        modes: Modes of each suite: with the tool, without the tool, or both.
+        engine: Function that opens the engine; not called if every rollout is finished.
         concurrency: Number of rollouts that run at the same time.
         retries: Number of times that a rollout is repeated after an engine or sandbox failure.
-        replace: Whether to replace results of these models that `out` holds under another setup.
+        replace: Whether to replace results of these models under another setup.
 
     Raises:
-        InputError: `out` holds results of a model under another setup, a file in it can't be read, or a suite needs a
-            judge and there is none.
-        InfraError: the engine or the sandbox broke, or too many rollouts did; finished rollouts are kept.
+        InputError: `out` has results of a model under another setup, a file in `out` can't be read, or a suite needs a
+            judge and none is set.
+        InfraError: the engine or the sandbox broke, or too many rollouts are invalid; finished rollouts are kept.
     """
-    unjudged = next((each.suite.name for each in suites if each.suite.judged), None)
-    if unjudged and any(model.config.settings.judge is None for model in models):
-        raise InputError(f"suite {unjudged}: needs a judge; --set judge.base_url=URL --set judge.model=ID")
+    for each in suites:
+        _check_protocol(each.suite, models, modes)
     for each in suites:
         sys.stderr.writelines(f"codevision: suite {each.suite.name}: {note}\n" for note in each.notes)
         if each.rejected:
-            message = f"{len(each.rejected):,} of {len(each.rejected) + len(each.items):,} items can't be used"
-            words = f"{message} and are left out, accuracies are over the others; the first: {each.rejected[0]}"
-            sys.stderr.write(f"codevision: suite {each.suite.name}: {words}\n")
+            share = f"{len(each.rejected):,} of {len(each.rejected) + len(each.items):,} items"
+            message = f"{share} can't be used and are left out of all accuracies; the first: {each.rejected[0]}"
+            sys.stderr.write(f"codevision: suite {each.suite.name}: {message}\n")
     hashes = {each.suite.name: each.sha256() for each in suites}
     earlier = start_evaluation(out, models, hashes, force=replace)
     parts = {_title(model, each, mode): (model, each, mode) for model in models for each in suites for mode in modes}
@@ -191,7 +197,7 @@ def run_evaluation(
         model.name: {each.suite.name: {} for each in suites} for model in models
     }
 
-    async def play(opened: LoadedModel, sandbox: Backend | None, stages: Stages) -> None:
+    async def run_suites(opened: LoadedModel, sandbox: Backend | None, stages: Stages) -> None:
         loaded = None
         try:
             for title, (model, each, mode) in parts.items():
@@ -231,7 +237,7 @@ def run_evaluation(
             engine() if unfinished else nullcontext(_NO_MODEL) as opened,
         ):
             try:
-                run_stoppable(play(opened, sandbox, stages))
+                run_stoppable(run_suites(opened, sandbox, stages))
             finally:
                 close_judges()
     measured = dict(earlier.models) if earlier else {}
@@ -249,6 +255,28 @@ def run_evaluation(
     return evaluation
 
 
+def _check_protocol(suite: Suite, models: Sequence[ModelRun], modes: Sequence[ToolMode]) -> None:
+    """Checks that the options are those that the suite's protocol needs.
+
+    Raises:
+        InputError: there is no judge, the prompts of its judge are missing, or the generations wouldn't be greedy.
+    """
+    for model in models:
+        judge = model.config.settings.judge
+        if suite.judged and judge is None:
+            raise InputError(f"suite {suite.name}: needs a judge; --set judge.base_url=URL --set judge.model=ID")
+        if suite.published_prompts and (judge is None or judge.published_prompts is None):
+            raise InputError(
+                f"suite {suite.name}: needs the prompts that the benchmark published for its judge, which this package"
+                " doesn't contain; --set judge.published_prompts=FOLDER (docs/evaluation.md)"
+            )
+        if suite.greedy and (model.setup.temperature, model.setup.k, list(modes)) != (0, 1, ["tool_on"]):
+            raise InputError(
+                f"suite {suite.name}: its protocol is one greedy generation per item, with the tool; give"
+                " --temperature 0 --tools on, and leave out -k"
+            )
+
+
 def _title(model: ModelRun, run: SuiteRun, mode: ToolMode) -> str:
     words = [run.suite.name, *mode.split("_")]
     return " ".join(words if model.name == MODEL else [model.name, *words])
@@ -262,7 +290,7 @@ def _suite_result(
     seed: int,
     out: Path,
 ) -> SuiteResult:
-    """Returns the result of a suite, with the modes that were measured before on the same items."""
+    """Returns the result of a suite, including the modes in `before` if they were measured on the same items."""
     name = run.suite.name
     same = name in before and before[name].sha256 == sha256
     modes = {**before[name].modes, **results} if same else dict(results)

@@ -1,4 +1,4 @@
-"""Compares evaluations column by column, item by item, in tables and in a drawing."""
+"""Compares evaluations by column, paired by item, and writes tables and a plot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from codevision_ext.evaluate.statistics import Difference, holm
 from codevision_ext.evaluate.suites import SUITES
 from codevision_ext.evaluate.suites.base import Suite, held_out
 from codevision_ext.evaluate.summary import differences
-from codevision_ext.evaluate.tables import markdown_table
+from codevision_ext.evaluate.tables import latex_table, markdown_table
 from codevision_ext.io.records import Record, read_records
 
 SIGNIFICANT: Final = 0.05
-"""Level below which an adjusted p-value counts as significant."""
+"""Significance level of adjusted p-values."""
 OVERALL: Final = "overall"
 
 
@@ -35,13 +35,13 @@ class Cell:
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is significant at the level of 5 %."""
+        """Whether the adjusted p-value is below SIGNIFICANT."""
         return self.p is not None and self.p < SIGNIFICANT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One suite in one mode: a row per run, a column per column of the suite, and `overall` as the last column."""
+    """Table of one suite in one mode: a row per run, a column per column of the suite, and `overall` as last column."""
 
     suite: str
     mode: ToolMode
@@ -51,7 +51,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Suite and mode, in words."""
+        """Suite and mode as text."""
         return f"{self.suite}, {'with' if self.mode == 'tool_on' else 'without'} the tool"
 
 
@@ -59,15 +59,15 @@ class Comparison:
 class _Run:
     name: str
     folder: Path
-    """Folder that paths of record files are relative to."""
+    """Folder of results.json."""
     result: ModelResult
 
 
 def compare_evaluations(folders: Sequence[Path]) -> list[Comparison]:
-    """Compares every model in the folders with the first one, on the suites and modes that all of them have.
+    """Compares every model in the folders with the first model, on the suites and modes that all models have.
 
     Raises:
-        InputError: a folder holds no evaluation, the models have no suite and mode in common, or were evaluated on
+        InputError: a folder has no results.json, the models have no suite and mode in common, or they were evaluated on
             different items.
     """
     runs = _read_runs(folders)
@@ -100,7 +100,7 @@ def _read_runs(folders: Sequence[Path]) -> list[_Run]:
 
 
 def _same_items(first: SuiteResult, first_run: _Run, suite: SuiteResult, run: _Run, mode: ToolMode) -> bool:
-    """Whether two results are of the same items: by their hashes, or by the records if a hash isn't known."""
+    """Returns whether two results have equal items: by their hashes, or by the records if a hash is unknown."""
     if first.sha256 and suite.sha256:
         return first.sha256 == suite.sha256
     questions = [
@@ -137,7 +137,7 @@ def suite_as_run(name: str) -> Suite:
     """
     base, _, op = name.partition("-holdout-")
     if base not in SUITES:
-        raise InputError(f"results.json: suite {name!r} isn't known; known are {', '.join(SUITES)}")
+        raise InputError(f"results.json: suite {name!r} is unknown; known suites are {', '.join(SUITES)}")
     return held_out(SUITES[base], op) if op else SUITES[base]
 
 
@@ -150,7 +150,7 @@ def _records(run: _Run, result: ModeResult) -> list[Record]:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """Returns the last parts of the paths, as many as it takes to tell them apart; equal paths have equal names."""
+    """Returns the shortest ends of the paths that differ from each other; equal paths have equal names."""
     parts = [folder.resolve().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
@@ -160,7 +160,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Makes a table for a terminal: accuracy in percent, its interval, and the difference from the first run."""
+    """Returns a table for a terminal: accuracy in percent, its interval, and the difference from the first run."""
     table = Table(title=comparison.title, caption=CAPTION, caption_justify="left")
     table.add_column("run")
     for column in comparison.columns:
@@ -171,8 +171,9 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 CAPTION: Final = (
-    "% right with its 95 % interval (Wilson); below: difference from the first run, paired bootstrap; "
-    f"*: p < {SIGNIFICANT:g}, adjusted for the columns (Holm); undecided answers count as wrong in differences"
+    "% right with its 95 % interval (Wilson); below: difference from the first run, paired bootstrap over items; "
+    f"*: p < {SIGNIFICANT:g}, adjusted for the columns (Holm); undecided answers count as wrong in differences; "
+    "another seed of a training may differ more"
 )
 
 
@@ -194,31 +195,10 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def comparison_latex(comparison: Comparison) -> str:
     """Writes a table in LaTeX, with booktabs."""
-    header = " & ".join(["run", *comparison.columns])
     rows = [
-        " & ".join([name, *[_plain(cell) for cell in cells]])
-        for name, cells in zip(comparison.runs, comparison.cells, strict=True)
+        [name, *[_plain(cell) for cell in cells]] for name, cells in zip(comparison.runs, comparison.cells, strict=True)
     ]
-    body = " \\\\\n".join(_escaped(row) for row in rows)
-    return "\n".join(
-        [
-            f"% {comparison.title}: {CAPTION}",
-            f"\\begin{{tabular}}{{l{'r' * len(comparison.columns)}}}",
-            "\\toprule",
-            f"{_escaped(header)} \\\\",
-            "\\midrule",
-            f"{body} \\\\",
-            "\\bottomrule",
-            "\\end{tabular}",
-        ]
-    )
-
-
-def _escaped(row: str) -> str:
-    """Escapes the special characters in a row of LaTeX, but not the `&` between cells."""
-    for character in "%#$_":
-        row = row.replace(character, f"\\{character}")
-    return row
+    return latex_table(f"{comparison.title}: {CAPTION}", ("run", *comparison.columns), rows)
 
 
 def _plain(cell: Cell) -> str:
@@ -231,7 +211,7 @@ def _change(cell: Cell) -> str:
 
 
 def draw_comparison(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Draws accuracies with their intervals, one panel per comparison; `path` ends in .png, .svg or .pdf.
+    """Plots accuracies with their intervals, one panel per comparison; `path` ends in .png, .svg or .pdf.
 
     Raises:
         InputError: matplotlib isn't installed, or the file can't be written in that format.

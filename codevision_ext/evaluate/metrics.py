@@ -13,11 +13,11 @@ Checkpoint = Literal["base", "sft", "rl"]
 ToolMode = Literal["tool_on", "tool_off"]
 
 COLUMNS: tuple[Column, ...] = get_args(Column)
-"""The columns of the transformed benchmark."""
+"""Columns of the transformed benchmark."""
 TRANSFORMED: tuple[Column, ...] = COLUMNS[1:]
-"""The columns whose images were rotated or flipped."""
+"""Columns whose images were rotated or flipped."""
 CHECKPOINTS: tuple[Checkpoint, ...] = get_args(Checkpoint)
-"""The checkpoints of one training, in the order in which they are trained."""
+"""Checkpoints of one training, in training order."""
 TOOL_MODES: tuple[ToolMode, ...] = get_args(ToolMode)
 
 
@@ -33,14 +33,14 @@ class Score:
     high: float
     n: int
     undecided: float = 0.0
-    """Share of answers that no rule decides and no judge was asked about, in [0, 1]."""
+    """Share of answers that no rule decides and no judge scored, in [0, 1]."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.accuracy <= self.high <= 1:
             raise ValueError(f"low {self.low} <= accuracy {self.accuracy} <= high {self.high} doesn't hold in [0, 1]")
         if not 0 <= self.undecided <= 1 - self.accuracy + 1e-9:
             raise ValueError(
-                f"undecided is {self.undecided}; at accuracy {self.accuracy} it can't be more than the rest"
+                f"undecided is {self.undecided}; with accuracy {self.accuracy} it can't exceed {1 - self.accuracy}"
             )
         if self.n < 1:
             raise ValueError(f"n is {self.n}, a score needs at least one item")
@@ -52,25 +52,25 @@ class Score:
 
     @property
     def readings(self) -> str:
-        """Accuracy in per cent: `72.3`; with undecided answers both readings of it, `60.0 to 72.3`."""
+        """Accuracy in percent: `72.3`; with undecided answers its lower and upper value, `60.0 to 72.3`."""
         return f"{100 * self.accuracy:.1f}" + (f" to {100 * self.upper:.1f}" if self.undecided else "")
 
     @property
     def interval(self) -> str:
-        """Bounds of the interval in per cent: `68.1 to 76.2`."""
+        """Bounds of the interval in percent: `68.1 to 76.2`."""
         return f"{100 * self.low:.1f} to {100 * self.high:.1f}"
 
     def __str__(self) -> str:
-        """Writes accuracy and interval in per cent: `72.3 (68.1 to 76.2)`."""
+        """Returns accuracy and interval in percent: `72.3 (68.1 to 76.2)`."""
         return f"{self.readings} ({self.interval})"
 
     @classmethod
     def of(cls, outcomes: Iterable[float], undecided: Iterable[float] = ()) -> "Score":
-        """Returns the score of at least one item, each right (1), wrong (0) or in between.
+        """Returns the score of one or more items.
 
         Args:
-            outcomes: Score of each item; undecided answers count as wrong.
-            undecided: Share of undecided answers of each item.
+            outcomes: Score of each item, in [0, 1]; undecided answers count as wrong.
+            undecided: Share of undecided answers of each item, in [0, 1].
         """
         right = list(outcomes)
         n, total = len(right), math.fsum(right)
@@ -85,10 +85,10 @@ class Score:
 
     @classmethod
     def mean(cls, scores: Iterable["Score"]) -> "Score":
-        """Returns the mean of several columns, each weighing the same, and the means of their bounds.
+        """Returns the unweighted mean of several columns, and the means of their bounds.
 
-        The columns show the same items, so their errors are correlated and don't cancel. The mean of the bounds is wide
-        enough for correlated errors, where an interval for independent items would be too narrow.
+        The columns show the same items, so their errors are correlated. An interval for independent items would be too
+        narrow; the mean of the bounds is wide enough.
         """
         columns = list(scores)
         return cls(

@@ -1,4 +1,4 @@
-"""Reads settings and limits from a recipe's training config, so that an evaluation has those of the training."""
+"""Reads the training's settings and limits from a recipe's config, for an evaluation under the same conditions."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,12 +1,12 @@
-"""Reads and writes results.json: what an evaluation measured, and everything needed to repeat it.
+"""Reads and writes results.json, the results and setups of an evaluation; docs/evaluation.md lists every field.
 
-docs/evaluation.md lists every field. Files of version 1, of which there were two kinds, are upgraded as they are read.
+Files of version 1, of which there were two kinds, are upgraded when they are read.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,7 +18,7 @@ from codevision_ext.io.json_codec import JsonCodec, read_json
 from codevision_ext.rollout.trained_format import TrainedFormat
 
 MODEL: Final = "model"
-"""Name of a model that is evaluated by itself, with --model."""
+"""Name of the model of an evaluation with --model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,20 +28,20 @@ class ColumnResult:
     score: Score
     """Mean over items of the mean over their k rollouts (avg@k), with its Wilson interval."""
     pass_k: Score | None
-    """Share of items that at least one of k rollouts solves (pass@k), over the items whose k rollouts are all valid.
-    None if k is 1 or there is no such item."""
+    """Share of items that at least one of k rollouts solves (pass@k), over the items whose k rollouts are all valid;
+    None if k is 1 or no item has k valid rollouts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Behaviour of the rollouts: means over the valid rollouts, None where there is nothing to average."""
+    """Behaviour of the rollouts: means over the valid rollouts, or None without a value to average."""
 
     rollouts: int
     """Number of rollouts, invalid ones included."""
     invalid_share: float
     """Share of all rollouts that an engine, sandbox or judge failure made invalid, in [0, 1] like every share."""
     undecided: int = 0
-    """Number of rollouts whose answer no rule and no judge decided; 0 in files older than this field."""
+    """Number of rollouts whose answer no rule and no judge decided; 0 in files that lack this field."""
     tool_rate: float | None
     """Share of rollouts that called the tool."""
     calls: float | None
@@ -49,9 +49,11 @@ class Health:
     call_success: float | None
     """Share of calls that ran without an error; a call that can't be parsed counts as an error."""
     recovery: float | None
-    """Share of failed calls, with a turn left, that a successful call follows."""
+    """Share of failed calls that a successful call follows, among failed calls after which a turn was left."""
     faithful_crop: float | None
-    """Share of cropping rollouts, where the answer's box is known, whose crop shows at least half of the box."""
+    """Share of rollouts whose crop shows at least half of the answer's box, among rollouts with a crop and a box."""
+    drawn_f1: float | None = None
+    """Mean F1 of the drawings, over the rollouts whose row asks for one; None in files older than this field."""
     truncated: float | None
     """Share of rollouts that reached the length or turn limit."""
     format: float | None
@@ -69,49 +71,72 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierAgreement:
+    """Agreement of the drawing verifier with the judge, over the drawings that the judge decided."""
+
+    drawings: int
+    """Number of drawings that the judge decided."""
+    judge_right: int
+    """Number of drawings that the judge calls right."""
+    verifier_right: int
+    """Number of drawings that the verifier calls right."""
+    unknown: int
+    """Number of drawings in which the verifier doesn't find the input; they don't count in kappa."""
+    kappa: float | None
+    """Cohen's kappa, in [-1, 1]; None if it isn't defined, because all drawings have one label and the same verdict."""
+    low: float | None
+    high: float | None
+    """Bounds of its 95 % interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModeResult:
-    """One suite, with the tool or without."""
+    """Result of one suite in one mode."""
 
     overall: ColumnResult
-    """Accuracy over the whole suite; `SuiteResult.overall` says whether items or columns have equal weights."""
+    """Accuracy over the whole suite, with the weights of `SuiteResult.overall`."""
     columns: Mapping[str, ColumnResult]
     """Accuracy of each column."""
     success: Score | None
-    """Share of items solved in the way that the suite demands (`--holdout`); None for other suites."""
+    """Share of items that meet the suite's success condition (`--holdout`); None for other suites."""
     health: Health | None
     """Behaviour of the rollouts; None if the file was upgraded from checkpoint results of version 1."""
     rows: str
     """Path of the record file, relative to the folder of results.json."""
+    verifier: VerifierAgreement | None = None
+    """Agreement of the drawing verifier with the judge; None for suites without both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteResult:
-    """One suite."""
+    """Result of one suite."""
 
     data: str
     """File or folder of the items; empty if they were generated, or if the file was upgraded."""
     sha256: str
     """Hash of the evaluated items in their order, images included; empty if the file was upgraded."""
     items: int
-    """Number of evaluated items, which accuracies divide by (invalid rollouts aside)."""
+    """Number of evaluated items."""
     overall: Literal["items", "columns"]
-    """Units that have equal weights in the overall accuracy."""
+    """Units of equal weight in the overall accuracy."""
     modes: Mapping[ToolMode, ModeResult]
     """Result of each mode that was evaluated."""
     benefit: Mapping[str, Difference]
     """Accuracy gain from the tool (on minus off, paired by item) per column, plus `overall`; empty unless both ran."""
     rejected: tuple[str, ...] = ()
-    """A sentence for each item that was left out because it can't be used (`--max-rejected`)."""
+    """One sentence for each item that can't be used and was left out (`--max-rejected`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeUsed:
-    """Judge that scored the answers which no rule decides."""
+    """Judge of the answers that no rule decides."""
 
     model: str
     base_url: str
     prompts_sha256: str
     request: Mapping[str, Any]
+    published_prompts: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each prompt of a benchmark that the user brought (`judge.published_prompts`), by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +153,12 @@ class ModelUsed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Model, settings and versions of an evaluation, which is only continued under the same setup."""
+    """Model, settings and versions of an evaluation; an evaluation is continued only under an equal setup."""
 
     model: ModelUsed
     engine: str
     settings: Mapping[str, Any]
-    """The `codevision` section of the config, without the parts that don't change a score."""
+    """Settings of the `codevision` section that can change a score."""
     tool: Mapping[str, Any]
     """Settings of the code tool and its sandbox."""
     limits: Mapping[str, Any]
@@ -165,7 +190,7 @@ class ModelResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Costs of the run that the evaluation is a part of; none is negative."""
+    """Costs of the run that contains the evaluation."""
 
     minutes: float
     """Wall-clock minutes of all stages."""
@@ -177,7 +202,7 @@ class Costs:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not 0 <= value < math.inf:
-                raise ValueError(f"{name} is {value}, not a positive number")
+                raise ValueError(f"{name} is {value}; it must be finite and not negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +225,7 @@ EVALUATION: JsonCodec[Evaluation] = JsonCodec(Evaluation)
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Writes results.json, complete or not at all."""
+    """Writes results.json atomically."""
     write_whole(path, EVALUATION.dump(evaluation, indent=2) + b"\n")
 
 
@@ -215,7 +240,7 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def _upgraded(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Returns the content of a file of version 1 as that of version 2, and any other content unchanged."""
+    """Converts the content of a file of version 1 to version 2; returns other content unchanged."""
     if content.get("format") == "codevision-eval-1":
         model = {name: value for name, value in content.items() if name != "format"}
         return {"version": 2, "models": {MODEL: model}}
@@ -230,7 +255,7 @@ def _upgraded(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(name: str, modes: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns one checkpoint of version 1, which had six columns per mode, and only the seed of its setup."""
+    """Converts one checkpoint of version 1, which stored six columns per mode, and of its setup only the seed."""
     scores = {mode: {column: Score(**columns[column]) for column in COLUMNS} for mode, columns in modes.items()}
     setup = {"model": {"name": name, "url": "", "sha256": ""}, "seed": content["seed"], "versions": content["versions"]}
     setup |= {"engine": "", "settings": {}, "tool": {}, "limits": {}, "request": {}, "k": 1, "temperature": None}

@@ -1,4 +1,4 @@
-"""Plays the items of one suite with one model, scores the rollouts and keeps their records; continues a stopped run."""
+"""Evaluates one model on the items of one suite, and records the scored rollouts; continues a stopped run."""
 
 import asyncio
 import logging
@@ -15,6 +15,8 @@ from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record, RecordWriter, decode_record, encode_record
 from codevision_ext.monitor.rollout_metrics import rollout_numbers
 from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.dialects.registry import DIALECTS
+from codevision_ext.rollout.first_code import run_first_code
 from codevision_ext.rollout.loop import Policy, Renderer, Trajectory, run_rollout
 from codevision_ext.rollout.seeds import seed_of
 from codevision_ext.rollout.token_buffer import RolloutLimits
@@ -42,29 +44,31 @@ class RolloutConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalItem:
-    """One row to evaluate; its images stay encoded until its rollouts start."""
+    """Row to evaluate; its images stay encoded until its rollouts start."""
 
     name: str
-    """Name of the item's group of rollouts, unique within a suite."""
+    """Name of the item's group of rollouts, unique in a suite."""
     item: Item
     row: dict[str, Any]
     """Row in the CodeVision-RL schema."""
     raw: Mapping[str, Any] = field(default_factory=dict)
-    """Record in the benchmark's own file, for fields that only the benchmark's scoring rule reads."""
+    """Record of the benchmark's own file, for its scoring rule."""
     reference: bytes | None = None
     """Encoded image that a drawing is compared with."""
     picture_id: str = ""
     """Id shared by all rows made from one image; empty if unknown."""
     turns: int | None = None
-    """Maximum assistant turns of the benchmark; None: the limit of the evaluation."""
+    """Maximum assistant turns of the benchmark; None: the evaluation's limit."""
+    first_code: bool = False
+    """True: the first code block of a single turn is run, whatever the turn says behind it (`rollout.first_code`)."""
 
 
 Scorer = Callable[[EvalItem, Trajectory, Settings], SuiteScore]
-"""A benchmark's own scoring rule; may wait for a judge. Returns a `SuiteScore` without a score if it can't decide."""
+"""Scoring rule of a benchmark; may wait for a judge. The result has no score if the rule can't decide."""
 
 
 def rollout_seed(seed: int, item: str, number: int) -> int:
-    """Returns the seed of one rollout, in [0, 2**63); the same for every checkpoint and mode."""
+    """Returns the seed of one rollout, in [0, 2**63); it doesn't depend on checkpoint and mode."""
     return seed_of(seed, number, item)
 
 
@@ -84,21 +88,21 @@ async def evaluate(
     scorer_of: Callable[[EvalItem], Scorer | None] = lambda _: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Record]:
-    """Plays every item `rollouts` times, and leaves the records in `out` in the order of the items.
+    """Runs `rollouts` rollouts of every item, and returns their records in the order of the items.
 
-    The records of an item are written as soon as its rollouts are finished. Items whose records `out` already holds
-    aren't played again, unless one of their rollouts is invalid.
+    The records of an item are written when its rollouts are finished. Items with valid records in `out` aren't run
+    again. At the end the file has the order of the items.
 
     Args:
-        items: Items to play.
+        items: Items to evaluate.
         policy: Returns the engine's policy for the seed of a rollout.
         renderer: Renderer of the model family; None: each policy is its own renderer (`Dialogue`).
         tool: Tool that runs the calls; None: the model has no tool, and the system prompt doesn't mention one.
         limits: Limits of a rollout.
-        settings: Settings of the plugin, the reward among them.
+        settings: Settings of the plugin, including the reward.
         out: Destination of images and records.
-        rollouts: Rollouts per item; the rollouts of an item are a group.
-        seed: Seed of the evaluation; the seed of a rollout is derived from it, the item and the rollout's number.
+        rollouts: Number of rollouts per item, which form a group.
+        seed: Seed of the evaluation; `rollout_seed` derives the seeds of rollouts.
         concurrency: Number of rollouts that run at the same time.
         retries: Number of times that a rollout is repeated after an engine or sandbox failure.
         scorer_of: Returns the scoring rule of an item; None: the rules and the judge of training.
@@ -106,7 +110,7 @@ async def evaluate(
 
     Raises:
         InfraError: the share of invalid rollouts exceeds `settings.invalid_limit`; finished records are kept.
-        InputError: `out` has lines that aren't records; names file and line.
+        InputError: a line of `out` isn't a record; names file and line.
     """
     system = system_prompt(settings, tools=tool is not None)
     slots = asyncio.Semaphore(concurrency)
@@ -118,16 +122,23 @@ async def evaluate(
         prompt = await asyncio.to_thread(read_prompt, each.row, each.name)
         messages, images = split_prompt(prompt, system)
         own = policy(rollout_seed(seed, each.name, number))
-        return await run_rollout(
+        ours: Renderer = renderer or own  # type: ignore[assignment]  # a policy without a renderer beside it is one
+        most = 1 if each.first_code else each.turns or limits.assistant_turns
+        trajectory = await run_rollout(
             messages,
             images,
             policy=own,
-            renderer=renderer or own,  # type: ignore[arg-type]  # a policy without a renderer beside it is one
+            renderer=ours,
             tool=tool,
-            limits=replace(limits, assistant_turns=min(each.turns or limits.assistant_turns, limits.assistant_turns)),
+            limits=replace(limits, assistant_turns=min(most, limits.assistant_turns)),
             coordinates=settings.coordinates,
             schemas=tool_schemas(settings),
+            dialect=DIALECTS[settings.dialect],
+            think_prefix=settings.think_prefix,
         )
+        if each.first_code and tool is not None:
+            return await run_first_code(trajectory, tool, ours.resize, settings.coordinates)
+        return trajectory
 
     async def once(each: EvalItem, number: int) -> tuple[Trajectory | None, float]:
         async with slots:
@@ -142,8 +153,8 @@ async def evaluate(
                     failures.append(error)
                     logger.warning("a rollout of %s is invalid: %s", each.name, error)
                     if len(failures) > settings.invalid_limit * rollouts * len(items):
-                        many = f"{len(failures)} rollouts broke, more than codevision.invalid_limit allows"
-                        raise InfraError(f"{many}; the last: {error}") from error
+                        message = f"{len(failures)} rollouts broke, more than codevision.invalid_limit allows"
+                        raise InfraError(f"{message}; the last: {error}") from error
         return None, 0.0
 
     def keep(each: EvalItem, results: Sequence[tuple[Trajectory | None, float]]) -> list[Record]:
@@ -155,12 +166,21 @@ async def evaluate(
         records = [
             with_images(record, trajectory, out) for record, trajectory in zip(records, trajectories, strict=True)
         ]
-        scores = [float(record.observed.correct) for record in records]
+        shares = [record.observed.answer_share for record in records]
+        scores = [
+            float(record.observed.correct) if share is None else share
+            for record, share in zip(records, shares, strict=True)
+        ]
         if scorer:
             scores = [result.score or 0.0 if result else 0.0 for result in own]
         records = [
-            replace(record, numbers=_numbers(record, trajectory, settings) | {"score": score, "seconds": seconds})
-            for record, score, (trajectory, seconds) in zip(records, scores, results, strict=True)
+            replace(
+                record,
+                numbers=_numbers(record, trajectory, settings)
+                | {"score": score, "seconds": seconds}
+                | (result.numbers if result else {}),
+            )
+            for record, score, result, (trajectory, seconds) in zip(records, scores, own, results, strict=True)
         ]
         out.write(*records)
         return records
@@ -189,9 +209,9 @@ async def evaluate(
 
 
 def finished(path: Path, rollouts: int) -> dict[str, list[Record]]:
-    """Returns the groups in a record file that are complete and valid, by name; of two records of a rollout the later.
+    """Returns the complete and valid groups of a record file by name; a rollout's later record replaces an earlier one.
 
-    A last line that a killed process left unfinished is ignored.
+    An unfinished last line of a killed process is ignored.
     """
     groups: defaultdict[str, dict[str, Record]] = defaultdict(dict)
     if path.exists():
@@ -208,7 +228,7 @@ def finished(path: Path, rollouts: int) -> dict[str, list[Record]]:
 
 
 def _numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
-    """Returns the numbers that training logs of a rollout, without the reward's terms, and its tokens."""
+    """Returns the numbers that training logs for a rollout, without reward terms, and token counts."""
     tokens = trajectory.token_buffer if trajectory else None
     return {
         name: value

@@ -1,4 +1,4 @@
-"""Stores the setup of an evaluation in setup.json, so that results of different setups aren't mixed up."""
+"""Stores the setups of an evaluation in setup.json, and refuses to mix results of different setups."""
 
 import hashlib
 import json
@@ -24,6 +24,7 @@ from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.judge.prompts import Prompts
+from codevision_ext.judge.published import published_prompts
 from codevision_ext.models.checkpoint_settings import CheckpointSettings
 
 PACKAGES: Final = (
@@ -53,8 +54,8 @@ class ModelRun:
     checkpoint: Path | None = None
     """Folder whose weights the engine loads; None: the model is behind an endpoint."""
     records: str = "eval/{suite}_{mode}.jsonl"
-    """Path of a record file, relative to the folder of the evaluation; `{part}` is `SUITE_`, or empty for the suite
-    `transformed`."""
+    """Pattern of the paths of record files, relative to the folder of the evaluation; `{part}` is `SUITE_`, but empty
+    for the suite `transformed`."""
 
     def rows(self, suite: str, mode: ToolMode) -> str:
         """Returns the path of the record file of a suite and a mode, relative to the folder of the evaluation."""
@@ -82,7 +83,7 @@ _SETUPS: Final[JsonCodec[SetupFile]] = JsonCodec(SetupFile)
 
 
 def model_used(name: str, url: str = "") -> ModelUsed:
-    """Returns what identifies a model: the hash of a folder's files, or the URL of its endpoint.
+    """Identifies a model by the hash of its folder's files, or by the URL of its endpoint.
 
     Raises:
         InputError: the folder doesn't exist or can't be read.
@@ -100,7 +101,7 @@ def model_used(name: str, url: str = "") -> ModelUsed:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of those PACKAGES that are installed."""
+    """Returns the versions of the installed PACKAGES."""
     installed = {}
     for package in PACKAGES:
         try:
@@ -111,29 +112,37 @@ def versions() -> dict[str, str]:
 
 
 def judge_used(settings: Settings) -> JudgeUsed | None:
-    """Returns what identifies the judge of these settings; None if they name no judge."""
+    """Identifies the judge in the settings; None without a judge.
+
+    Raises:
+        InputError: a prompt can't be used.
+    """
     judge = settings.judge
     if judge is None:
         return None
     prompts = Prompts(judge.prompts)
     return JudgeUsed(
-        model=judge.model, base_url=judge.base_url, prompts_sha256=prompts.sha256, request=dict(judge.request)
+        model=judge.model,
+        base_url=judge.base_url,
+        prompts_sha256=prompts.sha256,
+        request=dict(judge.request),
+        published_prompts=published_prompts(judge.published_prompts).sha256 if judge.published_prompts else {},
     )
 
 
-def with_checkpoint(config: RolloutConfig, own: CheckpointSettings) -> RolloutConfig:
-    """Returns the configuration with the settings and limits under which a checkpoint generates."""
-    limits = own.settings.limits(
+def with_checkpoint(config: RolloutConfig, checkpoint_settings: CheckpointSettings) -> RolloutConfig:
+    """Replaces settings and limits by those of a checkpoint."""
+    limits = checkpoint_settings.settings.limits(
         response_tokens=config.limits.response_tokens, assistant_turns=config.limits.assistant_turns
     )
-    return replace(config, settings=own.settings, limits=limits)
+    return replace(config, settings=checkpoint_settings.settings, limits=limits)
 
 
 def setup_of(
     model: ModelUsed,
     engine: str,
     config: RolloutConfig,
-    own: CheckpointSettings,
+    checkpoint_settings: CheckpointSettings,
     *,
     seed: int,
     temperature: float = 1.0,
@@ -144,12 +153,12 @@ def setup_of(
 
     Args:
         model: Model to evaluate.
-        engine: Name of its engine.
+        engine: Name of the engine.
         config: Settings and limits of the rollouts.
-        own: Settings of the checkpoint, from which the differences to its training are taken.
+        checkpoint_settings: Settings of the checkpoint, and their differences from its training.
         seed: Seed of the sampling.
         temperature: Temperature of the sampling.
-        k: Rollouts per item.
+        k: Number of rollouts per item.
         request: Additional fields of each request to an endpoint.
     """
     irrelevant = {"freeze", "judge", "records", "watch", "invalid_limit"}
@@ -165,15 +174,15 @@ def setup_of(
         request=dict(request or {}),
         judge=judge_used(config.settings),
         versions=versions(),
-        trained=own.trained,
-        differences=own.differences,
+        trained=checkpoint_settings.trained,
+        differences=checkpoint_settings.differences,
     )
 
 
 def start_evaluation(
     out: Path, models: Sequence[ModelRun], hashes: Mapping[str, str], *, force: bool
 ) -> Evaluation | None:
-    """Writes setup.json and returns the earlier results; results under another setup are refused or removed.
+    """Writes setup.json and returns earlier results; refuses results under another setup, or removes them (`force`).
 
     Raises:
         InputError: a model has records under another setup, or a file can't be read or written.
@@ -221,16 +230,13 @@ def _plain(manifest: EvalManifest) -> Any:
 
 
 def _upgraded(raw: bytes) -> bytes:
-    """Returns a setup.json of version 1, which held a single model, as one of version 2."""
+    """Converts a setup.json of version 1, which had a single model, to version 2."""
     content = json.loads(raw)
     return raw if "version" in content else json.dumps({"version": 2, "models": {MODEL: content}}).encode()
 
 
 def _first_difference(old: Any, new: Any, name: str = "") -> str | None:
-    """Returns the name of the first field that differs; None without one.
-
-    URLs are not compared. Of the data, only suites that both have are compared.
-    """
+    """Returns the name of the first field that differs; ignores URLs, and suites that only one of them has."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return None if old == new else name
     keys: Iterable[str] = old.keys() & new.keys() if name == "data" else {**old, **new}

@@ -8,15 +8,15 @@ from typing import Final, TypeVar
 import numpy as np
 
 RESAMPLES: Final = 10_000
-"""Number of resamples of a bootstrap; the smallest p-value is 1 / RESAMPLES."""
+"""Number of bootstrap resamples; the smallest p-value is 1 / RESAMPLES."""
 _CHUNK: Final = 1 << 20
-"""Number of draws in memory at a time."""
+"""Number of draws that are in memory at the same time."""
 
 
 def pass_at(right: int, tries: int, k: int) -> float:
-    """Returns the chance, in [0, 1], that at least one of `k` tries is right, drawn from `tries` of which `right` were.
+    """Estimates pass@k, the probability that at least one of `k` tries is right, when `right` of `tries` were right.
 
-    The unbiased estimator 1 - C(n - c, k) / C(n, k) of Chen et al., arXiv 2107.03374, section 2.1.
+    The estimator is 1 - C(n - c, k) / C(n, k), which is unbiased (Chen et al., arXiv 2107.03374, section 2.1).
 
     Raises:
         ValueError: 0 <= right <= tries or 1 <= k <= tries doesn't hold.
@@ -28,7 +28,7 @@ def pass_at(right: int, tries: int, k: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Difference between two results, second minus first, on the items that both have."""
+    """Difference between two results, second minus first, on their common items."""
 
     value: float
     """Mean difference, in [-1, 1]."""
@@ -38,7 +38,7 @@ class Difference:
     p: float
     """Two-sided p-value, in (0, 1]: twice the share of resamples whose difference is 0 or has the opposite sign."""
     n: int
-    """Number of items that both have."""
+    """Number of common items."""
 
 
 Item = TypeVar("Item", bound=Hashable)
@@ -47,11 +47,10 @@ Item = TypeVar("Item", bound=Hashable)
 def paired(
     first: Mapping[Item, float], second: Mapping[Item, float], clusters: Mapping[Item, Hashable], seed: int
 ) -> Difference | None:
-    """Returns second minus first by the paired bootstrap; None if they have no item in common.
+    """Compares scores of common items, in [0, 1], by the paired bootstrap; None without a common item.
 
-    Both map items to scores in [0, 1]; items that only one of them has are left out. All items with the same value in
-    `clusters` are resampled together, for example the rotated versions of one image, whose errors are correlated. Other
-    items are resampled alone. `seed` is the seed of the resampling.
+    Items of one cluster are resampled together, for example the rotated versions of one image, whose errors are
+    correlated. Items without a cluster are resampled alone. `seed` is the seed of the resampling.
     """
     common = sorted(first.keys() & second.keys(), key=repr)
     if not common:
@@ -76,7 +75,7 @@ def paired(
 
 
 def _resampled(parts: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the means of RESAMPLES samples of two or more clusters; `parts`: their sums and sizes, shape (n, 2)."""
+    """Returns the means of RESAMPLES resamples; `parts` has sum and size of each cluster, shape (n, 2), n >= 2."""
     from scipy.stats import bootstrap  # noqa: PLC0415  slow to import
 
     def mean(sums: np.ndarray, sizes: np.ndarray, axis: int) -> np.ndarray:
@@ -102,11 +101,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def wilson(correct: float, n: int) -> tuple[float, float]:
-    """Returns the 95 % Wilson score interval of `correct` out of `n`, in [0, 1]; the share is in it.
+    """Returns the 95 % Wilson score interval of `correct` out of `n`, in [0, 1].
 
-    Unlike the textbook interval it stays inside [0, 1] and keeps a width at 0 % and 100 %. With scores between 0 and 1,
-    or means over several tries of an item, `correct` is their sum and `n` the number of items. The interval is then
-    wide enough, and rather too wide, because such scores vary at most as much as scores of 0 or 1 with the same mean.
+    `correct` can also be a sum of fractional scores, and `n` their number. The interval is then too wide rather than
+    too narrow, because fractional scores vary at most as much as scores of 0 or 1 with the same mean.
 
     Raises:
         ValueError: `correct` out of `n` is not a share.

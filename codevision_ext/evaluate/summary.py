@@ -1,4 +1,4 @@
-"""Summarises the records of a suite: accuracy by column, behaviour of the rollouts, differences between runs."""
+"""Summarises the records of a suite: accuracy by column, behaviour of the rollouts, and differences between runs."""
 
 import math
 import statistics
@@ -7,25 +7,23 @@ from collections.abc import Callable, Iterable, Sequence
 
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.metrics import Score
-from codevision_ext.evaluate.results import ColumnResult, Health, ModeResult
+from codevision_ext.evaluate.results import ColumnResult, Health, ModeResult, VerifierAgreement
 from codevision_ext.evaluate.statistics import Difference, paired, pass_at
 from codevision_ext.evaluate.suites.base import Suite
 from codevision_ext.io.records import Record
+from codevision_ext.judge.agreement import agreement
 from codevision_ext.rewards.terms import faithful_crop
 
 
 def score_of(record: Record) -> float:
-    """Returns the score of a rollout in [0, 1]; for an older record without a score, 1 if it is right and 0 if not."""
+    """Returns the score of a rollout, in [0, 1]; an older record without a score gets 1 if it is correct, else 0."""
     return record.numbers.get("score", float(record.observed.correct))
 
 
 def item_scores(
     suite: Suite, records: Iterable[Record], score: Callable[[Record], float] = score_of
 ) -> dict[str, list[float]]:
-    """Returns the scores of each item's rollouts by the name of their group.
-
-    Invalid rollouts are left out, or count as wrong where the suite says so.
-    """
+    """Returns the scores of each group's rollouts; invalid rollouts are left out, or get 0 if the suite says so."""
     scores: defaultdict[str, list[float]] = defaultdict(list)
     for record in records:
         if record.observed.valid:
@@ -36,7 +34,7 @@ def item_scores(
 
 
 def score_columns(suite: Suite, records: Iterable[Record]) -> dict[str, set[str]]:
-    """Returns the names of each column's items; a column that combines others comes after them."""
+    """Returns the names of each column's items; columns that combine others come last."""
     fine: defaultdict[str, set[str]] = defaultdict(set)
     coarse: defaultdict[str, set[str]] = defaultdict(set)
     for record in records:
@@ -49,7 +47,7 @@ def score_columns(suite: Suite, records: Iterable[Record]) -> dict[str, set[str]
 
 
 def summarise_suite(suite: Suite, records: Sequence[Record], k: int, rows: str) -> ModeResult:
-    """Summarises the records of one suite in one mode; `rows` is the path of their file in the result.
+    """Summarises the records of one suite in one mode; `rows` is the path of their file.
 
     Raises:
         InputError: a column has no valid rollout.
@@ -80,7 +78,39 @@ def summarise_suite(suite: Suite, records: Sequence[Record], k: int, rows: str) 
     if (succeeds := suite.success) is not None:
         outcomes = item_scores(suite, records, lambda record: float(succeeds(record)))
         success = Score.of(map(statistics.fmean, outcomes.values()))
-    return ModeResult(overall=overall, columns=columns, success=success, health=health_of(records), rows=rows)
+    return ModeResult(
+        overall=overall,
+        columns=columns,
+        success=success,
+        health=health_of(records),
+        rows=rows,
+        verifier=verifier_agreement(records),
+    )
+
+
+def verifier_agreement(records: Iterable[Record]) -> VerifierAgreement | None:
+    """Returns how the drawing verifier agrees with the judge, over the drawings that the judge decided.
+
+    None if the verifier checked none of the drawings.
+    """
+    pairs = [
+        (record.verdict.score == 1, None if record.numbers["verifier_unknown"] else record.numbers["verifier"])
+        for record in records
+        if record.verdict and record.verdict.score is not None and "verifier" in record.numbers
+    ]
+    if not pairs:
+        return None
+    agreed = agreement(pairs)
+    low, high = agreed.kappa_interval or (None, None)
+    return VerifierAgreement(
+        drawings=len(pairs),
+        judge_right=sum(judge for judge, _ in pairs),
+        verifier_right=sum(verifier == 1 for _, verifier in pairs),
+        unknown=sum(verifier is None for _, verifier in pairs),
+        kappa=agreed.kappa,
+        low=low,
+        high=high,
+    )
 
 
 def _pass_at_k(scores: Sequence[Sequence[float]], k: int) -> Score | None:
@@ -91,7 +121,7 @@ def _pass_at_k(scores: Sequence[Sequence[float]], k: int) -> Score | None:
 
 
 def health_of(records: Sequence[Record]) -> Health:
-    """Returns how the rollouts behaved."""
+    """Summarises the behaviour of the rollouts."""
     valid = [record for record in records if record.observed.valid]
     logged = [record.numbers for record in valid]
 
@@ -113,6 +143,7 @@ def health_of(records: Sequence[Record]) -> Health:
         call_success=_share(total("calls") - total("failed_calls"), calls),
         recovery=_share(total("recovered_calls"), total("recoverable_calls")),
         faithful_crop=_share(sum(crops), len(crops)),
+        drawn_f1=_share(*[sum(numbers.get(name, 0.0) for numbers in logged) for name in ("drawn_f1", "drawn")]),
         truncated=mean("end_length", "end_turn_cap"),
         format=mean("format"),
         turns=mean("turns"),
@@ -128,9 +159,9 @@ def _share(part: float, whole: float) -> float | None:
 
 
 def differences(suite: Suite, first: Sequence[Record], second: Sequence[Record], seed: int) -> dict[str, Difference]:
-    """Returns the accuracy of `second` minus that of `first` by column, and `overall`, on the items that both have.
+    """Returns the accuracy of `second` minus the accuracy of `first` on common items, by column and `overall`.
 
-    A column without a common item is left out. In `overall` all items have equal weights. Items made from one image are
+    Columns without a common item are left out. In `overall` all items have equal weights. Items made from one image are
     resampled together.
     """
     means = [

@@ -1,4 +1,4 @@
-"""Shows the results of an evaluation in a terminal: accuracies by column, and the behaviour of the rollouts."""
+"""Prints the results of an evaluation: accuracies by column, and the behaviour of the rollouts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -12,16 +12,43 @@ _SHARES = ("invalid_share", "tool_rate", "call_success", "recovery", "faithful_c
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Writes a Markdown table, its first column aligned to the left, the others to the right; no last line break."""
+    """Returns a Markdown table with the first column aligned left, and the others right; no final line break."""
     lines = (header, ("---", *["---:"] * (len(header) - 1)), *rows)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def latex_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Writes a table in LaTeX, with booktabs; the title becomes a comment."""
+    body = " \\\\\n".join(_latex_row(row) for row in rows)
+    return "\n".join(
+        [
+            f"% {title}",
+            f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            "\\toprule",
+            f"{_latex_row(header)} \\\\",
+            "\\midrule",
+            f"{body} \\\\",
+            "\\bottomrule",
+            "\\end{tabular}",
+        ]
+    )
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    """Joins cells, and escapes the special characters in them."""
+    row = " & ".join(cells)
+    for character in "%#$_":
+        row = row.replace(character, f"\\{character}")
+    return row
+
+
 def show_results(evaluation: Evaluation, console: Console) -> None:
-    """Prints two tables per suite, accuracies by column and the behaviour of the rollouts, and undecided answers."""
+    """Prints two tables per suite (accuracies, behaviour of the rollouts), and notes about undecided answers."""
     for name, model in evaluation.models.items():
         for suite, result in model.suites.items():
             _show_suite(suite if name == MODEL else f"{name}: {suite}", result, model.setup.k, console)
+    for note in verifier_notes(evaluation):
+        console.print(note, markup=False, soft_wrap=True)
     for note in undecided_notes(evaluation):
         console.print(note, style="bold yellow", markup=False, soft_wrap=True)
 
@@ -73,6 +100,26 @@ def undecided_notes(evaluation: Evaluation) -> list[str]:
         for mode, each in result.modes.items()
         if (health := each.health) and health.undecided and (score := each.overall.score)
     ]
+
+
+def verifier_notes(evaluation: Evaluation) -> list[str]:
+    """Returns one sentence for each model, suite and mode whose drawings were checked by judge and verifier."""
+    notes = []
+    for name, model in evaluation.models.items():
+        for suite, result in model.suites.items():
+            for mode, each in result.modes.items():
+                if (found := each.verifier) is None:
+                    continue
+                where = f"{suite if name == MODEL else f'{name}: {suite}'}, {mode.replace('_', ' ')}"
+                kappa = "isn't defined"
+                if found.kappa is not None:
+                    kappa = f"is {found.kappa:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})"
+                notes.append(
+                    f"{where}: kappa of judge and drawing verifier {kappa}; of {found.drawings} drawings, the judge "
+                    f"calls {found.judge_right} right, the verifier {found.verifier_right}; the verifier can't decide "
+                    f"{found.unknown}"
+                )
+    return notes
 
 
 def _number(name: str, value: float | None) -> str:

@@ -1,17 +1,16 @@
-"""Runs `codevision demo`: the stages of a recipe's run.sh in turn, going on where an earlier run was stopped.
+"""Runs `codevision demo`: the stages of a recipe (stages.yaml, run.sh) in order; continues a stopped run.
 
-    OUT/stages/NAME.json   the settings that a stage was run with, what it cost, and whether its output is whole
+    OUT/stages/NAME.json   state of a stage: hash of its settings, costs, and whether its output is complete
     OUT/logs/NAME.log      output of the stage's command
-    OUT/results.json       what the run gave, with what it cost
+    OUT/results.json       results and costs of the run
 
-A finished stage is skipped while its settings, and those of all stages before it, are the same; else it and what
-comes after it are made anew. A stage that was stopped in the middle is run again; verl resumes its trainings itself.
-Code isn't among the settings: after changing the package, choose a new folder.
+A finished stage is skipped while its settings and those of all earlier stages are unchanged. Otherwise the stage and
+all later stages run again. A stopped stage runs again; verl resumes its trainings itself. Code isn't part of the
+settings: after a change of the package, choose a new folder.
 """
 
 import fcntl
 import hashlib
-import math
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -28,59 +27,19 @@ from pathlib import Path
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.results import Costs, read_evaluation, write_evaluation
 from codevision_ext.experiments import stage_log
+from codevision_ext.experiments.demo_stages import DemoStage, read_stages
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.processes import Command, available_bytes, end_marked
 from codevision_ext.io.progress import Stages
 
 MEMORY_GB = 9.0
-"""Free memory that the demo wants before it starts, 10^9 bytes."""
+"""Free memory that the demo requires at its start, 10^9 bytes."""
 DISK_GB = 2.0
 MARK = "CODEVISION_DEMO"
 """Environment variable of every process of a run: its folder."""
 _POLL_S, _NOTE_S = 0.1, 5.0
-"""Seconds between two looks at the command, and between two notes of its cost (which take a tenth of a second)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoStage:
-    """One branch of run.sh."""
-
-    name: str
-    makes: tuple[str, ...]
-    """Files and folders in OUT that only this stage writes."""
-    reads: tuple[str, ...] = ()
-    """Files of the recipe that hold its settings, beside its branch of run.sh."""
-    resumes: bool = False
-    """Its command goes on by itself from what it finds in OUT; otherwise that is removed first."""
-    metrics: str = ""
-    """JSON lines that the command writes step by step, in OUT."""
-    note: tuple[str, str] = ("", "")
-    """Name of a number in `metrics` to show, and how."""
-    most: float = math.inf
-    """Maximum of that number at the end; a larger one means that the model learned nothing, and ends the run."""
-
-
-_SFT = DemoStage(name="", makes=(), reads=("sft.yaml",), resumes=True, note=("train/loss", "loss {:.2f}"))
-STAGES = (
-    DemoStage(name="data", makes=("data",)),
-    DemoStage(name="model", makes=("model",)),
-    replace(_SFT, name="letters", makes=("letters",), metrics="logs/letters.jsonl"),
-    # a model that reads has a loss of 0.00 to 0.02, one that writes without looking 0.2
-    replace(_SFT, name="read", makes=("read",), metrics="logs/read.jsonl", most=0.06),
-    replace(_SFT, name="sft", makes=("sft",), metrics="logs/sft.jsonl"),
-    DemoStage(
-        name="grpo",
-        makes=("grpo", "rollouts", "tensorboard", "metrics.jsonl", "metrics_earlier.jsonl"),
-        reads=("grpo.yaml", "tool.yaml", "device/cpu.yaml"),
-        resumes=True,
-        metrics="metrics.jsonl",
-        note=("rollout/accuracy", "accuracy {:.0%}"),
-    ),
-    DemoStage(name="eval", makes=("eval", "results.json", "setup.json")),
-    DemoStage(name="report", makes=("report.html",)),
-)
-"""In the order in which they run."""
+"""Seconds between two polls of the command, and between two measurements of its memory, which take 0.1 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +47,13 @@ class Note:
     """State of a stage that was started."""
 
     key: str
-    """Hash of its settings and of all before it."""
+    """Hash of the settings of this stage and of all earlier stages."""
     done: bool = False
-    """Its output is whole."""
+    """True if the output is complete."""
     seconds: float = 0.0
-    """That it ran, over all attempts."""
+    """Running time over all attempts, seconds."""
     peak_gb: float = 0.0
-    """Most memory of its process tree (the sum of PSS, so a shared page counts once), 10^9 bytes."""
+    """Peak memory of the process tree (sum of PSS, so shared pages count once), 10^9 bytes."""
 
 
 Check = Callable[[Path, Path, Path], None]
@@ -102,23 +61,22 @@ Check = Callable[[Path, Path, Path], None]
 _NOTES: JsonCodec[Note] = JsonCodec(Note)
 
 
-def run_demo(
-    out: Path, *, recipe: Path, seed: int = 0, until: str = STAGES[-1].name, check: Check | None = None
-) -> Path:
-    """Runs every stage up to `until` that isn't done yet, and returns the folder.
+def run_demo(out: Path, *, recipe: Path, seed: int = 0, until: str | None = None, check: Check | None = None) -> Path:
+    """Runs the unfinished stages up to `until` (None: up to the last one), and returns the folder.
 
-    `check` looks for what would end the run later; None is `preflight`.
+    `check` looks for problems before the first stage; None: `preflight`.
 
     Raises:
-        InputError: something is missing or wrong that can be seen before the first stage; nothing was run.
-        InfraError: a stage failed; the message quotes the last error in its log and names the file.
-        KeyboardInterrupt: no process is left behind; the same call goes on later.
+        InputError: a problem was found before the first stage.
+        InfraError: a stage failed; the message quotes the last error in its log and names the log.
+        KeyboardInterrupt: the run was stopped; no process is left, and the same call continues the run.
     """
-    names = [stage.name for stage in STAGES]
-    if until not in names:
+    every = read_stages(recipe)
+    names = [stage.name for stage in every]
+    if until is not None and until not in names:
         raise InputError(f"--until {until}: no such stage; there are {', '.join(names)}")
-    stages = STAGES[: names.index(until) + 1]
-    keys = stage_keys(recipe, seed)
+    stages = every if until is None else every[: names.index(until) + 1]
+    keys = stage_keys(recipe, every, seed)
     out = out.resolve()  # by one name: what a killed run left is found by it
     with claimed(out):
         pending = [stage for stage in stages if not _finished(out, stage, keys)]
@@ -129,21 +87,21 @@ def run_demo(
                 shown.done()
             else:
                 shown.skip("check", "nothing to do")
-            _forget_changed(out, keys)
+            _forget_changed(out, every, keys)
             for stage in stages:
                 if stage not in pending:
                     shown.skip(stage.name, "done before")
                     continue
                 shown.start(stage.name)
-                if stage.name == "report":
-                    _add_costs(out)
+                if stage is every[-1]:
+                    _add_costs(out, every[:-1])
                 _run(stage, out, recipe, seed, keys[stage.name], tmp, shown)
                 shown.done()
     return out
 
 
-def stage_keys(recipe: Path, seed: int) -> dict[str, str]:
-    """Returns a hash for each stage: of its branch of run.sh, shared lines, settings, seed and earlier stages.
+def stage_keys(recipe: Path, stages: Sequence[DemoStage], seed: int) -> dict[str, str]:
+    """Returns a hash for each stage, over its branch of run.sh, shared lines, settings, seed and earlier stages.
 
     Raises:
         InputError: a file is missing or has no such branch.
@@ -151,7 +109,7 @@ def stage_keys(recipe: Path, seed: int) -> dict[str, str]:
     script = _text(recipe / "run.sh")
     shared, _, branches = script.partition("\ncase ")
     key, keys = hashlib.sha256(f"{seed}\n{shared}".encode()), {}
-    for stage in STAGES:
+    for stage in stages:
         branch = re.search(rf"^  {stage.name}\).*?^    ;;", branches, re.MULTILINE | re.DOTALL)
         if branch is None:
             raise InputError(f"{recipe / 'run.sh'}: has no branch for the stage {stage.name}")
@@ -165,7 +123,7 @@ def preflight(out: Path, recipe: Path, tmp: Path) -> None:
     """Checks for problems that would end the run later.
 
     Raises:
-        InputError: what is wrong and what to do.
+        InputError: there is a problem; the message has a remedy.
     """
     for package in ("verl", "ray", "torch", "sglang", "transformers"):
         try:
@@ -260,9 +218,9 @@ def _noted(stage: DemoStage, out: Path) -> float | None:
     return stage_log.last_metrics(out / stage.metrics).get(stage.note[0]) if stage.metrics else None
 
 
-def _add_costs(out: Path) -> None:
-    """Writes the costs of the run into results.json; the report itself, a second or two, isn't counted."""
-    notes = [note for stage in STAGES[:-1] if (note := _read_note(out, stage.name))]
+def _add_costs(out: Path, stages: Sequence[DemoStage]) -> None:
+    """Writes the costs of these stages into results.json, before the report, which takes a second or two."""
+    notes = [note for stage in stages if (note := _read_note(out, stage.name))]
     costs = Costs(
         minutes=sum(note.seconds for note in notes) / 60,
         peak_rss_gb=max(note.peak_gb for note in notes),
@@ -276,9 +234,9 @@ def _finished(out: Path, stage: DemoStage, keys: dict[str, str]) -> bool:
     return note is not None and note.done and note.key == keys[stage.name]
 
 
-def _forget_changed(out: Path, keys: dict[str, str]) -> None:
+def _forget_changed(out: Path, stages: Sequence[DemoStage], keys: dict[str, str]) -> None:
     """Removes the output of stages that ran with other settings, so that nothing resumes from it."""
-    for stage in STAGES:
+    for stage in stages:
         note = _read_note(out, stage.name)
         if note is not None and note.key != keys[stage.name]:
             _remove(out, stage)

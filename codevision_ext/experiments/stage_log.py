@@ -1,4 +1,4 @@
-"""Reads the logs and the metrics of a stage while it runs: its steps, its last numbers, its last error."""
+"""Reads the log and the metrics of a running stage: steps, last numbers, last error."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from codevision_ext.errors import InfraError
 from codevision_ext.report.curves import read_metrics
 
 _TAIL_BYTES = 65_536
-"""Bytes read from the end of a log, enough for the last step and the last error."""
+"""Number of bytes that are read from the end of a log."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) |^\[rank\d+\]: ")
 """Prefix that Ray or torchrun writes before a line."""
@@ -42,7 +42,7 @@ def last_error(log: str) -> str:
 
 
 def failure_reason(log: str, status: int) -> str:
-    """Return why a stage ended with a status other than 0, with a hint where one is known."""
+    """Return the reason for a stage's exit status other than 0, with a hint if there is one."""
     message = last_error(log) if status > 0 else ""
     signal = -status if status < 0 else status - 128  # as bash tells it
     if not message and signal > 0:
@@ -64,7 +64,7 @@ def steps_done(log: str) -> tuple[int, int] | None:
 
 
 def last_metrics(path: Path) -> dict[str, Any]:
-    """Return the numbers of the last whole line that verl's file logger wrote; none before the first."""
+    """Return the numbers of the last complete line of verl's file logger; empty before the first line."""
     lines = [line for line in tail(path).split("\n")[:-1] if line.startswith('{"step"')]
     return dict(json.loads(lines[-1])["data"]) if lines else {}
 
@@ -83,7 +83,7 @@ def median_step_s(path: Path) -> float:
 
 
 def tail(path: Path, start: int = 0) -> str:
-    """Return the end of a file, empty where there is none, from byte `start` at the earliest."""
+    """Return the end of a file, empty if there is none, from byte `start` at the earliest."""
     try:
         with path.open("rb") as file:
             file.seek(max(start, file.seek(0, os.SEEK_END) - _TAIL_BYTES))

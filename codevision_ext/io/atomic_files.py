@@ -1,4 +1,4 @@
-"""Writes files and folders that appear whole or not at all: through a temporary neighbour and a rename."""
+"""Writes files and folders atomically: through a temporary neighbour and a rename."""
 
 import fcntl
 import glob
@@ -16,11 +16,17 @@ _REPLACED = "replaced"
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, replacing what was there; a reader sees the old file or the new one, never a part.
+    """Write or replace the file `path`; a reader sees the old file or the new file, never a part.
+
+    A link stays, and its file is written. A device or a pipe, such as /dev/stdout, gets the content.
 
     Raises:
         OSError: the folder is missing or can't be written; nothing is left behind.
     """
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = path.resolve()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
@@ -77,7 +83,7 @@ def whole_folder(out: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _fresh(out: Path) -> tuple[Path, int | None]:
-    """Makes a new draft and its lock; the lock is None if the file system has no locks."""
+    """Creates a new draft and its lock; the lock is None if the file system has no locks."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".draft", dir=out.parent))
         try:

@@ -1,7 +1,7 @@
-"""The client of OpenAI-compatible endpoints: for the judge, for models in an evaluation, for models that generate data.
+"""Client of OpenAI-compatible endpoints, for the judge, for models in an evaluation, and for models that generate data.
 
-A client belongs to the event loop of its first request. `ChatClient.in_thread` runs such a loop in a thread, for
-callers that have none.
+A client belongs to the event loop of its first request. `ChatClient.in_thread` runs an event loop in a thread, for
+callers without one.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.reply_cache import ReplyCache
 
 _TOO_LONG: Final = ("context_length_exceeded", "context length", "maximum context", "max_model_len")
-"""Parts of the messages by which servers refuse a conversation that is longer than the model's context."""
+"""Parts of the messages with which servers refuse a conversation that is longer than the model's context."""
 
 
 _MOST_TOKENS: Final = 2**24
-"""Maximum number of tokens that an endpoint is believed; no model has a context of that length."""
+"""Maximum plausible number of tokens that an endpoint reports; no model has a longer context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +85,13 @@ class Reply:
 
     text: str
     finished: bool
-    """False where the message was cut off at the token limit."""
+    """False if the message was cut off at the token limit."""
     prompt_tokens: int
     """Tokens of the conversation before the message; where the endpoint counts none, a quarter of the text's bytes."""
     tokens: int
     """Tokens of the message, counted in the same way."""
+    stop: str | None = None
+    """Stop text that ended the message; empty: something else did; None: the endpoint doesn't say what."""
 
 
 _REPLY: Final[JsonCodec[Reply]] = JsonCodec(Reply)
@@ -192,11 +194,14 @@ class ChatClient:
         if text is None or reason not in ("stop", "length"):
             where = f"{self.endpoint.model} at {self.endpoint.url}"
             raise EngineError(f"{where} replied without a text, and ended for the reason {reason!r}")
+        names = [name for name in ("stop_reason", "matched_stop") if name in choice]  # of vLLM and SGLang
+        ended = choice[names[0]] if names else None
         return Reply(
             text=text,
             finished=reason == "stop",
             prompt_tokens=_counted(completion, "prompt_tokens") or _estimated_tokens(*map(_text_of, body["messages"])),
             tokens=max(1, _counted(completion, "completion_tokens") or _estimated_tokens(text)),
+            stop=None if not names else ended if isinstance(ended, str) else "",
         )
 
 
@@ -231,7 +236,7 @@ def _is_completion(response: httpx.Response) -> bool:
 
 
 def _counted(completion: Mapping[str, Any], name: str) -> int:
-    """Return a number of tokens that the endpoint counted; 0 where it counted none, or wrote no number of tokens."""
+    """Return a number of tokens that the endpoint counted; 0 if it counted none, or wrote no number of tokens."""
     usage = completion.get("usage")
     count = usage.get(name) if isinstance(usage, Mapping) else None
     return count if type(count) is int and 0 < count <= _MOST_TOKENS else 0

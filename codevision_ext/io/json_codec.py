@@ -1,4 +1,4 @@
-"""Reads frozen dataclasses from JSON and writes them, with one sentence for what can't be read."""
+"""Reads and writes frozen dataclasses as JSON; an error is one sentence."""
 
 import json
 from pathlib import Path

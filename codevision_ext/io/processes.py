@@ -1,9 +1,9 @@
-"""Runs a command as a tree of processes that ends as a whole, so that nothing which it started outlives it.
+"""Runs a command as a tree of processes that ends as a whole, daemons included.
 
-Linux lets a process adopt the orphans below it, so a daemon that detached itself from the command (as Ray's do) stays
-in the tree. Covered: everything that descends from the command, whatever session or group it moved to. Not covered:
-what another service starts on its behalf (systemd, a container engine). When this process itself is killed outright,
-its tree lives on until `end_marked` finds it.
+Linux lets a process adopt orphans among its descendants, so a daemon that detaches itself from the command (as Ray's
+daemons do) stays in the tree. Covered: all descendants of the command in any session or group. Not covered: processes
+that another service starts for the command (systemd, a container engine). If this process is killed with SIGKILL, its
+tree lives until `end_marked` ends it.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ class Command(AbstractContextManager["Command"]):
     """One running command: `with Command(words, env=..., log=...) as command: command.poll()`.
 
     Leaving the block ends whatever of the tree still runs. Children that this process had before aren't touched. Raises
-    InfraError where it can't be started.
+    InfraError if it can't be started.
     """
 
     def __init__(self, words: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
@@ -82,9 +82,9 @@ class Command(AbstractContextManager["Command"]):
 
 
 def end_marked(name: str, value: str, grace_s: float = _GRACE_S) -> int:
-    """Ends every process with NAME=VALUE in its environment, except this one and its parents; returns their number.
+    """Ends every process with NAME=VALUE in its environment, except this process and its parents; returns the number.
 
-    So a tree is found again whose parent was killed.
+    This ends a tree whose parent was killed.
     """
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
 

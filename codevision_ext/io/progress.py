@@ -1,4 +1,4 @@
-"""Shows the stages of a run and the time left in one: a live table, or plain lines without a terminal."""
+"""Shows the stages of a run and the time left in the running stage: a live table, or plain lines without a terminal."""
 
 import math
 import time

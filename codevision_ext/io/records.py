@@ -1,7 +1,7 @@
-"""The record of a finished rollout: one JSON line, with its images stored once each beside the file.
+"""Reads and writes records of finished rollouts: one JSON line each, with every image stored once beside the file.
 
-Training, validation and evaluation write the same record. The part that the reward reads stands under the names of
-`types.Rollout`, so a record can be scored again as it is; everything else is there to be looked at.
+Training, validation and evaluation write the same record. Fields that the reward reads have the names of
+`types.Rollout`, so a record can be scored again.
 
     DIR/NAME.jsonl                  one record a line, in the order in which they were written
     DIR/pictures/ab/abcdef....png   the images of all files in DIR, named by the SHA-256 of their pixels
@@ -39,7 +39,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(Rollout):
-    """A rollout and everything worth keeping of it; fields that the reward doesn't read may be missing."""
+    """A finished rollout; fields that the reward doesn't read may be missing."""
 
     split: str = ""
     """`train`, `val` or `test`."""
@@ -50,23 +50,23 @@ class Record(Rollout):
     seed: int | None = None
     question: str = ""
     answer: str | None = None
-    """Answer of the model; None where it gave none."""
+    """Answer of the model; None if it gave none."""
     references: tuple[str, ...] = ()
-    """Any of these is right."""
+    """Right answers; one of them is enough."""
     verdict: Verdict | None = None
-    """The judge's, where it was asked; None beside `valid: false` and an answer: it was asked and failed."""
+    """Verdict of the judge, if the judge was asked; None with `valid: false` and an answer: the judge failed."""
     turns: tuple[Turn, ...] = ()
     pictures: tuple[str, ...] = ()
-    """Names of the images that `image_index` counts: the task's own, then one a node."""
+    """Names of the images that `image_index` counts: the task's images, then one per node."""
     tokens: int | None = None
-    """Tokens of the response: the model's and the tool's."""
+    """Number of tokens of the response, of model and tool."""
     turn_count: int | None = None
-    """Assistant turns."""
+    """Number of assistant turns."""
     reward: float | None = None
-    """None while unscored, and for an invalid rollout."""
+    """Reward; None before scoring, and for an invalid rollout."""
     terms: dict[str, TermScore] = field(default_factory=dict)
     picture_id: str = ""
-    """Id shared by all rows made from one image; empty where it isn't known."""
+    """Id shared by all rows made from one image; empty if it isn't known."""
     numbers: dict[str, float] = field(default_factory=dict)
     """Numbers that an evaluation measured (`score`, `seconds`, `prompt_tokens`), or that training logs."""
 
@@ -151,7 +151,7 @@ def _read_block(file: io.BufferedReader, path: Path, start: int, end: int) -> It
 
 
 def rollout_order(record: Record) -> tuple[int, str, int, str]:
-    """Returns what the records of a deterministic training sort by to be in the order of its steps and its data.
+    """Returns the sort key for the records of a deterministic training, in the order of steps and data.
 
     The file has the groups in the order in which they were finished.
     """
@@ -200,7 +200,7 @@ class RecordWriter:
         directory.mkdir(parents=True, exist_ok=True)
 
     def image(self, image: Image.Image) -> str:
-        """Stores the image as RGB, unless it is there already, and gives its name."""
+        """Stores the image as RGB, unless it is already stored, and returns its name."""
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         name = hashlib.sha256(f"RGB {rgb.width}x{rgb.height}\n".encode() + rgb.tobytes()).hexdigest()
         path = image_path(self.directory, name)
@@ -212,7 +212,7 @@ class RecordWriter:
         return name
 
     def write(self, *records: Record) -> None:
-        """Appends the records, in order, with nobody else's lines between them."""
+        """Appends the records, in order, without other writers' lines between them."""
         content = b"".join(encode_record(record) for record in records)
         with self.path.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -224,7 +224,7 @@ class RecordWriter:
 
 
 def _cut_unfinished(file: io.FileIO) -> int:
-    """Drops what stands behind the last line break, and gives the length that remains."""
+    """Removes the text after the last line break, and returns the remaining length."""
     end = size = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - 65_536)

@@ -1,4 +1,4 @@
-"""Remembers replies of language models: one small file per request, which processes and stopped runs share."""
+"""Caches replies of language models: one small file per request, shared by processes and by repeated runs."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ class ReplyCache:
             raise InputError(f"reply cache {folder}: can't be made: {error.strerror}") from error
 
     def get(self, key: str) -> str | None:
-        """Return the reply under the key; None where there is none."""
+        """Return the reply under the key; None if there is none."""
         path = self._path(key)
         try:
             entry = json.loads(path.read_bytes())

@@ -3,31 +3,41 @@
 Imports nothing slow, so that a command can be stopped in this way from its first import on.
 """
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, Never, TypeVar
+from types import FrameType
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOPPED: Final = 130
 """Exit code of a stopped command; typer, too, ends a command with it that a KeyboardInterrupt reaches."""
-
-
 _AGAIN_S: Final = 0.01
-"""Wait before a signal is repeated whose exception was lost."""
+"""Wait before a signal is repeated whose exception was dropped."""
+_raised: list[int] = []
+"""Signals that `Stopped` was raised for."""
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised in the main thread by a signal.
+    """Raised in the main thread by a signal; one that is dropped on its way to its `stoppable` block comes again.
 
     A plain KeyboardInterrupt would do harm: once it passes a string that is executed, as an import does for each named
     tuple and dataclass, CPython remembers it and ends `python -m` by SIGINT, exit code -2, even if it is caught later.
+    Python itself drops exceptions of callbacks of weak references (every import has one). Python 3.11 wraps one that is
+    raised while a class is made in a RuntimeError, for which code that imports on first use, as Pillow does, has a
+    handler.
     """
+
+    def __del__(self) -> None:
+        number = self.args[0]
+        if signal.getsignal(number) is _stop:
+            threading.Timer(_AGAIN_S, _repeat, (number,)).start()
 
 
 class _Ended(SystemExit):
@@ -44,13 +54,15 @@ def stoppable(sentence: str) -> Iterator[None]:
     numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = [signal.signal(number, _stop) for number in numbers]
     report = sys.unraisablehook
-    sys.unraisablehook = partial(_repeat, report)
+    sys.unraisablehook = partial(_report_others, report)
+    raised = len(_raised)
     try:
         yield
     except _Ended:
         raise
-    except (KeyboardInterrupt, SystemExit) as error:
-        if isinstance(error, SystemExit) and error.code != _STOPPED:
+    except BaseException as error:
+        ended = isinstance(error, SystemExit) and (error.code == _STOPPED or len(_raised) > raised)
+        if not ended and not any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
             raise
         sys.stderr.write(f"{sentence}\n")
         raise _Ended(_STOPPED) from None
@@ -77,7 +89,7 @@ def run_stoppable(main: Coroutine[Any, Any, T]) -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task
 
-        def cancel(number: int, frame: object) -> None:
+        def cancel(number: int, frame: FrameType | None) -> None:
             if received:
                 _stop(number, frame)
             received.append(number)
@@ -100,14 +112,22 @@ def run_stoppable(main: Coroutine[Any, Any, T]) -> T:
     return result
 
 
-def _stop(number: int, frame: object) -> Never:  # noqa: ARG001  Python passes it
+def _stop(number: int, _: FrameType | None) -> None:
+    _raised.append(number)
     raise Stopped(number)
 
 
-def _repeat(report: Callable[["sys.UnraisableHookArgs"], object], lost: "sys.UnraisableHookArgs") -> None:
-    """Raise `Stopped` again if Python dropped it, as it does in callbacks of weak references (every import has one)."""
-    if isinstance(lost.exc_value, Stopped):
-        repeated = (threading.main_thread().ident, lost.exc_value.args[0])
-        threading.Timer(_AGAIN_S, signal.pthread_kill, repeated).start()
-    else:
-        report(lost)
+def _repeat(number: int) -> None:
+    if signal.getsignal(number) is _stop:
+        os.kill(os.getpid(), number)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _report_others(report: Callable[["sys.UnraisableHookArgs"], object], dropped: "sys.UnraisableHookArgs") -> None:
+    if not isinstance(dropped.exc_value, Stopped):
+        report(dropped)

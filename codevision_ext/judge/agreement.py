@@ -81,7 +81,7 @@ class Agreement:
     """Counts of label and verdict, with accuracy and kappa.
 
     Accuracy is over all lines that the judge answered, an abstention agreeing with nobody; kappa is over the decided
-    ones. Kappa is None where all of these have one label and the same verdict: agreement by chance is certain there.
+    ones. Kappa is None if all of these have one label and the same verdict: agreement by chance is certain there.
     """
 
     right_as_right: int

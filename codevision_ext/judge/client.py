@@ -78,7 +78,7 @@ class Judge(AbstractAsyncContextManager["Judge"]):
         return [running[query].result() for query in queries]
 
     async def _send(self, body: dict[str, Any]) -> str:
-        """Return the text of the judge; empty where it was cut off or refused, which is no verdict."""
+        """Return the text of the judge; empty (no verdict) if the text was cut off or refused."""
         try:
             choice = (await self.client.send(body))["choices"][0]
         except EngineError as error:

@@ -33,7 +33,7 @@ def renderer_of(checkpoint: Path) -> QwenRenderer:
 
 
 def longest(checkpoint: Path) -> int | None:
-    """Returns the model's maximum context in tokens; None where config.json has none.
+    """Returns the model's maximum context in tokens; None if config.json has none.
 
     Raises:
         InputError: the folder isn't a checkpoint.

@@ -12,6 +12,8 @@ from codevision_ext.config import Settings, system_prompt, tool_schemas, trained
 from codevision_ext.errors import InputError
 from codevision_ext.models.max_pixels import image_bounds
 from codevision_ext.rollout.code_tool import tool_schema
+from codevision_ext.rollout.dialects.base import DialectName
+from codevision_ext.rollout.dialects.registry import dialect_of
 from codevision_ext.rollout.trained_format import FILE, TrainedFormat, read_trained_format
 from codevision_ext.types import CoordinateSystem
 
@@ -23,7 +25,7 @@ class CheckpointSettings:
     settings: Settings
     """Given settings, and the checkpoint's values where none is given."""
     trained: TrainedFormat | None
-    """How the checkpoint was trained; None where its folder has no codevision.json."""
+    """How the checkpoint was trained; None if its folder has no codevision.json."""
     differences: tuple[str, ...] = ()
     """A sentence for each given setting that differs from the checkpoint's."""
 
@@ -82,9 +84,10 @@ def format_of_sft(
     bounds: tuple[int, int],
     earlier: TrainedFormat | None,
 ) -> TrainedFormat:
-    """Returns what SFT on these rows teaches; of several system messages or schemas the most frequent one.
+    """Returns what SFT on these rows teaches; of several system messages, schemas or dialects the most frequent one.
 
-    The order of a schema's keys is kept, because the chat template shows it.
+    The order of a schema's keys is kept, because the chat template shows it. A row without a schema has the tool if it
+    has a call, or the system message of a row with a call.
 
     Args:
         rows: The messages of each row, and its tools as JSON.
@@ -95,13 +98,21 @@ def format_of_sft(
     with_tool: Counter[str] = Counter()
     without: Counter[str] = Counter()
     schemas: Counter[str] = Counter()
+    dialects: Counter[DialectName] = Counter()
     for messages, text in rows:
         schema = (text or "").strip().removeprefix("[]")
         own = str(messages[0]["content"]) if messages and messages[0]["role"] == "system" else ""
-        (with_tool if schema else without)[own] += 1
+        dialect = dialect_of((message["role"], str(message["content"])) for message in messages)
+        shown = schema or (dialect and not dialect.has_schema)
+        (with_tool if shown else without)[own] += 1
+        if dialect:
+            dialects[dialect.name] += 1
         if schema:
             schemas[schema] += 1
-    before = earlier or TrainedFormat(trained_by="sft")
+    if not schemas:
+        for own in with_tool.keys() & without.keys():
+            with_tool[own] += without.pop(own)
+    before = earlier or TrainedFormat(trained_by="sft", dialect="tool_call" if schemas else None)
     tools = tuple(json.loads(_most(schemas))) if schemas else None
     return replace(
         before,
@@ -109,6 +120,7 @@ def format_of_sft(
         system_prompt=_most(with_tool) if with_tool else before.system_prompt,
         system_prompt_no_tool=_most(without) if without else before.system_prompt_no_tool,
         tools=tools or before.tools,
+        dialect=_most(dialects) if dialects else before.dialect,
         coordinates=_coordinates_of(tools) if tools else before.coordinates,
         think_prefix=think_prefix.strip(),
         min_pixels=bounds[0],
@@ -134,6 +146,7 @@ def format_of_rl(
         trained_by="rl",
         system_prompt=system_prompt(settings, tools=True) if own is None else own,
         tools=tuple(tool_schemas(settings)),
+        dialect=settings.dialect,
         coordinates=settings.coordinates,
         think_prefix=settings.think_prefix.strip(),
         calls_per_turn=settings.calls_per_turn,

@@ -20,6 +20,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import MAX_ASPECT_RATIO
+from codevision_ext.rollout.dialects.registry import TOOL_CALL, dialect_of
 from codevision_ext.task.row_checks import IMAGE_TAG, check_size, check_tags, check_trained, is_trained
 from codevision_ext.task.rows import split_content
 from codevision_ext.types import CoordinateSystem
@@ -28,6 +29,8 @@ FAMILIES = {"Qwen2_5_VL": ("Qwen2.5-VL", CoordinateSystem.SEEN), "Qwen3VL": ("Qw
 """Name and learned coordinate system of each model family, by the first letters of its processor's class."""
 NEVER = -1e4
 """Logit bias of a token that must not be sampled."""
+IMAGE_MARKS = "<|vision_start|><|image_pad|><|vision_end|>"
+"""Text into which the chat templates turn an image."""
 _PASSES = 16
 """Maximum passes of `resized_size`; with the bounds of published checkpoints no image needed more than six."""
 _OPENING = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
@@ -172,27 +175,39 @@ class QwenRenderer:
         message = self._later([{"role": role, "content": content}], generate=True)
         return ([] if closed else [self.end_id]) + self._ids("\n" + message, resized)
 
+    def insertion(self, before: str, resized: Sequence[Image.Image], after: str = "") -> list[int]:
+        """Returns the tokens of a text, images and another text inside of a message of the assistant.
+
+        Raises:
+            InputError: a text has marks of images.
+        """
+        return self._ids(before + IMAGE_MARKS * len(resized) + after, resized)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of an assistant turn without its closing token."""
         end = len(ids) - 1 if ids and ids[-1] == self.end_id else len(ids)
         return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False))
 
-    def turn(self, text: str) -> list[int]:
+    def turn(self, text: str, *, begins: bool = True, ends: bool = True) -> list[int]:
         """Returns the tokens of an assistant turn with this text, as a policy would sample them.
 
-        They begin after the text with which the template opens a turn (`<think>` on thinking models), and end with
-        `<|im_end|>`.
+        Args:
+            text: Text of the turn. The text with which the template opens a message (`<think>` on thinking models) is
+                left out at its beginning.
+            begins: Whether the turn begins its message.
+            ends: Whether the turn ends its message, with `<|im_end|>`.
         """
-        opening = self.turn_opening
+        opening = self.turn_opening if begins else ""
         sampled = text.removeprefix(opening) if text.startswith(opening) else text.removeprefix(opening.strip())
-        return [*self._ids(sampled, ()), self.end_id]
+        return [*self._ids(sampled, ()), *[self.end_id] * ends]
 
     def conversation(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[dict[str, Any]], images: Sequence[Image.Image]
     ) -> Encoded:
         """Renders a finished conversation as a rollout would, with a mask of the tokens that SFT learns.
 
-        The template never renders an assistant turn, because some templates drop the thoughts of earlier turns.
+        The template never renders an assistant turn, because some templates drop the thoughts of earlier turns. The
+        calls are in the dialect of the first call (`dialect_of`).
 
         Args:
             messages: Roles and contents; a content is text with `<image>` in place of each image. An assistant's
@@ -210,19 +225,35 @@ class QwenRenderer:
             raise InputError("the conversation begins with an assistant's turn")
         turns = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
         remaining = iter(resized)
+        dialect = dialect_of((message["role"], message["content"]) for message in messages) or TOOL_CALL
         ids: list[int] = []
         mask: list[int] = []
+        frame = None
         for at, stop in zip([-1, *turns], [*turns, len(messages)], strict=True):
-            own = self.turn(messages[at]["content"]) if at >= 0 else []
+            begins, frame = frame is None, dialect.frame(messages[at]["content"]) if at >= 0 else None
+            own = self.turn(messages[at]["content"], begins=begins, ends=frame is None) if at >= 0 else []
             between = messages[at + 1 : stop]
-            parts = [{"role": other["role"], "content": split_content(other["content"])} for other in between]
             more = stop < len(messages)
-            text = "\n" + self._later(parts, generate=more) if at >= 0 else self._render(parts, tools, generate=more)
+            if frame:
+                text = self._output(frame, between) if between else ""
+            else:
+                parts = [{"role": other["role"], "content": split_content(other["content"])} for other in between]
+                later = at >= 0
+                text = "\n" + self._later(parts, generate=more) if later else self._render(parts, tools, generate=more)
             count = sum(other["content"].count(IMAGE_TAG) for other in between)
             context = self._ids(text, list(islice(remaining, count)))
             ids += own + context
             mask += [int(at >= 0 and is_trained(messages[at]))] * len(own) + [0] * len(context)
         return Encoded(ids=ids, mask=mask, images=resized)
+
+    @staticmethod
+    def _output(frame: tuple[str, str], between: Sequence[Mapping[str, Any]]) -> str:
+        """Returns the text of an observation inside of a message of the assistant."""
+        if [message["role"] for message in between] != ["tool"]:
+            raise InputError("a message of the assistant ends with a call, and no message of the tool alone follows it")
+        before, after = frame
+        content: str = between[0]["content"]
+        return before + content.replace(IMAGE_TAG, IMAGE_MARKS) + after
 
     def collapse_image_tokens(self, ids: Sequence[int]) -> list[int]:
         """Returns the tokens with one `<|image_pad|>` per image, for engines that repeat the marks themselves."""

@@ -29,6 +29,7 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from codevision_ext.errors import InputError
+from codevision_ext.io.json_codec import JsonCodec
 
 _CLASSES: dict[str, tuple[Any, Any, Any, Any]] = {
     "qwen2_5_vl": (
@@ -42,6 +43,7 @@ _CLASSES: dict[str, tuple[Any, Any, Any, Any]] = {
 """Classes of config, model, processor and video processor by family."""
 FAMILIES = tuple(_CLASSES)
 
+_TEXT: JsonCodec[str] = JsonCodec(str)
 SPECIAL_TOKENS = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
     "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
@@ -51,10 +53,24 @@ MARKUP_TOKENS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_respo
 """Single tokens in Qwen3's vocabulary that aren't special, so that decoding keeps them."""
 
 
-def tokenizer_texts() -> list[str]:
-    """Returns the texts of the package on which `build` can train a tokenizer."""
-    lines = resources.files("codevision_ext.prompts").joinpath("corpus.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+def tokenizer_texts(path: Path | None = None) -> list[str]:
+    """Returns texts on which `build` can train a tokenizer: those of a file, a JSON string a line, or the package's.
+
+    Raises:
+        InputError: the file can't be read, or a line isn't a JSON string; names file and line.
+    """
+    if path is None:
+        source = resources.files("codevision_ext.prompts").joinpath("corpus.jsonl")
+        return [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: isn't UTF-8") from error
+    if not lines:
+        raise InputError(f"{path}: has no text")
+    return [_TEXT.load(line.encode(), f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
 
 
 def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:

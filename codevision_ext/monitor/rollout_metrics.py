@@ -9,7 +9,7 @@ from codevision_ext.config import Settings
 from codevision_ext.io.records import Record
 from codevision_ext.rewards.rubric import Rubric
 from codevision_ext.rollout.loop import Trajectory
-from codevision_ext.types import EndReason
+from codevision_ext.types import DrawingScore, EndReason
 
 
 def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
@@ -29,6 +29,9 @@ def summarise_step(infos: Sequence[Mapping[str, float]], groups: Sequence[str]) 
     # over all rollouts, because an abstention makes a rollout invalid
     judge = [name for name in ("judged", "abstained") if name in infos[0]]
     metrics |= {f"rollout/{name}": float(np.mean([info[name] for info in infos])) for name in judge}
+    if drawn := mean("drawn"):
+        names = ("drawn_f1", "drawn_right", "drawn_unknown")
+        metrics |= {f"rollout/{name}": mean(name) / drawn for name in names}
     if recoverable:
         metrics["rollout/recovery_rate"] = mean("recovered_calls") / recoverable
     return (
@@ -101,6 +104,7 @@ def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Set
         "malformed_calls": float(trajectory.malformed if trajectory else 0),
         "repeated_calls": float(len(calls) - len(set(calls))),  # the same code on the same image, so the same result
         **_recoveries(trajectory),
+        **_drawing_numbers(outcome.drawn),
         "turns": float(record.turn_count or 0),
     }
     if settings.judge:
@@ -110,6 +114,16 @@ def rollout_numbers(record: Record, trajectory: Trajectory | None, settings: Set
     for name in Rubric(settings.reward).weights:
         values[f"term_{name}"] = record.terms[name].contribution if name in record.terms else 0.0
     return values
+
+
+def _drawing_numbers(drawn: DrawingScore | None) -> dict[str, float]:
+    """Returns the numbers about a drawing: whether the row asks for one, and the verdict on it."""
+    return {
+        "drawn": float(drawn is not None),
+        "drawn_f1": drawn.f1 if drawn else 0.0,
+        "drawn_right": float(drawn is not None and drawn.correct is True),
+        "drawn_unknown": float(drawn is not None and drawn.correct is None),
+    }
 
 
 def _recoveries(trajectory: Trajectory | None) -> dict[str, float]:

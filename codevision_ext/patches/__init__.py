@@ -1,6 +1,5 @@
-"""Patches of the libraries below this package: one file for each library, and what installs them.
+"""Patches of verl and the libraries below it, in one file per library, and their installation.
 
-Each patch names the source that it works around and refuses another (`guard.expect`), so that a new version of a
-library fails at the start of a run and not in its results. Its docstring says when the patch can be deleted ("Drop
-when").
+`guard.expect` checks the source code that a patch changes, so that another version of a library fails at the start of a
+run. The docstring of each patch says when it can be deleted ("Drop when").
 """

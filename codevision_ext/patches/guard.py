@@ -1,4 +1,4 @@
-"""Checks that a library still has the source code that a patch relies on, and replaces functions of a library."""
+"""Checks the source code of a library before it is patched, and replaces functions of a library."""
 
 import inspect
 import sys
@@ -12,11 +12,10 @@ from codevision_ext.errors import CompatError
 def expect(owner: Any, name: str, *fragments: str, of: str = "verl 0.9.1") -> Callable[..., Any]:
     """Returns the function `name` of a module or class after checking that its source contains every fragment.
 
-    `fragments` are pieces of source code that the patch relies on; `of` is the library and version that the patch was
-    written for.
+    `of` is the library and version that the patch was written for.
 
     Raises:
-        CompatError: The function or a fragment is missing, so this is another version of the library.
+        CompatError: The function or a fragment is missing: the library has another version.
     """
     function: Callable[..., Any] | None = getattr(owner, name, None)
     where = f"{getattr(owner, '__name__', owner)}.{name}"
@@ -30,10 +29,7 @@ def expect(owner: Any, name: str, *fragments: str, of: str = "verl 0.9.1") -> Ca
 
 
 def replace(module: ModuleType, name: str, function: Callable[..., Any]) -> None:
-    """Replaces the function `module.name`, also in the loaded modules that imported it by name.
-
-    The SFT trainer of verl has imported its modules before its config is known.
-    """
+    """Replaces the function `module.name`, also in modules that imported it by name, as verl's SFT trainer does."""
     stock = getattr(module, name)
     for holder in [module, *sys.modules.values()]:
         if getattr(holder, "__dict__", {}).get(name) is stock:

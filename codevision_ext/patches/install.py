@@ -1,8 +1,7 @@
-"""Applies each patch as soon as the module that it patches is imported.
+"""Applies each patch as soon as the module that it changes is imported; imports none of these modules itself.
 
-No module is imported here: a process pays for a patch when it uses the library. Two sets of patches are installed
-separately, because they are asked for in different ways (`verl_adapter.activation`): by the config of a run, and by
-`VERL_PLATFORM=cpu`.
+`verl_adapter.activation` installs the two sets of patches: one for a run whose config has a `codevision` section, the
+other for `VERL_PLATFORM=cpu`.
 """
 
 import os
@@ -16,7 +15,7 @@ import wrapt
 from codevision_ext.patches import transfer_queue, transformers, verl, vllm
 
 Patch = Callable[[ModuleType], None]
-"""Function that changes a module which has just been imported."""
+"""Function that changes a module right after its import."""
 
 PATCHES: Final[dict[str, Patch]] = {
     "verl.models.transformers.qwen2_vl": verl.text_only_batches,
@@ -38,7 +37,7 @@ CPU_PATCHES: Final[dict[str, Patch]] = {
 
 
 def on_cpu() -> bool:
-    """Returns whether the environment asks verl for the CPU."""
+    """Returns whether `VERL_PLATFORM` is `cpu`."""
     return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
@@ -60,16 +59,16 @@ def _install(patches: Mapping[str, Patch]) -> None:
 
 
 def when_imported(name: str) -> Callable[[Patch], Patch]:
-    """Calls the decorated function with the module `name` as soon as that is imported, or now if it has been.
+    """Calls the decorated function with the module `name` as soon as the module is imported.
 
-    An error of the function ends the process: verl reports errors of a plugin at level DEBUG only and continues.
+    An error of the function ends the process, because verl would log it at level DEBUG and continue.
     """
 
     def register(hook: Patch) -> Patch:
         def run(module: ModuleType) -> None:
             try:
                 hook(module)
-            except Exception as error:  # whatever it is, verl would continue without the plugin
+            except Exception as error:  # verl would continue without the patch after any error
                 raise SystemExit(f"codevision: could not set up {name}: {error}") from error
 
         wrapt.register_post_import_hook(run, name)

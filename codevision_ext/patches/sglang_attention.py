@@ -1,7 +1,7 @@
 """Patch of SGLang on the CPU: computes the attention of a decoding step for all sequences at once.
 
-SGLang's `torch_native` back end loops over the sequences in Python, which is most of the time of a step of a small
-model. This changes speed only.
+SGLang's `torch_native` back end loops over the sequences in Python, which takes most of a step of a small model. The
+patch changes speed only.
 
 Drop when `TorchNativeAttnBackend._run_sdpa_forward_decode` has no loop over sequences.
 """
@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from codevision_ext.patches.guard import expect
 
 PADDED_TO = 128
-"""Number of tokens: sequences are padded to a multiple of it."""
+"""Number of tokens to whose multiples sequences are padded."""
 _STOCK: Any = getattr(TorchNativeAttnBackend, "_run_sdpa_forward_decode", None)
 
 
@@ -40,20 +40,20 @@ def decode_attention(
 ) -> torch.Tensor:
     """Replaces `TorchNativeAttnBackend._run_sdpa_forward_decode`; pads every sequence to a multiple of `PADDED_TO`.
 
-    The order of a sum depends on the padded length. It is the sequence's own, so that the result doesn't depend on the
-    sequences beside it.
+    The order of summation depends on the padded length. Each sequence is padded by its own length only, so its result
+    doesn't depend on the other sequences of the batch.
 
-    Encoders, cross attention and sliding windows go to the stock method. `causal` is unused: a single query sees all
-    keys either way.
+    Encoders, cross attention and sliding windows go to the stock method. `causal` is unused, because a single query
+    attends to all keys.
 
     Shapes: `query` and `output` (sequences, heads, dim), one new token per sequence; `k_cache` and `v_cache` (slots,
     key heads, dim); `req_to_token` (requests, tokens), the slot of each token; `req_pool_indices` and `seq_lens`
     (sequences,), the request of each sequence and its tokens with the new one.
     """
     if encoder_lens is not None or is_cross_attn or (sliding_window_size is not None and sliding_window_size > -1):
-        rest = (encoder_lens, scaling, enable_gqa, causal, is_cross_attn, sliding_window_size)
+        options = (encoder_lens, scaling, enable_gqa, causal, is_cross_attn, sliding_window_size)
         stock: torch.Tensor = _STOCK(
-            self, query, output, k_cache, v_cache, req_to_token, req_pool_indices, seq_lens, *rest
+            self, query, output, k_cache, v_cache, req_to_token, req_pool_indices, seq_lens, *options
         )
         return stock
     groups = -(-seq_lens // PADDED_TO)
@@ -81,7 +81,7 @@ def _rows(cache: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
 
 
 def patch() -> None:
-    """Puts `decode_attention` into SGLang's back end. Raises CompatError for another version of SGLang."""
+    """Installs `decode_attention` in SGLang's back end. Raises CompatError for another version of SGLang."""
     expect(
         TorchNativeAttnBackend,
         "_run_sdpa_forward_decode",
@@ -99,7 +99,7 @@ def run_scheduler(*args: Any, **kwargs: Any) -> None:
 
 
 def run_scheduler_in_verl(server: type, engine: ModuleType, run: Callable[..., None] = run_scheduler) -> None:
-    """Lets verl's SGLang server start `run`; verl hands `run_scheduler_process` of `engine` to SGLang.
+    """Makes verl's SGLang server start `run` instead of `run_scheduler_process` of `engine`.
 
     Drop when verl's server takes the scheduler function as an argument, or together with the patch.
 

@@ -1,9 +1,9 @@
-"""Patches SGLang on the CPU, so that the log-probs of a request don't depend on the other requests of its batch.
+"""Patch of SGLang on the CPU: makes the log-probs of a request independent of the other requests of its batch.
 
-The log-probs are then equal to the last bit. A matrix product of one to three rows uses other kernels than a product of
-more rows, and sums in another order; so rows of zeros are added to small products. The images of a request go through
-the vision tower one by one. With the attention of `sglang_attention`, and without SGLang's prefix cache and chunks of
-prompts (`SETTINGS`), the log-probs of a request depend only on its tokens, its images and the weights.
+A matrix product of one to three rows uses other kernels than a product of more rows, and sums in another order. So rows
+of zeros are added to small products. The images of a request go through the vision tower one by one. Together with the
+attention of `sglang_attention`, and without SGLang's prefix cache and chunked prefill (`SETTINGS`), the log-probs of a
+request depend only on its tokens, its images and the weights, to the last bit.
 
 Drop when SGLang's deterministic mode runs on a CPU.
 """
@@ -22,19 +22,19 @@ from codevision_ext.errors import EngineError
 from codevision_ext.patches.guard import expect
 
 SETTINGS: Final = {"disable_radix_cache": True, "chunked_prefill_size": -1}
-"""Settings of SGLang that keep it from computing a prompt in parts that depend on earlier requests."""
+"""Settings of SGLang with which a prompt is computed whole, whatever requests came before."""
 LEAST_ROWS: Final = 16
 """Minimum number of rows of a matrix product."""
 _ROWS_CHECKED: Final = (16, 17, 31, 64, 257, 1000)
-"""Numbers of rows whose products are compared, once for each shape of weights."""
+"""Numbers of rows for which `check_product` compares products, once for each shape of weights."""
 _checked: set[tuple[int, int]] = set()
 
 
 def check_product(outputs: int, inputs: int) -> None:
-    """Checks that a row's product with weights of this shape is the same in matrices of any size.
+    """Checks that the product of a row with weights of this shape doesn't depend on the other rows of the matrix.
 
     Raises:
-        EngineError: On this machine, the product depends on the size of the matrix.
+        EngineError: On this machine, the product depends on the number of rows.
     """
     if (outputs, inputs) in _checked:
         return
@@ -55,7 +55,7 @@ def check_product(outputs: int, inputs: int) -> None:
 
 
 def padded(product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
-    """Returns `product(rows)`; if there are few rows, rows of zeros are appended for the computation."""
+    """Returns `product(rows)`, computed with rows of zeros appended up to LEAST_ROWS."""
     flat = rows.reshape(-1, rows.shape[-1])
     if len(flat) >= LEAST_ROWS:
         return product(rows)

@@ -1,7 +1,7 @@
-"""Patch of SGLang on the CPU: samples each request with its own seed, whatever is sampled beside it.
+"""Patch of SGLang on the CPU: samples each request with the request's own seed.
 
-SGLang reads the seeds of requests only in its deterministic mode, whose kernels need a GPU. Here the scheduler process
-reads them always, and computes the one hash that their noise needs in plain torch.
+SGLang reads the seeds of requests only in its deterministic mode, whose kernels need a GPU. The patch makes the
+scheduler process always read them, and computes the hash that the sampling noise needs in plain torch.
 
 Drop when SGLang reads the seeds of requests without its deterministic mode, and its hash runs on a CPU.
 """
@@ -20,7 +20,7 @@ _LOW = 0xFFFFFFFF
 
 
 def murmur_hash32(seed: torch.Tensor, positions: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Returns MurmurHash3 (x86, 32 bits) of seed (8 bytes), position and column (4 bytes each), as SGLang on CUDA.
+    """Returns MurmurHash3 (x86, 32 bits) of seed (8 bytes), position and column (4 bytes each), like SGLang's kernel.
 
     Args:
         seed: Seed of each row, shape (n,).
@@ -51,7 +51,7 @@ def _rotate(value: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def patch() -> None:
-    """Makes SGLang read the seeds of requests, 0 where there is none. Raises CompatError for another SGLang."""
+    """Makes SGLang read the seeds of requests (0 without one). Raises CompatError for another version of SGLang."""
     written_for = "SGLang 0.5.14"
     expect(sampler, "multinomial_with_seed", "murmur_hash32(seed, positions, col_indices)", of=written_for)
     stock = expect(

@@ -1,12 +1,12 @@
-"""Patch of torchvision: lets its CUDA build import next to a torch without CUDA.
+"""Patch of torchvision: makes its CUDA wheel importable with a torch without CUDA.
 
-There is no CPU wheel of torchvision for every torch. The CUDA wheel can't load its compiled operators next to a torch
-without CUDA, and then fails while it registers Python versions of two of them, because their schemas don't exist.
-transformers and SGLang use only those functions of torchvision that are plain torch, so it is enough to define the two
-schemas. Where torch has CUDA, or torchvision brings its own operators, nothing is done.
+Some versions of torchvision have no CPU wheel. With a torch without CUDA, the CUDA wheel can't load its compiled
+operators. Its import then fails where it registers Python versions of two operators whose schemas don't exist. The
+patch defines the two schemas. This is enough, because transformers and SGLang use only functions of torchvision that
+are plain torch. Nothing is changed if torch has CUDA or the operators exist.
 
-`python -m codevision_ext.patches.torchvision` writes a one-line `.pth` file, which also brings the patch to the
-subprocesses of the engines.
+`python -m codevision_ext.patches.torchvision` writes a one-line `.pth` file that applies the patch in every process of
+the environment, also in subprocesses of the engines.
 
 Drop when there is a CPU wheel of torchvision for the pinned torch.
 """
@@ -30,23 +30,25 @@ class _DefineSchemasFirst(importlib.abc.MetaPathFinder):
         if fullname != "torchvision":
             return
         sys.meta_path.remove(self)
-        import torch  # noqa: PLC0415  # only a process that imports torchvision pays for torch
+        import torch  # noqa: PLC0415  # slow to import, needed only when torchvision is imported
 
         if torch.version.cuda is None and not hasattr(torch.ops.torchvision, "nms"):
             library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch has no annotations
             for schema in SCHEMAS:
                 library.define(schema)  # type: ignore[no-untyped-call]  # torch has no annotations
-            vars(torch)["_codevision_torchvision_library"] = library  # a Library undefines its schemas when collected
+            vars(torch)["_codevision_torchvision_library"] = (
+                library  # a garbage-collected Library undefines its schemas
+            )
 
 
 def arm() -> None:
-    """Installs the import hook in this process; imports nothing."""
+    """Installs the import hook in this process; doesn't import torch or torchvision."""
     if "torchvision" not in sys.modules and not any(isinstance(f, _DefineSchemasFirst) for f in sys.meta_path):
         sys.meta_path.insert(0, _DefineSchemasFirst())
 
 
 def main() -> None:
-    """Writes the `.pth` file into this interpreter's site-packages where torch is a CPU build."""
+    """Writes the `.pth` file into site-packages if torch is a CPU build, and removes it otherwise."""
     import torch  # noqa: PLC0415
 
     pth = Path(sysconfig.get_paths()["purelib"]) / PTH

@@ -7,11 +7,11 @@ from codevision_ext.patches.guard import expect
 
 
 def cores_for_ranks(common: ModuleType) -> None:
-    """Shares the cores of a machine among verl's trainer ranks; TransferQueue puts each back to one thread.
+    """Shares the cores of a machine among verl's trainer ranks; TransferQueue would reset each rank to one thread.
 
-    transfer_queue/utils/common.py:118 restores the number of threads that a process had at import, which is one on the
-    CPU (`OMP_NUM_THREADS=1`). The engine waits while a rank computes, so the ranks can have all cores. This changes
-    speed only.
+    transfer_queue/utils/common.py:118 restores the number of threads at import, which is one on the CPU
+    (`OMP_NUM_THREADS=1`). The engine waits while ranks compute, so the ranks can use all cores. The patch changes speed
+    only.
 
     Drop when TransferQueue restores the number of threads from before its call.
     """

@@ -7,10 +7,10 @@ from codevision_ext.patches.guard import expect
 
 
 def typed_dicts_once(processing_utils: ModuleType) -> None:
-    """Makes the type of a processor's settings once; transformers makes a new type at every call.
+    """Caches the TypedDict of a processor's settings; transformers creates a new TypedDict at every call.
 
-    With the type comes a new checker of its fields (transformers/processing_utils.py:1372), which is most of the time
-    that a processor takes for a small image. This changes speed only.
+    Each new TypedDict compiles a new validator (transformers/processing_utils.py:1372), which takes most of a
+    processor's time for a small image. The patch changes speed only.
 
     Drop when `ProcessorMixin._merge_kwargs` caches the merged type.
     """

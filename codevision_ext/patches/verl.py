@@ -1,7 +1,6 @@
-"""Patches of verl 0.9.1, for what none of its registries can change.
+"""Patches of verl 0.9.1 that none of its registries can replace.
 
-`position_ids_of_equal_length`, `text_only_batches`, `no_epoch_left_out`, `format_beside_weights` and
-`agent_loop_worker` are for every device, the others for the CPU.
+`gloo_once`, `vectorised_logprobs` and `unpinned_reference` are for the CPU, the others for every device.
 """
 
 from collections.abc import Callable
@@ -14,13 +13,13 @@ from typing import Any
 from codevision_ext.patches.guard import expect, replace
 
 FILE = "codevision.json"
-"""Name of the file `rollout.trained_format.FILE`; that module is too slow to import in every process of verl."""
+"""Copy of `rollout.trained_format.FILE`; that module is too slow to import in every process of verl."""
 
 
 def gloo_once(distributed: ModuleType) -> None:
     """Names the gloo backend once: verl builds "cpu:gloo,cpu:gloo" on a CPU, and torch refuses a device named twice.
 
-    The string is built in verl/utils/distributed.py:62-77 and :83-100. With another name for the device it is
+    verl/utils/distributed.py:62-77 and :83-100 build the string. With `cuda` as the name of the device it becomes
     "cpu:gloo,cuda:gloo", which torch accepts; a CPU build uses the first half. Nothing else in that module reads the
     name.
 
@@ -35,7 +34,7 @@ def gloo_once(distributed: ModuleType) -> None:
 def vectorised_logprobs(torch_functional: ModuleType) -> None:
     """Computes the log-probs of all rows at once; without flash-attn verl loops over rows in Python.
 
-    The loop is in verl/utils/torch_functional.py:173-205. This changes speed only.
+    The loop is in verl/utils/torch_functional.py:173-205. The patch changes speed only.
 
     Drop when verl has a path without that loop on the CPU.
     """
@@ -46,11 +45,11 @@ def vectorised_logprobs(torch_functional: ModuleType) -> None:
 
 
 def unpinned_reference(transformer_impl: ModuleType) -> None:
-    """Keeps the reference policy in ordinary memory; verl pins it, which needs a GPU.
+    """Keeps the reference policy in unpinned memory; verl pins it, which needs a GPU.
 
-    The line is verl/workers/engine/fsdp/transformer_impl.py:459-462.
+    verl/workers/engine/fsdp/transformer_impl.py:459-462 pins the memory.
 
-    Drop when verl pins memory only where there is a GPU.
+    Drop when verl pins memory only if there is a GPU.
     """
     expect(transformer_impl.FSDPEngine, "_build_fsdp_module", "CPUOffloadPolicy(pin_memory=True)")
     stock = transformer_impl.CPUOffloadPolicy
@@ -61,9 +60,8 @@ def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:
     """Repairs the position ids of a batch whose rows are equally long.
 
     verl/utils/tensordict_utils.py:910-915 assumes that a nested batch of (4, tokens) position ids is ragged in its last
-    dimension. TransferQueue packs the batch with `as_nested_tensor`, which makes equally long rows, or a single row,
-    ragged in the first of the two dimensions; read the other way, the batch can't be taken apart. The patch packs such
-    a batch again.
+    dimension. TransferQueue packs the batch with `as_nested_tensor`. For rows of equal length, or a single row, that
+    makes the first of the two dimensions ragged, and verl can't split the batch. The patch packs such a batch again.
 
     Drop when verl reads the ragged dimension from the tensor, or TransferQueue packs rows with a fixed one.
     """
@@ -84,8 +82,8 @@ def position_ids_of_equal_length(tensordict_utils: ModuleType) -> None:
 def text_only_batches(qwen2_vl: ModuleType) -> None:
     """Unpacks the output of the vision tower for a micro-batch without an image.
 
-    verl/models/transformers/qwen2_vl.py:389-395 takes the output of transformers 5 for a tensor there. verl fills up an
-    incomplete batch with such rows.
+    verl/models/transformers/qwen2_vl.py:389-395 treats the output of transformers 5 as a tensor. verl pads incomplete
+    batches with rows without images.
 
     Drop when verl calls `unpack_visual_output` in that branch too.
     """
@@ -106,11 +104,11 @@ def text_only_batches(qwen2_vl: ModuleType) -> None:
         *grids: Any,
     ) -> Any:
         if pixel_values is None and pixel_values_videos is None:
-            whole = model
+            stock_model = model
             model = SimpleNamespace(
-                get_input_embeddings=whole.get_input_embeddings,
-                config=whole.config,
-                visual=lambda *args, **kwargs: qwen2_vl.unpack_visual_output(whole.visual(*args, **kwargs))[0],
+                get_input_embeddings=stock_model.get_input_embeddings,
+                config=stock_model.config,
+                visual=lambda *args, **kwargs: qwen2_vl.unpack_visual_output(stock_model.visual(*args, **kwargs))[0],
             )
         return stock(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids)
 
@@ -118,10 +116,10 @@ def text_only_batches(qwen2_vl: ModuleType) -> None:
 
 
 def change_built_modules(transformer_impl: ModuleType, change: Callable[[Any], None]) -> None:
-    """Calls `change` with each model that verl's FSDP engine has loaded, before the model is sharded.
+    """Calls `change` with each model that verl's FSDP engine loads, before the model is sharded.
 
-    verl 0.9.1 declares `freeze_vision_tower` and never reads it. The module is loaded in
-    verl/workers/engine/fsdp/transformer_impl.py:254-337.
+    verl 0.9.1 declares `freeze_vision_tower` and never reads it. verl/workers/engine/fsdp/transformer_impl.py:254-337
+    loads the model.
 
     Drop when verl reads a setting that freezes parts of a model in SFT.
     """
@@ -138,11 +136,11 @@ def change_built_modules(transformer_impl: ModuleType, change: Callable[[Any], N
 
 
 def no_epoch_left_out(checkpoint_handler: ModuleType) -> None:
-    """Begins a new epoch after a checkpoint that was saved at the end of one.
+    """Starts a new epoch if SFT resumes from a checkpoint that was saved at the end of an epoch.
 
-    verl/utils/checkpoint/checkpoint_handler.py:170-178 puts the data loader back to the end of that epoch. Its next
-    epoch has no batch then: SFT that resumes from a checkpoint of `save_freq: after_each_epoch` leaves out a whole
-    epoch and ends as if it were done.
+    verl/utils/checkpoint/checkpoint_handler.py:170-178 restores the data loader at the end of the old epoch, so the
+    next epoch has no batch. SFT that resumes from a checkpoint of `save_freq: after_each_epoch` then skips a whole
+    epoch without an error.
 
     Drop when verl doesn't load the data loader's state at the end of an epoch.
     """
@@ -158,10 +156,10 @@ def no_epoch_left_out(checkpoint_handler: ModuleType) -> None:
 
 
 def format_beside_weights(checkpoint_handler: ModuleType) -> None:
-    """Lets the rows of SFT say beside each checkpoint how it was trained, if their data set can.
+    """Writes codevision.json, which names prompt and format of the training, beside the weights of an SFT checkpoint.
 
-    verl writes a checkpoint in verl/utils/checkpoint/checkpoint_handler.py:82-130 and has no hook there. The data set's
-    file is written before the weights, so that no complete checkpoint is without it.
+    Only for data sets with a method `write_format`. verl/utils/checkpoint/checkpoint_handler.py:82-130 writes a
+    checkpoint without a hook. codevision.json is written before the weights, so every complete checkpoint has it.
 
     Drop when verl calls back while it saves a checkpoint of SFT.
     """
@@ -184,9 +182,9 @@ def format_beside_weights(checkpoint_handler: ModuleType) -> None:
 
 
 def format_of_merged(base_model_merger: ModuleType) -> None:
-    """Copies codevision.json into the folder that `python -m verl.model_merger` writes, if the checkpoint has it.
+    """Copies codevision.json, if the checkpoint has it, into the folder that `python -m verl.model_merger` writes.
 
-    verl saves there what it knows by name, in verl/model_merger/base_model_merger.py:410-439.
+    verl/model_merger/base_model_merger.py:410-439 copies a fixed list of files.
 
     Drop when verl copies the other files of a checkpoint's folder too.
     """
@@ -205,7 +203,7 @@ def format_of_merged(base_model_merger: ModuleType) -> None:
 
 
 def sft_checkpoints(checkpoint_handler: ModuleType) -> None:
-    """Applies both patches of verl's checkpoints of SFT. Drop when neither is left."""
+    """Applies both patches of verl's SFT checkpoints. Drop when neither is left."""
     no_epoch_left_out(checkpoint_handler)
     format_beside_weights(checkpoint_handler)
 
@@ -213,14 +211,19 @@ def sft_checkpoints(checkpoint_handler: ModuleType) -> None:
 def agent_loop_worker(agent_loop_tq: ModuleType) -> Any:
     """Returns the class behind verl's Ray actor `AgentLoopWorkerTQ`, for a subclass that scores whole groups.
 
-    Ray actors can't be subclassed, so the class comes out of the actor's private `__ray_metadata__`. The fragments are
-    what the methods of `verl_adapter.agent_loop` rely on: one task for each rollout of a prompt, and features and
-    position ids computed in overridable methods.
+    Ray actors can't be subclassed, so the class is taken from the actor's private `__ray_metadata__`. The checked
+    fragments are those that `verl_adapter.agent_loop` relies on: one task for each rollout of a prompt, overridable
+    methods that compute features and position ids, and a repetition penalty that no setting changes.
 
     Drop when verl's manager takes a worker class, or when verl scores the rollouts of a prompt together.
     """
     worker = agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class
-    expect(worker, "generate_sequences", "self._run_prompt(prompt, sampling_params, trajectory=trajectory_info[i]")
+    expect(
+        worker,
+        "generate_sequences",
+        "repetition_penalty=1.0,",
+        "self._run_prompt(prompt, sampling_params, trajectory=trajectory_info[i]",
+    )
     expect(worker, "_run_prompt", 'prompt.pop("__rollout_n__", config.n if not', "session_id=i, **prompt")
     expect(worker, "_run_agent_loop", "await self._agent_loop_postprocess(output, trajectory[")
     expect(

@@ -1,4 +1,4 @@
-"""Patches of verl 0.9.1 for `codevision.deterministic`: the ids of prompts, the order of rows, and verl's settings."""
+"""Patches of verl 0.9.1 for `codevision.deterministic`: ids of prompts, order of rollouts, and verl's settings."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +16,10 @@ SEED_FIELDS: Final = {"sglang": "sampling_seed", "vllm": "seed"}
 """Name of the seed among the sampling parameters of a request, by engine."""
 
 
-def prepare(config: DictConfig) -> None:
-    """Changes the settings of verl that a deterministic run needs, before Ray starts.
+def make_deterministic(config: DictConfig) -> None:
+    """Changes the settings of verl that a deterministic run needs; call it before Ray starts.
 
-    `full_determinism` of the rollout decides which engine gets a request, fixes Python's hashes, and turns on vLLM's
+    `full_determinism` of the rollout fixes the engine of each request and Python's hash seed, and turns on vLLM's
     batch invariance. `full_determinism` of the trainer's engine chooses deterministic kernels, which a CPU doesn't
     need. Validation reads its rows in order.
 
@@ -31,10 +31,12 @@ def prepare(config: DictConfig) -> None:
     if config.data.get("seed") is None:
         raise InputError("codevision.deterministic needs data.seed, the seed of the run")
     if config.trainer.v1.sampler.get("custom_sampler") and config.trainer.v1.sampler.custom_sampler.get("name"):
-        raise InputError("codevision.deterministic excludes trainer.v1.sampler.custom_sampler, which orders the rows")
+        raise InputError(
+            "codevision.deterministic doesn't support trainer.v1.sampler.custom_sampler, which orders the rows"
+        )
     engine = config.actor_rollout_ref.rollout.name
     if engine not in SEED_FIELDS:
-        raise InputError(f"codevision.deterministic excludes actor_rollout_ref.rollout.name={engine}")
+        raise InputError(f"codevision.deterministic doesn't support actor_rollout_ref.rollout.name={engine}")
     OmegaConf.update(config, "data.validation_shuffle", False, force_add=True)
     parts = ["rollout"] if on_cpu() else ["rollout", "actor.fsdp_config", "ref.fsdp_config"]
     for part in parts:
@@ -43,20 +45,20 @@ def prepare(config: DictConfig) -> None:
 
 
 def fix_order(buffer: Any) -> None:
-    """Lets verl's replay buffer return rollouts in the order in which their prompts were submitted.
+    """Makes verl's replay buffer return rollouts in the order in which their prompts were submitted.
 
-    verl's buffer orders rollouts by their arrival. It decides which of them it takes, and how many it submits again,
-    while some prompts are still running. The patched buffer waits until no prompt is running.
+    verl's buffer returns rollouts in the order of their arrival, and selects rollouts and prompts to submit again while
+    other prompts are still running. The patched buffer waits until no prompt is running.
 
     Drop when verl's replay buffer keeps the order of the data.
 
     Raises:
-        CompatError: verl isn't the version that this was written for.
+        CompatError: verl isn't the version that the patch was written for.
     """
-    kind = type(buffer)
-    expect(kind, "sample", "self._sync_metadata_from_transfer_queue()", "self._materialize_batch(")
-    expect(kind, "_select_prompt_uids", "return ordered_keys[:batch_size], partition_snapshot,")
-    expect(kind, "_materialize_batch", "for key, tag in partition_snapshot.items():")
+    buffer_type = type(buffer)
+    expect(buffer_type, "sample", "self._sync_metadata_from_transfer_queue()", "self._materialize_batch(")
+    expect(buffer_type, "_select_prompt_uids", "return ordered_keys[:batch_size], partition_snapshot,")
+    expect(buffer_type, "_materialize_batch", "for key, tag in partition_snapshot.items():")
     read, select = buffer._sync_metadata_from_transfer_queue, buffer._select_prompt_uids
 
     def read_when_none_is_running() -> None:
@@ -73,19 +75,19 @@ def fix_order(buffer: Any) -> None:
 
 
 def _place(key: str) -> tuple[str, int, int]:
-    """Returns the sort key of a rollout's key in verl's store: its prompt, its number, and the number of its output."""
+    """Splits a rollout's key in verl's store into its prompt, its number, and the number of its output."""
     prompt, rollout, output = key.rsplit("_", 2)
     return prompt, int(rollout), int(output)
 
 
 @contextmanager
 def prompt_ids(trainer_base: ModuleType, next_id: Callable[[], str]) -> Iterator[None]:
-    """Lets verl's trainer take the ids of prompts from `next_id` instead of `uuid.uuid4`, while the block runs.
+    """Makes verl's trainer take the ids of prompts from `next_id` instead of `uuid.uuid4` while the block runs.
 
-    Drop when verl lets a trainer name its prompts.
+    Drop when verl lets a trainer choose the ids of its prompts.
 
     Raises:
-        CompatError: verl isn't the version that this was written for.
+        CompatError: verl isn't the version that the patch was written for.
     """
     for method in ("_fetch_one_gen_batch", "_validate"):
         expect(trainer_base.PPOTrainer, method, "str(uuid.uuid4())")

@@ -8,9 +8,9 @@ from codevision_ext.patches.guard import expect
 
 
 def plain_linears(layers: ModuleType) -> None:
-    """Keeps the weights of linear layers on a CPU in a form that new weights can replace.
+    """Keeps the weights of linear layers on a CPU unpacked, so that new weights can be loaded.
 
-    vLLM packs them for oneDNN and drops the originals (vllm/model_executor/layers/utils.py).
+    vLLM packs the weights for oneDNN and drops the originals (vllm/model_executor/layers/utils.py).
 
     Drop when vLLM can load weights into linear layers that it packed for the CPU.
     """
@@ -19,9 +19,9 @@ def plain_linears(layers: ModuleType) -> None:
 
 
 def architectures_of_parts(vllm_config: ModuleType) -> None:
-    """Gives a part of a model the architectures of the whole; on a CPU vLLM reads the first of them.
+    """Gives a part of a model the architectures of the whole model; on a CPU vLLM reads the first of them.
 
-    vllm/config/vllm.py:808 leaves a part without architectures. The language model of Qwen3-VL is such a part.
+    vllm/config/vllm.py:808 leaves a part without architectures, for example the language model of Qwen3-VL.
 
     Drop when vLLM's `with_hf_config` gives every part architectures.
     """
@@ -38,11 +38,11 @@ def architectures_of_parts(vllm_config: ModuleType) -> None:
 
 
 def buffers_beside_dummy_weights(dummy_loader: ModuleType) -> None:
-    """Keeps the buffers of a model that starts with dummy weights.
+    """Restores the buffers of a model that starts with dummy weights.
 
-    vllm/model_executor/model_loader/weight_utils.py:1289 fills everything in the state of a model with random numbers,
-    buffers included, and no weight update brings buffers back: the mean and spread of images in Qwen2.5-VL
-    (`input_norm`) stayed random for a whole training.
+    vllm/model_executor/model_loader/weight_utils.py:1289 overwrites the whole state dict with random numbers, buffers
+    included. Weight updates don't contain buffers, so mean and standard deviation of images in Qwen2.5-VL
+    (`input_norm`) would stay random for the whole training.
 
     Drop when vLLM's dummy loader fills parameters only.
     """

@@ -101,7 +101,7 @@ def count_parameters(model: PretrainedConfig, lora: Mapping[str, Any] | None = N
 def estimate_memory(config: DictConfig, model: PretrainedConfig, images: Images, gpu_bytes: float | None) -> Estimate:
     """Estimates the memory of a training with an FSDP actor, from the composed config of verl's ppo_trainer.
 
-    `gpu_bytes` is the memory of one device; None where it is unknown, then the engine's share isn't counted.
+    `gpu_bytes` is the memory of one device; None if it is unknown, then the engine's share isn't counted.
     """
     actor, rollout, trainer = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.trainer
     fsdp = actor.fsdp_config

@@ -32,7 +32,7 @@ class CheckResult:
     level: Level
     message: str
     remedy: str = ""
-    """Advice on what to change; empty where nothing is wrong."""
+    """Advice on what to change; empty if nothing is wrong."""
 
 
 def ok(check: str, message: str) -> CheckResult:

@@ -17,8 +17,11 @@ from codevision_ext.config import Settings, system_prompt, tool_schemas
 from codevision_ext.errors import InputError, first_line
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.preflight.result import CheckResult, failure, ok, warning
-from codevision_ext.preflight.tokens import REPLIES, Conversation
+from codevision_ext.preflight.tokens import Conversation, made_up_replies
+from codevision_ext.rollout.dialects.base import DialectName
+from codevision_ext.rollout.dialects.registry import DIALECTS, dialect_of
 from codevision_ext.rollout.image_history import size_in
+from codevision_ext.rollout.loop import with_question_end
 from codevision_ext.task.item import read_item
 from codevision_ext.task.row_checks import IMAGE_TAG, read_images
 from codevision_ext.task.rows import check_columns, read_prompt, split_content, split_prompt
@@ -69,6 +72,8 @@ class DataSummary:
     """System messages of the SFT rows that have a tool, `""` for none."""
     sft_schemas: Counter[str] = field(default_factory=Counter)
     """Tool schemas of the SFT rows that have a tool."""
+    sft_dialects: Counter[DialectName] = field(default_factory=Counter)
+    """Dialects of the SFT rows that have a call."""
     conversations: list[Conversation] = field(default_factory=list)
     """At most one conversation of each file, to be rendered."""
 
@@ -163,12 +168,13 @@ class _RLReader:
     ) -> None:
         self.renderer, self.summary, self.coordinates = renderer, summary, settings.coordinates
         self.max_prompt_length = max_prompt_length
+        self.dialect = DIALECTS[settings.dialect]
         self.tools = tool_schemas(settings)
         self.system = system_prompt(settings, tools=True)
 
     def prepare(self, row: dict[str, Any], where: str) -> _Prompt:
         """Decodes and resizes the row's images."""
-        messages, images = split_prompt(read_prompt(row, where), self.system)
+        messages, images = self._prompt(row, where)
         read_item(row, images[0].size if images else (0, 0))
         sizes = [image.size for image in images]
         return _Prompt(messages=messages, sizes=sizes, resized=[self.renderer.resize(p) for p in images], row=row)
@@ -200,11 +206,16 @@ class _RLReader:
             raise InputError(f"{tokens} tokens, data.max_prompt_length is {self.max_prompt_length}")
 
     def conversation(self, prepared: _Prompt, where: str) -> Conversation | None:
-        """Returns the prompt with the replies of `REPLIES`; None where it has no image."""
+        """Returns the prompt with the replies of `REPLIES`; None if it has no image."""
         if not prepared.sizes:
             return None
-        messages, images = split_prompt(read_prompt(prepared.row, where), self.system)
-        return Conversation(where=where, messages=messages, images=images, replies=REPLIES)
+        messages, images = self._prompt(prepared.row, where)
+        return Conversation(where=where, messages=messages, images=images, replies=made_up_replies(self.dialect))
+
+    def _prompt(self, row: Mapping[str, Any], where: str) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+        """Returns the messages and images of the row's prompt, as a rollout with the tool begins with them."""
+        messages, images = split_prompt(read_prompt(row, where), self.system)
+        return with_question_end(messages, self.dialect), images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,13 +243,17 @@ class _SFTReader:
         messages = prepared.row["messages"]
         tools = json.loads(prepared.row["tools"] or "[]")
         self.renderer.conversation(messages, tools, prepared.images)
-        if tools:
+        dialect = dialect_of((message["role"], message["content"]) for message in messages)
+        if dialect:
+            self.summary.sft_dialects[dialect.name] += 1
+        if tools or (dialect and not dialect.has_schema):
             first = messages[0]
             self.summary.sft_systems[first["content"].strip() if first["role"] == "system" else ""] += 1
+        if tools:
             self.summary.sft_schemas[json.dumps(tools, sort_keys=True)] += 1
 
     def conversation(self, prepared: _Demonstration, where: str) -> Conversation | None:
-        """Returns the row's prompt and replies; None where the row has no observation of the tool."""
+        """Returns the row's prompt and replies; None if the row has no observation of the tool."""
         turns = prepared.row["messages"]
         observations = [turn["content"].replace(IMAGE_TAG, "") for turn in turns if turn["role"] == "tool"]
         if not observations:
@@ -293,13 +308,17 @@ def _agreement(summary: DataSummary, settings: Settings) -> Iterator[CheckResult
         message = f"the system message of RL, {_short(unknown[0])}, is in no SFT row; {count:,} have {_short(common)}"
         remedy = "set codevision.system_prompt to that of SFT: with an unknown one the model forgets the tool"
         yield failure(check, message, remedy)
+    written = [(name, count) for name, count in summary.sft_dialects.items() if name != settings.dialect]
+    for name, count in written:
+        message = f"{count:,} SFT rows have calls in the dialect {name}, but codevision.dialect is {settings.dialect}"
+        yield failure(check, message, f"set codevision.dialect: {name}, or make the SFT rows in the other dialect")
     schema = json.dumps(tool_schemas(settings), sort_keys=True)
     others = sum(summary.sft_schemas.values()) - summary.sft_schemas[schema]
     if others:
         message = f"{others:,} SFT rows have another tool schema than RL"
         remedy = f"make the SFT rows with codevision.coordinates: {settings.coordinates} (docs/coordinates.md)"
         yield failure(check, message, f"{remedy}, or set codevision.coordinates to those of the SFT rows")
-    if not unknown and not others:
+    if not unknown and not others and not written:
         yield ok(check, f"the same system message, {_short(common)}, and the same tool schema")
 
 

@@ -65,11 +65,11 @@ class Preflight:
     problems: tuple[RowProblem, ...] = ()
     """All rows that can't be used."""
     estimate: memory.Estimate | None = None
-    """Memory that the training needs; None where it can't be estimated."""
+    """Memory that the training needs; None if it can't be estimated."""
 
     @property
     def ok(self) -> bool:
-        """True where no result is a failure."""
+        """True if no result is a failure."""
         return not any(result.level is Level.FAILURE for result in self.results)
 
     def plain(self) -> dict[str, Any]:
@@ -300,7 +300,7 @@ def _images(summary: DataSummary) -> memory.Images:
 
 
 def _memory(config: DictConfig, estimate: memory.Estimate, device: float | None) -> Iterator[CheckResult]:
-    """Compares the estimate with the memory of a device (in bytes, None where unknown) and of this machine."""
+    """Compares the estimate with the memory of a device (in bytes, None if unknown) and of this machine."""
     total = config.data.max_prompt_length + config.data.max_response_length
     remedies = {
         "update": "lower ppo_max_token_len_per_gpu, offload optimizer and parameters, or use more GPUs",
@@ -322,7 +322,7 @@ def _memory(config: DictConfig, estimate: memory.Estimate, device: float | None)
 
 
 def _compare(check: str, parts: dict[str, float], available: float | None, remedy: str) -> CheckResult:
-    """Compares the sum of `parts` with the available memory, in bytes; None where that is unknown."""
+    """Compares the sum of `parts` with the available memory, in bytes; None if that is unknown."""
     total = sum(parts.values())
     largest = sorted(parts.items(), key=lambda part: -part[1])[:4]
     of = "" if available is None else f" of {_gib(available)}"

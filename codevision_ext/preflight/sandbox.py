@@ -21,7 +21,7 @@ class Checkup:
     primitives: tuple[Primitive, ...]
     """Features of the kernel and libraries that the sandbox is built on."""
     isolation: Isolation | None = None
-    """Isolation that code runs behind; None where the back end didn't start."""
+    """Isolation that code runs behind; None if the back end didn't start."""
     refused: str = ""
     """Reason that the back end didn't start or died during the suite; empty otherwise."""
     cases: dict[str, str]
@@ -29,7 +29,7 @@ class Checkup:
 
     @property
     def ok(self) -> bool:
-        """True where all required primitives are there and the back end passes every case."""
+        """True if all required primitives are there and the back end passes every case."""
         lacking = any(primitive.required and primitive.missing for primitive in self.primitives)
         return not (lacking or self.refused or any(self.cases.values()))
 

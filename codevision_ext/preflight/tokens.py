@@ -5,7 +5,6 @@ tokens are compared with those of SFT for the same conversation.
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,13 @@ from codevision_ext.config import Settings, system_prompt, tool_schemas
 from codevision_ext.errors import InputError
 from codevision_ext.models.renderer import QwenRenderer
 from codevision_ext.preflight.result import CheckResult, failure, ok, warning
-from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool
+from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.dialects.base import Dialect
+from codevision_ext.rollout.dialects.registry import DIALECTS
 from codevision_ext.rollout.loop import Completion, Trajectory, run_rollout
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.task.row_checks import IMAGE_TAG
+from codevision_ext.types import ToolCall
 
 MARKS = (
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
@@ -36,15 +38,13 @@ CONFIG_MARKS = {
 """Settings of config.json that are ids of marks."""
 OWN_TEMPLATE = "start SFT from a checkpoint whose chat template is codevision_ext/prompts/chat_template.jinja"
 
-_CALL = {
-    "name": TOOL_SCHEMA["function"]["name"],
-    "arguments": {"code": "image = ImageOps.expand(image, border=1)", "description": "frame", "image_index": 0},
-}
-REPLIES = (
-    f"<think>\nIt needs a frame.\n</think>\n\n<tool_call>\n{json.dumps(_CALL)}\n</tool_call>",
-    "<think>\nIt can be read.\n</think>\n\n<answer>7</answer>",
-)
-"""Assistant turns of a made-up conversation, with one call that returns an image."""
+_CALL = ToolCall(code="image = ImageOps.expand(image, border=1)", description="frame")
+
+
+def made_up_replies(dialect: Dialect) -> tuple[str, str]:
+    """Returns the assistant turns of a made-up conversation, with one call that returns an image."""
+    call = dialect.call_text("\nIt needs a frame.\n", _CALL, first=True)
+    return call, dialect.answer_text("\nIt can be read.\n", "7", first=dialect.frame(call) is None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Conversation:
     replies: Sequence[str]
     """Assistant turns, in order."""
     observations: Sequence[str] | None = None
-    """Observations of the tool in the data, in order and without `<image>`; None where the data has none."""
+    """Observations of the tool in the data, in order and without `<image>`; None if the data has none."""
 
 
 def special_tokens(
@@ -112,9 +112,9 @@ def chat_template(renderer: QwenRenderer, settings: Settings) -> Iterator[CheckR
     check = "chat template"
     user = {"role": "user", "content": [{"type": "text", "text": "?"}]}
     schemas = tool_schemas(settings)
-    function = schemas[0]["function"]
+    functions = [schema["function"] for schema in schemas]
     for with_tool in (True, False):
-        words = [function["name"], *function["parameters"]["properties"]] if with_tool else []
+        words = [word for each in functions for word in (each["name"], *each["parameters"]["properties"]) if with_tool]
         system = system_prompt(settings, tools=with_tool)
         messages = [{"role": "system", "content": [{"type": "text", "text": system}]}] * bool(system) + [user]
         text = renderer.tokenizer.decode(renderer.prompt(messages, schemas if with_tool else [], ()))
@@ -181,6 +181,8 @@ def renderings(
         "SFT": lambda: _sft_tokens(conversation, trajectory, checkpoint, settings),
         "the chat template as a whole": lambda: _template_tokens(conversation, trajectory, checkpoint, settings),
     }
+    if any(map(DIALECTS[settings.dialect].frame, conversation.replies)):
+        del renderers["the chat template as a whole"]  # it has no place for an observation inside of a message
     for name, render in renderers.items():
         try:
             difference = _difference(trajectory.token_buffer.ids, render(), name, rollout)
@@ -191,17 +193,20 @@ def renderings(
             results.append(level(check, f"{where}: {difference}", OWN_TEMPLATE))
     if not results:
         count = len(trajectory.token_buffer.ids)
-        message = f"{where}: the same {count} tokens in rollout, evaluation, SFT and the chat template as a whole"
-        results.append(ok(check, message))
+        *names, last = ("rollout", *(name.removeprefix("an ") for name in renderers))
+        results.append(ok(check, f"{where}: the same {count} tokens in {', '.join(names)} and {last}"))
     return results, trajectory
 
 
 def _replay(conversation: Conversation, tool: CodeTool, renderer: QwenRenderer, settings: Settings) -> Trajectory:
     """Runs the loop of training with a policy that samples the conversation's replies."""
-    replies = iter(conversation.replies)
+    dialect = DIALECTS[settings.dialect]
+    before = ["", *conversation.replies]
+    replies = zip(before, conversation.replies, strict=False)
 
     async def policy(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:  # noqa: ARG001
-        sampled = renderer.turn(next(replies))
+        earlier, reply = next(replies)
+        sampled = renderer.turn(reply, begins=not dialect.frame(earlier), ends=not dialect.frame(reply))
         return Completion(ids=sampled, log_probs=[0.0] * len(sampled), finished=True)
 
     turns = len(conversation.replies)
@@ -215,6 +220,8 @@ def _replay(conversation: Conversation, tool: CodeTool, renderer: QwenRenderer, 
         limits=limits,
         coordinates=settings.coordinates,
         schemas=tool_schemas(settings),
+        dialect=dialect,
+        think_prefix=settings.think_prefix,
     )
     return asyncio.run(rollout)
 
@@ -250,7 +257,7 @@ def _template_tokens(
 
 
 def _difference(ours: Sequence[int], theirs: Sequence[int], name: str, renderer: QwenRenderer) -> str:
-    """Describes the first difference up to the end of the last turn; empty where there is none."""
+    """Describes the first difference up to the end of the last turn; empty if there is none."""
     theirs = theirs[: len(theirs) - theirs[::-1].index(renderer.end_id)] if renderer.end_id in theirs else theirs
     if list(ours) == list(theirs):
         return ""

@@ -236,12 +236,12 @@ def draw_curves(
         tenth = max(1, len(logged) // 10)
         return PlottedLine(
             run=run,
-            now=number_text(fmean(logged[-tenth:]), percent),
-            before=number_text(fmean(logged[:tenth]), percent),
+            now=short_number(fmean(logged[-tenth:]), percent),
+            before=short_number(fmean(logged[:tenth]), percent),
             path=path(steps, smooth),
             faint=path(steps, values) if smooth is not values else "",
             points=tuple(
-                (at_x(x), at_y(y), f"{x:g}", number_text(y, percent)) for x, y in zip(steps, values, strict=True)
+                (at_x(x), at_y(y), f"{x:g}", short_number(y, percent)) for x, y in zip(steps, values, strict=True)
             ),
         )
 
@@ -257,7 +257,7 @@ def draw_curves(
         band=path([x for x, _ in outline], [y for _, y in outline]) + "Z" if outline else "",
         band_is=band_is if outline else "",
         zero=at_y(0.0) if bottom < 0 < top else None,
-        y_ticks=tuple((at_y(t), number_text(t, percent)) for t in ticks),
+        y_ticks=tuple((at_y(t), short_number(t, percent)) for t in ticks),
         x_ticks=tuple((at_x(s), f"{s:g}") for s in sorted({start, end})),
     )
 
@@ -285,7 +285,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
     return [i * size for i in range(math.ceil(low / size - 1e-9), math.floor(high / size + 0.35) + 1)]
 
 
-def number_text(value: float, percent: bool = False) -> str:
+def short_number(value: float, percent: bool = False) -> str:
     """Writes a number with few digits: `0.125`, `1.32`, `42 %`, `1.2e−06`, `12,345`."""
     value *= 100 if percent else 1
     size = abs(value)

@@ -8,11 +8,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from codevision_ext.errors import InputError
 from codevision_ext.io.records import Record, image_path
+from codevision_ext.report.targets import scale_to, shape_views
 from codevision_ext.report.trajectories import MarkView, mark_views
 
 HEIGHT, MAX_WIDTH, GAP = 256, 512, 8
 """Height, maximum width and gap of the images in the row, in pixels; a wider image is scaled to the maximum width."""
-_NEEDED = (18, 183, 106)
+RECALL = 0.9
+"""Share of a primitive from which it counts as drawn, as in `codevision_ext.drawing`."""
+_NEEDED, _MISSED = (18, 183, 106), (217, 45, 32)
 _COLOURS = ((194, 87, 12), (163, 53, 156), (13, 138, 148), (196, 48, 78), (92, 79, 196), (31, 111, 214))
 
 
@@ -24,14 +27,17 @@ def spread_evenly(records: Sequence[Record], count: int) -> list[Record]:
 
 
 def strip(record: Record, directory: Path) -> Image.Image:
-    """Draws all images of a rollout side by side, RGB, 256 pixels high, and marks boxes of new images on older ones.
+    """Draws all images of a rollout side by side, RGB, 256 pixels high.
+
+    Boxes of new images are marked on older ones, and the target of a drawing on the input and on the judged image.
 
     The record has at least one image; `directory` is the folder of its record file.
 
     Raises:
-        InputError: an image can't be read.
+        InputError: an image can't be read, or the target of the drawing.
     """
     shown = []
+    drawn = record.observed.drawn
     for index, name in enumerate(record.pictures):
         path = image_path(directory, name)
         try:
@@ -41,7 +47,10 @@ def strip(record: Record, directory: Path) -> Image.Image:
             raise InputError(f"{path}: not an image that can be shown: {error}") from error
         scale = min(HEIGHT / image.height, MAX_WIDTH / image.width)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        fit = scale_to(record, image.size) if index in (0, drawn.node if drawn else 0) else None
         image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC)
+        if fit is not None:
+            _draw_target(image, record, (fit[0] * scale, fit[1] * scale))
         for mark in mark_views(record, index):
             _draw(image, mark, scale)
         shown.append(image)
@@ -71,12 +80,26 @@ def _draw(image: Image.Image, mark: MarkView, scale: float) -> None:
         pen.text((x1 + 4, y1 + 3), str(mark.node), colour, font)
 
 
+def _draw_target(image: Image.Image, record: Record, scale: tuple[float, float]) -> None:
+    pen = ImageDraw.Draw(image)
+    for shape in shape_views(record):
+        colour = _MISSED if shape.recall is not None and shape.recall < RECALL else _NEEDED
+        places = [(x * scale[0], y * scale[1]) for x, y in shape.places]
+        if shape.kind in ("point", "circle"):
+            pen.circle(places[0], 5 if shape.kind == "point" else shape.radius * scale[0], outline=colour, width=2)
+        else:
+            pen.line([*places, *places[:1]] if shape.closed else places, fill=colour, width=2)
+
+
 def transcript(record: Record) -> str:
     """Writes the turns and the reward in Markdown; text of the model can't act as markup."""
     reward = "unscored" if record.reward is None else f"reward {record.reward:.3g}"
     verdict = "undecided" if record.observed.undecided else "right" if record.observed.correct else "wrong"
     lines = [f"**{verdict}, {reward}**, ended by {record.observed.end_reason}, wanted:"]
-    lines += [_verbatim(" or ".join(record.references) or "not recorded")]
+    lines += [_verbatim(" or ".join(record.references) or ("a drawing" if record.task.drawing else "not recorded"))]
+    if drawn := record.observed.drawn:
+        lines.append(f"drawing: F1 {drawn.f1:.3g}, precision {drawn.precision:.3g}, preserved {drawn.preserved:.3g}:")
+        lines.append(_verbatim(drawn.reason))
     for turn in record.turns:
         lines += [f"**{turn.role}**", _verbatim(turn.text)]
     terms = [(name, term) for name, term in record.terms.items() if term.contribution]

@@ -30,7 +30,7 @@ class Album:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.entries: list[tuple[str, int, int]] = []
-        """Name or `data:` URI, and width and height of the image itself; empty and 0 where its file is missing."""
+        """Name or `data:` URI, and width and height of the image itself; empty and 0 if its file is missing."""
         self._index: dict[str, int] = {}
         self._inlined = 0
 

@@ -21,7 +21,9 @@ from codevision_ext.config import WatchSettings
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate.compare import short_names
 from codevision_ext.evaluate.metrics import COLUMNS, Score
+from codevision_ext.evaluate.published import published_tables
 from codevision_ext.evaluate.results import Evaluation, read_evaluation
+from codevision_ext.evaluate.tables import verifier_notes
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.records import Record
 from codevision_ext.monitor.signals import check_signals
@@ -92,7 +94,7 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
     """
     names = short_names(run_dirs)
     if len(set(names)) < len(names):
-        raise InputError(f"{run_dirs[0]}: the same folder is given twice")
+        raise InputError(f"{run_dirs[0]}: the same folder occurs twice")
     read = sources.read_sources(run_dirs)
     runs, missing = [], []
     for index, (run_dir, name) in enumerate(zip(run_dirs, names, strict=True)):
@@ -110,12 +112,13 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
     chosen = sources.sample(read, limit)
     findings = [(run, finding) for run in runs for finding in check_signals(run.metrics, WatchSettings())]
     (single,) = runs if len(runs) == 1 else [None]
+    evaluations = [run.evaluation for run in runs if run.evaluation]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["reading"] = _reading
     environment.filters["percent"] = lambda share: f"{share * 100:.1f}"
-    environment.filters["number"] = lambda value: "–" if value is None else curves.number_text(value)
+    environment.filters["number"] = lambda value: "–" if value is None else curves.short_number(value)
     folder = files("codevision_ext.report")
     script = (folder / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -129,6 +132,10 @@ def render(run_dirs: Sequence[Path], album: Album, limit: int = LIMIT) -> str:
         suite_rows=suite_rows,
         setup_of=setup_of_checkpoints,
         headlines=headlines(single.evaluation) if single and single.evaluation else [],
+        notes=[note for each in evaluations for note in verifier_notes(each)],
+        published=published_tables(
+            suite for each in evaluations for model in each.models.values() for suite in model.suites
+        ),
         names=NAMES,
         modes=MODES,
         sections=curves.sections([run.metrics for run in runs]),

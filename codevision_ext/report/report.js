@@ -180,17 +180,31 @@ addEventListener("resize", drawRows);
 
 // one rollout
 
-function imageOf(shown) {
+// The target of a drawing, in pixels of an image of this size; nothing if the image has another shape than the input.
+function targetOf({ size, shapes }, width, height, zoom) {
+  const [sx, sy] = size ? [width / size[0], height / size[1]] : [0, 0];
+  if (!(Math.abs(sx / sy - 1) <= 0.02)) return [];
+  return shapes.map(({ kind, places, radius, closed, recall }) => {
+    const points = places.map(([x, y]) => `${x * sx},${y * sy}`).join(" "), [cx, cy] = [places[0][0] * sx, places[0][1] * sy];
+    const tone = `target${recall !== null && recall < 0.9 ? " missed" : ""}`, round = kind === "point" || kind === "circle";
+    const shape = round ? s("circle", { class: tone, cx, cy, r: kind === "point" ? 7 / zoom : radius * sx }) : s(closed ? "polygon" : "polyline", { class: tone, points });
+    shape.append(s("title", {}, `${kind}${recall === null ? "" : `, ${number(100 * recall, 0)} % drawn`}`));
+    return shape;
+  });
+}
+
+function imageOf(shown, r) {
   const [address, width, height] = images()[shown.image], tone = shown.node === null ? "" : `r${shown.node % 8}`;
   const label = shown.node === null ? "image" : `image ${shown.node}`;
   if (!width) return h("figure", {}, h("div", { class: "nofile" }, `${label}: its file isn't there`));
   const source = data.folder ? `${data.folder}/${address.slice(0, 2)}/${address}.png` : address;
   const zoom = Math.min(3, (shown.made ? 340 : 460) / width, (shown.made ? 260 : 340) / height), marks = shown.marks || [];
+  const target = shown.target && r.drawing ? targetOf(r.drawing, width, height, zoom) : [];
   const image = h("img", { src: source, alt: label, width: Math.round(width * zoom), height: Math.round(height * zoom), decoding: "async" });
   const frame = h("div", { class: `frame${zoom > 1.2 ? " grown" : ""}`, style: `width: ${Math.round(width * zoom) + 4}px; aspect-ratio: ${width} / ${height}` }, image);
   frame.onclick = () => { frame.style.width = frame.classList.toggle("big") ? `${Math.max(width, width * zoom * 2)}px` : `${Math.round(width * zoom) + 4}px`; };
-  if (marks.length) {
-    const seen = new Map(), svg = s("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" });
+  if (marks.length || target.length) {
+    const seen = new Map(), svg = s("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" }, target);
     for (const { box, node: of, net, up } of marks) {
       const again = seen.get(`${box}`) || 0, inset = (1.5 + again * 5) / zoom, free = of !== null;
       if (free) seen.set(`${box}`, again + 1);
@@ -240,7 +254,8 @@ function callOf(call) {
 
 function cardOf(r, them, at) {
   const [, tone] = mark(r), facts = [
-    ["answered", r.answer ?? "nothing"], ["wanted", r.references.join(" or ") || "not recorded"],
+    ["answered", r.answer ?? "nothing"], ["wanted", r.references.join(" or ") || (r.drawing ? "a drawing" : "not recorded")],
+    ["drawing", r.drawing?.verdict && `F1 ${number(r.drawing.verdict.f1)}, precision ${number(r.drawing.verdict.precision)}, preserved ${number(r.drawing.verdict.preserved, 3)}: ${r.drawing.verdict.reason}`],
     ["applied", r.applied.join(", ") || "nothing"], ["needed", r.needed.join(", ") || "no tool"], ["ended by", r.end.replaceAll("_", " ")],
     ["turns", r.turns], ["tokens", r.tokens], ["judge", r.verdict && `${r.verdict.score ?? "abstained"}, ${r.verdict.model}`], ["id", r.id]];
   return h("article", { class: "card traj" },
@@ -255,8 +270,8 @@ function cardOf(r, them, at) {
     h("div", { class: "body" },
       h("div", { class: "talk" }, ...(r.messages.length ? r.messages.map((m) => h("div", { class: `msg ${m.role}${m.role === "tool" && !m.images.length ? " nopic" : ""}` },
         h("div", { class: "role" }, ROLES[m.role]),
-        h("div", {}, ...m.parts.map((part) => partOf(part, r)), m.images.length > 0 && h("div", { class: "pics" }, ...m.images.map(imageOf))))) : [h("p", { class: "soft" }, "The record holds no turns.")])),
-      h("aside", { class: "side" }, h("dl", {}, ...facts.filter(([, value]) => value !== null).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, `${value}`)])),
+        h("div", {}, ...m.parts.map((part) => partOf(part, r)), m.images.length > 0 && h("div", { class: "pics" }, ...m.images.map((shown) => imageOf(shown, r)))))) : [h("p", { class: "soft" }, "The record holds no turns.")])),
+      h("aside", { class: "side" }, h("dl", {}, ...facts.filter(([, value]) => value !== null && value !== undefined).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, `${value}`)])),
         termsOf(r), r.calls.length > 0 && h("h4", {}, "calls that were run"), r.calls.length > 0 && h("ol", { class: "calls" }, ...r.calls.map(callOf)))));
 }
 

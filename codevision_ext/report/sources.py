@@ -37,7 +37,7 @@ class RunSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Row of the table of record files; means are over valid rollouts, None where there is nothing to average."""
+    """Row of the table of record files; means are over valid rollouts, None if there is nothing to average."""
 
     accuracy: Score | None
     columns: dict[str, Score]

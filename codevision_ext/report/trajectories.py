@@ -1,6 +1,5 @@
 """Prepares a rollout for the page: its kind, its turns in parts, and where on the input image its images come from."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +7,9 @@ from typing import Any, Literal
 
 from codevision_ext.geometry import ORIENTATION_OPS, compose_all, inverse, map_box, map_size
 from codevision_ext.io.records import Record
-from codevision_ext.rollout.turn_parts import turn_parts
+from codevision_ext.report.targets import drawing_view
+from codevision_ext.rollout.dialects.base import Part
+from codevision_ext.rollout.dialects.registry import TOOL_CALL, dialect_of
 from codevision_ext.task.image_ops import CROP, required_ops
 from codevision_ext.types import AddedImage, Box, Orientation
 
@@ -50,12 +51,16 @@ def why_suspicious(record: Record) -> str | None:
     turns_needed = [op for op in needed if op != CROP]
     if observed.correct and turns_needed and steps and not _fixed(record):
         return "Right, although it never put the image upright: read as it was, or guessed."
-    if not observed.correct and sum(t.contribution for t in record.terms.values() if t.contribution > 0) >= 1:
+    if observed.correct and observed.drawn and not observed.drawn.f1:
+        return f"Right, although the drawing earns nothing: {observed.drawn.reason}."
+    paid = [term.contribution for name, term in record.terms.items() if name != "drawn" and term.contribution > 0]
+    if not observed.correct and sum(paid) >= 1:
         return "Wrong, and still well paid."
     if not turns_needed and any(step.net not in (None, Orientation.ID) for step in steps):
         return "Turned an image that was upright."
-    if len(steps) > len(needed) + 1:
-        return f"{len(steps)} calls where {len(needed)} would do."
+    enough = len(needed) + (record.task.drawing is not None)
+    if len(steps) > enough + 1:
+        return f"{len(steps)} calls where {enough} would do."
     if any(step.noop for step in steps):
         return "Called the tool without changing the image."
     return None
@@ -76,16 +81,6 @@ def _fixed(record: Record) -> bool:
     return goal is Orientation.ID or any(step.net == goal for step in record.observed.steps)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartView:
-    """Part of a turn: `think`, `code`, `answer`, `text`, or `broken` for a call that couldn't be read."""
-
-    kind: str
-    text: str
-    note: str = ""
-    """Description of a call and the image that it works on; empty for other parts."""
-
-
 Side = Literal["top", "bottom", "left", "right"]
 
 
@@ -102,28 +97,6 @@ class MarkView:
     """Side of the rectangle that is at the top of that image."""
 
 
-_JSON = json.JSONDecoder(strict=False)
-
-
-def part_views(text: str) -> tuple[PartView, ...]:
-    """Splits an assistant turn into parts; no text is lost, whatever its form."""
-    parts = turn_parts(text)
-    return tuple(
-        _call(part.text) if part.kind == "tool_call" else PartView(kind=part.kind, text=part.text) for part in parts
-    )
-
-
-def _call(text: str) -> PartView:
-    try:
-        arguments = _JSON.decode(text.strip())["arguments"]
-        about, index = arguments.get("description", ""), arguments.get("image_index", 0)
-        return PartView(
-            kind="code", text=arguments["code"].strip(), note=f"{about + ' · ' if about else ''}on image {index}"
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):  # whatever isn't a call is shown as it was written
-        return PartView(kind="broken", text=text.strip())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageView:
     """Image in the turn that showed it."""
@@ -133,6 +106,8 @@ class ImageView:
     """Index of the image, as `image_index` counts; None if unknown."""
     made: bool
     """True for an image that a call made; False for an input image."""
+    target: bool = False
+    """True for the images over which the target of the drawing is shown: the first input image, and the judged one."""
     net: Orientation | None = None
     marks: tuple[MarkView, ...] = ()
 
@@ -142,7 +117,7 @@ class MessageView:
     """One turn."""
 
     role: str
-    parts: tuple[PartView, ...]
+    parts: tuple[Part, ...]
     images: tuple[ImageView, ...]
     """Images of the turn; none in a tool turn whose call failed or changed nothing."""
 
@@ -150,6 +125,9 @@ class MessageView:
 def messages(record: Record) -> list[MessageView]:
     """Returns the conversation with its images; the input images mark the answer's box and the crops."""
     nodes = iter(_images_of_calls(record))
+    dialect = dialect_of((turn.role, turn.text) for turn in record.turns) or TOOL_CALL
+    drawn = record.observed.drawn
+    targets = {0, drawn.node if drawn else 0} if record.task.drawing else set()
     shown = []
     for turn in record.turns:
         images = []
@@ -161,12 +139,15 @@ def messages(record: Record) -> list[MessageView]:
                     name=name,
                     node=node,
                     made=turn.role == "tool",
+                    target=node in targets,
                     net=step.net if step else None,
                     marks=() if node is None or step else mark_views(record, node),
                 )
             )
-        parts = part_views(turn.text) if turn.role == "assistant" else (PartView(kind="text", text=turn.text.strip()),)
-        shown.append(MessageView(role=turn.role, parts=parts, images=tuple(images)))
+        own = turn.role == "assistant"
+        plain = [Part(kind="text", text=turn.text.strip())] if turn.text.strip() else []
+        parts = dialect.parts(turn.text) if own else plain
+        shown.append(MessageView(role=turn.role, parts=tuple(parts), images=tuple(images)))
     return shown
 
 
@@ -217,6 +198,7 @@ def view(record: Record, directory: Path, image: Callable[[Path, str], int]) -> 
 
     def shown(item: ImageView) -> dict[str, Any]:
         seen = {"image": image(directory, item.name), "node": item.node, "made": item.made, "net": item.net}
+        seen |= {"target": True} if item.target else {}
         return seen | ({"marks": [asdict(mark) | {"box": list(mark.box)} for mark in item.marks]} if item.marks else {})
 
     return {
@@ -239,6 +221,7 @@ def view(record: Record, directory: Path, image: Callable[[Path, str], int]) -> 
         "tokens": record.tokens,
         "turns": record.turn_count or sum(turn.role == "assistant" for turn in record.turns),
         "verdict": asdict(record.verdict) if record.verdict else None,
+        "drawing": drawing_view(record),
         "calls": [{name: value for name, value in asdict(step).items() if name != "crops"} for step in observed.steps],
         "terms": {
             name: [term.raw, term.weight, term.contribution]

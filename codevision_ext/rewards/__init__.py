@@ -1,1 +1,1 @@
-"""Computes the reward: `terms` measures, `rubric` weighs and adds up, `advantages` normalises within a group."""
+"""Computes the reward: `terms` measures, `rubric` weighs and sums, `advantages` normalises within a group."""

@@ -1,15 +1,15 @@
-"""Weighs the terms of a preset and adds them up to the reward, for all rollouts of a prompt together.
+"""Computes the reward as the weighted sum of a preset's terms, for all rollouts of a prompt together.
 
 To add a term, write it in terms.py, name it here with a weight, and set its weight in a recipe.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import fsum, isfinite, nan
+from math import fsum, inf, isfinite, nan
 from typing import Any, Final
 
 from codevision_ext.errors import InputError
-from codevision_ext.rewards import terms
+from codevision_ext.rewards import drawing_terms, terms
 from codevision_ext.rewards.settings import CuriositySettings, GroupSplit, RewardSettings
 from codevision_ext.rewards.similarity import SIMILARITIES
 from codevision_ext.types import Breakdown, Rollout, TermScore
@@ -27,23 +27,27 @@ class Weighted:
     term: Term
     weight: float
     penalty: bool = False
-    """True: the weight must be at most 0."""
+    """True if the weight must be at most 0."""
     strategy: bool = False
-    """True: the term pays for how the tool was used; with `gate_strategy_on_correct` wrong answers don't get it."""
+    """True if the term rewards the use of the tool; `gate_strategy_on_correct` sets it to 0 for wrong answers."""
+    right_only: bool = False
+    """True if the raw value of a wrong answer is 0."""
 
 
-def _each(term: Callable[[Rollout], float], weight: float, *, strategy: bool = False) -> Weighted:
-    """Returns a weighted term that is written for one rollout."""
-    return _all(lambda group: [term(rollout) for rollout in group], weight, strategy=strategy)
+def _each(
+    term: Callable[[Rollout], float], weight: float, *, strategy: bool = False, right_only: bool = False
+) -> Weighted:
+    """Returns a weighted term from a function of one rollout."""
+    return _all(lambda group: [term(rollout) for rollout in group], weight, strategy=strategy, right_only=right_only)
 
 
-def _all(term: Term, weight: float, *, strategy: bool = False) -> Weighted:
-    """Returns a weighted term that is written for the rollouts of a group."""
-    return Weighted(term=term, weight=weight, penalty=weight < 0, strategy=strategy)
+def _all(term: Term, weight: float, *, strategy: bool = False, right_only: bool = False) -> Weighted:
+    """Returns a weighted term from a function of a group."""
+    return Weighted(term=term, weight=weight, penalty=weight < 0, strategy=strategy, right_only=right_only)
 
 
 def _optional(term: Weighted, *, penalty: bool = False) -> Weighted:
-    """Returns the term with weight 0, so that it counts only where a recipe gives it a weight."""
+    """Returns the term with weight 0, so that it counts only if a recipe gives it a weight."""
     return replace(term, weight=0.0, penalty=penalty, strategy=not penalty)
 
 
@@ -66,10 +70,10 @@ def _paper(settings: RewardSettings) -> dict[str, Weighted]:
         "format": _each(terms.format_kept, 0.1),
         "must": _each(terms.paper_must, 1.0, strategy=True),
         "full": _each(terms.paper_full, 0.1, strategy=True),
-        "necessity": _all(_NECESSITY[settings.group_split], 0.2, strategy=True),
-        "emergent": _each(terms.emergent, 0.2, strategy=True),
+        "necessity": _all(_NECESSITY[settings.group_split], 0.2, strategy=True, right_only=True),
+        "emergent": _each(terms.emergent, 0.2, strategy=True, right_only=True),
         "turns": _each(terms.turns, -0.5),
-        "poor_crop": _each(terms.paper_poor_crop, -0.5),
+        "poor_crop": _each(terms.paper_poor_crop, -0.5, right_only=True),
         "inappropriate": _each(terms.paper_inappropriate, -0.5),
     }
 
@@ -79,7 +83,7 @@ def _verified(settings: RewardSettings) -> dict[str, Weighted]:
     return _paper(settings) | {
         "must": _each(lambda rollout: terms.verified_must(rollout, sim), 1.0, strategy=True),
         "full": _each(lambda rollout: terms.verified_full(rollout, sim), 0.1, strategy=True),
-        "poor_crop": _each(lambda rollout: terms.verified_poor_crop(rollout, sim), -0.5),
+        "poor_crop": _each(lambda rollout: terms.verified_poor_crop(rollout, sim), -0.5, right_only=True),
         "inappropriate": _each(terms.verified_inappropriate, -0.5),
         "exec": _optional(_each(terms.executed, 0.0)),
         "benefit": _optional(_all(terms.benefit, 0.0)),
@@ -87,6 +91,45 @@ def _verified(settings: RewardSettings) -> dict[str, Weighted]:
         "faithful": _optional(_each(terms.faithful, 0.0)),
         "redundancy": _optional(_each(terms.redundancy, 0.0), penalty=True),
         "area": _optional(_each(lambda rollout: terms.area_shown(rollout, sim), 0.0), penalty=True),
+        "drawn": _optional(_each(drawing_terms.drawn, 0.0)),
+    }
+
+
+def _ordered(settings: RewardSettings) -> dict[str, Weighted]:
+    weights = {"must": 0.25, "full": 0.025, "necessity": 0.05, "emergent": 0.05}  # b1: 0.25
+    weights |= {"turns": -0.15, "poor_crop": -0.15, "inappropriate": -0.15}  # b2: 0.15
+    return {
+        name: replace(weighted, weight=weights.get(name, weighted.weight))
+        for name, weighted in _verified(settings).items()
+    }
+
+
+def _vthinker(_: RewardSettings) -> dict[str, Weighted]:
+    return {
+        "accuracy": _each(drawing_terms.graded_accuracy, 1.0),
+        "format": _each(terms.format_kept, 0.5),
+        "tool": _each(drawing_terms.useful_drawing, 0.3, strategy=True),
+        "drawn": _each(drawing_terms.drawn, 0.5, strategy=True),
+        "consistency": _optional(_each(drawing_terms.consistent, 0.0)),
+    }
+
+
+def _vthinker_paper(_: RewardSettings) -> dict[str, Weighted]:
+    return {
+        "accuracy": _each(terms.accuracy, 1.0),
+        "format": _each(terms.format_kept, 0.5),
+        "tool": _each(drawing_terms.correct_with_call, 0.3),
+        "drawn": _optional(_each(drawing_terms.drawn, 0.0)),
+    }
+
+
+def _vthinker_as_run(_: RewardSettings) -> dict[str, Weighted]:
+    return {
+        "accuracy": _each(terms.accuracy, 1.0),  # the script gives -1 for a wrong answer, and 0 for none
+        "format": _each(terms.format_kept, 0.5),
+        "code": _each(drawing_terms.correct_executed, 0.3),
+        "consistency": _each(drawing_terms.consistent, 0.5),
+        "drawn": _optional(_each(drawing_terms.drawn, 0.0)),
     }
 
 
@@ -94,12 +137,24 @@ _NECESSITY: Final[Mapping[GroupSplit, Term]] = {
     "optional": terms.necessity(terms.used_optional),
     "any": terms.necessity(terms.used_any),
 }
-_TERMS: Final = {"upstream": _upstream, "paper": _paper, "verified": _verified}
+_TERMS: Final = {
+    "upstream": _upstream,
+    "paper": _paper,
+    "verified": _verified,
+    "ordered": _ordered,
+    "vthinker": _vthinker,
+    "vthinker_paper": _vthinker_paper,
+    "vthinker_as_run": _vthinker_as_run,
+}
 
 PRESETS: Final[Mapping[str, Mapping[str, Weighted]]] = {
     name: terms_of(RewardSettings(preset=name)) for name, terms_of in _TERMS.items()
 }
-"""All terms by preset and name. `upstream` is the released code, `paper` follows the paper, `verified` is ours."""
+"""All terms by preset and name.
+
+`upstream` is the released code of CodeVision, `paper` follows its paper, `verified` is ours. `ordered` has the terms of
+`verified` and weights with which each right answer earns more than each wrong one. `vthinker_as_run` is the released
+script of V-Thinker, `vthinker_paper` follows its paper, `vthinker` is ours and checks drawings by pixels."""
 
 _PENALTIES: Final = {"turns": -1.0, "poor_crop": -1.0, "inappropriate": -1.0}
 _PUBLISHED: Final = {
@@ -118,20 +173,26 @@ ALIASES: Final[Mapping[str, Mapping[str, Mapping[str, float]]]] = {
     },
     "paper": _PUBLISHED,
     "verified": _PUBLISHED,
+    "ordered": _PUBLISHED,
+    "vthinker": {},
+    "vthinker_paper": {},
+    "vthinker_as_run": {},
 }
-"""Published names of weights by preset: the terms that each sets, and the factor for each term."""
+"""Terms and factors that each published name of a weight sets, by preset."""
 
+_OURS: Final = ("verified", "ordered")
 _READ_BY: Final = {
-    "group_split": ("paper", "verified"),
-    "sim": ("verified",),
-    "gate_strategy_on_correct": ("paper", "verified"),
-    "cap_total": ("paper", "verified"),
+    "group_split": ("paper", *_OURS),
+    "sim": _OURS,
+    "gate_strategy_on_correct": ("paper", *_OURS, "vthinker"),
+    "cap_total": ("paper", *_OURS, "vthinker"),
+    "credit": ("paper", *_OURS),
 }
 """Presets that read a setting; the other presets refuse it."""
 
 
 class Rubric:
-    """Scores groups by settings that are checked once."""
+    """Scores groups with settings that are checked once."""
 
     def __init__(self, settings: RewardSettings) -> None:
         """Checks the settings.
@@ -152,26 +213,65 @@ class Rubric:
         aliases = ALIASES[preset]
         for key, value in settings.weights.items():
             if key not in table and key not in aliases:
-                known = f"{', '.join(table)}, and as published {', '.join(aliases)}"
+                known = ", ".join(table) + (f", and as published {', '.join(aliases)}" if aliases else "")
                 raise InputError(f"unknown reward term {key!r}; preset {preset!r} has: {known}.")
             if not isfinite(value):
                 raise InputError(f"the weight of reward term {key!r} is {value}; it must be a finite number.")
             factors = aliases.get(key, {key: 1.0})
             other = weighed.setdefault(frozenset(factors), key)
             if other != key:
-                raise InputError(f"reward terms {other!r} and {key!r} are the same; leave one out.")
+                raise InputError(f"reward terms {other!r} and {key!r} set the same weights; leave one out.")
             for name, factor in factors.items():
                 if value * factor > 0 and table[name].penalty:
                     sign = "at most 0" if factor > 0 else "taken off, so at least 0"
                     raise InputError(f"the weight of reward term {key!r} is {value}; a penalty's weight is {sign}.")
                 table[name] = replace(table[name], weight=value * factor)
         if settings.curiosity != CuriositySettings() and not ("curiosity" in table and table["curiosity"].weight):
-            raise InputError("the settings of curiosity are read only where the term 'curiosity' has a weight.")
+            raise InputError("the settings of curiosity are read only if the term 'curiosity' has a weight.")
+        if settings.gate_steps is not None and not settings.gate_strategy_on_correct:
+            raise InputError("gate_steps is read only with gate_strategy_on_correct: true.")
+        if settings.credit == "call" and table["must"].weight <= 0:
+            raise InputError(f"credit: call needs a weight of 'must' above 0, not {table['must'].weight:g}.")
         self._table = table
         self.weights: dict[str, float] = {name: weighted.weight for name, weighted in table.items()}
         """Weights by name of the term, in the order of the breakdown."""
         if settings.cap_total is not None:
             self.weights["cap"] = -1.0
+        if preset == "ordered" and self.margin <= 0:
+            raise InputError(
+                f"with these weights a wrong answer can earn {-self.margin:.3g} more than a right one, which preset "
+                "'ordered' excludes; take smaller weights, or preset 'verified'."
+            )
+
+    @property
+    def margin(self) -> float:
+        """Lower bound of what a right answer earns more than a wrong one of the same prompt; negative without one.
+
+        The bound holds for any two rollouts, if `accuracy` is 1 for right answers and 0 for wrong ones.
+        """
+        right, wrong = self._table["accuracy"].weight, 0.0
+        gated = self.settings.gate_strategy_on_correct and self.settings.gate_steps is None
+        for name, term in self._table.items():
+            if name == "accuracy":
+                continue
+            ends = (term.weight * (-1.0 if name == "benefit" else 0.0), term.weight)  # raw values are in [0, 1]
+            right += min(0.0, *ends)
+            wrong += 0.0 if term.right_only or (gated and term.strategy) else max(0.0, *ends)
+        cap = inf if self.settings.cap_total is None else self.settings.cap_total
+        return min(right, cap) - min(wrong, cap)
+
+    def call_gains(self, rollout: Rollout, contribution: float) -> list[float]:
+        """Returns what each call of a valid rollout adds to the contribution of the term `must`, at least 0.
+
+        Args:
+            rollout: The rollout.
+            contribution: Contribution of `must` to its reward; the gains sum to it.
+        """
+        sim = SIMILARITIES[self.settings.sim]
+        paper = self.settings.preset == "paper"
+        shares = terms.paper_must_by_step(rollout) if paper else terms.verified_must_by_step(rollout, sim)
+        whole = fsum(shares)
+        return [share / whole * contribution if whole else 0.0 for share in shares]
 
     def is_penalty(self, name: str) -> bool:
         """Returns whether the term is a penalty."""
@@ -180,8 +280,8 @@ class Rubric:
     def score(self, group: Sequence[Rollout]) -> list[Breakdown]:
         """Returns the reward of every rollout of one prompt, in input order.
 
-        `group` has all rollouts of the prompt, before anything filters them. Invalid rollouts are left out of its
-        statistics; their breakdown has `valid=False` and NaN.
+        `group` has all rollouts of the prompt, before any filter. Invalid rollouts don't count in its statistics; their
+        breakdown has `valid=False` and NaN.
 
         Raises:
             InputError: the task lacks a field that a term needs.
@@ -192,11 +292,13 @@ class Rubric:
         invalid = self._breakdown([nan] * len(self.weights), valid=False)
         return [next(scored) if rollout.observed.valid else invalid for rollout in group]
 
-    def measure(self, group: Sequence[Rollout]) -> dict[str, list[float]]:
+    def measure(self, group: Sequence[Rollout], needed: Collection[str] = ()) -> dict[str, list[float]]:
         """Returns the raw values of every term, for the valid rollouts of one prompt, in input order.
 
+        A term without weight is 0 if the task lacks a field that it needs, unless its name is in `needed`.
+
         Raises:
-            InputError: the task lacks a field that a term needs.
+            InputError: the task lacks a field that a term with a weight, or a term in `needed`, needs.
             ValueError: the rollouts belong to more than one group.
         """
         groups = {rollout.group for rollout in group}
@@ -205,21 +307,25 @@ class Rubric:
                 f"rollouts of {len(groups)} groups can't be scored as one: {', '.join(sorted(groups)[:4])}"
             )
         valid = [rollout for rollout in group if rollout.observed.valid]
-        raws = {name: self._measure(weighted, valid) for name, weighted in self._table.items()}
+        raws = {
+            name: self._measure(weighted, valid, needed=bool(weighted.weight) or name in needed)
+            for name, weighted in self._table.items()
+        }
         if self.settings.cap_total is not None:
             totals = [fsum(raws[name][i] * w.weight for name, w in self._table.items()) for i in range(len(valid))]
             raws["cap"] = [max(0.0, total - self.settings.cap_total) for total in totals]
         return raws
 
-    def _measure(self, weighted: Weighted, valid: Sequence[Rollout]) -> list[float]:
+    def _measure(self, weighted: Weighted, valid: Sequence[Rollout], *, needed: bool) -> list[float]:
         try:
             raws = weighted.term(valid)
         except InputError:
-            if weighted.weight:
+            if needed:
                 raise
-            return [0.0] * len(valid)  # a term without weight doesn't need its fields
+            return [0.0] * len(valid)
         if self.settings.gate_strategy_on_correct and weighted.strategy:
-            return [raw * r.observed.correct for raw, r in zip(raws, valid, strict=True)]
+            shares = [1.0 if r.observed.correct else self.settings.open_share(r.step) for r in valid]
+            return [raw * share for raw, share in zip(raws, shares, strict=True)]
         return raws
 
     def _breakdown(self, raws: Sequence[float], *, valid: bool = True) -> Breakdown:

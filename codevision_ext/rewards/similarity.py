@@ -1,4 +1,4 @@
-"""Measures how well a region fits a box, in four ways; each is in [0, 1], 1 for the box itself, 0 without overlap."""
+"""Measures the similarity of a region and a box in four ways; in [0, 1], 1 for equality, 0 without overlap."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
@@ -9,13 +9,13 @@ from codevision_ext.types import Box
 Sim = Literal["iou", "containment", "giou", "mod_f1"]
 
 CONTEXT: Final = 0.25
-"""Margin around the box that `mod_f1` doesn't count as surplus, as a share of the box's sides."""
+"""Margin around the box that doesn't lower the precision of `mod_f1`, as a share of the box's sides."""
 
 
 def containment(region: Box, box: Box) -> float:
     """Returns the share of the box that the region shows.
 
-    A large region gets 1 for any box inside it, so give the term `area` a weight too.
+    A large region gets 1 for any box inside, so give the term `area` a weight too.
     """
     return box_area(intersection(region, box)) / box_area(box) if box_area(box) else 0.0
 
@@ -23,7 +23,7 @@ def containment(region: Box, box: Box) -> float:
 def giou(region: Box, box: Box) -> float:
     """Returns the generalised IoU, at least 0 (Rezatofighi et al., arXiv 1902.09630).
 
-    It is IoU minus the share of the common hull that neither box covers.
+    Its value is IoU minus the share of the common hull that neither box covers.
     """
     hull = box_area(Box(min(region.x1, box.x1), min(region.y1, box.y1), max(region.x2, box.x2), max(region.y2, box.y2)))
     union = box_area(region) + box_area(box) - box_area(intersection(region, box))

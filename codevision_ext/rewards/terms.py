@@ -1,12 +1,12 @@
 """Measures the terms of the reward, with one pure function per term.
 
-A term gets the valid rollouts of one prompt and returns a raw value for each, in input order. A term that doesn't
-compare rollouts is written for one rollout. Raw values of penalties are positive; their weights are negative.
+A term is a function from the valid rollouts of one prompt to raw values in input order, or a function of one rollout.
+Raw values of penalties are positive, and their weights negative.
 
-There are three families, which differ in their evidence. `upstream_*` reads the names of the operations, failed calls
-included, as the released code does. `paper_*` reads the successful calls in order. `verified_*` reads only the
-provenance of the returned images. Of a call that returned several, only the first image earns; the others count where
-later calls use them. So returning all eight orientations at once earns no more than guessing one.
+Three families use different evidence. `upstream_*` reads the names of operations, including failed calls, as in the
+released code. `paper_*` reads the successful calls in order. `verified_*` reads only the provenance of returned images.
+Of several images of a call, only the first is rewarded; the others count if later calls use them. So returning all
+eight orientations at once earns no more than guessing one. The terms of drawings are in `drawing_terms`.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,11 +25,11 @@ Similarity = Callable[[Box, Box], float]
 """Function from a region and a box to their similarity, in [0, 1]."""
 
 POOR_CROP = 0.1
-"""Similarity below which a crop missed the box."""
+"""Similarity below which a crop misses the box."""
 GOOD_CROP = 0.5
 """Minimum similarity of a crop that shows the box."""
 RARE = 2
-"""Number of correct rollouts without the tool below which the prompt needed the tool."""
+"""Number of correct rollouts without the tool below which the prompt needs the tool."""
 
 
 def accuracy(rollout: Rollout) -> float:
@@ -54,12 +54,12 @@ def used_any(rollout: Rollout) -> bool:
 
 
 def used_optional(rollout: Rollout) -> bool:
-    """Returns whether a successful call did an optional operation."""
+    """Returns whether a successful call applied an optional operation."""
     return any(op not in CORE_OPS for step in _done(rollout) for op in step.ops)
 
 
 def tool_benefit(group: Sequence[Rollout], used: Predicate) -> float:
-    """Returns max(0, accuracy with the tool - accuracy without), in [0, 1]; 0 where all rollouts used the tool."""
+    """Returns max(0, accuracy with the tool - accuracy without), in [0, 1]; 0 if all rollouts used the tool."""
     with_tool, without = _split(group, used)
     return max(0.0, _mean(with_tool) - _mean(without)) if without else 0.0
 
@@ -80,18 +80,18 @@ def upstream_must(rollout: Rollout) -> float:
 
 
 def upstream_accuracy(rollout: Rollout) -> float:
-    """Returns 1 for a correct answer, or `upstream_must` where a crop is required and that share is below POOR_CROP."""
+    """Returns 1 for a correct answer, or `upstream_must` if a crop is required and the share is below POOR_CROP."""
     return accuracy(rollout) * (upstream_must(rollout) if _upstream_gated(rollout) else 1.0)
 
 
 def upstream_necessity(group: Sequence[Rollout]) -> list[float]:
-    """Returns `tool_benefit` for the correct rollouts that used the tool, while few were correct without it."""
+    """Returns `tool_benefit` for correct rollouts that used the tool, if few were correct without the tool."""
     benefit = tool_benefit(group, used_any) if _rarely_correct_without(group, used_any) else 0.0
     return [benefit * (r.observed.correct and used_any(r) and not _upstream_gated(r)) for r in group]
 
 
 def upstream_exact(rollout: Rollout) -> float:
-    """Returns 1 where operations are required, and the core operations named are the same set."""
+    """Returns 1 if core operations are required, and exactly these were named."""
     needed = CORE_OPS.intersection(required_ops(rollout.task.applied))
     return float(bool(needed) and needed == CORE_OPS & _named(rollout))
 
@@ -102,12 +102,12 @@ def upstream_emergent(rollout: Rollout) -> float:
 
 
 def upstream_usage(rollout: Rollout) -> float:
-    """Returns the number of calls beyond 2, or beyond the number of required operations where that is larger."""
+    """Returns the number of calls beyond 2, or beyond the number of required operations if that is larger."""
     return float(max(0, len(rollout.observed.steps) - max(2, len(set(required_ops(rollout.task.applied))))))
 
 
 def upstream_spurious(rollout: Rollout) -> float:
-    """Returns the number of different orientation operations named where none is required."""
+    """Returns the number of different orientation operations that were named although none is required."""
     if ORIENTATION_OPS.keys() & set(required_ops(rollout.task.applied)):
         return 0.0
     return float(len(ORIENTATION_OPS.keys() & _named(rollout)))
@@ -125,10 +125,9 @@ def _upstream_gated(rollout: Rollout) -> bool:
 
 
 def paper_must_by_step(rollout: Rollout) -> list[float]:
-    """Returns what each call adds to the share of required operations that are done; the sum is in [0, 1].
+    """Returns what each call adds to the share of completed required operations; the sum is in [0, 1].
 
-    An operation counts the first time. A crop counts by how much it improves the best IoU so far. Failed calls add
-    nothing.
+    An operation counts once. A crop adds its improvement of the best IoU. Failed calls add nothing.
     """
     task = rollout.task
     needed = required_ops(task.applied)
@@ -146,21 +145,21 @@ def paper_must_by_step(rollout: Rollout) -> list[float]:
 
 
 def paper_must(rollout: Rollout) -> float:
-    """Returns the share of the required operations that were done, in [0, 1]."""
+    """Returns the share of completed required operations, in [0, 1]."""
     return min(1.0, fsum(paper_must_by_step(rollout)))
 
 
 def paper_full(rollout: Rollout) -> float:
-    """Returns 1 where exactly the required operations were done, in order, without a failed or surplus call."""
+    """Returns 1 if exactly the required operations were completed, in order, without a failed or surplus call."""
     needed, steps = required_ops(rollout.task.applied), rollout.observed.steps
     done = tuple(op for step in steps for op in step.ops if op in CORE_OPS)
     return float(bool(needed) and done == needed and all(step.ok for step in steps) and len(steps) <= len(needed))
 
 
 def necessity(used: Predicate) -> Callable[[Sequence[Rollout]], list[float]]:
-    """Builds the term that pays `tool_benefit` to correct rollouts with an optional operation.
+    """Builds the term that gives `tool_benefit` to correct rollouts with an optional operation.
 
-    It pays while few rollouts of the prompt were correct without the tool; `used` decides what counts as using it.
+    It is 0 if RARE or more rollouts of the prompt were correct without the tool; `used` selects those with the tool.
     """
 
     def term(group: Sequence[Rollout]) -> list[float]:
@@ -176,24 +175,24 @@ def emergent(rollout: Rollout) -> float:
 
 
 def turns(rollout: Rollout) -> float:
-    """Returns 1 where there are at least two calls more than required operations."""
+    """Returns 1 if there are at least two more calls than required operations."""
     return float(len(rollout.observed.steps) > len(required_ops(rollout.task.applied)) + 1)
 
 
 def paper_poor_crop(rollout: Rollout) -> float:
-    """Returns 1 for a correct answer where a crop is required and no crop overlaps the box by POOR_CROP."""
+    """Returns 1 for a correct answer if a crop is required and no crop overlaps the box by POOR_CROP."""
     best = max((_best_crop(rollout.task, step) for step in _done(rollout)), default=0.0)
     return _poor_crop(rollout, best)
 
 
 def paper_inappropriate(rollout: Rollout) -> float:
-    """Returns 1 where no operation is required and the image was turned or mirrored."""
+    """Returns 1 if no operation is required and the image was turned or mirrored."""
     turned = any(op in ORIENTATION_OPS for step in _done(rollout) for op in step.ops)
     return float(turned and not required_ops(rollout.task.applied))
 
 
 def _best_crop(task: Task, step: Step) -> float:
-    """Returns the best IoU of the call's crops with the box, coordinates unmapped; 0 where no crop is required."""
+    """Returns the best IoU of the call's crops with the box, in unmapped coordinates; 0 if no crop is required."""
     if task.box is None or CROP not in required_ops(task.applied) or CROP not in step.ops:
         return 0.0
     return max((iou(crop, task.box) for crop in step.crops), default=0.0)
@@ -203,10 +202,10 @@ def _best_crop(task: Task, step: Step) -> float:
 
 
 def verified_must_by_step(rollout: Rollout, sim: Similarity = iou) -> list[float]:
-    """Returns what each call adds to the share of required operations that an image shows; the sum is in [0, 1].
+    """Returns what each call adds to the share of required operations that images show; the sum is in [0, 1].
 
-    The orientation operations count together, once an image has the orientation that they lead to. A crop counts by how
-    much the visible region improves the best similarity so far.
+    Orientation operations count together, once an image has the required orientation. A crop adds the improvement of
+    the best similarity by the visible region.
     """
     steps, task = rollout.observed.steps, rollout.task
     needed = required_ops(task.applied)
@@ -223,12 +222,12 @@ def verified_must_by_step(rollout: Rollout, sim: Similarity = iou) -> list[float
 
 
 def verified_must(rollout: Rollout, sim: Similarity = iou) -> float:
-    """Returns the share of the required operations that an image shows, in [0, 1]."""
+    """Returns the share of required operations that images show, in [0, 1]."""
     return min(1.0, fsum(verified_must_by_step(rollout, sim)))
 
 
 def verified_full(rollout: Rollout, sim: Similarity = iou) -> float:
-    """Returns 1 where images show all required operations, without a failed, idle or surplus call."""
+    """Returns 1 if images show all required operations, without a failed, idle or surplus call."""
     task, steps = rollout.task, rollout.observed.steps
     needed = required_ops(task.applied)
     if not steps or len(steps) > len(needed) or not all(step.ok and not step.noop for step in steps):
@@ -239,12 +238,12 @@ def verified_full(rollout: Rollout, sim: Similarity = iou) -> float:
 
 
 def verified_poor_crop(rollout: Rollout, sim: Similarity = iou) -> float:
-    """Returns 1 for a correct answer where a crop is required and no crop overlaps the box by POOR_CROP."""
+    """Returns 1 for a correct answer if a crop is required and no crop overlaps the box by POOR_CROP."""
     return _poor_crop(rollout, _best_fit(rollout, sim))
 
 
 def verified_inappropriate(rollout: Rollout) -> float:
-    """Returns 1 where no orientation operation is required and the last image used is turned or mirrored.
+    """Returns 1 if no orientation operation is required and the last used image is turned or mirrored.
 
     An unknown orientation isn't punished.
     """
@@ -257,9 +256,9 @@ def verified_inappropriate(rollout: Rollout) -> float:
 
 
 def area_shown(rollout: Rollout, sim: Similarity = iou) -> float:
-    """Returns the share of the input image that the best crop shows, in [0, 1]; of equally good crops the smallest.
+    """Returns the share of the input image that the best crop shows, in [0, 1]; of equally good crops, the smallest.
 
-    It is 0 where no crop is required or no image has a known region.
+    The value is 0 if no crop is required or no image has a known region.
 
     Raises:
         InputError: the task lacks the size of its image.
@@ -291,10 +290,9 @@ def faithful_crop(rollout: Rollout) -> bool | None:
 
 
 def redundancy(rollout: Rollout) -> float:
-    """Returns how much the crops repeat each other, in [0, 1].
+    """Returns the repetition of crops, in [0, 1]: the mean of each later crop's best IoU with earlier crops.
 
-    Each crop after the first has a best IoU with an earlier crop; the value is the mean of these. A crop is a call
-    whose image shows another part than the image that it was made from. Zooming in step by step repeats little.
+    A crop is a call whose image shows another part than its parent image. Zooming in step by step overlaps little.
     """
     size = rollout.task.size
     whole = None if size is None else Box(0, 0, *size)
@@ -330,8 +328,7 @@ def faithful(rollout: Rollout) -> float:
 def benefit(group: Sequence[Rollout]) -> list[float]:
     """Returns accuracy with the tool minus accuracy without, in [-1, 1], for every rollout that called the tool.
 
-    It is 0 where all or none of the rollouts called it. Unlike `necessity` it can be negative: where the tool misleads,
-    calling it costs.
+    The value is 0 if all rollouts or none called the tool. Unlike `necessity` it is negative if the tool misleads.
     """
     with_tool, without = _split(group, used_any)
     value = _mean(with_tool) - _mean(without) if with_tool and without else 0.0
@@ -339,10 +336,10 @@ def benefit(group: Sequence[Rollout]) -> list[float]:
 
 
 def curiosity(settings: CuriositySettings) -> Callable[[Sequence[Rollout]], list[float]]:
-    """Builds the term that pays for trying a tool that a group rarely calls (Pixel Reasoner, arXiv 2505.15966).
+    """Builds the term that rewards calls of a tool that a group rarely calls (Pixel Reasoner, arXiv 2505.15966).
 
-    Rollouts with a successful call get max(0, target - share of the group with a successful call), times the share of
-    the bonus at the training step.
+    Rollouts with a successful call get max(0, target - share of the group with a successful call), times
+    `CuriositySettings.share` of the training step.
     """
 
     def term(group: Sequence[Rollout]) -> list[float]:
@@ -371,7 +368,7 @@ def _added_image(step: Step) -> bool:
 
 
 def _fit(step: Step, box: Box | None, sim: Similarity) -> float:
-    """Returns the similarity of the region that the call's image shows and the box, in [0, 1]; 0 without either."""
+    """Returns the similarity of the region of the call's image and the box, in [0, 1]; 0 if one is missing."""
     return 0.0 if box is None or step.region is None or not _added_image(step) else sim(step.region, box)
 
 
@@ -381,7 +378,7 @@ def _best_fit(rollout: Rollout, sim: Similarity) -> float:
 
 
 def _required_box(task: Task) -> Box | None:
-    """Returns the box to crop, in pixels of the input image; None where no crop is required or there is no box.
+    """Returns the box to crop, in pixels of the input image; None if no crop is required or there is no box.
 
     Raises:
         InputError: the task lacks a field that is needed to map the box.
@@ -390,7 +387,7 @@ def _required_box(task: Task) -> Box | None:
 
 
 def _input_box(task: Task) -> Box | None:
-    """Returns the box in pixels of the input image; None where there is no box. Raises what `_required_box` raises."""
+    """Returns the box in pixels of the input image; None without a box. Raises what `_required_box` raises."""
     if task.box_frame not in ("input", "canonical"):
         raise InputError(f"task.box_frame is {task.box_frame!r}; it must be 'input' or 'canonical'.")
     if task.box is None:

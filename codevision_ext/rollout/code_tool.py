@@ -35,7 +35,7 @@ stay as they are.
 """
 
 _EMPTY = re.compile(r"its size is (?:0x\d|\d+x0\b)")
-_SPECIAL = re.compile(r"<(?=\||/?(?:image|video|tool_call|tool_response)>)")
+_SPECIAL = re.compile(r"<(?=\||/?(?:image|video|tool_call|tool_response|sandbox_output)>)")
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]{6,16}\b")
 """Regular expression of an object's address, as `repr` writes it. It differs from process to process."""
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -160,6 +160,14 @@ class CodeTool:
         step = self._record_step(history, run, self._trace(run))
         return ToolResult(text=run.text, images=run.images, step=step, result=run.result)
 
+    def run(self, history: ImageHistory, call: ToolCall) -> tuple[str, ExecResult]:
+        """Runs one call without tracing its images, which are added to the history; returns the observation's text.
+
+        Raises what `call` raises.
+        """
+        run = self._run(history, call)
+        return run.text, run.result
+
     async def acall(self, history: ImageHistory, call: ToolCall) -> ToolResult:
         """Does what `call` does, without blocking the event loop. Calls on one history must follow one another."""
         started = await self.begin(history, call)
@@ -190,6 +198,7 @@ class CodeTool:
             image_index=call.image_index,
             earlier=tuple(history.calls) if self._keep_variables else (),
             coordinate_sizes=tuple(history.sizes),
+            paths=tuple(history.paths),
         )
         result = self._sandbox.run(request)
         if result.status is ExecStatus.OK:
@@ -279,19 +288,7 @@ class CodeTool:
                     region=origin.region,
                 )
             )
-        first, *further = images
-        return Step(
-            ok=True,
-            ops=first.ops,
-            crops=first.crops,
-            node=first.node,
-            parent=first.parent,
-            net=first.net,
-            region=first.region,
-            status=status,
-            isolation=isolation,
-            further=tuple(further),
-        )
+        return Step.with_images(images, status=status, isolation=isolation)
 
     @staticmethod
     def _failure(result: ExecResult) -> str:

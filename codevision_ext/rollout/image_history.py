@@ -1,8 +1,11 @@
 """The images of one rollout, and the provenance of each."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Any, Final
 
 from PIL import Image
 
@@ -10,7 +13,21 @@ from codevision_ext.geometry import compose
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE
 from codevision_ext.sandbox.protocol import EarlierCall
 from codevision_ext.sandbox.provenance import Provenance, into_input
+from codevision_ext.sandbox.snippet.files import PROCESSED
 from codevision_ext.types import Box, CoordinateSystem, Orientation, Step
+
+_PATH: Final = re.compile(r"""\bimage_path\w*\s*=\s*(?P<quote>["'])(?P<path>[^"'\n]+)(?P=quote)""")
+
+
+def paths_in(messages: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the paths that user messages give for their images: `image_path = '/data/x.png'`, in order."""
+    parts = (part for message in messages if message["role"] == "user" for part in message["content"])
+    return [path for part in parts for path in paths_of(part.get("text") or "")]
+
+
+def paths_of(text: str) -> list[str]:
+    """Returns the paths in assignments such as `image_path = '/data/x.png'`, in order."""
+    return [match["path"] for match in _PATH.finditer(text)]
 
 
 def size_in(coordinates: CoordinateSystem, image: tuple[int, int], resized: tuple[int, int]) -> tuple[int, int]:
@@ -50,6 +67,7 @@ class ImageHistory:
         images: Sequence[Image.Image],
         resize: Callable[[Image.Image], Image.Image] = lambda image: image,
         coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
+        paths: Sequence[str] = (),
     ) -> None:
         """Adds the images of the task.
 
@@ -57,6 +75,7 @@ class ImageHistory:
             images: The task's images at full resolution.
             resize: Returns an image as the model sees it. It takes milliseconds for each image.
             coordinates: The coordinate system in which the model writes.
+            paths: Paths by which code may open the task's images; see `ExecRequest.paths`.
         """
         self.images: list[Image.Image] = []
         """Images at full resolution, as the code gets them."""
@@ -64,9 +83,11 @@ class ImageHistory:
         """Images as the model sees them; one for each of `images`."""
         self.sizes: list[tuple[int, int]] = []
         """Width and height of each image in the coordinates that the model writes."""
+        self.paths: list[str] = []
+        """Path of each image (`ExecRequest.paths`); the newest image is what code finds at `processed_path`."""
         self._resize, self._coordinates = resize, coordinates
-        for image in images:
-            self.add(image)
+        for image, path in zip(images, chain(paths, repeat("")), strict=False):
+            self.add(image, path)
         self.nodes: list[ImageOrigin] = [
             ImageOrigin(root=index, net=Orientation.ID, region=Box(0, 0, *image.size))
             for index, image in enumerate(self.images)
@@ -77,17 +98,18 @@ class ImageHistory:
         self.pending_provenance: asyncio.Task[Step] | None = None
         """Task that records the provenance of the last started call; None before the first."""
 
-    def add(self, image: Image.Image) -> int:
+    def add(self, image: Image.Image, path: str = PROCESSED) -> int:
         """Adds an image and returns its index."""
         resized = self._resize(image)
         self.images.append(image)
         self.resized.append(resized)
         self.sizes.append(size_in(self._coordinates, image.size, resized.size))
+        self.paths.append(path)
         return len(self.images) - 1
 
     def undo(self, images: int, calls: int) -> None:
         """Keeps only the first `images` images, with their provenance, and the first `calls` calls."""
-        for items in (self.images, self.resized, self.sizes, self.nodes):
+        for items in (self.images, self.resized, self.sizes, self.paths, self.nodes):
             del items[images:]
         del self.calls[calls:]
 

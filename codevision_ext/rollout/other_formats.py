@@ -5,23 +5,22 @@ The names that the model reads come from this table, never from the turn.
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
-OTHER_TAGS: Final = (
-    "tool_calls", "tool_use", "tool_code", "tool", "function_calls", "function_call", "functioncall", "function",
-    "invoke", "action", "execute", "code", "python", "code_image_tool",
+TAGS: Final = (
+    "tool_call", "tool_calls", "tool_use", "tool_code", "tool", "function_calls", "function_call", "functioncall",
+    "function", "invoke", "action", "execute", "code", "python", "code_image_tool",
 )  # fmt: skip
-"""Tags by which other models call a tool, or write its code."""
+"""Tags by which models call a tool, or write its code; one of them is the model's own."""
 OTHER_MARKS: Final[Sequence[tuple[str, str]]] = (
     (r"```|~~~", "a code fence (```)"),
     (r"\[/?TOOL_(?:CALLS|REQUEST)\]", "[TOOL_CALLS]"),
     (r"<[|｜][\w▁]*(?:python_tag|tool|function|action_start|plugin|interpreter)[\w▁]*[|｜]?>", "a special token"),
     (r"(?m)^[ \t]*Action(?: Input)?:", "Action:"),
-    (r"(?!</?tool_call>)(?i:<\s*/?\s*(?:\w+:)?tool_?call\b[^<>]*>)", "another spelling of these tags"),
 )
 """Other marks of a tool call, as regular expressions, with their names."""
 
-_TAGS: Final = re.compile(rf"</?({'|'.join(OTHER_TAGS)})\b[^<>]{{0,200}}>", re.IGNORECASE)
 _MARKS: Final = [(re.compile(pattern), name) for pattern, name in OTHER_MARKS]
 _JSON: Final = re.compile(r"""[{,]\s*["'](?:name|arguments|code|image_index)["']\s*:""")
 _CODE: Final = re.compile(
@@ -35,14 +34,33 @@ _ANSWER: Final = re.compile(
 )
 
 
-def other_call(text: str) -> str | None:
-    """Returns the name of the format by which a turn calls the tool or writes code; None where it does neither."""
-    tag = _TAGS.search(text)
+@cache
+def _patterns(own: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Returns the patterns of other tags and of other spellings of the model's own tag."""
+    others = "|".join(tag for tag in TAGS if tag != own)
+    spelling = own.replace("_", "_?")
+    return (
+        re.compile(rf"</?({others})\b[^<>]{{0,200}}>", re.IGNORECASE),
+        re.compile(rf"(?!</?{own}>)(?i:<\s*/?\s*(?:\w+:)?{spelling}\b[^<>]*>)"),
+    )
+
+
+def other_call(text: str, own: str) -> str | None:
+    """Returns the name of the format by which a turn calls the tool or writes code; None if it does neither.
+
+    Args:
+        text: The turn.
+        own: Tag of a call in the model's own format, one of TAGS.
+    """
+    others, spelling = _patterns(own)
+    tag = others.search(text)
     if tag:
         return f"<{tag[1].lower()}>"
     mark = next((name for pattern, name in _MARKS if pattern.search(text)), None)
     if mark:
         return mark
+    if spelling.search(text):
+        return "another spelling of these tags"
     return "JSON without a tag" if _JSON.search(text) else "code without a tag" if _CODE.search(text) else None
 
 

@@ -3,11 +3,10 @@
 import json
 import re
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 from string import Template
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from codevision_ext.rollout.dialects.base import ParsedCall, read_messages, refuse
 from codevision_ext.rollout.other_formats import other_answer, other_call
 from codevision_ext.rollout.turn_parts import BLANK, json_start, mask_calls, read_json, thought_end
 from codevision_ext.types import CallStatus, ToolCall
@@ -32,18 +31,6 @@ _FAULTS: Final[Sequence[tuple[str, str, str]]] = (
 """Faults of JSON: kind, regular expression of the decoder's message, regular expression of the text at the fault."""
 _REASONS: Final = re.compile(r"[^\w\s',:]")
 """Characters of a decoder's reason that are left out of a message."""
-
-
-class ParsedCall(NamedTuple):
-    """The result of reading a turn for a tool call."""
-
-    status: CallStatus
-    call: ToolCall | None
-    """The call; None unless the status is OK."""
-    message: str
-    """Sentence for the model that says what to change; empty where the status is OK."""
-    end: int = 0
-    """Position in the turn from which the next call is searched, in characters."""
 
 
 def parse_call(text: str, n_images: int, start: int = 0) -> ParsedCall:
@@ -93,7 +80,7 @@ def _no_call(reply: str, thought: str) -> ParsedCall:
         thought: Its thought, masked; empty without one.
     """
     reply = reply.removeprefix("</think>")
-    other = other_call(reply)
+    other = other_call(reply, "tool_call")
     if "<answer>" in reply:
         return _refuse(CallStatus.NONE, "open_answer")
     if other:
@@ -150,19 +137,12 @@ def read_call(value: Any, n_images: int) -> ParsedCall:
 
 
 def _refuse(status: CallStatus, kind: str, **words: object) -> ParsedCall:
-    return ParsedCall(status, None, _message(status, kind, **words))
+    return refuse(malformed_messages(), status, kind, **words)
 
 
-def _message(status: CallStatus, kind: str, **words: object) -> str:
-    return Template(malformed_messages()[status][kind]).substitute(words)
-
-
-@cache
 def malformed_messages() -> dict[str, dict[str, str]]:
     """Returns the sentences of prompts/malformed.json, by status and kind of fault."""
-    text = (files("codevision_ext") / "prompts" / "malformed.json").read_text(encoding="utf-8")
-    messages: dict[str, dict[str, str]] = json.loads(text)
-    return messages
+    return read_messages("malformed.json")
 
 
 def turn_message(kind: str, **words: object) -> str:
@@ -170,12 +150,9 @@ def turn_message(kind: str, **words: object) -> str:
     return Template(turn_messages()[kind]).substitute(words)
 
 
-@cache
 def turn_messages() -> dict[str, str]:
     """Returns the sentences of prompts/turns.json, by kind."""
-    text = (files("codevision_ext") / "prompts" / "turns.json").read_text(encoding="utf-8")
-    messages: dict[str, str] = json.loads(text)
-    return messages
+    return read_messages("turns.json")
 
 
 def parse_answer(turn_texts: Sequence[str]) -> str | None:
@@ -186,7 +163,7 @@ def parse_answer(turn_texts: Sequence[str]) -> str | None:
 
 
 def format_score(turn_texts: Sequence[str], prefix: str = "") -> float:
-    """Returns 1 where every turn keeps the format, else 0.
+    """Returns 1 if every turn keeps the format, else 0.
 
     Each turn begins with a closed think block, the only one of the turn. The last turn ends with the only answer block
     of the rollout, which isn't empty.

@@ -55,11 +55,11 @@ class Answer:
     ms: float
     """Wall time of the execution, milliseconds."""
     images: tuple[str, ...]
-    """Paths of the images that the snippet made; empty where images aren't saved."""
+    """Paths of the images that the snippet made; empty if images aren't saved."""
     steps: tuple[Step, ...]
     """The step that the record of a rollout would have for this call; always one."""
     isolation: Isolation | None
-    """Isolation of the execution; None where the code wasn't run."""
+    """Isolation of the execution; None if the code wasn't run."""
 
 
 _SNIPPETS: JsonCodec[Snippet] = JsonCodec(Snippet)
@@ -164,7 +164,7 @@ def _snippet(line: bytes, where: str) -> Snippet:
 def _answer(snippet: Snippet, where: str, tool: CodeTool, sandbox: Backend, save_images: SaveImages) -> Answer:
     images = [_open(path, where) for path in snippet.paths]
     if images:
-        tool_result = tool.call(ImageHistory(images), ToolCall(code=snippet.code))
+        tool_result = tool.call(ImageHistory(images, paths=list(map(str, snippet.paths))), ToolCall(code=snippet.code))
         result, step = tool_result.result, tool_result.step
     else:
         result = sandbox.run(ExecRequest(code=snippet.code, images=()))

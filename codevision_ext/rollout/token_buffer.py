@@ -6,6 +6,7 @@ log-probs). `add_context` appends tokens that the policy only reads (mask 0); if
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from codevision_ext.errors import EngineError, InputError
 
@@ -33,6 +34,10 @@ class RolloutLimits:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
+PUBLISHED_LIMITS: Final = RolloutLimits(response_tokens=16_384, assistant_turns=12)
+"""Limits of the published runs, as in recipe/base/published.yaml."""
+
+
 @dataclass(slots=True, kw_only=True)
 class TokenBuffer:
     """The tokens of one rollout so far."""
@@ -44,8 +49,13 @@ class TokenBuffer:
     """Mask of `response_ids`: 1 for a sampled token, 0 for context."""
     log_probs: list[float] = field(default_factory=list)
     """Log-prob of each token of `response_ids` as the engine returned it (natural logarithm); 0.0 for context."""
-    turns: int = 0
-    """Number of assistant turns so far."""
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    """First token of each assistant turn in `response_ids`, and the token behind its last one."""
+
+    @property
+    def turns(self) -> int:
+        """Number of assistant turns so far."""
+        return len(self.spans)
 
     @property
     def ids(self) -> list[int]:
@@ -68,8 +78,8 @@ class TokenBuffer:
             raise EngineError(f"the engine returned {len(ids)} tokens but {len(log_probs)} log-probs")
         if len(ids) > self.room:
             raise EngineError(f"the engine returned {len(ids)} tokens where {self.room} were asked for")
+        self.spans.append((len(self.response_ids), len(self.response_ids) + len(ids)))
         self._extend(ids, 1, log_probs)
-        self.turns += 1
 
     def add_context(self, ids: Sequence[int]) -> bool:
         """Appends context if at least one sampled token fits after it; otherwise adds nothing and returns False."""

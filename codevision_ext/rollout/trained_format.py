@@ -5,7 +5,6 @@ are those of the training. A public checkpoint has no such file.
 """
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -14,6 +13,8 @@ from pydantic import Field
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.json_codec import JsonCodec, read_json
+from codevision_ext.rollout.dialects.base import DialectName
+from codevision_ext.rollout.dialects.registry import DIALECTS, TOOL_CALL
 from codevision_ext.types import CoordinateSystem
 
 FILE: Final = "codevision.json"
@@ -36,8 +37,9 @@ class TrainedFormat:
     """System message of the conversations without the tool; empty: they had none; None: there was no conversation."""
     tools: tuple[dict[str, Any], ...] | None = None
     """Schemas of the tools (OpenAI functions), as the system block showed them; None: no conversation had the tool."""
-    dialect: Literal["tool_call"] = "tool_call"
-    """Form of a call: `tool_call` is one JSON object between `<tool_call>` and `</tool_call>`."""
+    dialect: DialectName | None = "tool_call"
+    """Form of a call: `tool_call` is one JSON object between `<tool_call>` and `</tool_call>`, `code_tags` is Python
+    between `<code>` and `</code>`, with the output behind it; None: no conversation had a call."""
     coordinates: CoordinateSystem | None = None
     """Coordinate system in which the model writes; None: the tool's schema isn't one of this package."""
     think_prefix: str | None = None
@@ -64,20 +66,15 @@ class TrainedFormat:
             own, other = other, own
         if own is not None:
             return own
-        return package_prompt(tools=tools) if other in (None, package_prompt(tools=not tools)) else str(other)
+        dialect = DIALECTS[self.dialect] if self.dialect else TOOL_CALL
+        return dialect.system(tools=tools) if other in (None, dialect.system(tools=not tools)) else str(other)
 
 
 _CODEC: Final[JsonCodec[TrainedFormat]] = JsonCodec(TrainedFormat)
 
 
-def package_prompt(*, tools: bool) -> str:
-    """Returns the package's own system message for conversations with the tool, or without."""
-    name = "system.txt" if tools else "system_no_tool.txt"
-    return (files("codevision_ext") / "prompts" / name).read_text(encoding="utf-8").strip()
-
-
 def read_trained_format(checkpoint: Path) -> TrainedFormat | None:
-    """Returns how the checkpoint in a folder was trained; None where the folder has no codevision.json.
+    """Returns how the checkpoint in a folder was trained; None if the folder has no codevision.json.
 
     Raises:
         InputError: the file can't be read, is of another version, or a field is missing, unknown or wrong.

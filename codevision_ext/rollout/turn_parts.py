@@ -112,7 +112,7 @@ def _part(kind: str, text: str) -> TurnPart:
 
 
 def _json_end(text: str, position: int) -> int | None:
-    """Returns the end of the JSON object or list that stands at `position`; None where none can be read."""
+    """Returns the end of the JSON object or list that stands at `position`; None if none can be read."""
     start = json_start(text, position)
     if text[start : start + 1] not in ("{", "["):
         return None
@@ -123,7 +123,7 @@ def _json_end(text: str, position: int) -> int | None:
 
 
 def _next_closing(tags: Sequence[re.Match[str]], first: int) -> int | None:
-    """Returns the position of the closing tag that comes before the next opening tag; None where none does."""
+    """Returns the position of the closing tag that comes before the next opening tag; None if none does."""
     for index in range(first, len(tags)):
         if tags[index][0] != "</think>":
             return tags[index].start() if tags[index][0] == "</tool_call>" else None

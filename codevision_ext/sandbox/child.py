@@ -19,6 +19,7 @@ from codevision_ext.sandbox import pixels
 from codevision_ext.sandbox.coordinates import Size, box_in_pixels, point_in_pixels
 from codevision_ext.sandbox.snippet import guards
 from codevision_ext.sandbox.snippet.errors import explain
+from codevision_ext.sandbox.snippet.files import FILES, PROCESSED, OutOfReachError, name_of
 from codevision_ext.sandbox.snippet.images import Ending, NoImage, NotAImage, flatten, handed_back
 from codevision_ext.sandbox.snippet.source import SOURCE, Source, read_source
 from codevision_ext.sandbox.wire import (
@@ -50,6 +51,8 @@ class Request:
     images: list[Any]
     coordinate_sizes: list[Size]
     """Width and height of each image, in the coordinates that the model writes."""
+    paths: list[str]
+    """Path by which code may open each image; empty: none besides the usual one."""
     stdout_chars: int
     max_pixels: int
 
@@ -103,13 +106,18 @@ def read_request(fd: int) -> Request:
     for length, image_index, image_count in heads:
         unpacked.append(Program(data[at : at + length].decode(), image_index, image_count))
         at += length
+    paths = []
+    for *_, length in sizes:
+        paths.append(data[at : at + length].decode())
+        at += length
     images = []
     for width, height, *_ in sizes:
         at = pixels.aligned(at)
         images.append(pixels.view_image(data, at, width, height))
         at += pixels.room(width, height)
     os.close(fd)
-    return Request(unpacked, images, [(width, height) for *_, width, height in sizes], stdout_chars, max_pixels)
+    coordinate_sizes = [(width, height) for *_, width, height, _ in sizes]
+    return Request(unpacked, images, coordinate_sizes, paths, stdout_chars, max_pixels)
 
 
 def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, list[Any]]:
@@ -120,11 +128,12 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
     nothing = Pages(0)
     *earlier, call = request.programs
     code = ""
+    stage: dict[str, Any] = {}
     try:
         for program in earlier:
             sys.stdout = sys.stderr = nothing.stream
             copies = [image.copy() for image in request.images[: program.images]]
-            set_stage(names, copies, program, request, tools)
+            stage = set_stage(names, copies, program, request, tools, stage)
             source = read_source(program.code)
             code = source.text
             execute(source, names)
@@ -132,12 +141,12 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
         code = call.code
         sys.stdout = sys.stderr = out.stream
         images = request.images[: call.images]
-        set_stage(names, images[:], call, request, tools)
-        before = dict(names)
+        set_stage(names, images[:], call, request, tools, stage)
+        before, image = dict(names), images[call.image_index] if images else None
         source = read_source(call.code)
         code = source.text
         last = execute(source, names)
-        ending = Ending(names, before, images, last, guards.CALL.shown, source)
+        ending = Ending(names, before, images, image, last, guards.CALL.shown, source)
         chosen, note = handed_back(ending, request.max_pixels)
         notes = [text for text in (source.note, *guards.CALL.notes, note) if text]
         return "ok", "; ".join(notes), [flatten(image) for image in chosen]
@@ -152,12 +161,16 @@ def run(request: Request, out: Pages, tools: dict[str, Any]) -> tuple[str, str, 
 def execute(source: Source, names: dict[str, Any]) -> Any:
     """Runs the code and returns the value of its last expression; None if there is none, or if the code calls `exit`.
 
-    Registers the lines of the code, so that tracebacks and `inspect` find them.
+    Code also ends where it saves to a folder that isn't its own; a note says so. The lines of the code are registered,
+    so that tracebacks and `inspect` find them.
     """
     linecache.cache[SOURCE] = (len(source.text), None, source.text.splitlines(keepends=True), SOURCE)
     try:
         exec(source.body, names)
         return eval(source.last, names) if source.last else None
+    except OutOfReachError as refusal:
+        guards.CALL.note(f"the code ended where it saved to {refusal.filename!r:.80}: save to `processed_path`")
+        return None
     except SystemExit as end:
         if end.code in (None, 0):
             return None  # the code ended on purpose
@@ -165,12 +178,27 @@ def execute(source: Source, names: dict[str, Any]) -> Any:
 
 
 def set_stage(
-    names: dict[str, Any], images: list[Any], program: Program, request: Request, tools: dict[str, Any]
-) -> None:
-    """Sets the variables of a call: its images, `draw`, which draws on `image`, and the functions `box` and `point`."""
-    names["images"] = images
+    names: dict[str, Any],
+    images: list[Any],
+    program: Program,
+    request: Request,
+    tools: dict[str, Any],
+    stage: dict[str, Any],
+) -> dict[str, Any]:
+    """Sets the variables of a call, and the names by which its code can open its images; returns variables of images.
+
+    The variables are its images, their paths, `draw`, which draws on `image`, and the functions `box` and `point`. If
+    the call before opened its image by path, `image`, `img` and `draw` keep the values that its code gave them; `stage`
+    has the values that they had before that code.
+    """
+    kept = {name for name in stage if FILES.opened and names.get(name) is not stage[name]}
+    paths = [name_of(index) for index in range(len(images))]
+    own = {path: image for path, image in zip(request.paths, images, strict=False) if path}
+    FILES.begin(dict(zip(paths, images, strict=True)) | own, by_path=bool(own) or "_path" in program.code)
+    names |= {"images": images, "image_paths": paths, "processed_path": PROCESSED}
     if not images:
-        return
+        return {}
+    names["image_path"] = paths[program.image_index]
     image = images[program.image_index]
     sizes = [image.size for image in request.images[: program.images]]
 
@@ -192,7 +220,9 @@ def set_stage(
     space = request.coordinate_sizes[program.image_index]
     if space != image.size:
         guards.CALL.remedy = f"; box() turns x from 0 to {space[0]} and y from 0 to {space[1]} into pixels"
-    names |= {"image": image, "img": image, "draw": tools["ImageDraw"].Draw(image), "box": box, "point": point}
+    stage = {"image": image, "img": image, "draw": tools["ImageDraw"].Draw(image)}
+    names |= {"box": box, "point": point} | {name: value for name, value in stage.items() if name not in kept}
+    return stage
 
 
 def write_result(fd: int, status: str, images: list[Any], stdout: str, detail: str) -> int:

@@ -42,7 +42,7 @@ class ConformanceCase:
     """Text that the detail must contain."""
 
     def fault(self, run: Run) -> str:
-        """Runs the case and returns its fault; empty where it passes."""
+        """Runs the case and returns its fault; empty if it passes."""
         if self.first:
             run(ExecRequest(code=self.first, images=(IMAGE,)))
         result = run(ExecRequest(code=self.code, images=(IMAGE, SECOND)))
@@ -196,6 +196,23 @@ CASES: Sequence[ConformanceCase] = (
     _honest("what is shown is a result", "image.rotate(90, expand=True).show()"),
     _honest("the only unused variable is a result", "turned = image.rotate(90, expand=True)"),
     _honest("code that ends itself keeps its result", "image = image.rotate(90, expand=True)\nexit()\nimage = None"),
+    _honest(
+        "code opens its image by path and saves another one",
+        "Image.open(image_path).rotate(90, expand=True).save(processed_path)\nprint(processed_path)",
+        stdout="/images/processed.png\n",
+    ),
+    _honest(
+        "cv2 opens and saves by path, too",
+        "cv2.imwrite(processed_path, cv2.rotate(cv2.imread(image_path), cv2.ROTATE_90_COUNTERCLOCKWISE))",
+    ),
+    _honest(
+        "a saved image is opened again",
+        "image.save('a.png')\nImage.open('a.png').rotate(90, expand=True).save(processed_path)",
+    ),
+    _honest(
+        "an image that is saved to a forbidden folder is kept",
+        "image.rotate(90, expand=True).save('/tmp/codevision_conformance.png')",
+    ),
     _honest("a code fence is left out", "```python\nimage = image.rotate(90, expand=True)\n```"),
     _honest(
         "libraries may be imported", "from PIL import Image as I\nimport numpy as n\nresult = n.rot90(n.asarray(image))"
@@ -352,7 +369,7 @@ CASES: Sequence[ConformanceCase] = (
     _ends("leaving without a result is said", "import os\nos._exit(0)", ExecStatus.CRASHED),
     _ends("a wild pointer is said", "import ctypes\nctypes.string_at(0)", ExecStatus.CRASHED),
     _ends("a file is denied", "Image.open('/etc/passwd')", ExecStatus.DENIED, "(line 1: Image.open('/etc/passwd'))"),
-    _ends("saving is denied", "image.save('/tmp/codevision_conformance.png')", ExecStatus.DENIED),
+    _ends("writing is denied", "open('/tmp/codevision_conformance.txt', 'w')", ExecStatus.DENIED),
     _ends("the network is denied", "import socket\nsocket.create_connection(('127.0.0.1', 9))", ExecStatus.DENIED),
     _ends("a program is denied", "import subprocess\nsubprocess.run(['/bin/true'])", ExecStatus.DENIED),
     _ends("a process is denied", "import os\nos.fork()", ExecStatus.DENIED),
@@ -376,7 +393,7 @@ CASES: Sequence[ConformanceCase] = (
 
 
 def check_backend(run: Run) -> dict[str, str]:
-    """Runs all cases and tries the doors; returns the fault of each by name, empty where it passes."""
+    """Runs all cases and tries the doors; returns the fault of each by name, empty if it passes."""
     faults = {case.name: case.fault(run) for case in CASES}
     doors = open_doors(run)
     return faults | {"every door is shut": f"code inside could {', '.join(doors)}" if doors else ""}

@@ -68,6 +68,7 @@ _CARRIED = (
     "pixels",
     "coordinates",
     "snippet.source",
+    "snippet.files",
     "snippet.images",
     "snippet.guards",
     "snippet.errors",
@@ -149,7 +150,7 @@ class HttpSandbox(Backend):
         return self._read((answer.get("files") or {}).get(RESULT_FILE), ms)
 
     def _answered(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Returns the server's answer. Raises SandboxError where there is none after ATTEMPTS."""
+        """Returns the server's answer. Raises SandboxError if there is none after ATTEMPTS."""
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(PAUSE_S * 2 ** (attempt - 1))

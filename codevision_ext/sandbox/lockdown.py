@@ -105,7 +105,7 @@ class Primitive:
 
     name: str
     missing: str
-    """Reason why it is missing; empty where it is there."""
+    """Reason why it is missing; empty if it is there."""
     remedy: str
     """Advice where it is missing."""
     required: bool = True
@@ -188,7 +188,7 @@ def _probe_seccomp() -> None:
 
 
 def _probe_user() -> None:
-    """Raises OSError where this process is root and can't become another user."""
+    """Raises OSError if this process is root and can't become another user."""
     if os.geteuid() != 0:
         return
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
@@ -201,7 +201,7 @@ def _probe_user() -> None:
 
 
 def landlock_version() -> int:
-    """Returns the ABI version of the kernel's Landlock. Raises OSError where there is none."""
+    """Returns the ABI version of the kernel's Landlock. Raises OSError if there is none."""
     return _check(LIBC.syscall(LANDLOCK_CREATE_RULESET, None, 0, 1))
 
 

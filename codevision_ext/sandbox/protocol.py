@@ -115,7 +115,7 @@ class ExecRequest:
     """A request to run code on images. The code finds the image `image_index` as `image`.
 
     Raises:
-        InputError: an index is out of range, or `coordinate_sizes` has another length than `images`.
+        InputError: an index is out of range, or `coordinate_sizes` or `paths` has another length than `images`.
     """
 
     code: str
@@ -127,11 +127,17 @@ class ExecRequest:
     """Width and height of each image in the model's coordinates, which `box` and `point` turn into pixels.
 
     Empty: the coordinates are pixels."""
+    paths: tuple[str, ...] = ()
+    """Path by which code may open each image besides the value of `image_path`, such as the one in the prompt.
+
+    Empty, or an empty path: there is no such path. No file is opened."""
 
     def __post_init__(self) -> None:
         sizes = self.coordinate_sizes
         if sizes and (len(sizes) != len(self.images) or min(map(min, sizes)) < 1):
             raise InputError(f"coordinate_sizes is {sizes}; these aren't sizes of {len(self.images)} images")
+        if self.paths and len(self.paths) != len(self.images):
+            raise InputError(f"paths has {len(self.paths)} items, but there are {len(self.images)} images")
         if not 0 <= self.image_index < max(1, len(self.images)):
             raise InputError(f"image_index is {self.image_index}, but there are {len(self.images)} images")
         for call in self.earlier:
@@ -154,7 +160,7 @@ class ExecResult:
     ms: float = 0.0
     """Wall time of the child, milliseconds."""
     isolation: Isolation | None = None
-    """Isolation of the execution; None where no code was run."""
+    """Isolation of the execution; None if no code was run."""
 
 
 def pack_request(request: ExecRequest, limits: Limits) -> int:
@@ -164,11 +170,14 @@ def pack_request(request: ExecRequest, limits: Limits) -> int:
     texts = [code.encode("utf-8", "replace") for code, _, _ in programs]
     images = [image if image.mode == "RGB" else image.convert("RGB") for image in request.images]
     coordinate_sizes = request.coordinate_sizes or [image.size for image in images]
+    paths = [path.encode("utf-8", "replace") for path in request.paths or [""] * len(images)]
+    heads = zip(images, coordinate_sizes, paths, strict=True)
     head = [
         wire.REQUEST.pack(len(programs), len(images), limits.stdout_chars, limits.max_pixels),
         *(wire.PROGRAM.pack(len(text), *rest) for text, (_, *rest) in zip(texts, programs, strict=True)),
-        *(wire.IMAGE.pack(*image.size, *space) for image, space in zip(images, coordinate_sizes, strict=True)),
+        *(wire.IMAGE.pack(*image.size, *space, len(path)) for image, space, path in heads),
         *texts,
+        *paths,
     ]
     fd = os.memfd_create("request", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -243,7 +252,7 @@ def _map_private(fd: int, used: int) -> ctypes.Array[ctypes.c_ubyte]:
 
 
 def _size_fault(sizes: Sequence[tuple[int, int]], limits: Limits) -> str:
-    """Returns the fault of the images' sizes; empty where there is none."""
+    """Returns the fault of the images' sizes; empty if there is none."""
     for width, height in sizes:
         if min(width, height) < 1 or max(width, height) > limits.max_side:
             return f"its size is {width}x{height}, sides must be 1 to {limits.max_side}"

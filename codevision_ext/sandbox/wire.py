@@ -15,13 +15,14 @@ OUTCOME = struct.Struct("<i?d")
 """Zygote to parent: wait status of the child, whether it was killed at the deadline, wall time (ms)."""
 REQUEST = struct.Struct("<IIIQ")
 """Request: number of programs, number of images, stdout limit (chars), pixel limit. Then the programs' heads, the
-images' heads, the programs, the images."""
+images' heads, the programs, the images' paths, the images."""
 PROGRAM = struct.Struct("<III")
 """One program: its length (bytes of UTF-8), the index of its `image`, and the number of images that it gets.
 
 Of all programs but the last only the variables are kept; their output and images are dropped."""
-IMAGE = struct.Struct("<IIII")
-"""Head of one image of a request: width and height in pixels, then in the coordinates that the model writes."""
+IMAGE = struct.Struct("<IIIII")
+"""Head of one image of a request: width and height in pixels, then in the coordinates that the model writes, and the
+length of its path (bytes of UTF-8)."""
 SIDES = struct.Struct("<II")
 """Width and height of one image; `pixels` has the layout of its pixels."""
 RESULT = struct.Struct("<8s12sIII")

@@ -117,7 +117,7 @@ def fork(warm: Warm) -> Spare:
 
 
 def hand_over(spare: Spare, message: bytes, fds: list[int]) -> Live | None:
-    """Sends the call into the child and starts its clock; returns None where the child died while it waited."""
+    """Sends the call into the child and starts its clock; returns None if the child died while it waited."""
     wall_s, _ = START.unpack(message)
     started = time.monotonic()
     with spare.door:
@@ -183,7 +183,7 @@ def close_all_but(door: socket.socket) -> socket.socket:
 
 
 def check_memory() -> None:
-    """Raises RuntimeError where memory is writable and also shared or executable, or where a second thread runs."""
+    """Raises RuntimeError if memory is writable and also shared or executable, or where a second thread runs."""
     wrong = shared_or_executable(Path("/proc/self/maps").read_text(encoding="utf-8"))
     if wrong:
         raise RuntimeError(f"memory of the zygote is shared or executable: {wrong[0]}")

@@ -1,7 +1,7 @@
 """Compares answers with several parts: choices ("A, B, D") and solutions ("x = 1 or x = 2").
 
-An answer with several parts is accepted only if the reference has several parts, and exactly the same ones. So a model
-gains nothing by listing candidates.
+An answer with several parts is accepted only if the reference has exactly these parts. So a model gains nothing by
+listing candidates.
 """
 
 import re
@@ -33,13 +33,13 @@ class _Choices:
     """Lower-case letters in their order; at least two, all different."""
     style: Literal["run", "listed", "spaced"]
     unordered: bool
-    """True if the text has an "and" or braces, which mean that the order doesn't count."""
+    """True if the order doesn't count, because the text has an "and" or braces."""
 
 
 def _choices(text: str) -> _Choices | None:
     """Reads "A, B, D", "A and B", "{A, B}", "A B D" or "ABD"; None for any other text.
 
-    Letters without anything between them count only in alphabetical order, as in "ABD": "BAD" is a word.
+    Adjacent letters must be in alphabetical order, as in "ABD"; "BAD" is a word.
     """
     text = undecorate(text)
     if len(text) > _LONGEST:
@@ -62,7 +62,7 @@ def _choices(text: str) -> _Choices | None:
 
 
 def same_choices(answer: str, reference: str) -> bool:
-    """Returns whether answer and reference name the same choices, two or more, in the same order.
+    """Returns whether answer and reference name equal choices, two or more, in equal order.
 
     The order doesn't count if the reference has an "and" or braces ("A and B", "{A, B}"). Other references may be
     rankings, such as "C, A, B".
@@ -77,7 +77,7 @@ def same_choices(answer: str, reference: str) -> bool:
 
 
 def other_choices(answer: str, references: Sequence[str]) -> bool:
-    """Returns whether every reference names several choices, and the answer names other choices or a single one."""
+    """Returns whether every reference names several choices, and the answer names other choices or a single choice."""
     expected = [_choices(reference) for reference in references]
     if not all(expected):
         return False
@@ -93,7 +93,7 @@ def names_several(text: str) -> bool:
 
 
 def too_many_choices(answer: str, references: Sequence[str]) -> bool:
-    """Returns whether the answer names several choices where every reference is a single letter."""
+    """Returns whether the answer names several choices although every reference is a single letter."""
     return _choices(answer) is not None and all(re.fullmatch(_LETTER, undecorate(each)) for each in references)
 
 
@@ -114,7 +114,7 @@ class _Solutions:
     values: tuple[str, ...]
     """Values in their order; at least two."""
     names: tuple[str, ...]
-    """Variable of each value, empty where it has none."""
+    """Variable of each value; empty for a value without a variable."""
     unordered: bool
     """True if the order doesn't count, because of braces, an "or", or one variable with several values."""
     alternatives: bool
@@ -158,7 +158,7 @@ def _solutions(text: str) -> _Solutions | None:
 
 
 def same_solutions(answer: str, reference: str) -> bool:
-    """Returns whether answer and reference list the same values, two or more, each exactly once.
+    """Returns whether answer and reference list equal values, two or more, each exactly once.
 
     The order counts unless the reference is a set: it has braces, an "or", or one variable with several values. An
     answer that joins values without variables by "or" is accepted only if the reference has an "or" or a variable.
@@ -211,7 +211,7 @@ def other_solutions(answer: str, references: Sequence[str]) -> bool:
 
 
 def _mixes_decimal_marks(texts: Sequence[str]) -> bool:
-    """Returns whether one text may have decimal commas ("1,5; 2,5") where another has points ("1.5; 2.5")."""
+    """Returns whether one text may have decimal commas ("1,5; 2,5") and another decimal points ("1.5; 2.5")."""
     marks = {frozenset(re.findall(r"\d([.,])(?=\d)", text)) for text in texts}
     return {frozenset("."), frozenset(",")} <= marks
 

@@ -25,7 +25,7 @@ from codevision_ext.task.normal_form import fold, text_key, unify_characters
 from codevision_ext.task.numbers import is_number, other_number, same_number
 
 ANSWER_CHARS: Final = 2000
-"""Maximum length in characters of an answer that a judge is asked about; the rules refuse longer ones."""
+"""Maximum length in characters of an answer that a judge sees; the rules refuse longer answers."""
 
 _CHOICE: Final = re.compile(
     r"(?:option |choice )?\(?(?P<letter>[A-Za-z])(?P<mark>[).:]{0,2})(?:\s+(?P<text>.+))?", re.DOTALL
@@ -41,6 +41,7 @@ _UNDECIDED: Final = re.compile(
 )
 _NEGATION: Final = re.compile(r"(?:it'?s |it is )?not (?:an? |the )?")
 _NUMBER: Final = re.compile(r"\d[\d.,]*(?:\s?/\s?\d+)?")
+_PAIR: Final = re.compile(r"[(\[].*,.*[)\]]", re.DOTALL)
 _LIST: Final = re.compile(r",\s+|,(?=[a-z])|\s*[;|&]\s*|(?<=[a-z])\s*/\s*(?=[a-z])|\s+and\s+")
 
 
@@ -50,11 +51,11 @@ def is_correct(answer: str | None, references: Sequence[str]) -> bool:
 
 
 def check_answer(answer: str | None, references: Sequence[str]) -> bool | None:
-    """Returns True where the answer equals a reference, False where it can't mean any reference, else None.
+    """Returns True if the answer equals a reference, False if it can't mean any reference, else None.
 
     Texts are compared without regard to letter case, spelling of characters, decoration, and white space at punctuation
     (`normal_form.text_key`). Numbers are compared by value, and formulas by math-verify. A choice letter may stand
-    alone, in brackets, or before the text of its option. Several choices and several solutions are accepted where a
+    alone, in brackets, or before the text of its option. Several choices and several solutions are accepted if a
     reference has several.
 
     Raises:
@@ -90,10 +91,10 @@ def _accepts(answer: str, references: Sequence[str]) -> bool:
 
 
 def _is_hedge(answer: str, references: Sequence[str]) -> bool:
-    """Returns whether the answer is a hedge: it avoids a decision.
+    """Returns whether the answer avoids a decision.
 
-    A hedge has a word of doubt that no reference has, or denies a reference, or lists several numbers or letters
-    although a reference is a single one.
+    Such an answer has a word of doubt that no reference has, or negates a reference, or lists several numbers or
+    letters although a reference is a single number or letter.
     """
     folded, expected = fold(answer), [fold(reference) for reference in references]
     if _UNDECIDED.search(folded) and not any(map(_UNDECIDED.search, expected)):
@@ -111,8 +112,9 @@ def _is_hedge(answer: str, references: Sequence[str]) -> bool:
 
 
 def _is_single(reference: str) -> bool:
-    """Returns whether a reference is a choice letter or has exactly one number, so that a list is a hedge."""
-    return bool(_choices([reference])) or len(_NUMBER.findall(fold(reference))) == 1
+    """Returns whether a reference is a choice letter or has exactly one number, and isn't a pair such as "(3,4)"."""
+    one_number = len(_NUMBER.findall(fold(reference))) == 1 and not _PAIR.fullmatch(reference.strip())
+    return bool(_choices([reference])) or one_number
 
 
 def _other_choice(answer: str, references: Sequence[str]) -> bool:
@@ -130,8 +132,8 @@ def same_text(answer: str, reference: str) -> bool:
 def _same_choice(answer: str, references: Sequence[str]) -> bool:
     """Returns whether the answer is the reference's letter, alone or followed by the text of its option.
 
-    The text of the option is known where a reference reads "B. text", or where another reference is longer than a
-    letter. Where it isn't known, any text is accepted that doesn't hedge.
+    The text of the option is known if a reference reads "B. text", or if another reference is longer than a letter. If
+    it is unknown, any text is accepted that has no word of doubt and no other letter.
     """
     choice = _CHOICE.fullmatch(fold(answer))
     if choice is None:

@@ -10,7 +10,7 @@ from codevision_ext.geometry import ORIENTATION_OPS, inverse
 
 CROP: Final = "crop"
 CORE_OPS: Final = frozenset({*ORIENTATION_OPS, CROP})
-"""Operations that a task can require. All others are optional; the reward can pay a bonus for those that help."""
+"""Operations that a task can require; all other operations are optional."""
 
 OPTIONAL_OPS: Final = frozenset(
     {
@@ -20,7 +20,7 @@ OPTIONAL_OPS: Final = frozenset(
         *("gaussian_blur", "draw"),
     }
 )
-"""Named operations that no task requires."""
+"""Operations that no task requires; the reward can pay a bonus for them."""
 
 _NAME_OF: Final = {orientation: op for op, orientation in ORIENTATION_OPS.items()}
 _NOTHING: Final = frozenset({"", "none", "null"})
@@ -70,7 +70,7 @@ def required_ops(applied: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _inverse_op(op: str) -> str | None:
-    """Returns the operation that undoes this one; None where there is nothing to undo."""
+    """Returns the inverse operation; None if there is nothing to undo."""
     if op in ORIENTATION_OPS:
         return _NAME_OF[inverse(ORIENTATION_OPS[op])]
     if not op.startswith("rotate_"):

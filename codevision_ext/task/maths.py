@@ -1,4 +1,4 @@
-"""Compares formulas with math-verify, after a check that they are evaluated fast."""
+"""Compares formulas with math-verify, if they can be evaluated fast."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ _OTHER_NOTATION: Final = re.compile(r"\d\s*[‒–—]\s*\d|\d\s*/\s*\d+\s*/|^[^
 
 
 def same_maths(answer: str, reference: str) -> bool:
-    """Returns whether both are formulas that math-verify calls equal; at least one must have a mathematical sign."""
+    """Returns whether both are formulas and equal by math-verify; at least one must have a mathematical sign."""
     formula, expected = _maths(answer), _maths(reference)
     if formula is None or expected is None or not (_SIGN.search(formula) or _SIGN.search(expected)):
         return False
@@ -34,10 +34,10 @@ def same_maths(answer: str, reference: str) -> bool:
 
 
 def _maths(text: str) -> str | None:
-    """Returns the text as a formula where it is one that is evaluated fast, else None.
+    """Returns the text as a formula if it can be evaluated fast, else None.
 
-    Such a formula is short and has no words, at most two one-letter variables, few commands, and small whole exponents
-    that aren't nested. So a model can't stall the reward with a tower of powers or a factorial.
+    Such a formula is short and has no words, at most two one-letter variables, only known commands, and small integer
+    exponents that aren't nested. So a model can't stall the reward with a tower of powers or a factorial.
     """
     formula = undecorate(text)
     if (

@@ -1,11 +1,11 @@
-"""Normalises answers, so that two answers with the same meaning become the same text.
+"""Normalises answers, so that answers with the same meaning become the same text.
 
-Each function does what the one before it does, and more: `unify_characters` replaces characters that differ from each
-other only in their code point. `unwrap` removes Markdown and LaTeX around an answer. `undecorate` removes quotes and a
-full stop. `text_key` ignores letter case, and white space at punctuation and units.
+Each function includes the one before it: `unify_characters` unifies characters that differ only in their code point,
+`unwrap` also removes Markdown and LaTeX around an answer, `undecorate` also removes quotes and a full stop, and
+`text_key` also ignores letter case, and white space at punctuation and units.
 
-No function makes texts with different meanings equal: superscripts ("10²" isn't "102"), letters of other alphabets that
-look alike, combining strokes, mathematical alphabets and circled digits are kept.
+Texts with different meanings stay different: superscripts ("10²" isn't "102"), similar letters of other alphabets,
+combining strokes, mathematical alphabets and circled digits are kept.
 """
 
 import re
@@ -17,9 +17,9 @@ _SAME_MEANING: Final = frozenset(
     {"<wide>", "<narrow>", "<small>", "<vertical>", "<noBreak>", "<compat>"}
     | {"<initial>", "<medial>", "<final>", "<isolated>"}
 )
-"""Tags of Unicode's compatibility mappings that change the shape of a character only.
+"""Tags of Unicode's compatibility mappings that change only the shape of a character.
 
-The others change its meaning: <super>, <sub>, <fraction>, <circle>, <square> and <font>."""
+Other tags change the meaning: <super>, <sub>, <fraction>, <circle>, <square> and <font>."""
 _SAME_CHARACTER: Final = str.maketrans(
     dict.fromkeys("‐‑‒–−", "-")
     | dict.fromkeys("‘’‚‛ʼ′´", "'")
@@ -51,7 +51,7 @@ _LATEX: Final = (
 """Regular expressions of LaTeX with the plain text that replaces it, in the order of the replacements."""
 _DEGREE: Final = re.compile(r"(?:\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])|\\degree(?![A-Za-z]))\s*")
 _WITH_UNIT: Final = re.compile(r"^\s*\$([^$\s]+)\$(?=\s*[^\W\d_]\S*$)|(?<=\d)\$(\^[^$\s]+)\$(?!\d)")
-"""Formula before a unit, or a degree sign behind a number."""
+"""Formula before a unit, or degree sign after a number."""
 _SCRIPT: Final = re.compile(r"(\^|_(?=\d))(\d(?!\d)|[A-Za-z](?![A-Za-z]))")
 _EMPHASIS: Final = re.compile(r"(?<![\w*])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![\w*])")
 _WRAPPED: Final = tuple(
@@ -76,7 +76,7 @@ _WRAPPED: Final = tuple(
 _BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _QUOTES: Final = " \"'`"
 _LAYERS: Final = 8
-"""Maximum number of decorations inside one another that are removed."""
+"""Maximum number of nested decorations that are removed."""
 
 _SYMBOLS: Final = {
     "times": "×", "cdot": "·", "div": "÷", "pm": "±", "mp": "∓", "le": "≤", "leq": "≤", "ge": "≥", "geq": "≥",
@@ -84,7 +84,7 @@ _SYMBOLS: Final = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "theta": "θ", "lambda": "λ", "mu": "μ", "pi": "π",
     "rho": "ρ", "sigma": "σ", "phi": "φ", "omega": "ω",
 }  # fmt: skip
-"""Characters of LaTeX commands, in lower case as `text_key` compares them."""
+"""Characters of LaTeX commands in lower case, for `text_key`."""
 _SYMBOL: Final = re.compile(r"\\([a-z]+)\s*")
 _SIZE: Final = re.compile(r"(?<=\d)(?<!\b0)\s*[x×]\s*(?=\d)")
 _UNITS: Final = {
@@ -110,10 +110,10 @@ _UNITS: Final = {
     }.items()
     for name in names.split()
 }
-"""Symbols of units by their names in words."""
+"""Symbols of units by name."""
 _UNIT: Final = re.compile(rf"(?<=\d)({'|'.join(_UNITS)})(?![^\W_])")
 _MEGA: Final = re.compile(r"(?<=\d)\s*M(?=(?:Wh?|Hz|e?V|A|Pa|J|N|Ω)(?![^\W_]))")
-"""Prefix "mega", which only its letter case tells from "milli"."""
+"""Prefix "mega", which differs from "milli" only in letter case."""
 _THOUSANDS: Final = re.compile(r"(?<=\d)\s*,\s+(?=\d{3}(?!\d))")
 _TIGHT: Final = re.compile(r"\s*([,;:/=<>≤≥≠+()\[\]{}|&%°!?])\s*")
 _DASH: Final = re.compile(r"\s+-\s+")
@@ -123,7 +123,7 @@ _CJK_SPACE: Final = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff])\s+|\s+(?=[\u3
 
 
 def unify_characters(text: str) -> str:
-    """Returns the text with a single code point for all characters that mean the same to a reader.
+    """Replaces characters with equal meaning by a single code point.
 
     These are full-width and half-width forms, ligatures, composed and decomposed letters, hyphens and the minus sign,
     and quotes and apostrophes. Invisible characters are removed. White space becomes ordinary spaces and line breaks.
@@ -145,7 +145,7 @@ def _unified(character: str) -> str:
     return character if " " in plain else plain
 
 
-@lru_cache(maxsize=256)  # every rule reads the same answer and references
+@lru_cache(maxsize=256)  # all rules normalise the same answer and references
 def undecorate(text: str) -> str:
     r"""Returns an answer in plain characters, without the decoration around it; letter case stays.
 
@@ -166,7 +166,7 @@ def undecorate(text: str) -> str:
 def unwrap(text: str) -> str:
     """Returns an answer in plain characters, without Markdown or LaTeX around it; quotes and a full stop stay.
 
-    The rules of benchmarks that count every character of an answer use this function.
+    Used by rules of benchmarks that compare every character of an answer.
     """
     text = unify_characters(text).strip()
     for _ in range(_LAYERS):
@@ -206,7 +206,7 @@ def _ascii(run: str) -> str:
 
 
 def _without_quotes(text: str) -> str:
-    """Removes quotes around a text. Quotes only at its end stay if they mean inches, feet, minutes or a prime."""
+    """Removes quotes around a text; a quote at the end that means inches, feet, minutes or a prime stays."""
     bare = text.lstrip(_QUOTES)
     if bare == text and re.search(r"\d['\"]+$|(?<![A-Za-z])[A-Za-z)]'+$", text):
         return text
@@ -218,7 +218,7 @@ def _without_stop(text: str) -> str:
 
 
 def _inner(text: str) -> str:
-    """Returns the content of the decoration that encloses the whole text; the text itself if none does."""
+    """Removes one decoration that encloses the whole text; returns other texts unchanged."""
     match = next((match for pattern in _WRAPPED if (match := pattern.fullmatch(text))), None)
     if match:
         return match["inner"]
@@ -240,11 +240,11 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def text_key(text: str) -> str:
-    """Returns the normal form of a text; two texts are the same answer if their normal forms are equal.
+    """Returns the normal form of a text; texts with equal normal forms are equal answers.
 
     White space at punctuation, between a number and its unit, and between Chinese or Japanese characters doesn't count,
-    and a unit's name is the same as its symbol. White space stays where it separates numbers: "1, 234" isn't "1,234",
-    "3. 5" isn't "3.5" and "1 1/2" isn't "11/2".
+    and the name of a unit equals its symbol. White space that separates numbers stays: "1, 234" isn't "1,234", "3. 5"
+    isn't "3.5" and "1 1/2" isn't "11/2".
     """
     text = fold(_MEGA.sub("mega", undecorate(text)) if "M" in text else text)
     if "\\" in text:

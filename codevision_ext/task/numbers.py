@@ -7,10 +7,10 @@ from typing import Final
 from codevision_ext.task.normal_form import fold
 
 RELATIVE_TOLERANCE: Final = Fraction(1, 10**5)
-"""Maximum difference of two equal numbers, relative to the reference; two whole numbers must be equal."""
+"""Maximum difference of equal numbers, relative to the reference; whole numbers must be equal exactly."""
 
 NEAR: Final = Fraction(1, 20)
-"""Maximum difference of two numbers that may be roundings of one another, relative to the reference.
+"""Maximum difference that rounding may explain, relative to the reference.
 
 Between RELATIVE_TOLERANCE and NEAR no rule decides."""
 
@@ -29,10 +29,10 @@ def is_number(text: str) -> bool:
 
 
 def other_number(answer: str, reference: str) -> bool:
-    """Returns whether answer and reference are numbers that can't mean the same.
+    """Returns whether answer and reference are numbers with different meanings.
 
-    Such numbers have different currencies, are different whole numbers, or differ by more than rounding explains. One
-    of the two may lack a percent sign.
+    Such numbers have different currencies, are different whole numbers, or differ by more than rounding. One of the two
+    may lack a percent sign.
     """
     numbers = _two_numbers(answer, reference)
     if numbers is None:
@@ -58,13 +58,13 @@ def _other_currency(number: re.Match[str], expected: re.Match[str]) -> bool:
 
 
 def _differ(a: Fraction, b: Fraction, tolerance: Fraction) -> bool:
-    """Returns whether two whole numbers differ at all, or other numbers by more than the tolerance relative to `b`."""
+    """Returns whether numbers differ by more than the tolerance relative to `b`; whole numbers have no tolerance."""
     whole = a.denominator == b.denominator == 1
     return a != b if whole else abs(a - b) > tolerance * abs(b)
 
 
 def _two_numbers(answer: str, reference: str) -> tuple[re.Match[str], re.Match[str]] | None:
-    """Returns both as numbers; None where one isn't a number. "007" is a code, so it is text and not a number."""
+    """Returns both as numbers; None if one isn't a number. "007" is a code, not a number."""
     number, expected = _NUMBER.fullmatch(fold(answer)), _NUMBER.fullmatch(fold(reference))
     if number is None or expected is None or _CODE.fullmatch(fold(reference)):
         return None
@@ -72,7 +72,7 @@ def _two_numbers(answer: str, reference: str) -> tuple[re.Match[str], re.Match[s
 
 
 def _readings(number: re.Match[str]) -> tuple[Fraction, ...]:
-    """Returns the values that a number may have: the point of "1.234" may group digits."""
+    """Returns the possible values of a number; the point in "1.234" may group digits."""
     value = _value(number)
     return (value, value * 1000) if _POINT_OR_GROUP.fullmatch(number["digits"]) else (value,)
 

@@ -1,7 +1,7 @@
 """Checks the images and image tags of a row.
 
-`data convert`, `data check`, `doctor`, the data sets of training, and evaluation all call these functions. So a row
-that training would refuse is refused before it is written, with the same message.
+`data convert`, `data check`, `doctor`, the data sets of training, and evaluation all call these functions. So
+conversion refuses the rows that training would refuse, with equal messages.
 """
 
 import io
@@ -14,7 +14,7 @@ from codevision_ext.errors import InputError, first_line
 from codevision_ext.geometry import MAX_ASPECT_RATIO
 
 IMAGE_TAG: Final = "<image>"
-"""Tag that marks the place of an image in a text; the first tag of a row stands for its first image, and so on."""
+"""Tag for an image in a text; the tags of a row show its images in order."""
 IMAGE_TOKEN: Final = "<|image_pad|>"
 """Token of Qwen-VL models for a part of an image; a text must not contain it."""
 
@@ -58,18 +58,18 @@ def check_tags(messages: Iterable[Mapping[str, Any]], images: int) -> None:
 
 
 def is_trained(message: Mapping[str, Any]) -> bool:
-    """Returns whether SFT learns a message: it is an assistant's, and its `train` isn't false."""
+    """Returns whether SFT trains on a message: an assistant's message without `train: false`."""
     return message["role"] == "assistant" and message.get("train") is not False
 
 
 def check_trained(messages: Iterable[Mapping[str, Any]]) -> None:
-    """Checks that SFT learns at least one message of a conversation.
+    """Checks that SFT trains on at least one message of a conversation.
 
     Raises:
         InputError: there is no assistant's message without `train: false`.
     """
     if not any(map(is_trained, messages)):
-        raise InputError("there is nothing to learn: no assistant's message, or all of them have train: false")
+        raise InputError("there is nothing to learn: there is no assistant's message, or all have train: false")
 
 
 def read_images(files: Sequence[Mapping[str, Any]] | None) -> list[Image.Image]:
@@ -89,6 +89,6 @@ def read_images(files: Sequence[Mapping[str, Any]] | None) -> list[Image.Image]:
             images.append(image.convert("RGB"))
         except InputError as error:
             raise InputError(f"images[{number}]: {error}") from None
-        except Exception as error:  # damaged data makes a decoder raise anything
+        except Exception as error:  # a decoder may raise any exception for damaged data
             raise InputError(f"images[{number}]: not an image that can be read: {first_line(error)}") from error
     return images

@@ -1,4 +1,4 @@
-"""Reads the prompt of a CodeVision-RL row as messages for a chat template, with the images in them."""
+"""Reads the prompt of a CodeVision-RL row as messages with images, for a chat template."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,7 +35,7 @@ def check_columns(names: Sequence[str], where: str) -> None:
 
 
 def read_prompt(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """Returns the messages of a row; each image part holds its image, at full resolution.
+    """Returns the messages of a row; each image part has its image, at full resolution.
 
     Raises:
         InputError: an image or a tag fails a check of `row_checks`; `where` names the row.
@@ -55,9 +55,9 @@ def read_prompt(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 def split_prompt(
     raw_prompt: Sequence[Mapping[str, Any]], system: str
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """Takes the images out of a prompt; returns the messages with empty image parts, and the images.
+    """Separates the images of a prompt from its messages, whose image parts become empty.
 
-    The system message `system` comes first, unless it is empty or the row has its own.
+    The system message `system` comes first, unless it is empty or the row has a system message.
     """
     images: list[Image.Image] = []
     messages: list[dict[str, Any]] = []

@@ -158,7 +158,7 @@ def activate_run(config: Any) -> None:
         settings = run_settings(config)
         check_freeze(config, settings.settings.freeze)
         if settings.settings.deterministic:
-            verl_order.prepare(config)
+            verl_order.make_deterministic(config)
     except InputError as error:
         sys.stderr.write(f"codevision: {error}\n")
         raise SystemExit(2) from error

@@ -11,7 +11,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,12 @@ from codevision_ext.monitor.rollout_metrics import group_numbers
 from codevision_ext.patches.verl import agent_loop_worker
 from codevision_ext.patches.verl_order import SEED_FIELDS
 from codevision_ext.rewards.advantages import neutral_rewards
-from codevision_ext.rollout.loop import Completion, run_rollout, turn_ended
+from codevision_ext.rewards.rubric import Rubric
+from codevision_ext.rollout.dialects.registry import DIALECTS
+from codevision_ext.rollout.loop import Completion, run_rollout, stopped_at_text, turn_ended
 from codevision_ext.rollout.seeds import request_seed
 from codevision_ext.rollout.token_buffer import RolloutLimits, TokenBuffer
-from codevision_ext.scoring import score_rollouts, with_images
+from codevision_ext.scoring import score_rollouts, turn_gains, with_images
 from codevision_ext.task.item import read_item
 from codevision_ext.task.rows import split_prompt
 from codevision_ext.verl_adapter.activation import require_active, run_settings
@@ -90,7 +92,9 @@ class _EnginePolicy:
         if output.stop_reason == "aborted":
             raise EngineError("the rollout engine aborted a request")
         finished = turn_ended(output.token_ids, self.end_ids, stopped=output.stop_reason != "length")
-        return Completion(ids=output.token_ids, log_probs=output.log_probs, finished=finished)
+        stop = self.sampling_params.get("stop", ())
+        stopped = stopped_at_text(output.token_ids, self.end_ids, stop, finished=finished)
+        return Completion(ids=output.token_ids, log_probs=output.log_probs, finished=finished, stopped=stopped)
 
 
 @register("codevision")
@@ -106,6 +110,7 @@ class CodeVisionAgentLoop(AgentLoopBase):
         self.tool = (
             next((tool.code_tool for tool in tools.tools if isinstance(tool, CodeImageTool)), None) if tools else None
         )
+        self.dialect = DIALECTS[self.settings.dialect]
         rollout = self.rollout_config
         self.limits = self.settings.limits(
             response_tokens=rollout.response_length,
@@ -119,7 +124,8 @@ class CodeVisionAgentLoop(AgentLoopBase):
         prompt = system_prompt(self.settings, tools=self.tool is not None)
         messages, images = split_prompt(kwargs["raw_prompt"], prompt)
         request_id = f"{kwargs['uid']}-{kwargs['session_id']}"
-        policy = _EnginePolicy(self.server_manager, sampling_params, request_id, renderer.end_ids, self._seed(kwargs))
+        sampling = sampling_params | ({"stop": list(self.dialect.stop)} if self.tool and self.dialect.stop else {})
+        policy = _EnginePolicy(self.server_manager, sampling, request_id, renderer.end_ids, self._seed(kwargs))
         try:
             trajectory = await run_rollout(
                 messages,
@@ -130,6 +136,8 @@ class CodeVisionAgentLoop(AgentLoopBase):
                 limits=self.limits,
                 coordinates=self.settings.coordinates,
                 schemas=tool_schemas(self.settings),
+                dialect=self.dialect,
+                think_prefix=self.settings.think_prefix,
             )
         except InfraError as error:
             logger.error("a rollout is invalid: %s", error)  # noqa: TRY400  # one line; the count is logged each step
@@ -183,9 +191,11 @@ class _Group:
 
 
 class _Worker(agent_loop_worker(agent_loop_tq)):  # type: ignore[misc]
-    """verl's worker, with two changes: it scores groups, and it computes the image features of a rollout once.
+    """verl's worker, with three changes.
 
-    verl would run the processor a second time, for the reward. The features are computed on a thread.
+    It scores groups. It computes the image features of a rollout once, on a thread; verl would run the processor a
+    second time, for the reward. It samples training rollouts with `rollout.repetition_penalty`, in whose place verl
+    sends 1.0.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -195,13 +205,21 @@ class _Worker(agent_loop_worker(agent_loop_tq)):  # type: ignore[misc]
         self._groups: dict[str, _Group] = {}
         self._storing = asyncio.Semaphore(STORED_AT_ONCE)
 
-    async def _run_prompt(self, prompt: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        validate = (kwargs.get("trajectory") or args[1])["validate"]
-        rollout = self.config.actor_rollout_ref.rollout
+    async def _run_prompt(
+        self,
+        prompt: dict[str, Any],
+        sampling_params: dict[str, Any],
+        trajectory: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        validate, rollout = trajectory["validate"], self.config.actor_rollout_ref.rollout
         size = prompt.get("__rollout_n__", rollout.val_kwargs.n if validate else rollout.n)
         self._groups[prompt["uid"]] = _Group(size, asyncio.get_running_loop().create_future())
+        if not validate:
+            sampling_params = sampling_params | {"repetition_penalty": rollout.get("repetition_penalty", 1.0)}
         try:
-            await super()._run_prompt(prompt, *args, **kwargs)
+            await super()._run_prompt(prompt, sampling_params, trajectory, *args, **kwargs)
         finally:
             del self._groups[prompt["uid"]]
 
@@ -249,6 +267,10 @@ class _Worker(agent_loop_worker(agent_loop_tq)):  # type: ignore[misc]
         for output, reward, info in zip(outputs, rewards, logged, strict=True):
             output.reward_score = reward
             output.extra_fields["reward_extra_info"] = info
+        if self.settings.reward.credit == "call":
+            rubric = Rubric(self.settings.reward)
+            for output, record, trajectory in zip(outputs, records, trajectories, strict=True):
+                output.extra_fields["turn_gains"] = asdict(turn_gains(record, trajectory, rubric))
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: ARG002
         return output.multi_modal_data.pop("features")  # they are large, and `output` lives until the group is stored

@@ -1,4 +1,4 @@
-"""Waits for a verl run that asks for CodeVision, and changes nothing for one that doesn't.
+"""Waits for a verl run that asks for CodeVision, and changes nothing in other runs.
 
 verl loads this module by the `verl.plugins` entry point, in every process, while it is itself being imported. So
 nothing heavy is imported here. Four things happen:

@@ -74,6 +74,7 @@ class CodeVisionRLDataset(Dataset):  # type: ignore[type-arg]
         messages = read_prompt(row, where)
         first = next((part["image"] for m in messages for part in m["content"] if part["type"] == "image"), None)
         extra = dict(row["extra_info"] or {}) | {"index": (row["extra_info"] or {}).get("index", index)}
+        extra.pop("edited_image", None)  # no part of a training reads it, and it would travel with every rollout
         fields = {
             "raw_prompt": messages,
             "data_source": row.get("data_source") or "unknown",

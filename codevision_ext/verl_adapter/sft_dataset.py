@@ -25,10 +25,12 @@ from codevision_ext.task.row_checks import read_images
 
 COLUMNS = ("messages", "images", "tools")
 """Columns that each file must have."""
+KEPT_BYTES = 2 << 30
+"""Maximum bytes of the encoded rows that a process keeps. A row has 24 bytes for each pixel of its resized images."""
 
 
 class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
-    """A dataset with one unpadded sequence in each row; an encoded row is kept for the epochs that follow.
+    """A dataset with one unpadded sequence in each row; up to `KEPT_BYTES` of encoded rows are kept for later epochs.
 
     `config` is the `data` section, of which `max_length` (tokens) is read. `max_samples` is the number of rows to use,
     from the first; -1 for all. The tokenizer is unused, because the Qwen-VL processor has its own.
@@ -59,6 +61,7 @@ class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
         if max_samples > 0:
             self.rows = self.rows[:max_samples]
         self._encoded: dict[int, dict[str, Any]] = {}
+        self._kept_bytes = 0
 
     def write_format(self, checkpoint: Path) -> None:
         """Writes codevision.json, which says what these rows teach, into the folder of a checkpoint."""
@@ -76,10 +79,15 @@ class CodeVisionSFTDataset(Dataset):  # type: ignore[type-arg]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns `input_ids` (tokens,), `loss_mask` (tokens,), `position_ids` (4, tokens) and `multi_modal_inputs`."""
-        if index not in self._encoded:
-            where, row = self.rows[index]
-            self._encoded[index] = self._encode(where, row)
-        return self._encoded[index]
+        if (kept := self._encoded.get(index)) is not None:
+            return kept
+        encoded = self._encode(*self.rows[index])
+        values = (*encoded.values(), *encoded["multi_modal_inputs"].values())
+        size = sum(value.nbytes for value in values if torch.is_tensor(value))
+        if self._kept_bytes + size <= KEPT_BYTES:
+            self._encoded[index] = encoded
+            self._kept_bytes += size
+        return encoded
 
     def _encode(self, where: str, row: dict[str, Any]) -> dict[str, Any]:
         try:

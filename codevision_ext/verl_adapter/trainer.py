@@ -31,10 +31,19 @@ from codevision_ext.monitor.rollout_metrics import summarise_step
 from codevision_ext.monitor.signals import WATCHED, SignalFinding, new_findings
 from codevision_ext.patches.guard import expect
 from codevision_ext.patches.verl_order import fix_order, prompt_ids
-from codevision_ext.rewards.advantages import Flags, Floats, component_advantages, group_advantages, participation
+from codevision_ext.rewards.advantages import (
+    Flags,
+    Floats,
+    component_advantages,
+    group_advantages,
+    participation,
+    turn_advantages,
+)
 from codevision_ext.rewards.rubric import Rubric
+from codevision_ext.rollout.dialects.registry import DIALECTS
 from codevision_ext.rollout.seeds import prompt_id
 from codevision_ext.rollout.trained_format import TrainedFormat, write_trained_format
+from codevision_ext.scoring import TurnGains
 from codevision_ext.verl_adapter import trajectory_log
 from codevision_ext.verl_adapter.activation import MODEL_PATH, require_active, run_settings
 
@@ -54,6 +63,8 @@ class _Batch:
     """Value of each reward term, shape (rows, terms); None if only the total is normalised."""
     weights: tuple[float, ...]
     """Weight of each reward term, shape (terms,)."""
+    turns: tuple[TurnGains, ...] | None = None
+    """What the turns of each rollout add to its reward; None if each token of a rollout has the same advantage."""
 
 
 _BATCH: ContextVar[_Batch] = ContextVar("batch")
@@ -73,13 +84,20 @@ def estimate_advantages(
     """
     batch, by_std = _BATCH.get(), True if config is None else bool(config.get("norm_adv_by_std_in_grpo", True))
     groups = [str(group) for group in index]
-    if batch.contributions is None:
-        rewards = token_level_rewards.sum(dim=-1).double().cpu().numpy()
-        values = group_advantages(rewards, groups, batch.counted, by_std=by_std)
+    rewards = token_level_rewards.sum(dim=-1).double().cpu().numpy()
+    if batch.turns is not None:
+        gains = [turns.gains for turns in batch.turns]
+        by_turn = turn_advantages(rewards, gains, groups, batch.counted, by_std=by_std)
+        values = torch.zeros(response_mask.shape, dtype=torch.float64)
+        for row, (turns, own) in enumerate(zip(batch.turns, by_turn, strict=True)):
+            for (start, end), value in zip(turns.spans, own, strict=True):
+                values[row, start:end] = value
+    elif batch.contributions is None:
+        values = group_advantages(rewards, groups, batch.counted, by_std=by_std)[:, None]
     else:
-        values = component_advantages(batch.contributions, batch.weights, groups, batch.counted, by_std=by_std)
+        values = component_advantages(batch.contributions, batch.weights, groups, batch.counted, by_std=by_std)[:, None]
     scalars = torch.as_tensor(values, dtype=token_level_rewards.dtype, device=token_level_rewards.device)
-    advantages = scalars.unsqueeze(-1) * response_mask
+    advantages = scalars * response_mask
     return advantages, advantages
 
 
@@ -207,9 +225,14 @@ class CodeVisionTrainer(PPOTrainerSync):
         contributions = None
         if self.settings.reward.normalise == "components":
             contributions = np.array([[info[f"term_{n}"] if info else 0.0 for n in self.weights] for info in infos])
-        token = _BATCH.set(
-            _Batch(counted=who.counted, contributions=contributions, weights=tuple(self.weights.values()))
-        )
+        turns = None
+        if self.settings.reward.credit == "call":
+            turns = tuple(
+                TurnGains(**fields["turn_gains"]) if info else TurnGains()
+                for info, fields in zip(infos, list(stored["extra_fields"]), strict=True)
+            )
+        weights = tuple(self.weights.values())
+        token = _BATCH.set(_Batch(counted=who.counted, contributions=contributions, weights=weights, turns=turns))
         try:
             return super()._compute_advantage(batch, metrics)
         finally:
@@ -247,18 +270,23 @@ def prepare(config: DictConfig, settings: Settings) -> None:
     trajectory_log.check_settings(config, settings)
     reward, algorithm = settings.reward, config.algorithm
     with open_dict(config):
+        if DIALECTS[settings.dialect].stop:  # SGLang finds these texts with a tokenizer of its own
+            config.actor_rollout_ref.rollout.skip_tokenizer_init = False
         config.trainer.v1.trainer_mode = "sync"  # verl compares the mode with this name in several places
         if algorithm.adv_estimator == "grpo":
             algorithm.adv_estimator = ESTIMATOR
         if reward.filter_groups == "accuracy":
             OmegaConf.update(algorithm, "filter_groups", {"enable": True, "metric": "filter_acc"}, merge=True)
     if algorithm.adv_estimator != ESTIMATOR:
-        for name, default in (("normalise", "total"), ("overturn", "none")):
+        for name, default in (("normalise", "total"), ("overturn", "none"), ("credit", "rollout")):
             if getattr(reward, name) != default:
                 raise InputError(f"codevision.reward.{name} is read by algorithm.adv_estimator=grpo only")
         return
-    if reward.normalise == "components" and algorithm.use_kl_in_reward:
-        raise InputError("codevision.reward.normalise=components excludes algorithm.use_kl_in_reward=true")
+    for name, value in (("normalise", "components"), ("credit", "call")):
+        if getattr(reward, name) == value and algorithm.use_kl_in_reward:
+            raise InputError(f"codevision.reward.{name}={value} excludes algorithm.use_kl_in_reward=true")
+    if reward.normalise == "components" and reward.credit == "call":
+        raise InputError("codevision.reward.normalise=components excludes codevision.reward.credit=call")
     if config.actor_rollout_ref.rollout.n < 2:
         raise InputError("actor_rollout_ref.rollout.n is 1, but a rollout is compared with the others of its group")
 

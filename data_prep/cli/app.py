@@ -8,6 +8,8 @@ import typer
 from codevision_ext.errors import CodeVisionError
 from data_prep.cli import dataset_commands as existing
 from data_prep.cli import generate_commands as generate
+from data_prep.cli.evolve_command import evolve_command
+from data_prep.cli.figures_command import figures_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "convert": existing.convert_command,
@@ -21,6 +23,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "filter": generate.filter_command,
     "glyphs": generate.glyphs_command,
     "corpus": generate.corpus_command,
+    "figures": figures_command,
+    "evolve": evolve_command,
 }
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 

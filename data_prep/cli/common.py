@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from codevision_ext.errors import InputError
+from codevision_ext.task.image_ops import CORE_OPS, OPTIONAL_OPS
 from data_prep.formats.row_errors import RowFault, notes_on
 from data_prep.formats.sources import Source
 
@@ -90,6 +91,25 @@ def names_among(text: str, known: Iterable[str], option: str) -> tuple[str, ...]
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"{option} must be among {', '.join(known)}; not {unknown[0]!r}")
+    return names
+
+
+def left_out(text: str, command: str, *, chosen: bool) -> tuple[str, ...]:
+    """Return the operations of --without; stderr names those that `command` never uses.
+
+    Args:
+        text: Names, separated by commas.
+        command: Name of the command.
+        chosen: Whether a model chooses the operations of demonstrations.
+
+    Raises:
+        InputError: An operation isn't known.
+    """
+    names = names_among(text, sorted(CORE_OPS | OPTIONAL_OPS), "--without")
+    if unused := [name for name in names if name not in CORE_OPS and not chosen]:
+        print_error(
+            f"--without {','.join(unused)} changes nothing: no row of {command} requires it and no call does it"
+        )
     return names
 
 

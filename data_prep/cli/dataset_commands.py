@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from codevision_ext.errors import InputError
+from codevision_ext.rollout.dialects.registry import DIALECTS
 from codevision_ext.types import BOX_FRAMES
 from data_prep.cli.common import (
     AnswerLists,
@@ -64,11 +65,17 @@ def convert_command(
     box_frame: Annotated[
         str | None, typer.Option(help=f"Frame of the boxes, one of {', '.join(BOX_FRAMES)}; replaces their own.")
     ] = None,
+    dialect: Annotated[
+        str | None, typer.Option(help=f"Write the calls of SFT rows as {' or '.join(DIALECTS)}; default: as they are.")
+    ] = None,
     max_pixels: MaxPixels = MAX_PIXELS,
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode images that needn't change, too, as `check` does.")
     ] = False,
     mask_failed_calls: MaskFailedCalls = True,
+    run_code: Annotated[
+        bool, typer.Option(help="Run the code of V-Interaction in the sandbox, for the images that it makes.")
+    ] = True,
     max_rejected: MaxRejected = "1%",
     rejects: Annotated[
         Path | None, typer.Option(help="JSON lines file to write, with file, row and field of every fault.")
@@ -80,9 +87,13 @@ def convert_command(
     """Convert a published data set, in any known schema, to RL rows, SFT rows or sharegpt."""
     if box_frame not in (None, *BOX_FRAMES):
         raise InputError(f"--box-frame must be one of {', '.join(BOX_FRAMES)}; not {box_frame!r}")
+    name = next((name for name in DIALECTS if name == dialect), None)
+    if dialect is not None and (name is None or to is Target.RL):
+        raise InputError(f"--dialect is one of {', '.join(DIALECTS)} and needs --to sft or sharegpt; not {dialect!r}")
     reject_limit, sources = RejectLimit(max_rejected), find_sources(inputs, images, read_names(names))
     options = Options(
         target=to,
+        dialect=name,
         reader=source,
         lists=lists,
         licence=licence,
@@ -90,6 +101,7 @@ def convert_command(
         box_frame=box_frame,
         limits=ImageLimits(max_pixels=max_pixels, decode=decode),
         mask_failed_calls=mask_failed_calls,
+        run_code=run_code,
     )
     with ExitStack() as stack:
         log = stack.enter_context(fault_log(rejects))

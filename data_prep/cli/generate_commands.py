@@ -20,7 +20,6 @@ from codevision_ext.io.json_codec import json_object
 from codevision_ext.models.checkpoint_settings import print_notes, served_settings
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.sandbox import Sandbox
-from codevision_ext.task.image_ops import CORE_OPS, OPTIONAL_OPS
 from codevision_ext.types import CoordinateSystem
 from data_prep.cli.common import (
     AnswerLists,
@@ -33,7 +32,9 @@ from data_prep.cli.common import (
     OutFolder,
     Seed,
     Workers,
+    left_out,
     names_among,
+    print_error,
     print_json,
     print_summary,
     progress_bar,
@@ -43,12 +44,12 @@ from data_prep.cli.common import (
 from data_prep.convert.convert import Options, Target, jobs, plan_conversion, read_chunk
 from data_prep.convert.failed_calls import train_failed_calls
 from data_prep.convert.transform import Transform
-from data_prep.curate.difficulty import Route, accuracy_summary, measure_difficulty, with_benefit
-from data_prep.demonstrations.from_model import demonstrate_all_by_model
+from data_prep.curate.difficulty import Route, accuracy_summary, measure_difficulty
+from data_prep.demonstrations.from_model import Discarded, demonstrate_all_by_model
 from data_prep.demonstrations.model_client import ModelClient, open_model_client
 from data_prep.demonstrations.phrasing import demonstrate_rows
 from data_prep.demonstrations.scripted import draw_demonstrations, read_aloud
-from data_prep.formats.row_errors import ConversionStats, RejectLimit
+from data_prep.formats.row_errors import ConversionStats, Reason, RejectLimit, RowError
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,
     CONVERTED_SFT_SCHEMA,
@@ -85,7 +86,7 @@ class EngineName(StrEnum):
 
 Without = Annotated[
     str,
-    typer.Option(help="Operations to leave out of training rows and of scripted calls: invert,flip_vertical."),
+    typer.Option(help="Operations to leave out of training rows and of demonstrations: rotate_90,flip_vertical."),
 ]
 Parts = Annotated[str, typer.Option(help="Files to write.")]
 SourceShare = Annotated[float, typer.Option(help="Share of upright images that need no tool, in [0, 1].")]
@@ -138,7 +139,7 @@ def glyphs_command(
         words_share=words_share,
         source_share=source_share,
         crop_share=crop_share,
-        without=_left_out(without),
+        without=left_out(without, "glyphs", chosen=False),
     )
     selected = names_among(parts, GLYPHS_PARTS, "--parts")
     workers = workers or cores()
@@ -220,9 +221,11 @@ def synth_command(
         kinds=names_among(kinds, synth.KINDS, "--kinds"),
         max_pixels=round(max_megapixels * 1e6),
         source_share=source_share,
-        without=_left_out(without),
+        without=left_out(without, "synth", chosen=teacher is not None),
     )
     selected = names_among(parts, SYNTH_PARTS, "--parts")
+    if recipe.without and selected == ("test",):
+        raise InputError("--without changes nothing: --parts test has all operations; name train, val, sft or sft_val")
     held_out = val_rows or max(1, rows // 10)
     sizes = (rows, held_out, test_items, sft_rows or max(1, rows // 2), held_out)
     counts = dict(zip(SYNTH_PARTS, sizes, strict=True))
@@ -251,7 +254,15 @@ def synth_command(
                         drawn, tool, seed=seed, wrong_first=wrong_first, coordinates=coordinates, without=recipe.without
                     )
                     if client is None
-                    else demonstrate_all_by_model(drawn, client, tool, seed=seed, concurrency=concurrency, counts=turns)
+                    else demonstrate_all_by_model(
+                        drawn,
+                        client,
+                        tool,
+                        seed=seed,
+                        concurrency=concurrency,
+                        counts=turns,
+                        without=recipe.without,
+                    )
                 )
                 if not mask_failed_calls:
                     demonstrations = map(train_failed_calls, demonstrations)
@@ -262,21 +273,11 @@ def synth_command(
         if empty := [part for part, count in written.items() if not count]:
             reasons = ", ".join(f"{count} {name}" for name, count in turns.most_common()) or "nothing was tried"
             raise InputError(f"--teacher: no demonstration of {empty[0]} is usable ({reasons}); nothing was written")
+    if undecided := turns[Discarded.UNDECIDED]:
+        print_error(f"{undecided:,} demonstrations are discarded because no rule decides whether their answer is right")
     licences = {f"synth-{kind}": synth.LICENCE for kind in recipe.kinds}
     summary = {"out": str(out), "seed": seed, "rows": written, "sample_types": types, "licences": licences}
     print_summary(summary | ({"turns": dict(sorted(turns.items())), "asked": client.requests_sent} if client else {}))
-
-
-def _left_out(text: str) -> tuple[str, ...]:
-    """Return the operations of --without.
-
-    Raises:
-        InputError: An operation isn't known.
-    """
-    names = tuple(name for part in text.split(",") if (name := part.strip()))
-    if unknown := [name for name in names if name not in CORE_OPS | OPTIONAL_OPS]:
-        raise InputError(f"--without knows {', '.join(sorted(CORE_OPS | OPTIONAL_OPS))}; not {unknown[0]!r}")
-    return names
 
 
 def filter_command(
@@ -293,6 +294,9 @@ def filter_command(
     hard: Annotated[
         float, typer.Option(min=0, max=0.999, help="Maximum accuracy with the tool of a row in sft.parquet.")
     ] = 0.2,
+    edited: Annotated[
+        bool, typer.Option("--edited", help="Compare the edited image with the original, both without the tool.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of rows; the first ones are used.")] = None,
     api_key_env: KeyEnv = None,
     request: Request = '{"temperature": 1.0, "max_tokens": 2048}',
@@ -300,6 +304,9 @@ def filter_command(
     concurrency: Concurrency = 32,
     coordinates: ModelCoordinates = None,
     trained: Trained = None,
+    exact_answers: Annotated[
+        bool, typer.Option("--exact-answers", help="Count an answer that no rule accepts as wrong, not as undecided.")
+    ] = False,
     names: ColumnNames = None,
     lists: AnswerLists = False,
     images: Images = None,
@@ -336,13 +343,15 @@ def filter_command(
             for route in Route
         }
         lines = stack.enter_context((folder / "difficulty.jsonl").open("w", encoding="utf-8"))
-        rows = _valid_rows(sources, stats, limit, lists=lists)
-        for result in measure_difficulty(rows, client, tool, k=k, concurrency=concurrency, progress=progress):
+        rows = _valid_rows(sources, stats, limit, lists=lists, edited=edited)
+        for result in measure_difficulty(
+            rows, client, tool, k=k, concurrency=concurrency, edited=edited, exact=exact_answers, progress=progress
+        ):
             route = result.route(hard)
             routes[route] += 1
-            totals.update(rows=1, with_tool=result.with_tool, without=result.without)
+            totals.update(result.counts)
             lines.write(json.dumps(result.plain(hard)) + "\n")
-            stats.written += writers[route].write_records([rl_record(with_benefit(result))])
+            stats.written += writers[route].write_records([rl_record(replace(result.row, benefit=result.benefit))])
             stats.licences[result.row.source] = result.row.licence
         reject_limit.check(stats)
     summary = {
@@ -352,6 +361,12 @@ def filter_command(
         "k": k,
         "routes": {route: routes[route] for route in Route},
     }
+    if undecided := totals["undecided_with_tool"] + totals["undecided_without"]:
+        words = "no rule decides them, and filter asks no judge; they count as wrong in accuracies, and a row"
+        number = f"{undecided:,} of {2 * k * totals['rows']:,} answers are undecided"
+        print_error(
+            f"{number}: {words} whose file depends on them is in rl.parquet; --exact-answers counts them as wrong"
+        )
     print_summary(summary | accuracy_summary(totals, k) | {"asked": client.requests_sent, **stats.plain()})
 
 
@@ -393,12 +408,17 @@ def _checked_records(demonstrations: Iterable[Demonstration], types: Counter[str
         yield sft_record(demonstration)
 
 
-def _valid_rows(sources: list[Source], stats: ConversionStats, limit: int | None, *, lists: bool) -> Iterator[Row]:
+def _valid_rows(
+    sources: list[Source], stats: ConversionStats, limit: int | None, *, lists: bool, edited: bool = False
+) -> Iterator[Row]:
     for job in jobs(plan_conversion(sources, Options(target=Target.RL, lists=lists))):
-        for _, item, faults in read_chunk(job, stats.counts):
+        for number, item, faults in read_chunk(job, stats.counts):
             if limit is not None and stats.read >= limit:
                 return
             stats.read += 1
+            if edited and not faults and isinstance(item, Row) and not item.edited_image:
+                missing = RowError(Reason.COLUMN_MISSING, "edited_image", "is missing, and --edited needs it")
+                faults = [missing.at(job.chunk.file, number)]
             if faults:
                 stats.reject(faults)
             elif isinstance(item, Row):

@@ -1,39 +1,40 @@
 """Converts published data sets to rows that train, a chunk at a time: read, validate, drop duplicates, write."""
 
 import hashlib
-import re
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum, StrEnum
+from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import pyarrow as pa
 
-from codevision_ext.rollout.parsing import has_call, parse_answer
+from codevision_ext.rollout.dialects.base import DialectName
+from codevision_ext.rollout.dialects.registry import TOOL_CALL, has_call
+from data_prep.convert.dialects import in_dialect
 from data_prep.convert.failed_calls import mask_failed_calls
+from data_prep.convert.id_index import IdIndex, IdState
 from data_prep.convert.transform import Transform
+from data_prep.convert.unread import check_unread, notes
 from data_prep.convert.validate import ImageLimits, validate_demonstration, validate_row
 from data_prep.formats import fields
 from data_prep.formats.image_tags import demonstration_with_plain_tags
 from data_prep.formats.readers import READERS, Place, Reader, choose
-from data_prep.formats.readers.choices import is_choice
-from data_prep.formats.record import BEYOND, TrackedRecord, is_empty
+from data_prep.formats.record import TrackedRecord
 from data_prep.formats.row_errors import ConversionStats, ReadCounts, Reason, RowError, RowFault
 from data_prep.formats.schema import (
     CONVERTED_RL_SCHEMA,
     CONVERTED_SFT_SCHEMA,
     IMAGE_TAG,
+    CodeTrajectory,
     Demonstration,
     Row,
     rl_record,
     sft_record,
 )
 from data_prep.formats.sources import Chunk, Source, SourcePart, chunks, source_parts
-from data_prep.formats.turns import OTHER_MEDIA
 from data_prep.formats.writers import Writer
 from data_prep.parallel.pipeline import in_order
 from data_prep.parallel.ray_map import ray_flat_map
@@ -71,6 +72,10 @@ class Options:
     limits: ImageLimits = field(default_factory=ImageLimits)
     mask_failed_calls: bool = True
     """Mark calls that gave no image with `train` false; see `failed_calls`."""
+    dialect: DialectName | None = None
+    """Dialect in which demonstrations are written; None: their own."""
+    run_code: bool = True
+    """Run the code of trajectories that were published without their images; see `execution`."""
     transform: Transform | None = None
     """Makes several rows from one; tasks only."""
 
@@ -131,7 +136,7 @@ def convert(
         workers: Number of processes, or of Ray tasks at a time.
         ray: Convert on a Ray cluster instead.
         progress: Called with the number of records read.
-        rejected: Called with each fault of a rejected row.
+        rejected: Called with each fault of a row, whether the row is rejected or not.
 
     Raises:
         InputError: A file can't be read, or no reader fits it.
@@ -148,6 +153,8 @@ def convert(
             stats.changed += result.changed
             stats.counts.merge(result.counts)
             stats.licences |= result.licences
+            for fault in result.counts.faults:
+                rejected(fault)
             for faults in result.faults:
                 stats.reject(faults)
                 for fault in faults:
@@ -251,62 +258,39 @@ def read_chunk(job: ChunkJob, counts: ReadCounts) -> Iterator[tuple[int, Row | D
             if isinstance(item, str):
                 counts.skipped[item] += 1
                 continue
+            if isinstance(item, RowError):
+                counts.keep(item.at(chunk.file, number))
+                continue
             yield number, item, [error.at(chunk.file, number) for error in errors]
 
 
 def _read_record(
     reader: Reader, record: TrackedRecord, place: Place, options: Options, counts: ReadCounts
-) -> Iterator[tuple[Row | Demonstration | str, Sequence[RowError]]]:
+) -> Iterator[tuple[Row | Demonstration | RowError | str, Sequence[RowError]]]:
     try:
         items = list(reader.read(record, place))
         unread = record.unused() - reader.repeated
-        _check_unread(unread, record, reader)
+        check_unread(unread, record, reader, place)
     except RowError as error:
         yield _UNREADABLE, [error]
         return
     counts.unread.update(unread)
     for item in items:
         try:
-            if isinstance(item, str):
+            if isinstance(item, str | RowError):
                 yield item, ()
                 continue
+            if isinstance(item, CodeTrajectory):
+                from data_prep.convert.execution import as_published, run_trajectory  # noqa: PLC0415  slow to import
+
+                item, failed = run_trajectory(item) if options.run_code else (as_published(item), [])
+                yield from ((error, ()) for error in failed)
             item, errors = _validate(item, reader, place, options)
-            if not errors and isinstance(item, Row) and any(map(fields.looks_like_list, item.answers)):
-                counts.noted["answer_like_a_list"] += 1
+            if not errors:
+                counts.noted.update(notes(item))
             yield item, errors
         except RowError as error:
             yield _UNREADABLE, [error]
-
-
-_QUESTION_PARTS: Final = re.compile(r"hint|history|image[_ -]?\d{1,3}")
-
-
-def _check_unread(unread: Iterable[str], record: TrackedRecord, reader: Reader) -> None:
-    """Check that no column is unread that the question or the conversation needs.
-
-    Raises:
-        RowError: There is one; the message names it.
-    """
-    for name in sorted(unread):
-        if name in OTHER_MEDIA:
-            raise RowError(Reason.NOT_SUPPORTED, name, f"{name[:5]} isn't supported, only images are")
-        if name == BEYOND:
-            raise RowError(Reason.NOT_SUPPORTED, name, "the row has more cells than the header has names")
-        if name in ("image", "images") and not _same_images(record):
-            raise RowError(
-                Reason.NOT_SUPPORTED, name, "columns image and images hold different images; --map names one"
-            )
-        if (_QUESTION_PARTS.fullmatch(name) or is_choice(name)) and not reader.whole_prompt:
-            raise RowError(
-                Reason.NOT_SUPPORTED, name, f"the question needs it, and reader {reader.name} doesn't use it"
-            )
-
-
-def _same_images(record: TrackedRecord) -> bool:
-    """Return whether one of the columns `image` and `images` holds all images of the other one."""
-    values = [value for name in ("image", "images") if not is_empty(value := record.get(name))]
-    one, many = (value if isinstance(value, list) else [value] for value in (values[0], values[-1]))
-    return all(image in many for image in one)
 
 
 def _validate(
@@ -321,6 +305,7 @@ def _validate(
         raise RowError(Reason.NO_TRAJECTORY, "messages", "the row is a task; it has no turns to learn from")
     if options.mask_failed_calls:
         item = mask_failed_calls(item)
+    item = in_dialect(item, options.dialect)
     return validate_demonstration(replace(item, licence=licence), options.limits)
 
 
@@ -344,7 +329,7 @@ def row_of(demonstration: Demonstration, place: Place) -> Row:
     prompt = next((message.content for message in messages if message.role == "user"), "")
     last = messages[-1].content if messages and messages[-1].role == "assistant" else ""
     plain = last if len(messages) == 2 and "<" not in last else None  # a reply that is nothing but the answer
-    answer = demonstration.metadata.get("answer") or parse_answer([last]) or plain
+    answer = demonstration.metadata.get("answer") or TOOL_CALL.parse_answer([last]) or plain
     applied, _ = fields.applied(demonstration.metadata.get("applied"), "metadata.applied")
     box, _ = fields.box(demonstration.metadata.get("box"), "metadata.box")
     images = prompt.count(IMAGE_TAG)
@@ -366,7 +351,9 @@ def row_of(demonstration: Demonstration, place: Place) -> Row:
 def key_of(item: Row | Demonstration) -> tuple[bytes, bytes]:
     """Return hashes of the item's id and of its content."""
     if isinstance(item, Row):
-        content = _hash(item.question, item.answers, item.applied, item.column, item.picture_id, item.size)
+        content = _hash(
+            item.question, item.answers, item.applied, item.column, item.picture_id, item.size, item.drawing
+        )
         return _hash(item.source, item.split, item.index, item.column), content
     images = [hashlib.sha256(data).digest() for data in item.images]
     content = _hash([(message.role, message.content) for message in item.messages], images)
@@ -375,39 +362,6 @@ def key_of(item: Row | Demonstration) -> tuple[bytes, bytes]:
 
 def _hash(*values: object) -> bytes:
     return hashlib.blake2b(repr(values).encode(errors="surrogatepass"), digest_size=16).digest()
-
-
-class IdState(Enum):
-    """Relation of a row to earlier rows with its id."""
-
-    NEW = "new"
-    """No earlier row has the id."""
-    SAME = "same"
-    """The earlier row has the same content."""
-    OTHER = "other"
-    """The earlier row has other content."""
-
-
-class IdIndex:
-    """Ids of earlier rows, on disk: memory doesn't grow with the data set."""
-
-    def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None)  # a file without a name: gone however this process ends
-        self._db.executescript("PRAGMA journal_mode=off; PRAGMA synchronous=off; BEGIN")
-        self._db.execute("CREATE TABLE ids (id BLOB PRIMARY KEY, content BLOB) WITHOUT ROWID")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
-
-    def add(self, key: tuple[bytes, bytes]) -> IdState:
-        """Add an id with its content, unless the id is known; return how it relates to earlier rows."""
-        if self._db.execute("INSERT OR IGNORE INTO ids VALUES (?, ?)", key).rowcount:
-            return IdState.NEW
-        (content,) = self._db.execute("SELECT content FROM ids WHERE id = ?", key[:1]).fetchone()
-        return IdState.SAME if content == key[1] else IdState.OTHER
 
 
 def drop_duplicates(result: ChunkResult, ids: IdIndex, stats: ConversionStats) -> pa.RecordBatch:

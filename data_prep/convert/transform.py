@@ -12,7 +12,7 @@ from PIL import Image
 
 from codevision_ext import geometry
 from codevision_ext.errors import InputError
-from codevision_ext.types import Orientation
+from codevision_ext.types import AnswerKind, Orientation
 from data_prep.formats.image_files import extension, jpeg, png
 from data_prep.formats.schema import Row, applied_orientation
 from data_prep.tasks.reading.glyphs import COLUMNS
@@ -55,16 +55,23 @@ class Transform:
         for place, column in enumerate(self.columns[start : start + 1] if self.one else self.columns):
             op = COLUMNS.get(column)
             orientation = Orientation.ID if op is None else geometry.orientation_of(op)
+            net = geometry.compose(undo, orientation)
+            if row.answer_kind is AnswerKind.COORDINATES and net is not Orientation.ID:
+                yield "coordinates_turned"
+                continue
+            if row.drawing is not None and net is not Orientation.ID:
+                yield "drawing_on_turned_image"
+                continue
             try:
-                images = tuple(
-                    self._image(data, geometry.compose(undo, orientation), column, row) for data in row.images
-                )
+                images = tuple(self._image(data, net, column, row) for data in row.images)
+                edited = row.edited_image and self._image(row.edited_image, net, column, row)
             except _TooSmall:
                 yield "too_small_to_corrupt"
                 continue
             yield replace(
                 row,
                 images=images,
+                edited_image=edited,
                 size=geometry.map_size(orientation, size),
                 applied=(*(("crop",) if crop else ()), *((op,) if op else ())),
                 box=box and geometry.map_box(box, orientation, size),

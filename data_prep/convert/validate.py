@@ -1,16 +1,18 @@
-"""Validates rows and demonstrations, and returns them as they are written, with everything that is wrong with them."""
+"""Validates and normalises rows and demonstrations, and lists all their faults."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from codevision_ext import geometry
+from codevision_ext.drawing import check_inside
 from codevision_ext.errors import InputError
 from codevision_ext.sandbox.coordinates import RELATIVE_SIZE, scaled
+from codevision_ext.task.coordinate_answers import read_places
 from codevision_ext.task.row_checks import check_size, check_tags
-from codevision_ext.types import Box, CoordinateSystem
+from codevision_ext.types import AnswerKind, Box, CoordinateSystem
 from data_prep.formats import image_files
 from data_prep.formats.image_tags import demonstration_with_plain_tags, task_with_plain_tags
 from data_prep.formats.row_errors import Reason, RowError
@@ -28,7 +30,7 @@ SLACK_PX: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLimits:
-    """What images have to satisfy."""
+    """Limits of images."""
 
     max_pixels: int = image_files.MAX_PIXELS
     decode: bool = False
@@ -36,7 +38,7 @@ class ImageLimits:
 
 
 def validate_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
-    """Return a row as it is written, and everything that is wrong with it; with a fault it isn't written."""
+    """Return the normalised row and all its faults; a row with a fault isn't written."""
     row, tag_faults = _plain(task_with_plain_tags, row)
     images, faults = _read_images(row.images, limits)
     faults += _check_texts(row, _ROW_TEXTS, (row.question, row.prompt or "", row.system, *row.answers, *row.changes))
@@ -44,7 +46,7 @@ def validate_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
         faults.append(RowError(Reason.NO_QUESTION, "question", "is blank"))
     if not row.images:
         faults.append(RowError(Reason.IMAGE_MISSING, "images", "the row has no image"))
-    if not any(answer.strip() for answer in row.answers):
+    if not any(answer.strip() for answer in row.answers) and row.drawing is None:
         faults.append(RowError(Reason.NO_ANSWER, "answers", "no answer, or a blank one"))
     faults += tag_faults or _check_tags(row)
     if media := MEDIA_TAG.search(row.prompt or row.question):
@@ -56,6 +58,11 @@ def validate_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
     if row.box_frame == CoordinateSystem.RELATIVE and size != (0, 0):
         row = replace(row, box=row.box and Box(*scaled(row.box, RELATIVE_SIZE, size)), box_frame="input")
         changes.append("box_relative")
+    if size != (0, 0) and row.drawing is not None:
+        try:
+            check_inside(row.drawing, size, "drawing")
+        except InputError as error:
+            faults.append(RowError(Reason.BAD_DRAWING, "drawing", str(error).removeprefix("drawing: ")))
     box = row.box
     if size != (0, 0) and box is not None:
         frame_size = box_frame_size(row.applied, row.box_frame, size)
@@ -67,6 +74,8 @@ def validate_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
         elif clipped != box:
             box = clipped
             changes.append("box_clipped")
+    if row.answer_kind is AnswerKind.COORDINATES and size != (0, 0):
+        faults += _check_places(row.answers, size)
     if faults:
         return replace(row, size=size), faults
     plain_prompt = f"{IMAGE_TAG}\n" * len(images) + row.question
@@ -83,7 +92,7 @@ def validate_row(row: Row, limits: ImageLimits) -> tuple[Row, list[RowError]]:
 
 
 def validate_demonstration(demonstration: Demonstration, limits: ImageLimits) -> tuple[Demonstration, list[RowError]]:
-    """Return a demonstration as it is written, and everything that is wrong with it."""
+    """Return the normalised demonstration and all its faults."""
     demonstration, tag_faults = _plain(demonstration_with_plain_tags, demonstration)
     images, faults = _read_images(demonstration.images, limits)
     faults += _check_texts(demonstration, _TURN_TEXTS, [message.content for message in demonstration.messages])
@@ -127,6 +136,19 @@ def clip_box(box: Box, size: tuple[int, int]) -> Box | None:
     if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > SLACK_PX:
         return None
     return inside if inside.x1 < inside.x2 and inside.y1 < inside.y2 else None
+
+
+def _check_places(answers: Iterable[str], size: tuple[int, int]) -> Iterator[RowError]:
+    """Yield a fault for each answer that doesn't name places, or names one outside of its image."""
+    slack = geometry.tolerance(size)
+    for answer in answers:
+        places = read_places(answer)
+        if places is None:
+            yield RowError(Reason.NO_ANSWER, "answer", f"must name places such as {{'A': (3, 4)}}, not {answer!r:.60}")
+        for name, (x, y) in ((name, place) for name, own in (places or {}).items() for place in own):
+            if not (-slack <= x <= size[0] + slack and -slack <= y <= size[1] + slack):
+                message = f"{name} at ({x:g}, {y:g}) lies outside of the image, which is {size[0]}x{size[1]}"
+                yield RowError(Reason.BOX_OUTSIDE, "answer", message)
 
 
 def _check_texts(item: Row | Demonstration, names: Iterable[str], texts: Iterable[str]) -> list[RowError]:

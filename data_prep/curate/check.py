@@ -1,4 +1,4 @@
-"""Finds every fault of a data set, with file, row and field, and the frame in which its boxes are drawn."""
+"""Finds every fault of a data set, with file, row and field, and the coordinate frame of its boxes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from data_prep.convert.convert import (
     ChunkJob,
-    IdIndex,
-    IdState,
     Options,
     Target,
     jobs,
@@ -16,6 +14,7 @@ from data_prep.convert.convert import (
     plan_conversion,
     read_chunk,
 )
+from data_prep.convert.id_index import IdIndex, IdState
 from data_prep.convert.validate import ImageLimits, box_frame_size, clip_box
 from data_prep.formats.readers import choose
 from data_prep.formats.row_errors import ReadCounts, Reason, RowFault
@@ -24,16 +23,16 @@ from data_prep.formats.sources import Source
 from data_prep.parallel.pipeline import in_order
 
 NAMED: Final = 1000
-"""Maximum number of faults that are listed; all are counted."""
+"""Maximum number of listed faults; all faults are counted."""
 FRAME_COUNTS: Final = ("boxes", "both", "input_only", "canonical_only", "neither", "quarter_turns", "tall")
 """Counts of a frame audit: boxes; boxes that fit into both images, one of them, or none; boxes of images that were
-turned by 90 or 270 degrees, and those of them that are taller than wide. Boxes around lines of text are tall in an
+turned by 90 or 270 degrees, and how many of these are taller than wide. Boxes around lines of text are tall in an
 image that lies on its side."""
 
 
 @dataclass(slots=True, kw_only=True)
 class FrameAudit:
-    """Counts that show whether the boxes of a source were drawn on the input image or on the image before the ops."""
+    """Counts that show whether the boxes of a source refer to the input image or to the image before the ops."""
 
     declared: Counter[str] = field(default_factory=Counter)
     """Number of boxes by the frame that their rows name."""
@@ -42,7 +41,7 @@ class FrameAudit:
 
     @property
     def verdict(self) -> str:
-        """Frame of the boxes that fit into only one of the two images: input, canonical, mixed or undecided."""
+        """Frame by the boxes that fit into only one of the two images: input, canonical, mixed or undecided."""
         if self.counts["neither"] or (self.counts["input_only"] and self.counts["canonical_only"]):
             return "mixed"
         return "input" if self.counts["input_only"] else "canonical" if self.counts["canonical_only"] else "undecided"
@@ -62,13 +61,13 @@ class FrameAudit:
             self.counts["tall"] += row.box.y2 - row.box.y1 > row.box.x2 - row.box.x1
 
     def plain(self) -> dict[str, Any]:
-        """Return the audit under the keys of the published summary."""
+        """Return the audit as in the published summary."""
         counts = {name: self.counts[name] for name in FRAME_COUNTS}
         return {"verdict": self.verdict, "declared": dict(self.declared), **counts}
 
 
 @dataclass(slots=True, kw_only=True)
-class CheckResult:
+class DatasetFaults:
     """Faults and frame audits of some rows."""
 
     read: int = 0
@@ -80,7 +79,7 @@ class CheckResult:
     frames: dict[str, FrameAudit] = field(default_factory=dict)
     """Frame audit by source."""
     keys: list[tuple[int, bytes, bytes]] = field(default_factory=list)
-    """Row number, and hashes of id and content, of each good row of one chunk."""
+    """Row number, hash of the id and hash of the content of each row without a fault, for one chunk."""
     counts: ReadCounts = field(default_factory=ReadCounts)
 
     def add_faults(self, faults: Iterable[RowFault]) -> None:
@@ -90,7 +89,7 @@ class CheckResult:
         self.reasons.update(fault.reason for fault in faults)
         self.faults += faults[: NAMED - len(self.faults)]
 
-    def merge(self, other: "CheckResult") -> None:
+    def merge(self, other: "DatasetFaults") -> None:
         """Add the result of later rows, but not their keys."""
         self.read += other.read
         self.bad += other.bad
@@ -103,7 +102,7 @@ class CheckResult:
             mine.counts += frames.counts
 
     def plain(self) -> dict[str, Any]:
-        """Return the result under the keys of the published summary."""
+        """Return the result as in the published summary."""
         return {
             "rows": {"read": self.read, "bad": self.bad},
             "faults": dict(sorted(self.reasons.items())),
@@ -121,13 +120,13 @@ def check_data(
     limits: ImageLimits | None = None,
     workers: int = 1,
     progress: Callable[[int], None] = lambda _: None,
-) -> CheckResult:
-    """Return every fault of every row; nothing is changed.
+) -> DatasetFaults:
+    """Return every fault of every row.
 
     Raises:
         InputError: A file can't be read, or no reader fits it.
     """
-    result = CheckResult()
+    result = DatasetFaults()
     with IdIndex() as ids:
         for source in sources:
             target = Target.SFT if choose(source, reader).turns else Target.RL
@@ -150,9 +149,8 @@ def check_data(
     return result
 
 
-def check_chunk(job: ChunkJob) -> CheckResult:
-    """Return the faults of the rows of a chunk."""
-    result = CheckResult(read=len(job.chunk))
+def check_chunk(job: ChunkJob) -> DatasetFaults:
+    result = DatasetFaults(read=len(job.chunk))
     for number, item, faults in read_chunk(job, result.counts):
         if faults:
             result.add_faults(faults)

@@ -1,4 +1,4 @@
-"""Describes a data set in figures or on a page: counts, sizes, lengths, duplicates, overlap with another, licences."""
+"""Summarises a data set in JSON or HTML: counts, sizes, lengths, duplicates, licences, overlap with another set."""
 
 import base64
 import hashlib
@@ -26,25 +26,25 @@ from data_prep.formats.sources import Source
 from data_prep.parallel.pipeline import in_order
 
 SAMPLES: Final = 3
-"""Images of each group on the page."""
+"""Number of images of each group on the page."""
 GROUPS_SHOWN: Final = 40
 THUMBNAIL_PX: Final = 220
 NAMED: Final = 20
-"""Maximum number of duplicates that are listed; all are counted."""
+"""Maximum number of listed duplicates; all duplicates are counted."""
 TOKEN_PX: Final = 28
-"""Edge of the square of pixels that one token of Qwen2.5-VL covers."""
+"""Side of the square that one image token of Qwen2.5-VL covers, pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Properties that rows are counted by."""
+    """Properties by which rows are counted."""
 
     source: str
     transform: str
-    """Applied ops, joined by `+`; `none` for no op."""
+    """Applied ops, joined by `+`; `none` without ops."""
     box: bool
     kind: str
-    """Sample type of a demonstration, column of a benchmark's row; else `task`."""
+    """Sample type of a demonstration, column of a benchmark row, or `task`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ def _describe_chunk(job: ChunkJob, *, thumbnails: bool) -> DatasetFacts:
 
 
 def dataset_summary(facts: DatasetFacts, against: DatasetFacts | None = None) -> dict[str, Any]:
-    """Return the figures; with `against`, also the number of rows that show an image of that data set."""
+    """Return the summary; with `against`, also the overlap with that data set."""
     rows = facts.rows
     tokens = [-(-width // TOKEN_PX) * -(-height // TOKEN_PX) for width, height in (row.size for row in rows)]
     groups = [
@@ -158,7 +158,7 @@ def dataset_summary(facts: DatasetFacts, against: DatasetFacts | None = None) ->
 
 
 def duplicates(rows: Sequence[RowFacts]) -> dict[str, Any]:
-    """Count rows that share their image, or image and question, with another row; near images differ a little."""
+    """Count rows that share their image, or image and question, with another row; near images differ slightly."""
     images, pairs = Counter(row.image for row in rows), Counter((row.image, row.question) for row in rows)
     hashes = _stack(rows)
     near = [(a, b) for a, b in image_hash.near(hashes[:, 0], hashes) if a < b and rows[a].image != rows[b].image]
@@ -173,7 +173,7 @@ def duplicates(rows: Sequence[RowFacts]) -> dict[str, Any]:
 
 
 def split_overlap(rows: Sequence[RowFacts], against: DatasetFacts) -> dict[str, Any]:
-    """Count rows whose image is in another data set too, turned or not."""
+    """Count rows whose image is also in another data set, in any orientation."""
     others = against.rows
     pairs = list(image_hash.near(_stack(others)[:, 0], _stack(rows)))
     same = [(a, b) for a, b in pairs if others[a].question == rows[b].question]
@@ -212,7 +212,7 @@ def _question(item: Row | Demonstration) -> str:
 
 
 def _thumbnail(item: Row | Demonstration) -> str:
-    """Return the first image as a small PNG in base64, with the box if it is in pixels of that image."""
+    """Return the first image as a small PNG in base64, with the row's box if its frame is that image."""
     with Image.open(io.BytesIO(item.images[0])) as image:
         small = image.convert("RGB")
     scale = min(1.0, THUMBNAIL_PX / max(small.size))

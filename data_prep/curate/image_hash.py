@@ -1,4 +1,4 @@
-"""Finds images that look alike, turned or mirrored or not, by a hash of their brightness."""
+"""Finds near-duplicate images in any orientation, by a hash of their brightness."""
 
 import io
 from collections.abc import Iterator
@@ -12,25 +12,25 @@ from codevision_ext import geometry
 from codevision_ext.types import Orientation
 
 EDGE: Final = 16
-"""Rows and columns of a hash, which has a bit for each pair of neighbours: 256 bits."""
+"""Number of rows and of columns of a hash: 256 bits, one for each pair of horizontal neighbours."""
 WORDS: Final = EDGE * EDGE // 32
 """Number of 32-bit words of a hash."""
 MARGIN: Final = 2
-"""Grey values by which the left neighbour must be brighter, so that JPEG noise on blank paper sets no bits."""
+"""Grey values by which the left neighbour must be brighter to set a bit; JPEG noise on blank paper sets none."""
 MAX_BITS: Final = 16
-"""Maximum number of the 256 bits in which near duplicates differ; other images differ in 80 and more. Only hashes that
-share a word are compared: all pairs that differ in fewer than WORDS bits share one, and most other near duplicates."""
+"""Maximum number of bits in which near duplicates differ; different images differ in 80 or more of 256. Only hashes
+that share a word are compared. All pairs that differ in fewer than WORDS bits share a word, most others too."""
 _MAX_CANDIDATES: Final = 64
-"""Maximum number of hashes with the same word that are compared: blank pages share their words with all others."""
+"""Maximum number of compared hashes that share a word; the words of blank pages are very common."""
 
 Hash = NDArray[np.uint32]
 
 
 def hashes(data: bytes) -> Hash:
-    """Return difference hashes of an image file in its eight orientations, as it stands first; shape (8, WORDS).
+    """Return difference hashes of an image file in eight orientations, the unchanged first; shape (8, WORDS).
 
-    As Krawetz' dHash, but larger and with a margin: a bit says that a pixel of the shrunken image is brighter than its
-    right neighbour.
+    A bit is set if a pixel of the shrunken image is brighter than its right neighbour, as in Krawetz' dHash, but with
+    more bits and a margin.
     """
     image = Image.open(io.BytesIO(data))
     image.draft("L", (8 * EDGE, 8 * EDGE))
@@ -45,10 +45,10 @@ def _hash(small: Image.Image) -> Hash:
 
 
 def near(known: Hash, queries: Hash) -> Iterator[tuple[int, int]]:
-    """Yield pairs (number in `known`, number in `queries`) of images that look alike in some orientation, each once.
+    """Yield index pairs (in `known`, in `queries`) of near duplicates in any orientation, each pair once.
 
     Args:
-        known: Hashes of images as they stand, shape (n, WORDS).
+        known: Hashes of unturned images, shape (n, WORDS).
         queries: Hashes in eight orientations, shape (m, 8, WORDS).
     """
     pairs: set[tuple[int, int]] = set()

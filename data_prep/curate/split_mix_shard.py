@@ -1,4 +1,4 @@
-"""Splits, mixes and shards data sets; rows are selected and copied unchanged, a few at a time."""
+"""Splits, mixes and shards data sets; rows are streamed and copied unchanged."""
 
 import hashlib
 import heapq
@@ -28,15 +28,15 @@ UNKNOWN: Final = "unknown"
 
 @dataclass(slots=True, kw_only=True)
 class CopyStats:
-    """Counts and licences of the rows that were copied."""
+    """Counts and licences of copied rows."""
 
     rows: Counter[str] = field(default_factory=Counter)
-    """Number of rows by output file; by input file for `mix`."""
+    """Number of rows by output file, or by input file for `mix`."""
     licences: dict[str, str] = field(default_factory=dict)
     """Licence by source."""
 
     def add_licences(self, batch: pa.RecordBatch) -> None:
-        """Add the licences of rows."""
+        """Add the licences of a batch of rows."""
         extra = batch.column("extra_info") if "extra_info" in batch.schema.names else None
         licences = batch.column("licence") if extra is None else extra.field("licence")
         sources = batch.column("source" if extra is None else "data_source")
@@ -45,10 +45,10 @@ class CopyStats:
 
 
 def schema_of(sources: Sequence[Source]) -> pa.Schema:
-    """Return the one schema that all of these files fit into.
+    """Return the schema of these files, RL or SFT.
 
     Raises:
-        InputError: A file has neither RL nor SFT rows in parquet, or there are files of both kinds.
+        InputError: A file isn't parquet with RL or SFT rows, or the files have both kinds.
     """
     kinds = set()
     for source in sources:
@@ -63,10 +63,10 @@ def schema_of(sources: Sequence[Source]) -> pa.Schema:
 
 
 def batches(sources: Sequence[Source], schema: pa.Schema) -> Iterator[tuple[Chunk, pa.RecordBatch]]:
-    """Yield the rows of all files in this schema.
+    """Yield the rows of all files, converted to `schema`.
 
     Raises:
-        InputError: A column has another type than in the schema.
+        InputError: A column has another type than in `schema`.
     """
     for source in sources:
         for part in source_parts(source):
@@ -83,10 +83,10 @@ def split(
     force: bool,
     progress: Callable[[int], None] = lambda _: None,
 ) -> CopyStats:
-    """Write a file per part; all rows of one image, however it is turned, go to the same part.
+    """Write a file per part; all rows of one image, in any orientation, go to the same part.
 
-    `shares` has the name and share of each part; the shares sum to 1. A row's part depends on its image and on `seed`
-    only. `progress` is called with the number of rows read.
+    `shares` has the name and share of each part; the shares sum to 1. The part of a row depends only on its image and
+    `seed`. `progress` is called with the number of rows read.
 
     Raises:
         InputError: The sources don't fit into one schema, or `out` isn't empty without `force`.
@@ -109,7 +109,7 @@ def split(
 
 
 def image_key(record: dict[str, Any]) -> bytes:
-    """Return a key that all rows of one image share: its id, else a hash of its pixels before any op."""
+    """Return a key that all rows of one image share: the image's id, or a hash of its pixels before any op."""
     extra = record.get("extra_info") or {}
     if known := extra.get("picture_id"):
         return str(known).encode()
@@ -129,12 +129,11 @@ def mix(
     seed: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> CopyStats:
-    """Write rows of several files in the proportion of their weights, which are above 0, evenly interleaved.
+    """Write rows of several files in proportion to positive weights, evenly interleaved.
 
-    Rows are drawn by `seed`, without replacement. If a file has too few rows, all its rows are repeated equally often.
-    The order of the rows within a file is kept, because trainers shuffle. If `rows` is None, as many rows are written
-    as possible without repeating one.
-    `progress` is called with the number of rows written.
+    Rows are drawn without replacement. If a file has too few rows, its rows are repeated as evenly as possible.
+    The order within a file is kept, because trainers shuffle. `rows` is the number of rows to write; None: the maximum
+    without repetition. `progress` is called with the number of rows written.
 
     Raises:
         InputError: The files don't fit into one schema.
@@ -162,7 +161,7 @@ def mix(
 def shard(
     sources: Sequence[Source], out: Path, *, rows: int, force: bool, progress: Callable[[int], None] = lambda _: None
 ) -> CopyStats:
-    """Write files of `rows` rows each, the last perhaps fewer, in order: NAME-00000-of-00012.parquet.
+    """Write files of `rows` rows each, the last with the rest, in order: NAME-00000-of-00012.parquet.
 
     Raises:
         InputError: The sources don't fit into one schema, or `out` isn't empty without `force`.
@@ -198,13 +197,13 @@ def _conform(chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _draw(seed: int, key: bytes) -> float:
-    """Return a number in [0, 1) that depends on the arguments only."""
+    """Return a pseudo-random number in [0, 1) that depends only on the arguments."""
     digest = hashlib.blake2b(key, digest_size=8, key=str(seed).encode()).digest()
     return int.from_bytes(digest) / 2**64
 
 
 def _shares(rows: int, shares: Sequence[float]) -> list[int]:
-    """Return whole numbers that sum to `rows`, each close to its share (largest remainder method)."""
+    """Distribute `rows` by shares (largest remainder method)."""
     exact = [rows * share for share in shares]
     counts = [int(value) for value in exact]
     by_remainder = sorted(range(len(shares)), key=lambda number: counts[number] - exact[number])
@@ -216,7 +215,7 @@ def _shares(rows: int, shares: Sequence[float]) -> list[int]:
 def _positions(
     source: Source, schema: pa.Schema, times: "np.ndarray[Any, np.dtype[Any]]", number: int
 ) -> Iterator[tuple[float, int, pa.RecordBatch]]:
-    """Yield the drawn rows of file `number`, one per batch, each with its position in the mix, in [0, 1)."""
+    """Yield position in the mix, in [0, 1), `number`, and a batch of one row, for each drawn row of a file."""
     count, done = int(times.sum()), 0
     for chunk, batch in batches([source], schema):
         for at in range(len(batch)):

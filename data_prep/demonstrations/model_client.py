@@ -1,8 +1,8 @@
-"""Shows tasks to a model behind an endpoint as an evaluation does, runs its tool calls, and caches its replies."""
+"""Asks a model behind an endpoint the questions of rows, runs its tool calls, and caches its replies."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,29 +15,28 @@ from codevision_ext.engines import endpoint as chat
 from codevision_ext.io.chat_client import ChatClient, Endpoint
 from codevision_ext.rollout import loop as rollout
 from codevision_ext.rollout.code_tool import CodeTool, tool_schema
-from codevision_ext.rollout.token_buffer import RolloutLimits
-from codevision_ext.scoring import answer_of
+from codevision_ext.rollout.dialects.registry import DIALECTS
+from codevision_ext.rollout.image_history import size_in
+from codevision_ext.rollout.token_buffer import PUBLISHED_LIMITS
+from codevision_ext.scoring import answer_of, observe, score_drawing
+from codevision_ext.task.answers import check_answer
+from codevision_ext.task.coordinate_answers import share_right
 from codevision_ext.task.rows import read_prompt, split_prompt
-from codevision_ext.types import CoordinateSystem
+from codevision_ext.types import AnswerKind, CoordinateSystem
 from data_prep.formats.image_files import extension, png
 from data_prep.formats.schema import IMAGE_TAG, Row, rl_record
 
 IMAGE_FORMATS: Final = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-TURNS: Final = 12
-"""Maximum assistant turns of a rollout, as in recipe/base/published.yaml."""
-TOKENS: Final = 16_384
-"""Maximum tokens of a response, as in recipe/base/published.yaml."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelClient:
-    """A model behind an endpoint, for threads: each call waits for the event loop that runs in `portal`."""
+    """Client of an endpoint for threads; each call waits for the event loop of `portal`."""
 
     client: ChatClient
     portal: BlockingPortal
     settings: Settings
-    """Settings under which the model is asked, its checkpoint's among them; coordinates are `original` or
-    `relative`."""
+    """Settings of prompts and rollouts, including those of the checkpoint; coordinates are `original` or `relative`."""
 
     @property
     def coordinates(self) -> CoordinateSystem:
@@ -46,14 +45,14 @@ class ModelClient:
 
     @property
     def requests_sent(self) -> int:
-        """Number of requests that were sent; other replies came from the cache."""
+        """Number of requests that the cache didn't answer."""
         return self.client.requests_sent
 
     def reply(self, messages: Sequence[Mapping[str, Any]], seed: int) -> str:
-        """Return the model's next message; with a cache, the same request with the same seed is sent once.
+        """Return the model's next message; with a cache, equal requests with equal seeds are sent once.
 
         Raises:
-            EngineError: No attempt gave a text.
+            EngineError: No attempt returned a text.
         """
         return self.portal.call(partial(self.client.reply, messages, seed=seed)).text
 
@@ -67,10 +66,10 @@ def open_model_client(
     Args:
         endpoint: Address and settings of the model.
         cache: Folder for replies; None for no cache.
-        settings: Settings under which the model is asked; None: the package's own.
+        settings: Settings of prompts and rollouts; None: the defaults.
 
     Raises:
-        InputError: The key's variable isn't set, or the cache's folder can't be made.
+        InputError: The environment variable of the key isn't set, or the cache folder can't be created.
     """
     client = ChatClient(endpoint, cache)
     with client.in_thread() as portal:
@@ -82,16 +81,18 @@ class Attempt:
     """Result of one rollout of the model."""
 
     answer: str | None
-    """Final answer; None if the model gave none."""
+    """Final answer; None without an answer."""
+    correct: bool | None
+    """Whether the rules accept the answer, or the drawing that a row has in its place; None if no rule decides it."""
     calls: int
 
 
 def attempt_row(model: ModelClient, row: Row, tool: CodeTool | None, seed: int) -> Attempt:
-    """Ask the question and run the model's calls until it answers or has no turn left.
+    """Run one rollout of the model.
 
     Args:
         model: Client of the model.
-        row: Task; the model sees its images and its question only.
+        row: Task, of which the model sees images and question.
         tool: Tool that the model may call; None for a prompt without a tool.
         seed: Seed of the sampling.
 
@@ -101,23 +102,46 @@ def attempt_row(model: ModelClient, row: Row, tool: CodeTool | None, seed: int) 
     """
     settings = model.settings
     messages, images = _prompt_of(row, settings, with_tool=tool is not None)
-    dialogue = chat.Dialogue(model.client, {"seed": seed})
-    limits = RolloutLimits(
-        response_tokens=TOKENS,
-        assistant_turns=TURNS,
-        malformed_calls=TURNS,
+    dialect = DIALECTS[settings.dialect]
+    dialogue = chat.Dialogue(model.client, {"seed": seed}, dialect.stop)
+    limits = replace(
+        PUBLISHED_LIMITS,
+        malformed_calls=PUBLISHED_LIMITS.assistant_turns,
         calls_per_turn=settings.calls_per_turn,
         force_answer=settings.force_answer,
     )
     run = partial(rollout.run_rollout, messages, images, policy=dialogue, renderer=dialogue, limits=limits)
     trajectory = model.portal.call(
-        partial(run, tool=tool, coordinates=settings.coordinates, schemas=tool_schemas(settings))
+        partial(
+            run,
+            tool=tool,
+            coordinates=settings.coordinates,
+            schemas=tool_schemas(settings),
+            dialect=dialect,
+            think_prefix=settings.think_prefix,
+        )
     )
-    return Attempt(answer=answer_of(trajectory), calls=len(trajectory.calls))
+    answer = answer_of(trajectory)
+    correct: bool | None
+    if row.drawing is not None and not row.answers:
+        correct = observe(trajectory, (), drawn=score_drawing(trajectory, row.drawing)).correct
+    else:
+        correct = is_right(row, answer, settings.coordinates)
+    return Attempt(answer=answer, correct=correct, calls=len(trajectory.calls))
+
+
+def is_right(row: Row, answer: str | None, coordinates: CoordinateSystem) -> bool | None:
+    """Return whether an answer is right; None if no rule decides it.
+
+    `coordinates`, `original` or `relative`, are those of places that the answer names.
+    """
+    if row.answer_kind is AnswerKind.COORDINATES:
+        return share_right(answer, row.answers, row.size, size_in(coordinates, row.size, row.size)) == 1
+    return check_answer(answer, row.answers)
 
 
 def row_messages(row: Row, coordinates: CoordinateSystem, *, with_tool: bool) -> list[dict[str, Any]]:
-    """Return the system message and the user message of a task, in the words of training."""
+    """Return the system message and the user message of a task, as in training."""
     messages, _ = _prompt_of(row, Settings(coordinates=coordinates), with_tool=with_tool)
     return chat.prompt_messages(messages, [tool_schema(coordinates)] if with_tool else [], list(map(_url, row.images)))
 
@@ -133,7 +157,7 @@ def observation_message(text: str, image: Image.Image | None) -> dict[str, Any]:
 
 
 def images_of(row: Row) -> list[Image.Image]:
-    """Return the images of a task, as the tool gets them."""
+    """Return the images of a task as the tool gets them."""
     return _prompt_of(row, Settings(), with_tool=True)[1]
 
 

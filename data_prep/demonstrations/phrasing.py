@@ -1,4 +1,4 @@
-"""Writes scripted demonstrations of drawn tasks, with thoughts in full sentences, for models that read well."""
+"""Makes scripted demonstrations with thoughts in full sentences, for pretrained models."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator
@@ -45,7 +45,7 @@ SENTENCES: Final = {
         "The part in question is a small one; I crop it to see it in full.",
     ),
 }
-"""Sentences that express a thought, by the short thought of the reading task."""
+"""Full sentences for each short thought of the reading task."""
 AFTER_ERROR: Final = (
     "That call failed: there is a mistake in my code. I write it again.",
     "The error says that the code can't run. I correct it.",
@@ -57,7 +57,7 @@ AT_FIRST_SIGHT: Final = (
 )
 WITH_TOOL: Final = ("Now it can be read: it says {answer}.", "In this picture the answer is plain to see: {answer}.")
 WINDOW: Final = (2.5, 5.0)
-"""Range of the width, and of the height, of the first of two crops, as a multiple of its box."""
+"""Range of width and height of the first of two crops, as multiples of the sides of its box."""
 
 
 def plan_thoughts(
@@ -67,7 +67,7 @@ def plan_thoughts(
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
     without: Collection[str] = (),
 ) -> CallPlan:
-    """Draw a plan with thoughts in sentences; see `scripted.draw_plan`."""
+    """Draw a plan with thoughts in full sentences; see `scripted.draw_plan`."""
     row = row if "crop" in row.applied else replace(row, box=None)
     plan = draw_plan(rng, row, wrong_first, window, coordinates, without)
     calls: list[PlannedCall] = []
@@ -83,14 +83,14 @@ def plan_thoughts(
 
 
 def window(rng: np.random.Generator, box: Box, page: tuple[int, int]) -> Box:
-    """Draw a window around a box, larger than the box, and smaller than the page in at least one direction."""
+    """Draw a random window around a box, larger than the box, and clipped to the page."""
     left, top, right, bottom = box
-    grown: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     for low, high, edge in ((left, right, page[0]), (top, bottom, page[1])):
         length = min(edge, int((high - low) * rng.uniform(*WINDOW)) + 1)
         start = int(np.clip(low - rng.uniform() * (length - (high - low)), 0, edge - length))
-        grown.append((min(start, int(low)), max(start + length, int(high))))
-    return Box(grown[0][0], grown[1][0], grown[0][1], grown[1][1])
+        spans.append((min(start, int(low)), max(start + length, int(high))))
+    return Box(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
 
 
 def demonstrate_rows(

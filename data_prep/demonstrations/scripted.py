@@ -1,6 +1,6 @@
-"""Makes demonstrations for SFT without a model: draws a plan for each row, then executes and checks each call.
+"""Makes demonstrations for SFT without a model: draws a plan of calls for each row, then executes and checks each call.
 
-Texts are short and use few words, so that a model of a few hundred thousand parameters can learn them.
+Texts are short and use few words, so that a model with a few hundred thousand parameters can learn them.
 """
 
 import io
@@ -36,9 +36,9 @@ from data_prep.tasks.reading.glyphs import (
 )
 
 FAILING_SHARE = 0.05
-"""Share of demonstrations with a tool whose first call fails; the next call repairs it."""
+"""Share of tool demonstrations whose first call fails and is repeated without the mistake."""
 PLAIN_SHARE = 0.85
-"""Share of calls in the plainest style of their op; the others are spread over the other styles."""
+"""Share of calls in the first style of their op."""
 TOO_SMALL = "too small"
 """Thought before a crop."""
 
@@ -73,14 +73,14 @@ STYLES = {
         "image = Image.fromarray(np.array(image)[{y1}:{y2}, {x1}:{x2}])",
     ),
 }
-"""Code by op, in the plainest style first."""
+"""Code of each op in several styles, the simplest first."""
 RELATIVE_CROPS = (
     "image = image.crop(box({x1}, {y1}, {x2}, {y2}))",
     "x1, y1, x2, y2 = box({x1}, {y1}, {x2}, {y2})\nimage = Image.fromarray(np.array(image)[y1:y2, x1:x2])",
 )
 """Code of a crop for a model that writes `relative` coordinates."""
 BREAKAGES = (("image = ", "image = photo."), (")", ""))
-"""Mistakes in the code of calls that are meant to fail: right text and wrong text."""
+"""Mistakes for calls that must fail: correct code and its wrong replacement."""
 DESCRIPTIONS = {
     "rotate_90": "turn left",
     "rotate_180": "turn around",
@@ -93,21 +93,21 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCall:
-    """One planned call and its expected result."""
+    """A planned call and its expected result."""
 
     thought: str
     call: ToolCall
     orientation: Orientation | None
-    """Orientation of the new image relative to the input image; None if the call is meant to fail."""
+    """Orientation of the new image relative to the input image; None if the call must fail."""
     region: Box | None = None
-    """Part of the input image that the new image shows; None for all of it."""
+    """Part of the input image that the new image shows; None for the whole image."""
     mistake: bool = False
-    """Whether the call is wrong on purpose; the next call corrects it."""
+    """Whether the call is wrong on purpose, and corrected by the next call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPlan:
-    """Planned calls and the last thought of a demonstration."""
+    """Planned calls and last thought of a demonstration."""
 
     sample_type: SampleType
     calls: tuple[PlannedCall, ...] = ()
@@ -116,7 +116,7 @@ class CallPlan:
 
 
 def read_aloud(row: Row) -> Demonstration:
-    """Return the answer without a tool, for training before the model learns the tool."""
+    """Return a demonstration that answers without the tool, for training before the model learns the tool."""
     thought = TOO_SMALL if row.box is not None else ORIENTATION_THOUGHTS[applied_orientation(row.applied)]
     return write_turns(row, SampleType.READ, [], [], thought)
 
@@ -124,10 +124,10 @@ def read_aloud(row: Row) -> Demonstration:
 def draw_demonstrations(
     mix: Mix, count: int, split: str, tool: CodeTool, wrong_first: float
 ) -> Iterator[Demonstration]:
-    """Yield executed demonstrations of rows in the shares of `mix`, in order; see `draw_plan` for `wrong_first`.
+    """Yield executed demonstrations of rows drawn from `mix`, in order; see `draw_plan` for `wrong_first`.
 
     Raises:
-        InfraError: The result of a call isn't the planned one.
+        InfraError: A call gave another result than planned.
     """
     train = split == "train"
 
@@ -139,7 +139,7 @@ def draw_demonstrations(
 
 
 DrawWindow = Callable[[Rng, Box, tuple[int, int]], Box]
-"""Draws a window that is cropped first, around a box on a page of this size, both upright."""
+"""Function that draws the window of a first crop around a box on a page of a given size, both upright."""
 
 
 def draw_plan(
@@ -153,14 +153,14 @@ def draw_plan(
     """Draw the calls for a row.
 
     Args:
-        rng: Decides on everything that the row leaves open.
-        row: Task; its `applied` ops and `box` decide which calls are needed.
+        rng: Random generator.
+        row: Task; `applied` and `box` determine the needed calls.
         wrong_first: Share of turned rows, in [0, 1], whose first call is a wrong orientation op, with a thought that
-            fits the wrong op. The recovery is one op on the newest image if one op is enough, else the right op on the
-            first image.
-        draw_window: Draws the first of two crops; None: two by two cells of the reading task's page.
-        coordinates: Coordinate system that calls are written in, `original` or `relative`.
-        without: Operations that no call may do; the row must not require them.
+            fits the wrong op. The second call is one op on the newest image if one op is enough, else the right op on
+            the input image.
+        draw_window: Draws the window of the first of two crops; None: two by two cells of the reading task's page.
+        coordinates: Coordinate system of the calls, `original` or `relative`.
+        without: Operations that no call may use; the row must not require them.
     """
     orientation = applied_orientation(row.applied)
     calls: list[PlannedCall] = []
@@ -188,10 +188,10 @@ def draw_plan(
 def demonstrate(
     plan: CallPlan, row: Row, tool: CodeTool, coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL
 ) -> Demonstration:
-    """Execute a plan; each image of the demonstration after the first comes from its code.
+    """Execute a plan; all images of the demonstration but the input image come from executed calls.
 
     Raises:
-        InfraError: The result of a call isn't the planned one: the plan, the sandbox or the provenance is broken.
+        InfraError: A call gave another result than planned; the plan, the sandbox or the provenance is broken.
     """
     history = ImageHistory(
         [Image.open(io.BytesIO(data)).convert("RGB") for data in row.images], coordinates=coordinates
@@ -212,9 +212,9 @@ def write_turns(
     conclusion: str | None = None,
     coordinates: CoordinateSystem = CoordinateSystem.ORIGINAL,
 ) -> Demonstration:
-    """Return the demonstration with these calls and their observations, then a `conclusion` and the answer.
+    """Return the demonstration with these calls and observations, a `conclusion` and the answer.
 
-    Calls that gave no image, and mistakes, have `train` false.
+    Calls without an image and mistakes have `train` false.
     """
     messages = [Message(role="user", content=user_text(row))]
     images = list(row.images)
@@ -245,33 +245,31 @@ def write_turns(
 
 
 def _orient(rng: Rng, orientation: Orientation) -> PlannedCall:
-    """Plan the one op that puts the input image upright."""
+    """Plan the op that turns the input image upright."""
     undo = geometry.inverse(orientation)
     return _plan_call(rng, ORIENTATION_THOUGHTS[orientation], _op_of(undo), 0, undo)
 
 
 def _recover(rng: Rng, orientation: Orientation, without: Collection[str]) -> list[PlannedCall]:
-    """Plan a wrong op on the input image, then the op that puts the image upright."""
+    """Plan a wrong op on the input image, then an op that gives an upright image."""
     right = geometry.inverse(orientation)
     wrong_op = pick(rng, _wrong_ops(right, without))
     wrong = geometry.orientation_of(wrong_op)
     now = geometry.compose(orientation, wrong)
     first = replace(_plan_call(rng, ORIENTATION_THOUGHTS[geometry.inverse(wrong)], wrong_op, 0, wrong), mistake=True)
     back = geometry.inverse(now)
-    if (
-        back in (Orientation.TRANSPOSE, Orientation.TRANSVERSE) or _op_of(back) in without
-    ):  # two ops on the newest image, one on the first
+    if back in (Orientation.TRANSPOSE, Orientation.TRANSVERSE) or _op_of(back) in without:  # no single op does this
         return [first, _plan_call(rng, ORIENTATION_THOUGHTS[now], _op_of(right), 0, right)]
     return [first, _plan_call(rng, ORIENTATION_THOUGHTS[now], _op_of(back), 1, right)]
 
 
 def _wrong_ops(right: Orientation, without: Collection[str]) -> tuple[str, ...]:
-    """Return the rotations and flips that may be done and that don't put the image upright."""
+    """Return the allowed rotations and flips that don't turn the image upright."""
     return tuple(op for op in ORIENTATION_OPS if geometry.orientation_of(op) is not right and op not in without)
 
 
 def _draw_cells(rng: Rng, cell: Box, _page: tuple[int, int]) -> Box:
-    """Draw a window of two by two cells of the page with this cell."""
+    """Draw a window of two by two cells of the page that contains `cell`."""
     left, top = (
         int(np.clip(edge // step - rng.integers(2), 0, count - 2)) * step
         for edge, step, count in zip(cell[:2], CELL, GRID, strict=True)
@@ -280,13 +278,13 @@ def _draw_cells(rng: Rng, cell: Box, _page: tuple[int, int]) -> Box:
 
 
 def _zoom(rng: Rng, row: Row, windows: list[Box], first_index: int, coordinates: CoordinateSystem) -> list[PlannedCall]:
-    """Plan crops to these windows, in pixels of the upright page, each inside the one before."""
+    """Plan crops to nested windows, in pixels of the upright page, from large to small."""
     orientation = applied_orientation(row.applied)
     undo = geometry.inverse(orientation)
     page = geometry.map_size(undo, row.size)
     calls, now = [], Box(0, 0, *page)
     for index, window in enumerate(windows, start=first_index):
-        written, cut = corners(
+        written, cut = written_corners(
             _shifted(window, -now.x1, -now.y1), (int(now.x2 - now.x1), int(now.y2 - now.y1)), coordinates
         )
         now = _shifted(cut, now.x1, now.y1)
@@ -296,8 +294,8 @@ def _zoom(rng: Rng, row: Row, windows: list[Box], first_index: int, coordinates:
     return calls
 
 
-def corners(window: Box, size: tuple[int, int], coordinates: CoordinateSystem) -> tuple[dict[str, int], Box]:
-    """Return the corners of a window as the model writes them, and the box they denote: the window or a little more."""
+def written_corners(window: Box, size: tuple[int, int], coordinates: CoordinateSystem) -> tuple[dict[str, int], Box]:
+    """Return the corners of a window as the model writes them, and the box that they denote, which may be larger."""
     x1, y1, x2, y2 = map(int, window)
     if coordinates is CoordinateSystem.RELATIVE:
         left, top, right, bottom = scaled((x1, y1, x2, y2), size, RELATIVE_SIZE)

@@ -1,4 +1,4 @@
-"""Reads one field of a record, in any published form, as one type. RowError names a field that can't be read."""
+"""Converts fields of records from any published form to one type; RowError names a field that can't be read."""
 
 import ast
 import json
@@ -9,8 +9,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from codevision_ext.drawing import DrawingTarget
 from codevision_ext.errors import InputError
 from codevision_ext.task import image_ops
+from codevision_ext.task.drawings import read_drawing
 from codevision_ext.types import Box
 from data_prep.formats.exact_numbers import json_float, json_int, number_text
 from data_prep.formats.image_sources import load_image
@@ -24,7 +26,7 @@ ALIASES: Final = {
     "flip_h": "flip_horizontal", "hflip": "flip_horizontal", "horizontal_flip": "flip_horizontal",
     "flip_v": "flip_vertical", "vflip": "flip_vertical", "vertical_flip": "flip_vertical",
 }  # fmt: skip
-"""Canonical name of an operation by each of its other names."""
+"""Canonical names of operations by other names."""
 _WHOLE_NUMBER: Final = re.compile(r"-?\d{1,19}", re.ASCII)
 _NO_OP: Final = frozenset({"source", "original", "rotate_0"})
 ImageFields = tuple[tuple[bytes, ...], tuple[str | None, ...]]
@@ -32,9 +34,9 @@ ImageFields = tuple[tuple[bytes, ...], tuple[str | None, ...]]
 
 
 def first(record: Mapping[str, Any], *names: str) -> Any:
-    """Return the first of these fields that isn't empty, otherwise the first that isn't null; None if there is none.
+    """Return the first of these fields that isn't empty, otherwise the first that isn't null; None if all are null.
 
-    The fields after the returned one aren't read, so they count as unused.
+    The fields after the returned field aren't read, so they count as unused.
     """
     blank = None
     for name in names:
@@ -101,7 +103,7 @@ def mapping(value: Any, field: str) -> Mapping[str, Any]:
 
 
 def part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return an object that stands in a field of a record, as `mapping` does; its columns are counted, too.
+    """Return the object in a field of a record, as `mapping` does; its columns are tracked too.
 
     Raises:
         RowError: The value is of another type.
@@ -111,7 +113,7 @@ def part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def parts(record: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects of a list that stands in a field of a record, or of the JSON of a list.
+    """Yield the objects of the list in a field of a record; the list may be JSON text.
 
     Raises:
         RowError: The field is missing or null, or isn't a list of objects.
@@ -155,7 +157,7 @@ def texts(value: Any, field: str) -> tuple[str, ...]:
 
 
 def index(record: Mapping[str, Any], names: Iterable[str], otherwise: int) -> int:
-    """Return the first of these ids that is a whole number of 64 bits; `otherwise` if none is. Other ids are unused."""
+    """Return the first of these ids that is a 64-bit integer, else `otherwise`; skipped ids count as unused."""
     for name in names:
         value = record.get(name)
         digits = value.strip() if isinstance(value, str) else number_text(value) or ""
@@ -164,17 +166,6 @@ def index(record: Mapping[str, Any], names: Iterable[str], otherwise: int) -> in
         if isinstance(record, TrackedRecord):
             record.release(name)
     return otherwise
-
-
-def flag(value: Any, field: str) -> bool | None:
-    """Return true or false; null gives None.
-
-    Raises:
-        RowError: The value is of another type.
-    """
-    if value is not None and not isinstance(value, bool):
-        raise RowError(Reason.BAD_TYPE, field, f"must be true or false, not {value!r:.40}")
-    return value
 
 
 def read_numbers(value: Any, field: str) -> tuple[float, ...] | None:
@@ -189,10 +180,11 @@ def read_numbers(value: Any, field: str) -> tuple[float, ...] | None:
         raise RowError(Reason.BAD_TYPE, field, f"must be a list of numbers: {error}") from error
 
 
-def answers(value: Any, field: str, *, lists: bool = False) -> tuple[str, ...]:
-    """Return the right answers, given as one answer or a list: each once, in order, none blank.
+def answers(value: Any, field: str, *, lists: bool = False, drawing: DrawingTarget | None = None) -> tuple[str, ...]:
+    """Return the right answers of a field with one answer or a list, without repetitions and blanks.
 
-    With `lists`, a text that is a list ("[3, 4]" or "['a', 'b']") is a list of answers; else it is one answer.
+    With `lists`, a text that is a list ("[3, 4]" or "['a', 'b']") is a list of answers, otherwise one answer. A row
+    with a `drawing` needs no answer, because the drawing can be the answer.
 
     Raises:
         RowError: No answer is left, or one is neither a text nor a number.
@@ -206,7 +198,7 @@ def answers(value: Any, field: str, *, lists: bool = False) -> tuple[str, ...]:
         items = [first(item, "answer", "text") for item in items if isinstance(item, Mapping)]
     texts = [text(item, field).strip() for item in items if not (is_empty(item) and not isinstance(item, str))]
     unique = tuple(dict.fromkeys(filter(None, texts)))
-    if not unique:
+    if not unique and drawing is None:
         raise RowError(Reason.NO_ANSWER, field, "no answer, or a blank one")
     return unique
 
@@ -222,7 +214,7 @@ def looks_like_list(value: Any) -> bool:
 
 
 def applied(value: Any, field: str) -> tuple[tuple[str, ...], bool]:
-    """Return the canonical names of the ops that were applied to the image, and whether any had another name.
+    """Return the canonical names of the ops that were applied to the image, and whether a name was changed.
 
     Raises:
         RowError: An op isn't known, or the field has none of the published shapes.
@@ -240,7 +232,7 @@ def applied(value: Any, field: str) -> tuple[tuple[str, ...], bool]:
 
 
 def box(value: Any, field: str) -> tuple[Box | None, bool]:
-    """Return a box, or None if the row has none; and whether the row had NaN, as pandas writes it, in place of a box.
+    """Return a box, or None without a box; and whether the field had NaN, as written by pandas, in place of a box.
 
     Raises:
         RowError: The value isn't four finite numbers, or the box has no area.
@@ -261,6 +253,18 @@ def box(value: Any, field: str) -> tuple[Box | None, bool]:
     if result.x1 >= result.x2 or result.y1 >= result.y2:
         raise RowError(Reason.BAD_BOX, field, f"{numbers} has no area, or its corners are swapped")
     return result, False
+
+
+def drawing(value: Any, field: str) -> DrawingTarget | None:
+    """Return the drawing that a row asks for, given as an object or as JSON; None if it asks for none.
+
+    Raises:
+        RowError: The value isn't a target; the message names the primitive and its field.
+    """
+    try:
+        return read_drawing(value, field)
+    except InputError as error:
+        raise RowError(Reason.BAD_DRAWING, field, str(error).removeprefix(f"{field}: ")) from error
 
 
 def images(value: Any, folder: Path, field: str = "images") -> ImageFields:

@@ -1,4 +1,4 @@
-"""Turns image files into ones that every decoder shows alike; a file that needn't change keeps its bytes."""
+"""Normalises image files, so that every decoder shows the same pixels; other files keep their bytes."""
 
 import io
 import warnings
@@ -14,9 +14,9 @@ from codevision_ext.types import Orientation
 from data_prep.formats.row_errors import Reason, RowError
 
 MAX_PIXELS: Final = 100_000_000
-"""Size of the largest image that is decoded, in pixels; 300 MB."""
+"""Maximum size of a decoded image, pixels; 300 MB."""
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Formats that are decoded; PIL knows dozens more that no data set needs."""
+"""Formats that are decoded; data sets don't need the other formats of PIL."""
 STORED_FORMATS: Final = frozenset({"JPEG", "MPO", "PNG", "WEBP"})
 """Formats that are stored as they are; others become PNG. The MPO of a phone is a JPEG with more images behind it."""
 EXIF: Final = {

@@ -1,4 +1,4 @@
-"""Loads the image of a value: bytes, base64 in any of its forms, or a path below a folder."""
+"""Loads an image from a value: bytes, base64 in any form, or a path below a folder."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ _KEYS: Final = (
     *("bytes", "data", "base64", "b64_json", "b64", "image", "image_url", "url", "source"),
     *("path", "image_path", "file_name"),
 )
-"""Fields of an object that can hold its image, in the order in which they are tried."""
+"""Fields of an object that can hold an image, in the order in which they are tried."""
 _MAX_NAME: Final = 255
 _MAX_PATH: Final = 4096
 """Longest file name and path of Linux, in bytes."""
@@ -30,7 +30,7 @@ _FETCH: Final = {"s3": "aws s3 cp", "gs": "gcloud storage cp", "hf": "hf downloa
 
 
 def load_image(value: Any, folder: Path, field: str) -> tuple[bytes, str | None]:
-    """Return an image file, and its path; None if it came as bytes.
+    """Return an image file and its path, None for an image given as bytes.
 
     Raises:
         RowError: There is no such file, its path leads out of `folder`, or the value is a remote address.
@@ -69,7 +69,7 @@ def _is_image(data: bytes | None) -> bool:
 
 
 def _decoded(text: str) -> bytes | None:
-    """Return the bytes of base64 in any of its forms: with line breaks, for URLs, without padding; else None."""
+    """Decode base64 in any form (with line breaks, for URLs, without padding); None for other text."""
     text = "".join(text.split())
     if not _BASE64.fullmatch(text):
         return None
@@ -112,7 +112,7 @@ def _read_file(text: str, folder: Path, field: str) -> bytes:
 
 
 def _spellings(text: str) -> Iterator[str]:
-    """Yield the paths that a text can mean: as it is, then with file://, ~, percent codes and backslashes resolved."""
+    """Yield possible paths of a text: unchanged, then with file://, ~, percent codes and backslashes resolved."""
     if re.match(r"file:", text, re.IGNORECASE):
         text = unquote(re.sub(r"file:(//(localhost(?=/))?)?", "", text, count=1, flags=re.IGNORECASE))
     if text.startswith("~/"):

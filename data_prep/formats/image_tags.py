@@ -1,4 +1,4 @@
-"""Replaces image tags by the form that training reads: `<image>`, once per image, in the order of the images.
+"""Replaces image tags by the form of training: `<image>`, once per image, in the order of the images.
 
 Published data sets also write `<image1>`, `<image_1>`, `<image 1>`, `<|image_1|>` or the tokens of the chat template.
 The number in a tag names an image, counted from 0 or from 1.
@@ -20,14 +20,14 @@ _TAG: Final = re.compile(
     re.IGNORECASE,
 )
 _INNER: Final = re.compile(rf"(?:{IMAGE_TAG}\s*)*(.*?)(?:\s*{IMAGE_TAG})*", re.DOTALL)
-"""Regular expression of a text; its group is the text without tags at the beginning and at the end."""
+"""Regular expression whose group is a text without tags at its beginning and its end."""
 CHANGE: Final = "image_tags"
-"""Change of a row whose tags had another form."""
+"""Name of the change of a row whose tags had another form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainTags:
-    """Texts whose tags all are `<image>`."""
+    """Texts with `<image>` as their only tag."""
 
     texts: list[str]
     order: list[int]
@@ -61,11 +61,16 @@ def plain_tags(texts: Sequence[str], images: int, field: str) -> PlainTags:
     return PlainTags(texts=plain, order=[number - first for number in named])
 
 
-def task_with_plain_tags(row: Row) -> Row:
-    """Return a task whose prompt has plain tags in place of its tags, and whose question has no tags.
+def tag_numbers(text: str) -> list[int | None]:
+    """Return the number in each image tag of a text, in order; None for a tag without a number."""
+    return [None if match["number"] is None else int(match["number"]) for match in _TAG.finditer(text)]
 
-    A task without a prompt keeps a question without tags; `with_tags` adds the tags later. Judges read `question`; in
-    it, the words `image 1` replace a tag inside the text.
+
+def task_with_plain_tags(row: Row) -> Row:
+    """Return a task whose prompt has plain tags, and whose question, which judges read, has no tags.
+
+    A task without a prompt keeps a question without tags; `with_tags` adds the tags later. In the question, the words
+    `image 1` replace a tag inside the text.
 
     Raises:
         RowError: As `plain_tags`; or the row has a box, which lies in its first image, but shows another image first.
@@ -88,7 +93,7 @@ def task_with_plain_tags(row: Row) -> Row:
 
 
 def with_tags(text: str, images: int) -> str:
-    """Return a user message: the text, after one tag per image if the text has no tags of its own."""
+    """Return a user message: the text, with one tag per image before a text without tags."""
     return text if _TAG.search(text) else f"{IMAGE_TAG}\n" * images + text
 
 
@@ -115,7 +120,7 @@ def demonstration_with_plain_tags(demonstration: Demonstration) -> Demonstration
 def in_words(text: str) -> str:
     """Return a text without plain tags.
 
-    Tags at the beginning and at the end are dropped. If there are others, all tags become `image 1`, `image 2`, ...
+    Tags at the beginning and at the end are removed. If other tags remain, all tags become `image 1`, `image 2`, ...
     """
     text = text.strip()
     inner = _INNER.fullmatch(text)

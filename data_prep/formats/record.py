@@ -1,22 +1,22 @@
-"""Wraps a record of a file, and tracks which of its columns a reader has used."""
+"""Wraps a record of a file, and tracks the columns that a reader uses."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 BEYOND: Final = "cells beyond the header"
-"""Name of the cells of a table's row that have no column."""
+"""Name of cells in a table's row that have no column."""
 
 
 class TrackedRecord(Mapping[str, Any]):
-    """A record by its field names; NaN, as pandas writes null, is None.
+    """Record by field names; NaN, which pandas writes for null, is None.
 
-    A column counts as used once a reader has read it. The columns of objects inside a record are counted too, if a
-    reader gets these objects by `part` or `parts`.
+    A column counts as used once a reader has read it. Columns of objects inside a record are tracked too if a reader
+    gets these objects by `part` or `parts`.
     """
 
     def __init__(self, values: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> None:
-        """Wrap `values`; `columns` gives the column of a field whose name differs from the column's."""
+        """Wrap `values`; `columns` maps fields to columns with other names."""
         self._values, self._columns = values, columns or {}
         self._used: set[str] = set()
         self._parts: dict[str, list[TrackedRecord]] = {}
@@ -39,17 +39,17 @@ class TrackedRecord(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def release(self, name: str) -> None:
-        """Count a column as unused again, after a reader has read its value and can't use it."""
+        """Count a column as unused again, because the reader can't use its value."""
         self._used.discard(self._columns.get(name, name))
 
     def part(self, name: str, values: Mapping[str, Any]) -> "TrackedRecord":
-        """Return an object of field `name` as a record whose columns are counted as `name.column`."""
+        """Return an object of field `name` as a record whose columns are tracked as `name.column`."""
         record = TrackedRecord(values)
         self._parts.setdefault(self._columns.get(name, name), []).append(record)
         return record
 
     def unused(self) -> set[str]:
-        """Return the columns that hold a value and that no reader has read."""
+        """Return the columns with a value that no reader has read."""
         names = set()
         for column, value in self._values.items():
             if column not in self._used:
@@ -60,7 +60,7 @@ class TrackedRecord(Mapping[str, Any]):
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a value holds nothing: null, NaN, "", or a list or object of such values."""
+    """Return whether a value is empty: null, NaN, "", or a list or object of empty values."""
     if isinstance(value, float):
         return math.isnan(value)
     if isinstance(value, Mapping):

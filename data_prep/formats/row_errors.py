@@ -1,4 +1,4 @@
-"""Defines what can be wrong with a row, and counts it over a data set: reasons, each with file, row and field."""
+"""Defines faults of rows, with reason, file, row and field, and counts them over a data set."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,13 @@ EXAMPLES = 5
 
 NOTES = {
     "answer_like_a_list": "an answer that looks like a list was read as one answer (--answers-are-lists reads a list)",
+    "not_an_assistant_s": "a message that isn't the assistant's is marked as learned; SFT learns only the assistant's",
 }
-"""Sentence about rows that were read in a way that may not be meant."""
+"""Sentences about rows that may have been read in an unintended way."""
 
 
 def notes_on(counts: Mapping[str, Any]) -> list[str]:
-    """Return a sentence about columns that weren't read, and one about each other thing that was counted.
-
-    Args:
-        counts: Counts under the keys of `ReadCounts.plain`.
-    """
+    """Return sentences about unread columns and about rows in NOTES; `counts` has the keys of `ReadCounts.plain`."""
     columns = ", ".join(f"{name or repr(name)} ({count:,})" for name, count in counts.get("unread", {}).items())
     unread = f"columns that nothing reads, with their rows: {columns}; --map FIELD=COLUMN names a column"
     noted = [f"{NOTES[name]}: {count:,} rows" for name, count in counts.get("noted", {}).items()]
@@ -30,7 +27,7 @@ def notes_on(counts: Mapping[str, Any]) -> list[str]:
 
 
 class Reason(StrEnum):
-    """Why a row isn't used."""
+    """Reason for rejecting a row."""
 
     COLUMN_MISSING = "column_missing"
     BAD_JSON = "bad_json"
@@ -51,14 +48,18 @@ class Reason(StrEnum):
     BAD_BOX = "bad_box"
     """The box isn't four finite numbers, or has no area."""
     BOX_OUTSIDE = "box_outside"
+    BAD_DRAWING = "bad_drawing"
+    """The drawing that the row asks for isn't a target, or lies outside of the image."""
     BAD_TURNS = "bad_turns"
     BAD_CALL = "bad_call"
     DUPLICATE_ID = "duplicate_id"
     """An earlier row has this id and this content."""
+    CODE_FAILED = "code_failed"
+    """Code of a trajectory failed when it was run; the row is rejected only if no published image replaces its own."""
     NO_TRAJECTORY = "no_trajectory"
     """The target needs a demonstration, and the row is a task without turns."""
     NOT_SUPPORTED = "not_supported"
-    """The row has a video or audio, or something that its question needs and no reader uses."""
+    """The row has a video or audio, or its question needs a field that no reader uses."""
 
 
 class RowError(InputError):
@@ -69,7 +70,7 @@ class RowError(InputError):
         self.reason, self.field, self.message = reason, field, message
 
     def at(self, file: str, row: int) -> "RowFault":
-        """Return the fault of a row, by its number in the file from 0."""
+        """Return the error as the fault of a row, whose number in the file counts from 0."""
         return RowFault(file=file, row=row, field=self.field, reason=self.reason, message=self.message)
 
 
@@ -88,32 +89,44 @@ class RowFault:
         return f"{self.file}, row {self.row}: {self.field}: {self.message}"
 
     def plain(self) -> dict[str, Any]:
-        """Return the fault as a JSON object with the published keys."""
+        """Return the fault as in the published summary."""
         place = {"file": self.file, "row": self.row, "field": self.field}
         return place | {"reason": self.reason, "said": self.message}
 
 
 @dataclass(slots=True, kw_only=True)
 class ReadCounts:
-    """Counts of what records have and no item uses."""
+    """Counts of unused content of records."""
 
     skipped: Counter[str] = field(default_factory=Counter)
-    """Number of items without a fault that the target has no place for, by kind."""
+    """Number of items without a fault that the target format can't express, by kind."""
     unread: Counter[str] = field(default_factory=Counter)
-    """Number of rows whose column holds something that the reader doesn't use, by column."""
+    """Number of rows with a value that the reader doesn't use, by column."""
     noted: Counter[str] = field(default_factory=Counter)
-    """Number of rows that were read in a way that may not be meant, by a key of NOTES."""
+    """Number of rows by key of NOTES."""
+    faulty: Counter[Reason] = field(default_factory=Counter)
+    """Number of faults of rows that are used all the same, by reason."""
+    faults: list[RowFault] = field(default_factory=list)
+    """These faults, of the records read last."""
+
+    def keep(self, fault: RowFault) -> None:
+        """Count a fault of a row that is used all the same."""
+        self.faulty[fault.reason] += 1
+        self.faults.append(fault)
 
     def merge(self, other: "ReadCounts") -> None:
-        """Add the counts of other records."""
+        """Add the counts of other records; `faults` are theirs."""
         self.skipped += other.skipped
         self.unread += other.unread
         self.noted += other.noted
+        self.faulty += other.faulty
+        self.faults = other.faults
 
     def plain(self) -> dict[str, Any]:
-        """Return the counts under the keys of the published summary."""
+        """Return the counts as in the published summary."""
         counts = {"left_out": self.skipped, "unread": self.unread, "noted": self.noted}
-        return {name: dict(sorted(count.items())) for name, count in counts.items()}
+        plain = {name: dict(sorted(count.items())) for name, count in counts.items()}
+        return plain | {"faulty": dict(sorted(self.faulty.items()))}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +138,7 @@ class ConversionStats:
     rejected: Counter[Reason] = field(default_factory=Counter)
     """Number of rejected rows by the reason of their first fault."""
     changed: Counter[str] = field(default_factory=Counter)
-    """Number of rows by the change that made them usable."""
+    """Number of rows by change."""
     counts: ReadCounts = field(default_factory=ReadCounts)
     licences: dict[str, str] = field(default_factory=dict)
     """Licence by source."""
@@ -139,7 +152,7 @@ class ConversionStats:
             self.examples.append(first)
 
     def plain(self) -> dict[str, Any]:
-        """Return the counts under the keys of the published summary."""
+        """Return the counts as in the published summary."""
         return {
             "rows": {"read": self.read, "written": self.written, "rejected": self.rejected.total()},
             "rejected": dict(sorted(self.rejected.items())),
@@ -171,10 +184,10 @@ class RejectLimit:
             raise InputError(f"--max-rejected is a number of rows or a percentage, such as 10 or 1%, not {self.text!r}")
 
     def check(self, stats: ConversionStats) -> None:
-        """Check that few enough rows were rejected, and that at least one row was written.
+        """Check the number of rejected rows, and that at least one row was written.
 
         Raises:
-            InputError: Too many rows were rejected, or none is left; the message has the reasons and the first fault.
+            InputError: Too many rows were rejected, or no row is left; the message has the reasons and the first fault.
         """
         number = float(self.text.removesuffix("%"))
         limit = number / 100 * stats.read if self.text.endswith("%") else number
@@ -185,4 +198,4 @@ class RejectLimit:
             message = f"{rejected:,} of {stats.read:,} rows are rejected ({reasons}), --max-rejected allows {self.text}"
             raise InputError(f"{message}; nothing was written{first}")
         if not stats.written:
-            raise InputError(f"of {stats.read:,} rows none is left to write ({reasons or 'nothing to read'}){first}")
+            raise InputError(f"none of {stats.read:,} rows is left to write ({reasons or 'nothing to read'}){first}")

@@ -1,4 +1,4 @@
-"""Defines the row types, Row and Demonstration, and the parquet schemas that they are written in."""
+"""Defines the row types, Row and Demonstration, and their parquet schemas."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from codevision_ext import geometry
+from codevision_ext.drawing import DrawingTarget
+from codevision_ext.task.drawings import drawing_text
 from codevision_ext.task.row_checks import IMAGE_TAG as IMAGE_TAG
-from codevision_ext.types import Box, Orientation
+from codevision_ext.types import AnswerKind, Box, Orientation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,8 @@ class Row:
     """PNG, JPEG or WebP files."""
     question: str
     answers: tuple[str, ...]
-    """Right answers; any one of them is enough."""
+    """Right answers; a rollout needs one of them. Empty if the answer is the drawing."""
+    answer_kind: AnswerKind = AnswerKind.TEXT
     source: str
     split: str
     index: int
@@ -30,32 +33,40 @@ class Row:
     applied: tuple[str, ...] = ()
     """Canonical names of the ops that were applied to the image, in the order of CodeVision-RL: `crop` first."""
     box: Box | None = None
-    """Place of the answer, in pixels of `box_frame`."""
+    """Box of the answer, in pixels of `box_frame`."""
     box_frame: str = "input"
+    drawing: DrawingTarget | None = None
+    """Drawing that the row asks for, in pixels of the input image."""
     benchmark: str = ""
     """Name of the suite whose rule scores the row; empty for the rules of training."""
     rule_fields: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the benchmark's record that its rule reads, such as `Year` and `Question Type` of ChartQAPro."""
+    """Fields of the benchmark's record for its scoring rule, such as `Year` and `Question Type` of ChartQAPro."""
     column: str | None = None
-    """Column of the transformed benchmark that the row belongs to; None for other rows."""
+    """Column of the row in the transformed benchmark; None for other rows."""
     ability: str = "reading"
     system: str = ""
     """System message; empty if the recipe adds its own."""
     prompt: str | None = None
-    """User message with its tags; None for a tag per image, then the question."""
+    """User message with its tags; None: one tag per image, then the question."""
     paths: tuple[str | None, ...] = ()
-    """Paths that the images were read from; empty for drawn images."""
+    """Paths of the image files; empty for generated images."""
     licence: str = ""
     changes: tuple[str, ...] = ()
-    """Changes that made the row usable: `exif_6`, `box_clipped`, .."""
+    """Corrections of the row, such as `exif_6` or `box_clipped`."""
     picture_id: str = ""
-    """Id that all rows of one image share, however it is turned; empty if unknown."""
+    """Id that all rows of one image share, in any orientation; empty if unknown."""
     benefit: tuple[float, ...] | None = None
-    """Accuracy of a measured model with the tool minus without: value, low and high end of the 95 % interval."""
+    """Accuracy of a model with the tool minus accuracy without: value, low and high end of the 95 % interval."""
+    edited_image: bytes = b""
+    """Published image with the drawing that solves the task, an image file; empty for none."""
+    codes: tuple[str, ...] = ()
+    """Published blocks of code, in order: those that draw on the image, or the one that drew the image itself."""
+    elements: tuple[str, ...] = ()
+    """Published descriptions of the elements in the image."""
 
 
 class SampleType(StrEnum):
-    """The sample types of CodeVision-SFT, and `read`: reading without a tool in the system message."""
+    """Sample types of CodeVision-SFT, and `read` for answers without a tool in the system message."""
 
     READ = "read"
     NO_TOOL = "no-tool"
@@ -72,12 +83,12 @@ class Message:
     role: str
     content: str
     train: bool | None = None
-    """Whether SFT learns an assistant's message; None: it does, and nobody said so."""
+    """Whether SFT trains on an assistant's message; None: the default, true."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
-    """One demonstration for SFT: alternating turns, and the images that they show, in order."""
+    """One demonstration for SFT: alternating turns and their images, in order."""
 
     messages: tuple[Message, ...]
     images: tuple[bytes, ...]
@@ -87,14 +98,35 @@ class Demonstration:
     """JSON list of the tool schemas in the system message; empty for none."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     paths: tuple[str | None, ...] = ()
-    """Paths that the images were read from; empty for drawn images."""
+    """Paths of the image files; empty for generated images."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a sharegpt item that `to_sharegpt` would leave out or write in another way; None for a field that the
     item lacks and `to_sharegpt` would add."""
     source: str = ""
     licence: str = ""
     changes: tuple[str, ...] = ()
-    """Changes that made the row usable: `exif_6`, .."""
+    """Corrections of the row, such as `exif_6`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeTrajectory:
+    """A trajectory whose code hasn't been run; `convert.execution` makes a demonstration of it, in any dialect."""
+
+    images: tuple[bytes, ...]
+    """Image files of the task."""
+    question: str
+    blocks: tuple[tuple[str, str], ...]
+    """Thought and code of each block, in order; at least one block."""
+    conclusion: str
+    """Thought before the answer."""
+    answers: tuple[str, ...]
+    edited_image: bytes
+    """Published image that the last block makes, an image file; empty for none."""
+    column: str
+    """Column of the record that the blocks stand in, for faults."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    paths: tuple[str | None, ...] = ()
+    source: str = ""
 
 
 _TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
@@ -136,7 +168,7 @@ RL_SCHEMA = _rl_schema(_EXTRA_INFO)
 SFT_SCHEMA = pa.schema(
     [("messages", _TURNS), ("images", _IMAGES), ("tools", _TEXT), ("sample_type", _TEXT), ("metadata", _TEXT)]
 )
-"""Schema that verl's multi-turn SFT dataset reads; `tools` and `metadata` are JSON for lack of a fixed shape."""
+"""Schema of verl's multi-turn SFT dataset; `tools` and `metadata` are JSON, because their structure varies."""
 
 CONVERTED_RL_SCHEMA = _rl_schema(
     [
@@ -146,9 +178,15 @@ CONVERTED_RL_SCHEMA = _rl_schema(
         ("benefit", pa.list_(pa.float64())),
         ("benchmark", _TEXT),
         ("rule_fields", _TEXT),
+        ("answer_kind", _TEXT),
+        ("edited_image", pa.struct([("bytes", pa.binary()), ("path", _TEXT)])),
+        ("codes", _TEXTS),
+        ("elements", _TEXTS),
+        ("drawing", _TEXT),
     ]
 )
-"""RL_SCHEMA with the origin of the row, the benefit of the tool and what a benchmark's rule reads (JSON)."""
+"""RL_SCHEMA with the origin of the row, the benefit of the tool, fields for a benchmark's rule (JSON), the kind of the
+answer, the published drawing, and the target of a drawing (JSON)."""
 
 CONVERTED_SFT_SCHEMA = pa.schema(
     [*SFT_SCHEMA, *(pa.field(*each) for each in (("extra", _TEXT), ("source", _TEXT), *_HISTORY))]
@@ -159,7 +197,7 @@ CONVERTED_SFT_SCHEMA = pa.schema(
 def rl_record(row: Row) -> dict[str, Any]:
     """Return a row in CONVERTED_RL_SCHEMA; `transform` is null if no op was applied.
 
-    A row without a system message has a user message only: the recipe adds its system message.
+    A row without a system message has only a user message; the recipe adds a system message.
     """
     return {
         "data_source": row.source,
@@ -168,7 +206,7 @@ def rl_record(row: Row) -> dict[str, Any]:
         "ability": row.ability,
         "reward_model": {"style": "rule", "ground_truth": list(row.answers)},
         "extra_info": {
-            "answer": row.answers[0],
+            "answer": row.answers[0] if row.answers else None,
             "bbox": None if row.box is None else [float(edge) for edge in row.box],
             "box_frame": row.box_frame,
             "dataset_name": row.source,
@@ -184,6 +222,11 @@ def rl_record(row: Row) -> dict[str, Any]:
             "benefit": None if row.benefit is None else list(row.benefit),
             "benchmark": row.benchmark or None,
             "rule_fields": json.dumps(row.rule_fields, ensure_ascii=False) if row.rule_fields else None,
+            "answer_kind": None if row.answer_kind is AnswerKind.TEXT else row.answer_kind,
+            "edited_image": {"bytes": row.edited_image, "path": None} if row.edited_image else None,
+            "codes": list(row.codes) or None,
+            "elements": list(row.elements) or None,
+            "drawing": drawing_text(row.drawing) if row.drawing else None,
         },
     }
 
@@ -210,12 +253,12 @@ def rl_messages(row: Row) -> list[dict[str, str]]:
 
 
 def user_text(row: Row) -> str:
-    """Return the user message: the row's prompt, else a tag per image, then the question."""
+    """Return the user message: the row's prompt, or one tag per image and the question."""
     return f"{IMAGE_TAG}\n" * len(row.images) + row.question if row.prompt is None else row.prompt
 
 
 def applied_orientation(ops: Iterable[str]) -> Orientation:
-    """Return the orientation that ops give to an upright image; ops that don't turn it, such as crop, are skipped."""
+    """Return the orientation of an upright image after these ops; ops such as crop have no effect."""
     return geometry.compose_all(geometry.ORIENTATION_OPS[op] for op in ops if op in geometry.ORIENTATION_OPS)
 
 

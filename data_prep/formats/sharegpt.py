@@ -1,4 +1,4 @@
-"""Converts demonstrations to the sharegpt schema of CodeVision-SFT and back, without a loss either way."""
+"""Converts demonstrations to the sharegpt schema of CodeVision-SFT and back, both without loss."""
 
 import json
 import re
@@ -8,22 +8,23 @@ from functools import partial
 from typing import Any, Final
 
 from codevision_ext.errors import InputError
-from codevision_ext.rollout.parsing import parse_answer, parse_call
+from codevision_ext.rollout.dialects.registry import TOOL_CALL
 from codevision_ext.task.row_checks import check_tags, check_trained
 from codevision_ext.types import CallStatus
 from data_prep.formats import fields
 from data_prep.formats.row_errors import Reason, RowError
 from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, SampleType
-from data_prep.formats.turns import IMAGE_FIELDS, OTHER_MEDIA, read_turns
+from data_prep.formats.turn_text import dialect_of_messages
+from data_prep.formats.turns import IMAGE_FIELDS, OTHER_MEDIA, is_learned, read_turns
 
 SOURCE: Final = "CodeVision-SFT"
 LICENCE: Final = "CC-BY-NC-4.0"
-"""Licence of an item of CodeVision-SFT that names none."""
+"""Licence of items of CodeVision-SFT without their own licence."""
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
-"""Speaker in sharegpt by role."""
+"""Speakers of sharegpt by role."""
 _TOOLS = re.compile(r"(.*?)\n?<tools>\n(.*?)\n</tools>(.*)", re.DOTALL)
 _HEADING, _ENDING = "# Tools", "For each function call"
-"""Words that Qwen's chat template puts before and behind the tools; its next use puts them there again."""
+"""Words of Qwen's chat template before and after the tools; they are removed, because the template adds them again."""
 _CROP = re.compile(r"\.crop\(|\[\s*\w+\s*:\s*\w+\s*,\s*\w+\s*:\s*\w+")
 
 
@@ -31,10 +32,20 @@ def to_sharegpt(demonstration: Demonstration, images: Sequence[str]) -> dict[str
     """Return a demonstration as one item of the JSON list; `images` are the paths of its images, in order."""
     item, extra = _item(demonstration, images), dict(demonstration.extra)
     turns = extra.get("conversations")
-    if turns and [turn.get("value") for turn in turns] != [turn["value"] for turn in item["conversations"]]:
+    if turns and [turn.get("value") for turn in turns] == [turn["value"] for turn in item["conversations"]]:
+        extra["conversations"] = [
+            own if "train" not in turn or _has_mark(own) else own | {"train": turn["train"]}
+            for own, turn in zip(turns, item["conversations"], strict=True)
+        ]
+    elif turns:
         # LLaMA-Factory can't read the item's own turns: other fields, calls or image tags, or a system message.
         extra = {name: value for name, value in extra.items() if name not in ("conversations", "system")}
     return {name: value for name, value in (item | extra).items() if value is not None}
+
+
+def _has_mark(turn: Mapping[str, Any]) -> bool:
+    """Return whether a turn says, in any trainer's way, which of its messages are learned."""
+    return turn.get("train") is not None or is_learned(turn, "conversations") is not None
 
 
 def from_sharegpt(
@@ -44,9 +55,9 @@ def from_sharegpt(
 
     Args:
         item: Item of a sharegpt file.
-        images: Files that its `images` name.
-        paths: Names of these files.
-        messages: Turns of the item, if they are read already.
+        images: Image files of the item.
+        paths: Paths of the image files.
+        messages: Turns of the item; empty: read from the item.
 
     Raises:
         RowError: A field is missing or of another type, or a speaker isn't known.
@@ -76,12 +87,12 @@ def from_sharegpt(
 
 
 def check_turns(demonstration: Demonstration) -> None:
-    """Check that assistant turns alternate with those of user and tool, and that the image tags fit the images.
+    """Check that assistant turns alternate with turns of user and tool, and that the image tags fit the images.
 
-    The user comes first, perhaps behind a system message, and the assistant last.
+    The first turn, after an optional system message, is the user's, and the last turn is the assistant's.
 
     Raises:
-        RowError: A turn is another role's (the message names it), a tag fails `check_tags`, or no turn is learned.
+        RowError: A turn has another role, a tag fails `check_tags`, or SFT would train on no turn.
     """
     messages = demonstration.messages
     if messages and messages[0].role == "system":
@@ -111,14 +122,15 @@ def check_calls(demonstration: Demonstration) -> None:
     """
     images = 0
     messages = demonstration.messages
+    dialect = dialect_of_messages(messages) or TOOL_CALL
     for turn, message in enumerate(messages[:-1]):
         observation = messages[turn + 1]
         if message.role == "assistant" and observation.role == "tool":
-            parsed = parse_call(message.content, max(1, images))
+            parsed = dialect.parse_call(message.content, max(1, images))
             if parsed.status is not CallStatus.OK and IMAGE_TAG in observation.content:
                 raise RowError(Reason.BAD_CALL, "messages", f"turn {turn}: {parsed.message or 'no call'}")
         images += message.content.count(IMAGE_TAG)
-    if not parse_answer([messages[-1].content]):
+    if not dialect.parse_answer([message.content for message in messages if message.role == "assistant"]):
         raise RowError(Reason.NO_ANSWER, "messages", "the last turn has no <answer>, or a blank one")
 
 
@@ -141,12 +153,12 @@ def _item(demonstration: Demonstration, images: Sequence[str]) -> dict[str, Any]
     if messages and messages[0].role == "system":
         system, messages = messages[0].content, messages[1:]
     item: dict[str, Any] = {
-        "conversations": [_turn(message) for message in messages],
+        "conversations": _turns(messages),
         "images": list(images),
         "metadata": json.dumps(demonstration.metadata, sort_keys=True),
         "system": _system(system, demonstration.tools),
     }
-    if _read_system(item["system"])[0] != demonstration.tools:  # the system message can't carry their spelling
+    if _read_system(item["system"])[0] != demonstration.tools:  # another spelling than that of the system message
         item["tools"] = demonstration.tools
     if demonstration.metadata.get("sample_type") != demonstration.sample_type:
         item["sample_type"] = demonstration.sample_type
@@ -159,19 +171,38 @@ def _item(demonstration: Demonstration, images: Sequence[str]) -> dict[str, Any]
     return item
 
 
-def _turn(message: Message) -> dict[str, Any]:
-    """Return a turn; LLaMA-Factory reads speaker and value only."""
-    turn: dict[str, Any] = {"from": SPEAKERS[message.role], "value": message.content}
-    return turn if message.train is None else turn | {"train": message.train}
+def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return the turns; LLaMA-Factory reads speaker and value only.
+
+    Observations that stand inside of an assistant's message in the dialect of the calls do so here. Such a turn has a
+    list of `train`, with a value for each of its messages.
+    """
+    dialect = dialect_of_messages(messages) or TOOL_CALL
+    turns: list[dict[str, Any]] = []
+    at = 0
+    while at < len(messages):
+        message = messages[at]
+        value, flags = message.content, [message.train]
+        at += 1
+        while message.role == "assistant" and at + 1 < len(messages):
+            frame, following = dialect.frame(messages[at - 1].content), messages[at : at + 2]
+            if frame is None or [each.role for each in following] != ["tool", "assistant"]:
+                break
+            value += frame[0] + following[0].content + frame[1] + following[1].content
+            flags.append(following[1].train)
+            at += 2
+        turn: dict[str, Any] = {"from": SPEAKERS[message.role], "value": value}
+        turns.append(turn if set(flags) == {None} else turn | {"train": flags if len(flags) > 1 else flags[0]})
+    return turns
 
 
 def tools_text(tools: Any) -> str:
-    """Return the schemas of tools, given as a list or as its JSON, as JSON; "" for none."""
+    """Return tool schemas, a list or its JSON, as JSON; "" without tools."""
     return tools if isinstance(tools, str) else json.dumps(tools) if tools else ""
 
 
 def _system(text: str, tools: str) -> str:
-    """Return a system message: the text, then, if there are tools, a schema per line between tags."""
+    """Return a system message: the text, and the tool schemas, one per line between tags."""
     if not tools:
         return text
     block = "<tools>\n" + "\n".join(json.dumps(schema) for schema in json.loads(tools)) + "\n</tools>"
@@ -179,7 +210,7 @@ def _system(text: str, tools: str) -> str:
 
 
 def _read_system(system: str) -> tuple[str, str]:
-    """Return the tool schemas of a system message as a JSON list ("" for none), and the rest of its text."""
+    """Return the tool schemas of a system message as a JSON list ("" without tools), and the remaining text."""
     match = _TOOLS.fullmatch(system)
     if match is None:
         return "", system

@@ -1,4 +1,4 @@
-"""Reads raw records, a chunk at a time, from parquet, JSON, JSON lines, CSV, TSV, and folders of such files."""
+"""Reads raw records in chunks from parquet, JSON, JSON lines, CSV and TSV files, and from folders of such files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,21 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codevision_ext.errors import InputError, first_line
+from data_prep.formats.exact_numbers import exact_records
 from data_prep.formats.text_files import read_json, read_table, table_rows
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
-"""Endings of files that are read; the files of a folder must have one of them in common."""
+"""Endings of readable files; all files of a folder must have the same ending."""
 CHUNK_BYTES: Final = 8 << 20
 """Approximate size of a chunk of a parquet file, in bytes."""
 CHUNK_ROWS: Final = 64
 """Maximum rows of a chunk of a parquet file."""
 TEXT_ROWS: Final = 8
-"""Rows of a chunk of any other file; its images are often files of their own, of unknown size."""
+"""Number of rows of a chunk of any other file, whose images are often separate files of unknown size."""
 _REGISTERS: Final = frozenset({"dataset_info.json", "dataset_infos.json"})
-"""Files that LLaMA-Factory and Hugging Face keep beside data sets."""
+"""Files of LLaMA-Factory and Hugging Face that describe data sets."""
 _SEPARATORS: Final = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 _FIRST_ROWS: Final = 100
-"""Number of first rows of a JSON or JSON lines file whose keys count as its columns; more only if no reader fits."""
+"""Number of first rows of a JSON or JSON lines file whose keys are its columns; all rows if no reader fits these."""
 _IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 
@@ -34,33 +35,33 @@ class Source:
 
     path: Path
     images: Path
-    """Folder that paths of images start from."""
+    """Folder for relative paths of images."""
     columns: tuple[str, ...]
     """Columns of a parquet or CSV file; keys of the first items of any other file."""
     rows: int | None
-    """Number of rows; None if it isn't known before the file is read."""
+    """Number of rows; None if it is unknown before the file is read."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Column of each field that the user mapped, by the name of the field (`--map`)."""
+    """Columns by field for fields that the user mapped (`--map`)."""
 
     @property
     def fields(self) -> frozenset[str]:
-        """Names of the fields that records have: columns, and fields that are mapped to columns."""
+        """Names of the fields of records: columns, and fields that are mapped to columns."""
         return frozenset(self.columns) | {name for name, column in self.names.items() if column in self.columns}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePart:
-    """Part of a file that can be read on its own: a row group of a parquet file, else the whole file."""
+    """Part of a file that can be read separately: a row group of a parquet file, or any other file as a whole."""
 
     source: Source
     group: int | None = None
     first: int = 0
-    """Number of its first record in the file, from 0."""
+    """Number of the first record in the file, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Some consecutive records of a file."""
+    """Consecutive records of a file."""
 
     file: str
     first: int
@@ -68,7 +69,7 @@ class Chunk:
     records: pa.RecordBatch | list[dict[str, Any]]
     images: Path
     names: Mapping[str, str] = field(default_factory=dict)
-    """Column of each field that the user mapped."""
+    """Columns by field for fields that the user mapped."""
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -76,10 +77,10 @@ class Chunk:
 
     def plain(self) -> list[dict[str, Any]]:
         """Return the records as dicts."""
-        return self.records if isinstance(self.records, list) else _exact(self.records).to_pylist()
+        return self.records if isinstance(self.records, list) else exact_records(self.records)
 
     def image_files(self) -> pa.BinaryArray | None:
-        """Return the image files of all rows, one after the other; None if column `images` isn't {bytes, ..} lists."""
+        """Return the image files of all rows in order; None if column `images` isn't a list of {bytes, ..}."""
         if isinstance(self.records, list) or "images" not in self.records.schema.names:
             return None
         images = self.records.column("images")
@@ -92,12 +93,12 @@ class Chunk:
 def find_sources(
     paths: Sequence[Path], images: Path | None = None, names: Mapping[str, str] | None = None
 ) -> list[Source]:
-    """Return the files of these paths. A folder gives, by name, all its files with one of SUFFIXES.
+    """Return the files of these paths; a folder stands for its files with one of SUFFIXES, sorted by name.
 
     Args:
         paths: Files and folders.
-        images: Folder that paths of images start from; None: the folder of each file.
-        names: Column by the name of a field, for columns whose names no reader knows.
+        images: Folder for relative paths of images; None: the folder of each file.
+        names: Column names by field, for columns whose names no reader knows.
 
     Raises:
         InputError: A path doesn't exist, can't be read, or holds no records; or a folder has files of several kinds.
@@ -140,7 +141,7 @@ def open_source(path: Path, images: Path | None = None) -> Source:
 
 
 def with_all_columns(source: Source) -> Source:
-    """Return a source that knows the columns of all its rows, not of the first ones only.
+    """Return the source with the columns of all rows, not only of the first rows.
 
     Raises:
         InputError: The file can't be read.
@@ -164,7 +165,7 @@ def _columns(path: Path, count: int | None) -> tuple[str, ...]:
 
 
 def layout_advice(source: Source) -> str:
-    """Return a sentence about a file whose rows no reader finds because of its layout; "" if that isn't the reason."""
+    """Return a sentence about a layout that hides the rows of a file from readers; "" for other layouts."""
     if source.path.suffix in (".csv", ".tsv"):
         own, name = ("tabs" if source.path.suffix == ".tsv" else "commas"), source.columns[0]
         other = next((word for mark, word in _SEPARATORS.items() if mark in name and word != own), None)
@@ -185,33 +186,12 @@ def layout_advice(source: Source) -> str:
 
 
 def _holds_columns(record: Mapping[str, Any]) -> bool:
-    """Return whether an object is a table written column by column: the values are lists, or objects by row number."""
+    """Return whether an object is a table stored by columns: its values are lists, or objects by row number."""
     cells = [list(value.values()) if isinstance(value, dict) else value for value in record.values()]
     if len(cells) < 2 or not all(isinstance(value, list) and len(value) == len(cells[0]) > 0 for value in cells):
         return False
     numbered = all(key.isdecimal() for value in record.values() if isinstance(value, dict) for key in value)
     return numbered and not any(isinstance(cell, dict) for value in cells for cell in value)
-
-
-def _exact(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch with 64-bit floats in place of 32-bit floats, with the same digits: 0.1, not 0.10000000149."""
-    for number, column in enumerate(batch.schema):
-        kind = _retyped(column.type, pa.float64())
-        if kind != column.type:
-            values = batch.column(number).cast(_retyped(column.type, pa.string())).cast(kind)
-            batch = batch.set_column(number, column.name, values)
-    return batch
-
-
-def _retyped(kind: pa.DataType, to: pa.DataType) -> pa.DataType:
-    """Return a type with `to` in place of every 32-bit float."""
-    if pa.types.is_list(kind):
-        inner = _retyped(kind.value_type, to)
-        return kind if inner == kind.value_type else pa.list_(inner)
-    if pa.types.is_struct(kind):
-        inner = [pa.field(field.name, _retyped(field.type, to)) for field in kind]
-        return kind if [field.type for field in inner] == [field.type for field in kind] else pa.struct(inner)
-    return to if kind == pa.float32() else kind
 
 
 def source_parts(source: Source) -> list[SourcePart]:
@@ -224,7 +204,7 @@ def source_parts(source: Source) -> list[SourcePart]:
 
 
 def chunks(part: SourcePart) -> Iterator[Chunk]:
-    """Yield the records of a part, a few at a time; at most one chunk and one decoded page of parquet are in memory.
+    """Yield the records of a part in chunks; at most one chunk and one decoded page of parquet are in memory.
 
     Raises:
         InputError: The file breaks off, or a line or an item isn't an object; the message names the place.

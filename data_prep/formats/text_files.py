@@ -13,7 +13,7 @@ from data_prep.formats.record import BEYOND
 
 _READ_CHARS: Final = 1 << 20
 _MAX_CHARS: Final = 256 << 20
-"""Maximum length of an object or a cell in characters; a longer one is taken to lack its closing bracket or quote."""
+"""Maximum length of an object or a cell in characters; a longer text lacks its closing bracket or quote."""
 _BLANK: Final = re.compile(r"[ \t\r\n\ufeff]*")
 _BLANK_IN_LIST: Final = re.compile(r"[ \t\r\n\ufeff,]*")
 _TAIL: Final = 16
@@ -24,7 +24,7 @@ _REFERENCE_CHARS: Final = 64
 
 
 def read_json(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file, which holds objects one after the other or lists of objects; read in small parts.
+    """Yield the objects of a file, which has consecutive objects or lists of objects; the file is read in small parts.
 
     Raises:
         InputError: A value isn't an object, or the file holds text that isn't JSON; the message names the line.
@@ -38,7 +38,7 @@ def read_json(path: Path) -> Iterator[dict[str, Any]]:
             if at == len(text):
                 text, at = file.read(_READ_CHARS), 0
                 if not text and in_list:
-                    raise InputError(f"{where}: the list never closes")
+                    raise InputError(f"{where}: the list isn't closed")
                 if not text:
                     return
             elif text[at] == ("]" if in_list else "["):
@@ -72,7 +72,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _DoubleKeyError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+        raise _DoubleKeyError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return value
 
 

@@ -1,9 +1,16 @@
-"""Writes the assistant turns of a demonstration: a thought with a tool call, or a thought with the answer."""
+"""Writes the assistant turns of a demonstration, and recognises the dialect in which turns are written.
+
+Demonstrations are generated in the dialect `tool_call`; `convert.dialects` writes them in another one.
+"""
 
 import json
+from collections.abc import Iterable
 
 from codevision_ext.rollout.code_tool import TOOL_SCHEMA
+from codevision_ext.rollout.dialects.base import Dialect
+from codevision_ext.rollout.dialects.registry import TOOL_CALL, dialect_of
 from codevision_ext.types import ToolCall
+from data_prep.formats.schema import Message
 
 TOOLS = json.dumps([TOOL_SCHEMA])
 """JSON list of the tool's schema, for a model that writes coordinates in pixels."""
@@ -11,11 +18,14 @@ TOOLS = json.dumps([TOOL_SCHEMA])
 
 def call_text(thought: str, call: ToolCall) -> str:
     """Return an assistant turn that calls the tool."""
-    arguments = {"code": call.code, "description": call.description, "image_index": call.image_index}
-    request = json.dumps({"name": TOOL_SCHEMA["function"]["name"], "arguments": arguments})
-    return f"<think>{thought}</think><tool_call>\n{request}\n</tool_call>"
+    return TOOL_CALL.call_text(thought, call, first=True)
 
 
 def answer_text(thought: str, answer: str) -> str:
     """Return an assistant turn that answers."""
-    return f"<think>{thought}</think><answer>{answer}</answer>"
+    return TOOL_CALL.answer_text(thought, answer, first=True)
+
+
+def dialect_of_messages(messages: Iterable[Message]) -> Dialect | None:
+    """Return the dialect of a conversation's first call; None where it has no call."""
+    return dialect_of((message.role, message.content) for message in messages)

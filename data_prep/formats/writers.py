@@ -24,24 +24,24 @@ from data_prep.formats.schema import SFT_SCHEMA, Demonstration, sft_record
 from data_prep.formats.sharegpt import check_turns, to_sharegpt
 
 GROUP_ROWS: Final = 256
-"""Rows that fill a row group."""
+"""Number of rows from which a row group is written."""
 GROUP_BYTES: Final = 64 << 20
-"""Bytes that fill a row group, however few its rows are."""
+"""Number of bytes from which a row group is written."""
 BATCH_ROWS: Final = 16
-"""Rows that become one record batch in `write_records`."""
+"""Number of rows of a record batch in `write_records`."""
 _IMAGES: Final = "images.list.element.bytes"
-"""Column of image files, which are compressed already."""
+"""Column of image files, which are already compressed."""
 
 
 class Writer(Protocol):
-    """Takes record batches of one schema, in order."""
+    """Writer of record batches of one schema, in order."""
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows."""
 
 
 class ParquetSet:
-    """A parquet file, written in row groups whose size doesn't depend on the size of the batches."""
+    """Parquet file whose row groups have a size that doesn't depend on the batches."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         columns = leaves(schema)
@@ -51,7 +51,7 @@ class ParquetSet:
             path,
             schema,
             compression={column: "NONE" if column == _IMAGES else "ZSTD" for column in columns},
-            use_dictionary=plain,  # a dictionary of images takes time and saves nothing
+            use_dictionary=plain,  # a dictionary of images takes time and saves no space
             write_statistics=plain,
         )
         self._batches: list[pa.RecordBatch] = []
@@ -60,7 +60,7 @@ class ParquetSet:
         self._writing: Future[None] | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows; a row group that is full is written."""
+        """Add rows, and write a full row group."""
         if not batch.num_rows:
             return
         self._batches.append(batch)
@@ -70,7 +70,7 @@ class ParquetSet:
             self._flush()
 
     def write_records(self, records: Iterable[Mapping[str, Any]]) -> int:
-        """Add records, and return their number."""
+        """Add records and return their number."""
         stream, count = iter(records), 0
         while batch := list(islice(stream, BATCH_ROWS)):
             self.write(pa.RecordBatch.from_pylist(batch, schema=self._schema))
@@ -97,7 +97,7 @@ class ParquetSet:
 
 
 class SharegptSet:
-    """A folder with NAME.json and the images of its items, as LLaMA-Factory reads them."""
+    """Folder for LLaMA-Factory with NAME.json and the images of its items."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name, self._count = folder, name, 0
@@ -117,7 +117,7 @@ class SharegptSet:
             self._count += 1
 
     def _write_image(self, demonstration: Demonstration, number: int) -> str:
-        """Write an image, and return its name: its own, unless that leads out of the folder or is another image's."""
+        """Write an image and return its name: its own path, unless the path leaves the folder or is another image's."""
         data, own = demonstration.images[number], demonstration.paths[number] if demonstration.paths else None
         name = f"images/{self._name}-{self._count:07d}-{number}{extension(data)}"
         if own and _inside(own) and (own not in self._names or (self._folder / own).read_bytes() == data):
@@ -167,7 +167,7 @@ def dataset_entry(name: str) -> dict[str, Any]:
 
 @contextmanager
 def whole_parquet(path: Path, schema: pa.Schema, *, force: bool) -> Iterator[ParquetSet]:
-    """Open a parquet file that appears at `path` when the block ends, and not at all if it raises.
+    """Open a parquet file that appears at `path` when the block ends without an error.
 
     Raises:
         InputError: `path` doesn't end in .parquet, exists without `force`, or can't be written.
@@ -184,7 +184,7 @@ def whole_parquet(path: Path, schema: pa.Schema, *, force: bool) -> Iterator[Par
 
 @contextmanager
 def whole_sharegpt(out: Path, *, force: bool) -> Iterator[SharegptSet]:
-    """Open a sharegpt folder that appears at `out` when the block ends, and not at all if it raises.
+    """Open a sharegpt folder that appears at `out` when the block ends without an error.
 
     Raises:
         InputError: `out` is a file, or a folder that isn't empty without `force`, or can't be written.
@@ -194,7 +194,7 @@ def whole_sharegpt(out: Path, *, force: bool) -> Iterator[SharegptSet]:
 
 
 def write_parquet(path: Path, schema: pa.Schema, records: Iterable[Mapping[str, Any]]) -> int:
-    """Write records as a parquet file, and return their number."""
+    """Write records as a parquet file and return their number."""
     with closing(ParquetSet(path, schema)) as writer:
         return writer.write_records(records)
 
@@ -237,6 +237,6 @@ def leaves(schema: pa.Schema) -> list[str]:
 
 
 def _inside(name: str) -> bool:
-    """Return whether a path stays in its folder and doesn't collide with the other files of the writer."""
+    """Return whether a path stays in the folder and doesn't collide with other files of the writer."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and path.suffix.lower() not in (".json", ".yaml", "")

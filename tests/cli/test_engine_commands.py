@@ -69,6 +69,23 @@ def test_a_tiny_model_that_can_not_be_leaves_no_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [('"a"\n3\n', ", line 2: must be a valid string"), ("", ": has no text"), ('"a"\n{bad', ", line 2: invalid JSON")],
+)
+def test_texts_for_the_tokenizer_that_can_not_be_read_are_one_sentence(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
+    from codevision_ext.models.tiny_model import tokenizer_texts  # noqa: PLC0415  imports transformers
+
+    path = tmp_path / "texts.jsonl"
+    path.write_text(content)
+    with pytest.raises(InputError, match=re.escape(f"{path}{sentence}")):
+        tokenizer_texts(path)
+    path.write_text('"a"\n"b"\n')
+    assert tokenizer_texts(path) == ["a", "b"]
+
+
 def test_what_is_wrong_with_an_evaluation_is_said_before_an_engine_starts(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -77,9 +94,10 @@ def test_what_is_wrong_with_an_evaluation_is_said_before_an_engine_starts(
     out = tmp_path / "run"
     options = EvalOptions(out=out, checkpoints=[f"base={model}"], data=data, recipe=DEMO / "grpo.yaml")
     for change, message in (
-        ({"checkpoints": [str(model)]}, "must be NAME=FOLDER, NAME one of base, sft, rl"),
-        ({"checkpoints": [f"dpo={model}"]}, "must be NAME=FOLDER, NAME one of base, sft, rl"),
-        ({"checkpoints": [f"base={model}", f"base={model}"]}, "base is given twice"),
+        ({"checkpoints": [str(model)]}, "must be NAME=FOLDER, NAME a word"),
+        ({"checkpoints": [f"model={model}"]}, "must be NAME=FOLDER, NAME a word"),
+        ({"checkpoints": [f"a/b={model}"]}, "must be NAME=FOLDER, NAME a word"),
+        ({"checkpoints": [f"base={model}", f"base={model}"]}, "base occurs twice"),
         ({"tools": "on,never"}, "--tools on,never: 'never' is neither on nor off"),
         ({"checkpoints": [f"base={tmp_path / 'nowhere'}"]}, "nowhere: not a checkpoint"),
         ({"checkpoints": [f"base={model}", f"rl={tmp_path / 'nowhere'}"]}, "nowhere: not a checkpoint"),

@@ -1,4 +1,4 @@
-"""verl accepts the demo's recipe on a CPU and on a GPU node, and every setting in it has a reader."""
+"""verl accepts the demos' recipes on a CPU and on a GPU node, and every setting in them has a reader."""
 
 import re
 import shutil
@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from codevision_ext.errors import InputError
-from codevision_ext.experiments.demo import STAGES, stage_keys
+from codevision_ext.experiments.demo import stage_keys
+from codevision_ext.experiments.demo_stages import read_stages
 from codevision_ext.preflight.recipe import load_recipe
 from codevision_ext.verl_config import unknown
 
-DEMO = Path(__file__).parents[2] / "recipe" / "demo"
+RECIPES = Path(__file__).parents[2] / "recipe"
+DEMO, DRAWING_DEMO = RECIPES / "demo", RECIPES / "vthinker_demo"
+each_demo = pytest.mark.parametrize("demo", [DEMO, DRAWING_DEMO], ids=lambda demo: demo.name)
 
 
 @pytest.fixture
@@ -26,9 +29,10 @@ def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
+@each_demo
 @pytest.mark.parametrize(("name", "settings"), [("grpo", []), ("grpo", ["device=gpu"]), ("sft", [])])
-def test_the_recipe_composes_and_has_no_setting_that_nobody_reads(name: str, settings: list[str]) -> None:
-    config = load_recipe(DEMO, name, settings)
+def test_the_recipe_composes_and_has_no_setting_that_nobody_reads(demo: Path, name: str, settings: list[str]) -> None:
+    config = load_recipe(demo, name, settings)
     assert config.data.custom_cls.path.startswith("pkg://codevision_ext.verl_adapter.")
 
 
@@ -108,15 +112,18 @@ def test_names_below_an_open_section_and_fields_of_a_dataclass_are_known() -> No
     assert list(unknown({"score": {"low": 1, "extra": 2, "lower": 3}}, {"score": score})) == ["score.lower"]
 
 
-def test_every_stage_has_a_branch_in_run_sh_and_its_settings_are_files_of_the_recipe() -> None:
-    assert list(stage_keys(DEMO, 0)) == [stage.name for stage in STAGES]
+@each_demo
+def test_every_stage_has_a_branch_in_run_sh_and_its_settings_are_files_of_the_recipe(demo: Path) -> None:
+    stages = read_stages(demo)
+    assert list(stage_keys(demo, stages, 0)) == [stage.name for stage in stages]
 
 
-def test_run_sh_without_a_stage_or_with_an_unknown_one_says_which_there_are(tmp_path: Path) -> None:
+@each_demo
+def test_run_sh_without_a_stage_or_with_an_unknown_one_says_which_there_are(demo: Path, tmp_path: Path) -> None:
     for words in ([], ["nap"]):
         done = subprocess.run(
-            ["bash", str(DEMO / "run.sh"), *words], capture_output=True, text=True, check=False, cwd=tmp_path
+            ["bash", str(demo / "run.sh"), *words], capture_output=True, text=True, check=False, cwd=tmp_path
         )
         assert done.returncode in (1, 2)
-        assert "data, model, letters, read, sft, grpo, eval" in done.stderr
         assert len(done.stderr.splitlines()) == 1
+        assert all(stage.name in done.stderr for stage in read_stages(demo))

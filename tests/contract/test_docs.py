@@ -96,6 +96,26 @@ def test_the_function_of_the_docs_can_be_called_by_the_model_s_code_and_is_trace
     assert step["region"] == pytest.approx([40, 30, 200, 150], abs=1)
 
 
+def test_the_rows_with_drawings_of_the_docs_become_rows_whose_targets_lie_on_their_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = "drawing.md"
+    (tmp_path / "figures.jsonl").write_text(block(page, "json", "figures.jsonl"))
+    (tmp_path / "figures").mkdir()
+    for name in "ab":
+        Image.effect_noise((240, 160), 90).convert("RGB").save(tmp_path / "figures" / f"{name}.png")
+    monkeypatch.chdir(tmp_path)
+    for name in ("convert", "check"):
+        monkeypatch.setattr(sys, "argv", command(page, f"codevision data {name}")[1:])
+        with pytest.raises(SystemExit) as ended:
+            data_prep.main()
+        assert not ended.value.code, name
+        assert json.loads(capsys.readouterr().out)["rows"]["read"] == 2
+    setting = re.search(r"`codevision\.reward\.preset=(\w+)`", read(page))
+    assert setting is not None
+    assert setting[1] in PRESETS
+
+
 def test_the_table_of_the_docs_becomes_rows_and_their_commands_do_with_them_what_they_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

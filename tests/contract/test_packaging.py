@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -75,6 +76,11 @@ def test_ci_runs_make_check() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text().splitlines()[-1] == "make check"
+
+
+def test_no_two_test_modules_share_a_name() -> None:
+    counts = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in counts.items() if count > 1] == []  # pytest imports only the first of them
 
 
 def test_make_says_in_one_sentence_that_python_is_missing(tmp_path: Path) -> None:

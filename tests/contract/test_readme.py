@@ -11,7 +11,7 @@ import typer
 
 from codevision_ext.cli import app as cli
 from codevision_ext.evaluate.suites import SUITES
-from codevision_ext.experiments.demo import STAGES
+from codevision_ext.experiments.demo_stages import read_stages
 from data_prep.cli import app as data_prep
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def test_a_make_target_of_a_page_exists(line: str) -> None:
 
 @pytest.mark.parametrize("line", commands("bash recipe/demo/run.sh"))
 def test_a_stage_of_a_page_exists(line: str) -> None:
-    assert line.split()[2] in [stage.name for stage in STAGES]
+    assert line.split()[2] in [stage.name for stage in read_stages(ROOT / "recipe" / "demo")]
 
 
 def test_there_are_commands_of_every_kind() -> None:
@@ -76,8 +76,9 @@ def test_the_page_on_evaluation_has_every_suite_and_its_line() -> None:
 
 
 def test_every_stage_stands_in_the_recipe_s_table() -> None:
-    rows = re.findall(r"^\| (\w+) \|", (ROOT / "recipe" / "demo" / "README.md").read_text(), re.MULTILINE)
-    assert [row for row in rows if row != "stage"] == [stage.name for stage in STAGES]
+    recipe = ROOT / "recipe" / "demo"
+    rows = re.findall(r"^\| (\w+) \|", (recipe / "README.md").read_text(), re.MULTILINE)
+    assert [row for row in rows if row != "stage"] == [stage.name for stage in read_stages(recipe)]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

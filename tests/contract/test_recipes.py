@@ -19,9 +19,11 @@ from codevision_ext.verl_config import read_tool_config
 
 RECIPES = Path(__file__).parents[2] / "recipe"
 TRAINED = ("qwen2_5_vl_7b", "qwen3_vl_8b", "qwen3_vl_32b", "lora_80gb")
-ALL = (*TRAINED, "evaluate", "gpu_smoke")
-STAGED = (*TRAINED, "evaluate")
-"""With the stages of recipe/base/stages.sh."""
+ALL = (*TRAINED, "vthinker_7b", "evaluate", "gpu_smoke")
+PLAIN = (*TRAINED, "evaluate")
+"""With no stages but those of recipe/base/stages.sh."""
+STAGED = (*PLAIN, "vthinker_7b")
+"""With the stages of recipe/base/stages.sh; a recipe may replace some of them."""
 
 PUBLISHED = {
     "algorithm.adv_estimator": "grpo",
@@ -52,7 +54,7 @@ PUBLISHED_SFT = {
 }
 COORDINATES = {"qwen2_5_vl": "seen", "qwen3_vl": "relative"}
 """What each family learned to write."""
-STAGES = (RECIPES / "base" / "stages.sh").read_text()
+STAGES = "".join((RECIPES / "base" / name).read_text() for name in ("trainings.sh", "stages.sh"))
 PIXELS_A_TOKEN = {"qwen2_5_vl": 28 * 28, "qwen3_vl": 32 * 32}
 
 
@@ -102,7 +104,7 @@ def test_verl_takes_the_recipe_with_either_engine_and_its_sizes_fit_each_other(n
     assert config.trainer.n_gpus_per_node % rollout.tensor_model_parallel_size == 0, "an engine stays on its node"
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [*TRAINED, "vthinker_7b"])
 def test_another_engine_changes_nothing_but_the_rollout_s_own_settings(name: str) -> None:
     plain = [OmegaConf.to_container(load_with(engine, name)) for engine in ("sglang", "vllm")]
     changed = differing(*plain)
@@ -177,15 +179,19 @@ PROGRAM = """#!/usr/bin/env bash
 printf '%s\\n' "$(basename "$0") $*" >>"$SAID"
 case "$*" in
   *sft_trainer*)
-    mkdir -p "$OUT_SFT/global_step_2/huggingface"
-    echo 2 >"$OUT_SFT/latest_checkpointed_iteration.txt"
+    folder=${OUT_SFT:-$(printf '%s\\n' "$@" | sed -n 's/^trainer.default_local_dir=//p')}
+    mkdir -p "$folder/global_step_2/huggingface"
+    echo 2 >"$folder/latest_checkpointed_iteration.txt"
     ;;
 esac
 """
 
 
 def commands(tmp_path: Path, recipe: str, *words: str, sft: Path | None = None, **environment: object) -> list[str]:
-    """What a stage would run, with programs in place of the real ones that only write down how they were called."""
+    """What a stage would run, with programs in place of the real ones that only write down how they were called.
+
+    The one in place of SFT leaves a checkpoint, in `sft` if that is given.
+    """
     programs, said = tmp_path / "bin", tmp_path / "said"
     programs.mkdir(exist_ok=True)
     for name in ("python", "torchrun", "codevision"):
@@ -193,16 +199,16 @@ def commands(tmp_path: Path, recipe: str, *words: str, sft: Path | None = None, 
         (programs / name).chmod(0o755)
     said.write_text("")
     env = {"PATH": f"{programs}:{os.environ['PATH']}", "SAID": str(said), "OUT": str(tmp_path / "out")}
-    env |= {"OUT_SFT": str(sft or tmp_path / "out" / "sft")} | {name: str(value) for name, value in environment.items()}
+    env |= {"OUT_SFT": str(sft or "")} | {name: str(value) for name, value in environment.items()}
     script = RECIPES / recipe / "run.sh"
     done = subprocess.run(["bash", script, *words], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return said.read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", STAGED)
+@pytest.mark.parametrize("name", PLAIN)
 def test_smoke_is_a_tiny_model_its_data_and_two_steps_of_each_training(name: str, tmp_path: Path) -> None:
-    said = commands(tmp_path, name, "smoke", sft=tmp_path / "out" / "smoke" / "sft")
+    said = commands(tmp_path, name, "smoke")
     kinds = ["tiny-model", "data_prep", "max_pixels", "sft_trainer", "max_pixels", "main_ppo"]
     assert len(said) == len(kinds)
     assert all(kind in line for kind, line in zip(kinds, said, strict=True))
@@ -295,7 +301,10 @@ def test_what_the_pages_launch_are_stages_that_there_are_with_settings_that_are_
     stages = (RECIPES / name / "run.sh").read_text() + (STAGES if name in STAGED else "")
     for words in found:
         assert name == "gpu_smoke" or re.search(rf"^  {words[0]}\)", stages, re.MULTILINE), words
-    load(RECIPES / name, "grpo", *dict.fromkeys(word for words in found for word in words if "=" in word))
+    trainings = [
+        words for words in found if words[:1] not in (["eval"], ["report"])
+    ]  # these take options, not settings
+    load(RECIPES / name, "grpo", *dict.fromkeys(word for words in trainings for word in words if "=" in word))
 
 
 @pytest.mark.parametrize("name", [*ALL, "base"])

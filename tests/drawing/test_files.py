@@ -108,3 +108,13 @@ def test_a_folder_or_a_missing_file_is_named(folder: Path) -> None:
         check_batch(Path("in.jsonl"), Path("away/out.jsonl"))
     with pytest.raises(InputError, match="--target away"):
         check_one(Path("input.png"), Path("made.png"), Path("away"))
+
+
+def test_an_empty_batch_and_one_that_would_replace_itself_are_refused(folder: Path) -> None:
+    (folder / "empty.jsonl").write_bytes(b"\n \n")
+    with pytest.raises(InputError, match=r"empty\.jsonl: has no lines"):
+        check_batch(folder / "empty.jsonl", folder / "out.jsonl")
+    (folder / "own.jsonl").write_bytes(b"{}\n")
+    with pytest.raises(InputError, match="is the file that is read"):
+        check_batch(folder / "own.jsonl", folder / "own.jsonl")
+    assert (folder / "own.jsonl").read_bytes() == b"{}\n"

@@ -36,8 +36,8 @@ def test_every_kind_is_read() -> None:
         (b"{}", "field primitives: is missing"),
         (b"[", "t.json: "),
         (target(), "field primitives: is empty"),
-        (target({"kind": "star"}), "field primitives.0: "),
-        (target({"x": 1, "y": 1}), "field primitives.0: "),
+        (target({"kind": "star"}), "field primitives.0.kind: must be one of "),
+        (target({"x": 1, "y": 1}), "field primitives.0.kind: is missing"),
         (target({"kind": "point", "x": 1}), "field primitives.0.y: is missing"),
         (target({"kind": "point", "x": 1, "y": "2"}), "field primitives.0.y: "),
         (b'{"primitives": [{"kind": "point", "x": NaN, "y": 1}]}', "field primitives.0.x: "),
@@ -63,3 +63,11 @@ def test_a_place_outside_the_image_is_named() -> None:
     check_inside(read, (90, 41), "t.json")
     with pytest.raises(InputError, match=r"field primitives\.0\.points\.1: \(90, 41\) lies outside the input image"):
         check_inside(read, (90, 40), "t.json")
+
+
+def test_a_circle_that_surrounds_the_image_is_refused() -> None:
+    """No pixel of the image could show it, so an image without a drawing would have nothing missing."""
+    read = read_target(target({"kind": "circle", "cx": 10, "cy": 10, "r": 130}), "t.json")
+    check_inside(read, (130, 60), "t.json")
+    with pytest.raises(InputError, match=r"primitives\.0\.r: the circle surrounds the input image, which has 120 x 60"):
+        check_inside(read, (120, 60), "t.json")

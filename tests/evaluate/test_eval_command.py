@@ -155,7 +155,7 @@ def test_a_damaged_image_is_left_out_and_counted_as_far_as_an_option_allows(
     score = suite.modes["tool_off"].overall.score
     assert (suite.items, score.n, score.accuracy, len(requests)) == (3, 3, pytest.approx(1 / 3), 3)
     assert (
-        "codevision: suite rows: 1 of 4 items can't be used and are left out, accuracies are over the others; the "
+        "codevision: suite rows: 1 of 4 items can't be used and are left out of all accuracies; the "
         f"first: {sentence}\n"
     ) in capsys.readouterr().err
 
@@ -310,10 +310,11 @@ def test_items_that_want_a_tool_held_out_of_training_succeed_by_using_it(tmp_pat
         ({"trained": Path("runs/nowhere")}, "--trained runs/nowhere: there is no codevision.json"),
         ({"tools": "maybe"}, "--tools maybe: 'maybe' is neither on nor off"),
         ({"suites": ["vstar"]}, "vstar needs a file or a folder: vstar=PATH"),
-        ({"suites": ["glyphs=x.parquet"]}, "glyphs is drawn here; it takes no file"),
+        ({"suites": ["glyphs=x.parquet"]}, "glyphs generates its items and takes no file"),
+        ({"suites": ["nosuch=x.parquet"]}, "--suite must be one of transformed, "),
         ({"suites": ["nosuch"]}, "nosuch: a file's name must end in .parquet"),
-        ({"suites": ["glyphs", "glyphs"]}, "glyphs is given twice"),
-        ({"holdout": "flip"}, "--holdout knows crop, flip_horizontal"),
+        ({"suites": ["glyphs", "glyphs"]}, "glyphs occurs twice"),
+        ({"holdout": "flip"}, "--holdout must be one of crop, flip_horizontal"),
         ({"settings": ["seed"]}, "--set seed: must be NAME=VALUE"),
         ({"settings": ["turn_limit=3"]}, "codevision.turn_limit: unknown setting; known are"),
         ({"settings": ["coordinates=seen"]}, "coordinates=seen needs a checkpoint's folder"),

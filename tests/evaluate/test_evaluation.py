@@ -168,8 +168,8 @@ def test_with_the_tool_the_code_is_run_and_the_prompt_explains_it(rows: Path, ou
 
 
 def test_a_rollout_that_breaks_is_invalid_and_counts_neither_way(rows: Path, out: RecordWriter) -> None:
-    policies = iter([breaks, *[says("<answer>0</answer>")] * 11])
-    records = run(rows, out, lambda _: next(policies))
+    broken = rollout_seed(0, items_of(rows)[0].name, 0)
+    records = run(rows, out, lambda seed: breaks if seed == broken else says("<answer>0</answer>"))
     assert [record.observed.valid for record in records] == [False] + [True] * 11
     assert columns_of(records)["source"] == (0.0, 1)
 
@@ -243,7 +243,7 @@ def test_what_can_not_be_evaluated_is_said_with_its_file_and_row(tmp_path: Path)
         items_of(damaged(path, images=[{"bytes": b"x", "path": None}]))
     with pytest.raises(InputError, match=r"test\.parquet, row 3: reward_model\.ground_truth: no answer"):
         items_of(damaged(path, reward_model={"style": "rule", "ground_truth": []}))
-    with pytest.raises(InputError, match=r"test\.parquet, row 3: column None is none of source, rot90"):
+    with pytest.raises(InputError, match=r"test\.parquet, row 3: column None isn't one of source, rot90"):
         items_of(damaged(path, extra_info=None))
     table = pq.read_table(write_rows(path, items=1))
     pq.write_table(table.slice(0, 5), path)

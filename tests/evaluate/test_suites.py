@@ -1,5 +1,6 @@
 """Every benchmark is read from its published files and marked by its own rule."""
 
+import base64
 import io
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +46,50 @@ def test_a_published_file_tells_its_suite(tmp_path: Path, published: str, suite:
     assert len({case.name for case in work.items}) == 2
     [named] = read_suites([f"{suite}={SETS[published](tmp_path)}"], eval_items)
     assert named.sha256() == work.sha256()
+
+
+MMBENCH = ("ocr", "mine", "fine", "dev")
+HRBENCH = ("single", "", "", "")
+
+
+def choices_tsv(path: Path, *rows: tuple[str, str, str, str]) -> Path:
+    """Returns a table with the columns of MMBench; each row has category, source, coarse category and split."""
+    lines = [
+        [
+            "index",
+            "question",
+            "hint",
+            "A",
+            "B",
+            "C",
+            "D",
+            "answer",
+            "image",
+            "category",
+            "source",
+            "l2-category",
+            "split",
+        ]
+    ]
+    image = base64.b64encode(coded(scene())).decode()
+    lines += [
+        [str(at), f"Which? {at}", "nan", "red", "blue", "nan", "nan", "B", image, *row] for at, row in enumerate(rows)
+    ]
+    path.write_text("".join("\t".join(cells) + "\n" for cells in lines))
+    return path
+
+
+def test_a_table_of_choices_is_hrbench_only_if_its_categories_are(tmp_path: Path) -> None:
+    [work] = read_suites([str(choices_tsv(tmp_path / "mmbench_dev_en.tsv", MMBENCH, MMBENCH))], eval_items)
+    assert (work.suite.name, [case.item.references for case in work.items]) == ("rows", [("B", "blue")] * 2)
+    assert [case.item.column for case in work.items] == ["mine", "mine"]
+    [work] = read_suites([str(choices_tsv(tmp_path / "hr.tsv", HRBENCH))], eval_items)
+    assert work.suite.name == "hrbench"
+    mixed = choices_tsv(tmp_path / "mixed.tsv", MMBENCH, HRBENCH, MMBENCH)
+    with pytest.raises(
+        InputError, match=r"mixed\.tsv: 1 rows are of hrbench and 2 aren't; name the suite: hrbench=PATH"
+    ):
+        read_suites([str(mixed)], eval_items)
 
 
 def points(name: str, answer: str, references: list[str], question: str = "?", **raw: Any) -> float | None:
@@ -237,7 +282,7 @@ def test_a_column_that_nobody_fills_and_a_row_that_can_not_be_used_are_named(tmp
     path = write_parquet(tmp_path / "a.parquet", [rl_row(0, ["rotate_90"], column="rot90")])
     with pytest.raises(InputError, match="suite transformed: no item of column source"):
         read_suites([f"transformed={path}"], eval_items)
-    with pytest.raises(InputError, match=r"docvqa\.parquet: column answer is missing, hrbench has it"):
+    with pytest.raises(InputError, match=r"docvqa\.parquet: column answer of schema hrbench is missing"):
         read_suites([f"hrbench={SETS['DocVQA'](tmp_path)}"], eval_items)
     rows = [rl_row(0, None), rl_row(1, None) | {"images": [{"bytes": b"x", "path": None}]}]
     with pytest.raises(InputError, match=r"b\.parquet, row 1: images"):

@@ -79,5 +79,5 @@ def test_a_converted_benchmark_is_still_the_suite_of_its_own_file(tmp_path: Path
 def test_rows_of_another_benchmark_are_refused_by_name(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "own.parquet", OCRBENCH)
     data_prep("transform", path, "--out", tmp_path / "turned.parquet", "--workers", 1)
-    with pytest.raises(InputError, match="suite chartqapro_t: a row of ocrbench; `data_prep transform` makes its rows"):
+    with pytest.raises(InputError, match="chartqapro_t: a row belongs to ocrbench; `data_prep transform` makes the"):
         read_suites([f"chartqapro_t={tmp_path / 'turned.parquet'}"], eval_items)

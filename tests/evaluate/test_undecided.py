@@ -83,7 +83,7 @@ def test_the_mean_of_columns_keeps_the_share_of_undecided_answers() -> None:
 
 def test_training_logs_the_share_of_undecided_answers() -> None:
     names = ("valid", "acc", "undecided", "format", "tool", "calls", "failed_calls", "noop_calls", "malformed_calls")
-    names += ("repeated_calls", "recoverable_calls", "recovered_calls", "turns")
+    names += ("repeated_calls", "recoverable_calls", "recovered_calls", "turns", "drawn")
     infos = [dict.fromkeys(names, 0.0) | {"valid": 1.0, "undecided": float(number < 2)} for number in range(8)]
     infos[7]["acc"] = 1.0
     metrics = summarise_step(infos, ["g"] * 8)

@@ -5,6 +5,7 @@ The recipes here are real run.sh files whose stages are a line of shell; the dri
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,12 @@ import psutil
 import pytest
 
 from codevision_ext.errors import InfraError, InputError
-from codevision_ext.experiments.demo import STAGES, run_demo, stage_keys
+from codevision_ext.experiments.demo import run_demo, stage_keys
+from codevision_ext.experiments.demo_stages import read_stages
 from codevision_ext.experiments.stage_log import last_error, last_metrics, median_step_s, steps_done
 
+DEMO = Path(__file__).parents[2] / "recipe" / "demo"
+STAGES = read_stages(DEMO)
 NAMES = [stage.name for stage in STAGES]
 SHARED = '#!/usr/bin/env bash\nset -euo pipefail\ncd "$OUT"\necho "$1" >> calls\n'
 
@@ -26,6 +30,7 @@ SHARED = '#!/usr/bin/env bash\nset -euo pipefail\ncd "$OUT"\necho "$1" >> calls\
 def make_recipe(folder: Path, **branches: str) -> Path:
     """A recipe whose stages do what is said, or just leave a file with the seed."""
     folder.mkdir(exist_ok=True)
+    shutil.copy(DEMO / "stages.yaml", folder)
     (folder / "device").mkdir(exist_ok=True)
     for name in {name for stage in STAGES for name in stage.reads}:
         (folder / name).write_text(f"# {name}\n")
@@ -285,6 +290,10 @@ def test_a_folder_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Pa
 
 
 def test_a_recipe_without_a_script_or_a_stage_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'recipe' / 'stages.yaml'}: can't be read")):
+        run(tmp_path)
+    make_recipe(tmp_path / "recipe")
+    (tmp_path / "recipe" / "run.sh").unlink()
     with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'recipe' / 'run.sh'}: can't be read")):
         run(tmp_path)
     make_recipe(tmp_path / "recipe")
@@ -295,6 +304,24 @@ def test_a_recipe_without_a_script_or_a_stage_is_refused_before_anything_is_writ
     with pytest.raises(InputError, match="--until nap: no such stage; there are data, model, "):
         run(tmp_path, until="nap")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "lists no stage"),
+        ("data: {makes: [data], make: 1}", "data: make: "),
+        ("data:", "data: makes: "),
+        ("data: [a]", "data: isn't a mapping"),
+        ("data: {makes: [data], most: much}", "data: most: "),
+    ],
+)
+def test_a_wrong_list_of_stages_is_one_sentence_that_names_file_and_field(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    (tmp_path / "stages.yaml").write_text(text)
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'stages.yaml'}: {sentence}")):
+        read_stages(tmp_path)
 
 
 def test_the_check_runs_before_the_first_stage_and_not_when_nothing_is_left_to_do(tmp_path: Path) -> None:
@@ -326,9 +353,9 @@ def test_the_commands_see_the_run_and_no_foreign_ray_cluster(tmp_path: Path, mon
 
 def test_a_key_covers_the_stages_before_it_and_none_after(tmp_path: Path) -> None:
     recipe = make_recipe(tmp_path / "recipe")
-    before = stage_keys(recipe, 0)
+    before = stage_keys(recipe, STAGES, 0)
     (recipe / "grpo.yaml").write_text("lr: 1\n")
-    after = stage_keys(recipe, 0)
+    after = stage_keys(recipe, STAGES, 0)
     assert [name for name in NAMES if before[name] != after[name]] == ["grpo", "eval", "report"]
     assert len(set(before.values())) == len(NAMES)
 

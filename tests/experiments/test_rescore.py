@@ -242,7 +242,7 @@ def test_published_names_weigh_the_terms_that_they_stand_for() -> None:
     [
         (["delta=1"], [], "unknown reward term 'delta'; preset 'verified' has: accuracy, .* alpha, beta, gamma"),
         (["gamma=-1"], [], "weight of reward term 'gamma' is -1.0; a penalty's weight is taken off, so at least 0"),
-        (["alpha=1", "must=2"], [], "reward terms 'alpha' and 'must' are the same; leave one out"),
+        (["alpha=1", "must=2"], [], "reward terms 'alpha' and 'must' set the same weights; leave one out"),
         (["must=1"], ["weights=3"], "--set weights: wants names"),
         (["must"], [], "--weight must: must be NAME=VALUE"),
         (["must=much"], [], "--weight must=much: 'much' isn't a finite number"),
@@ -263,5 +263,5 @@ def test_words_become_settings() -> None:
     assert (settings.sim, settings.cap_total, settings.gate_strategy_on_correct) == ("giou", 2.0, True)
     assert (settings.curiosity.target, settings.weights) == (0.5, {"curiosity": 0.1, "must": 2.0})
     assert read_axes(["alpha=0,.5,1", "beta=0,.2"]) == {"alpha": [0, 0.5, 1], "beta": [0, 0.2]}
-    with pytest.raises(InputError, match="--grid alpha=1: alpha is given twice"):
+    with pytest.raises(InputError, match="--grid alpha=1: alpha occurs twice"):
         read_axes(["alpha=0", "alpha=1"])

@@ -6,13 +6,15 @@ from codevision_ext.experiments.rescore.reward_hacks import Earned, HackResult, 
 from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.sandbox import Sandbox
 
+DRAWN = {hack.name for hack in read_gallery().hack if read_gallery().task[hack.task].drawing}
+"""Hacks on tasks that ask for a drawing."""
 BONUS = 0.2 + 0.2
 """What preset `verified` pays for an optional op: the term `emergent`, and `necessity` where siblings fail without."""
 
 
 @pytest.fixture(scope="module")
 def findings(sandbox: Sandbox) -> list[HackResult]:
-    presets = {preset: RewardSettings(preset=preset) for preset in ("upstream", "paper", "verified")}
+    presets = {preset: RewardSettings(preset=preset) for preset in ("upstream", "paper", "verified", "vthinker")}
     closed = RewardSettings(weights={"emergent": 0.0, "necessity": 0.0})
     return try_hacks(sandbox, presets | {"closed": closed})
 
@@ -27,7 +29,19 @@ def test_the_gallery_is_large_and_every_entry_is_of_a_known_task() -> None:
 
 def test_under_verified_no_hack_earns_more_than_the_honest_part_of_it(findings: list[HackResult]) -> None:
     paid = [finding.name for finding in findings if finding.earned["verified"].pays and finding.gap is None]
-    assert paid == []
+    assert [name for name in paid if name not in DRAWN] == []
+
+
+def test_under_vthinker_no_hack_with_a_drawing_earns_more_than_the_honest_part_of_it(
+    findings: list[HackResult],
+) -> None:
+    drawn = [finding for finding in findings if finding.name in DRAWN]
+    assert len(drawn) >= 15
+    assert [finding.name for finding in drawn if finding.earned["vthinker"].pays] == []
+    for finding in drawn:
+        earned = finding.earned["vthinker"]
+        assert earned.honest == pytest.approx(2.3, abs=0.05), finding.name
+        assert earned.hack <= earned.honest - 0.7, finding.name
 
 
 def test_a_known_gap_pays_its_bonus_at_most_and_is_closed_by_its_weights(findings: list[HackResult]) -> None:
@@ -41,7 +55,8 @@ def test_a_known_gap_pays_its_bonus_at_most_and_is_closed_by_its_weights(finding
 def test_no_hack_earns_more_than_the_honest_solution(findings: list[HackResult]) -> None:
     for finding in findings:
         earned = finding.earned["verified"]
-        assert earned.honest == pytest.approx(1.1 if finding.task in ("upright", "choice") else 2.2), finding.name
+        honest = {"upright": 1.1, "choice": 1.1, "figure": 1.1 + BONUS, "marked": 1.1 + BONUS}
+        assert earned.honest == pytest.approx(honest.get(finding.task, 2.2)), finding.name
         assert finding.gap or earned.hack <= earned.honest
 
 

@@ -1,6 +1,7 @@
 """A study runs its planned trainings once each and reports what they measured."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from codevision_ext.errors import InfraError, InputError
 from codevision_ext.evaluate.metrics import COLUMNS
 from codevision_ext.experiments.study import offline, show
-from codevision_ext.experiments.study.outcome import find_outcomes
+from codevision_ext.experiments.study.outcome import find_outcomes, write_findings
 from codevision_ext.experiments.study.plan import StudyPlan, Training, read_plan
 from codevision_ext.experiments.study.train import TrainingJob, jobs_of, train
 from codevision_ext.io.records import Record
@@ -62,7 +63,7 @@ def test_a_training_is_launched_with_its_settings_and_never_twice(run: Path, tmp
     train(jobs, tmp_path / "out", at_once=2)
     called = (tmp_path / "out" / "calls").read_text().splitlines()
     assert sorted(called) == sorted(
-        f"vary {run / start}/global_step_7/huggingface {by} 3 {seed} {own}c=2"
+        f"vary {run / start}/global_step_7/huggingface {by} 3 {seed} ++codevision.deterministic=true {own}c=2"
         for seed in (0, 1)
         for start, by, own in (("sft", "grpo", ""), ("read", "sft", "a={b: 1} "))
     )
@@ -98,18 +99,21 @@ def test_every_study_of_the_recipe_can_be_read(path: Path) -> None:
 def test_an_unknown_study_and_an_unknown_field_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.yaml: no such study; studies there: ablations, "):
         read_plan(STUDIES / "nothing.yaml")
+    (tmp_path / "y.yaml").write_text("question: q\nsteps: 1\nseeds: [1, 1]\ntrainings: {a: {}}\n")
+    with pytest.raises(InputError, match=r"y\.yaml: seeds: 1,1 has a seed twice"):
+        read_plan(tmp_path / "y.yaml")
     (tmp_path / "x.yaml").write_text("question: q\nsteps: 1\ntrainings: {a: {begin: sft}}\n")
     with pytest.raises(InputError, match=r"x\.yaml: trainings\.a\.begin: "):
         read_plan(tmp_path / "x.yaml")
 
 
 def test_outcomes_are_means_over_items_and_the_difference_is_told_from_the_first(tmp_path: Path) -> None:
-    plan, jobs, measured = plan_of(full=Training(), other=Training()), [], []
+    plan, jobs, measured = plan_of(full=Training(), other=Training(published="worse")), [], []
     for name, good in (("full", 4), ("other", 2)):
         for seed in (0, 1):
             jobs.append(TrainingJob(name=name, seed=seed, folder=tmp_path / f"{name}-{seed}", script=""))
             measured.append([rollout(column, item, right=item < good) for column in COLUMNS for item in range(8)])
-    findings = find_outcomes(plan, jobs, measured, tmp_path)
+    findings = find_outcomes(plan, jobs, measured)
     full, other = findings.outcomes["full"], findings.outcomes["other"]
     assert (full.transformed, other.transformed, full.must) == (0.5, 0.25, 0.5)
     assert full.by_seed == {0: 0.5, 1: 0.5}
@@ -117,10 +121,26 @@ def test_outcomes_are_means_over_items_and_the_difference_is_told_from_the_first
     assert full.difference is None
     assert other.difference is not None
     assert other.difference.value == -0.25
-    assert json.loads((tmp_path / "findings.json").read_text())["outcomes"]["other"]["difference"]["n"] == 40
+    assert (other.difference.seeds, other.difference.items) == (2, 8)  # eight texts, each in five columns
+    write_findings(findings, tmp_path)
+    written = json.loads((tmp_path / "findings.json").read_text())["outcomes"]["other"]
+    assert (written["difference"]["confidence"], written["decision"]) == (0.95, "undecided")
     table = show.write_study(plan, findings, jobs, tmp_path)
     assert "| other | 25.0 |" in table
+    assert "95.0 %) | no | worse |" in table
+    assert re.search(
+        r"with 2 seeds and 8 items a difference of \d+ points can be told; with 12 seeds and 8 items", table
+    )
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_one_seed_decides_nothing_and_the_table_says_so(tmp_path: Path) -> None:
+    plan = plan_of(full=Training(), other=Training())
+    jobs = [TrainingJob(name=name, seed=0, folder=tmp_path / name, script="") for name in plan.trainings]
+    measured = [[rollout(c, i, right=right) for c in COLUMNS for i in range(8)] for right in (True, False)]
+    findings = find_outcomes(plan, jobs, measured)
+    assert findings.outcomes["other"].decision == "undecided"
+    assert "With one seed, the intervals are over items only" in show.study_markdown(findings)
 
 
 def test_operations_that_no_task_requires_are_counted_beside_their_group() -> None:
@@ -140,7 +160,7 @@ def test_prompts_where_the_tool_helps_are_counted_by_what_they_require() -> None
         rollout("source", 1, right=False, group="a"),
         rollout("source", 2, right=True, group="b"),
     ]
-    header, found = offline.tool_benefit(rows)
+    header, found = offline.benefit_by_requirement(rows)
     assert found == [("nothing", "2", "100.0", "50.0", "1", "1", "0", "0")]
     assert len(header) == len(found[0])
 

@@ -1,5 +1,7 @@
 """A file appears whole or not at all."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,16 @@ def test_a_folder_whose_replacement_was_killed_between_two_renames_is_put_back(t
     with draft_folder(tmp_path / "out"):
         assert (tmp_path / "out" / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_stays_and_a_pipe_gets_the_content(tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(target)
+    write_whole(link, b"one")
+    assert (link.is_symlink(), target.read_bytes()) == (True, b"one")
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        write_whole(pipe, b"two")
+        assert read.result(10) == b"two"
+    assert pipe.is_fifo()

@@ -104,6 +104,7 @@ def test_the_line_is_the_published_object_with_ours_beside_it(tmp_path: Path) ->
         "applied": ["crop", "rotate_180"],
         "box": [42, 42, 126, 84],
         "box_frame": "input",
+        "drawing": None,
         "size": [252, 252],
     }
     assert line["observed"]["end_reason"] == "answer"

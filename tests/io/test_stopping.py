@@ -53,6 +53,52 @@ def test_a_signal_within_a_callback_that_drops_exceptions_is_not_lost(tmp_path: 
     assert run(tmp_path, "program") == (130, "stopped\n")
 
 
+WRAPPED = (
+    STOPPABLE
+    + """
+import os, sys, time
+
+class Name:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), {number})
+
+with stoppable("stopped"):
+    try:
+        type("Owner", (), dict(name=Name()))
+    except RuntimeError:
+        {handled}
+"""
+)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("handled", ["sys.exit(2)", "raise", "pass\n    time.sleep(20)"])
+def test_a_signal_while_a_class_is_made_is_not_lost(tmp_path: Path, handled: str, number: signal.Signals) -> None:
+    """The case of a signal while Pillow imports the plugin of a file format, for which it has a handler."""
+    (tmp_path / "program.py").write_text(WRAPPED.format(number=int(number), handled=handled))
+    assert run(tmp_path, "program") == (130, "stopped\n")
+
+
+def test_a_signal_that_is_repeated_while_the_first_one_is_still_reported_is_not_lost(tmp_path: Path) -> None:
+    """The case of a busy machine: the thread that repeats the signal is faster than the one that started it."""
+    program = f"""
+import os, threading, time, weakref
+later = threading.Timer
+class Early(later):
+    def start(self):
+        threading.Timer = later
+        self.function(*self.args)
+threading.Timer = Early
+with stoppable('stopped'):
+    thing = type('Thing', (), {{}})()
+    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), {int(signal.SIGTERM)}))
+    del thing
+    time.sleep(10)
+"""
+    (tmp_path / "program.py").write_text(STOPPABLE + program)
+    assert run(tmp_path, "program") == (130, "stopped\n")
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize(
     ("program", "sentence"),

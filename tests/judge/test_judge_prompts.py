@@ -52,7 +52,7 @@ def test_every_prompt_has_words_of_its_own_and_is_told_apart_by_its_hash() -> No
         PROMPTS.write(query("x", source=source)) for source in ("iam", "math", "chart", "VTBench-perception", "other")
     ]
     assert len({prompt.sha256 for prompt in written}) == len({prompt.system for prompt in written}) == 5
-    names = ["chart", "drawing", "general", "math", "message", "ocr", "system"]
+    names = ["chart", "consistency", "general", "instruction", "math", "message", "ocr", "perception", "system"]
     assert [path.stem for path in sorted(OWN.glob("*.txt"))] == names
 
 

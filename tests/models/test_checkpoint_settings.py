@@ -11,14 +11,14 @@ from codevision_ext.config import read_settings, system_prompt, tool_schemas
 from codevision_ext.errors import InputError
 from codevision_ext.models.checkpoint_settings import checkpoint_settings, format_of_rl, format_of_sft, notes
 from codevision_ext.rollout.code_tool import tool_schema
+from codevision_ext.rollout.dialects.registry import CODE_TAGS, TOOL_CALL
 from codevision_ext.rollout.trained_format import (
     FILE,
     TrainedFormat,
-    package_prompt,
     read_trained_format,
     write_trained_format,
 )
-from codevision_ext.types import CoordinateSystem
+from codevision_ext.types import CoordinateSystem, ToolCall
 
 BOUNDS = (784, 7056)
 OWN_SCHEMA = {"type": "function", "function": {"parameters": {}, "name": "code_image_tool", "description": "Mine."}}
@@ -93,7 +93,7 @@ def test_a_given_setting_holds_and_one_that_differs_is_named_in_a_line(tmp_path:
     given = {"coordinates": "original", "think_prefix": "<think>\n", "system_prompt": None}
     own = checkpoint_settings(read_settings(given), tmp_path)
     assert own.settings.coordinates == "original"
-    assert system_prompt(own.settings, tools=True) == package_prompt(tools=True)
+    assert system_prompt(own.settings, tools=True) == TOOL_CALL.system(tools=True)
     assert tool_schemas(own.settings) == [tool_schema(CoordinateSystem.ORIGINAL)]
     assert notes({tmp_path: own}) == [
         f"{tmp_path}: coordinates is 'original', but the checkpoint was trained with 'relative'",
@@ -108,7 +108,7 @@ def test_a_given_setting_holds_and_one_that_differs_is_named_in_a_line(tmp_path:
 def test_public_checkpoints_have_the_defaults_and_are_named_in_a_single_line(tmp_path: Path) -> None:
     own = checkpoint_settings(read_settings({}), tmp_path / "a")
     assert own.settings == read_settings({})
-    assert system_prompt(own.settings, tools=True) == package_prompt(tools=True)
+    assert system_prompt(own.settings, tools=True) == TOOL_CALL.system(tools=True)
     (line,) = notes({tmp_path / "a": own, tmp_path / "b": own})
     assert line.startswith(f"{tmp_path / 'a'}, {tmp_path / 'b'}: no codevision.json says how it was trained; settings")
 
@@ -120,7 +120,7 @@ def test_public_checkpoints_have_the_defaults_and_are_named_in_a_single_line(tmp
         ([(None, None)], "", ""),
         ([("Look.", None)], "Look.", "Look."),
         ([(None, [OWN_SCHEMA]), ("Read.", None)], "", "Read."),
-        ([(package_prompt(tools=True), [OWN_SCHEMA])], package_prompt(tools=True), package_prompt(tools=False)),
+        ([(TOOL_CALL.system(tools=True), [OWN_SCHEMA])], TOOL_CALL.system(tools=True), TOOL_CALL.system(tools=False)),
         ([("A", [OWN_SCHEMA]), ("B", [OWN_SCHEMA]), ("B", [OWN_SCHEMA])], "B", "B"),
     ],
 )
@@ -152,3 +152,40 @@ def test_rl_writes_the_settings_of_its_rollouts(tmp_path: Path) -> None:
     assert (trained.trained_by, trained.system_prompt, trained.system_prompt_no_tool) == ("rl", "Look.", "Read.")
     assert (trained.tools, trained.calls_per_turn, trained.max_pixels) == ((OWN_SCHEMA,), 2, 9000)
     assert format_of_rl(own.settings, Counter({"Mine.": 3, None: 1}), None, None).system_prompt == "Mine."
+
+
+CALLED = [
+    {"role": "assistant", "content": CODE_TAGS.call_text("a", ToolCall(code="x = 1"), first=True)},
+    {"role": "tool", "content": "<image>"},
+    {"role": "assistant", "content": CODE_TAGS.answer_text("b", "7", first=False)},
+]
+
+
+def test_the_dialect_is_that_of_the_rows_and_an_evaluation_takes_it_from_the_checkpoint(tmp_path: Path) -> None:
+    system = {"role": "system", "content": CODE_TAGS.system(tools=True)}
+    direct = [system, {"role": "user", "content": "?"}, {"role": "assistant", "content": "<think>a</think>"}]
+    trained = format_of_sft([([*direct[:2], *CALLED], ""), (direct, None), (direct[1:], None)], "", BOUNDS, None)
+    assert (trained.dialect, trained.tools) == ("code_tags", None)
+    assert (trained.system_prompt, trained.system_prompt_no_tool) == (system["content"], "")
+    write_trained_format(tmp_path, trained)
+    own = checkpoint_settings(read_settings({}), tmp_path)
+    assert (own.settings.dialect, own.differences, tool_schemas(own.settings)) == ("code_tags", (), [])
+    assert system_prompt(own.settings, tools=True) == CODE_TAGS.system(tools=True)
+    rl = format_of_rl(own.settings, Counter({None: 1}), None, own.trained)
+    assert (rl.dialect, rl.system_prompt, rl.tools) == ("code_tags", system["content"], ())
+    other = checkpoint_settings(read_settings({"dialect": "tool_call"}), tmp_path)
+    assert other.differences == ("dialect is 'tool_call', but the checkpoint was trained with 'code_tags'",)
+    assert system_prompt(other.settings, tools=True) == TOOL_CALL.system(tools=True)
+    assert tool_schemas(other.settings) == [tool_schema(CoordinateSystem.ORIGINAL)]
+
+
+def test_rows_without_a_call_leave_the_dialect_open(tmp_path: Path) -> None:
+    trained = sft((None, None))
+    assert trained.dialect is None
+    write_trained_format(tmp_path, trained)
+    assert checkpoint_settings(read_settings({}), tmp_path).settings.dialect == "tool_call"
+    own = checkpoint_settings(read_settings({"dialect": "code_tags"}), tmp_path)
+    assert own.differences == ()
+    assert tool_schemas(own.settings) == []
+    assert sft((None, None), earlier=format_of_sft([(CALLED, None)], "", BOUNDS, None)).dialect == "code_tags"
+    assert sft((None, [OWN_SCHEMA])).dialect == "tool_call"

@@ -29,7 +29,7 @@ def info(acc: float = 1, *, valid: float = 1, reward: float | None = None, **fie
     """What is logged of a rollout, as far as a test cares."""
     counts = ("calls", "failed_calls", "noop_calls", "malformed_calls", "repeated_calls", "recoverable_calls")
     known = dict.fromkeys(
-        (*counts, "recovered_calls", "tool", "format", "undecided", "end_length", "end_turn_cap"), 0.0
+        (*counts, "recovered_calls", "tool", "format", "undecided", "drawn", "end_length", "end_turn_cap"), 0.0
     )
     rewards = {"term_accuracy": acc if reward is None else reward, "term_turns": 0.0}
     return known | {"acc": acc, "valid": valid, "turns": 1.0} | rewards | fields

@@ -24,7 +24,15 @@ from codevision_ext.rollout.code_tool import TOOL_SCHEMA, CodeTool, tool_schema
 from codevision_ext.rollout.image_history import ImageHistory
 from codevision_ext.sandbox import Limits, Sandbox
 from codevision_ext.types import CoordinateSystem, ToolCall
-from data_prep.formats.schema import RL_SCHEMA, SFT_SCHEMA, Demonstration, Message, rl_record, sft_record
+from data_prep.formats.schema import (
+    CONVERTED_RL_SCHEMA,
+    RL_SCHEMA,
+    SFT_SCHEMA,
+    Demonstration,
+    Message,
+    rl_record,
+    sft_record,
+)
 from data_prep.formats.turn_text import TOOLS, answer_text, call_text
 
 with warnings.catch_warnings():
@@ -318,6 +326,27 @@ def test_every_row_that_can_not_be_used_is_named_and_the_others_are_read(
     assert (summary.read, summary.rl, len(summary.conversations)) == (8, 2, 2)
     (line, *_) = row_lines(summary, family[0], Settings())
     assert line.startswith(f"failure: {path}: 5 rows can't be used: row 1: images[0]: not an image that can be read: ")
+
+
+def test_a_target_of_a_drawing_is_checked_against_the_image_of_its_row(
+    family: tuple[Path, int], tmp_path: Path
+) -> None:
+    records = [rl_record(row) for row in reading_rows()[:4]]
+    for record, x in zip(records, (20, 57, float("nan"), None), strict=True):
+        point = {"kind": "point", "x": x, "y": 20}
+        record["extra_info"]["drawing"] = json.dumps({"primitives": [] if x is None else [point]})
+        record["reward_model"]["ground_truth"] = []
+    path = write(tmp_path / "rows.parquet", records, CONVERTED_RL_SCHEMA)
+    summary = read_rows([path], renderer_of(family[0]), Settings(), LIMIT)
+    assert [(problem.row, problem.message) for problem in summary.problems] == [
+        (
+            1,
+            "row glyphs-1: extra_info.drawing: field primitives.0.x, y: (57, 20) lies outside the input image, which"
+            " has 56 x 56 pixels",
+        ),
+        (2, "row glyphs-2: extra_info.drawing: field primitives.0.x: must be a finite number, it is nan"),
+        (3, "row glyphs-3: extra_info.drawing: field primitives: is empty, name at least one primitive"),
+    ]
 
 
 def test_a_file_without_a_column_without_rows_or_without_questions_is_refused(

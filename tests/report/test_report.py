@@ -22,11 +22,12 @@ from codevision_ext.geometry import apply
 from codevision_ext.io.records import Record, RecordWriter, Turn, image_path
 from codevision_ext.report import images as images
 from codevision_ext.report import sources, write_report
-from codevision_ext.report.curves import draw_curves, nice_ticks, number_text, read_metrics, sections
+from codevision_ext.report.curves import draw_curves, nice_ticks, read_metrics, sections, short_number
 from codevision_ext.report.images import Album
 from codevision_ext.report.scores import checkpoint_rows, headlines
-from codevision_ext.report.trajectories import KINDS, kinds, mark_views, messages, part_views, view, why_suspicious
-from codevision_ext.types import Box, Orientation, Outcome, Step, Task
+from codevision_ext.report.trajectories import KINDS, kinds, mark_views, messages, view, why_suspicious
+from codevision_ext.rollout.dialects.registry import CODE_TAGS, TOOL_CALL
+from codevision_ext.types import Box, Orientation, Outcome, Step, Task, ToolCall
 
 
 @pytest.fixture
@@ -220,8 +221,30 @@ def test_every_image_of_a_call_is_shown_with_its_index_its_orientation_and_its_m
 def test_tags_inside_code_are_shown_as_code(code: str) -> None:
     request = json.dumps({"name": "code_image_tool", "arguments": {"code": code}})
     for before in ("<think>a</think>", "a</think>"):
-        parts = part_views(f"{before}<tool_call>\n{request}\n</tool_call>")
+        parts = TOOL_CALL.parts(f"{before}<tool_call>\n{request}\n</tool_call>")
         assert [(part.kind, part.text) for part in parts] == [("think", "a"), ("code", code)]
+
+
+def test_code_outputs_and_answer_of_one_message_are_shown_as_turns(tmp_path: Path) -> None:
+    record = crop(RecordWriter(tmp_path), "c")
+    user, *_ = record.turns
+    codes = ["image = image.crop((42, 42, 126, 98))", "print('</code>')"]
+    turns = [
+        Turn(role="assistant", text=CODE_TAGS.call_text("too small", ToolCall(code=codes[0]), first=True)),
+        Turn(role="tool", text="", images=record.pictures[1:2]),
+        Turn(role="assistant", text=CODE_TAGS.call_text("upside down", ToolCall(code=codes[1]), first=False)),
+        Turn(role="tool", text="</code>"),
+        Turn(role="assistant", text=CODE_TAGS.answer_text("upright", "417", first=False)),
+    ]
+    shown = messages(replace(record, turns=(user, *turns)))
+    assert [[(part.kind, part.text) for part in message.parts] for message in shown[1:]] == [
+        [("think", "too small"), ("code", codes[0])],
+        [],
+        [("think", "upside down"), ("code", codes[1])],
+        [("text", "</code>")],
+        [("think", "upright"), ("answer", "417")],
+    ]
+    assert [[image.node for image in message.images] for message in shown] == [[0], [], [1], [], [], []]
 
 
 def test_several_runs_stand_on_one_page_under_names_that_tell_them_apart(run: Path, tmp_path: Path) -> None:
@@ -240,7 +263,7 @@ def test_several_runs_stand_on_one_page_under_names_that_tell_them_apart(run: Pa
     assert shown.json["data"]["pair"] == [1, 4]
     first, second = ({r["item"] for r in shown.rollouts if r["from"] == source} for source in (1, 4))
     assert first == second
-    with pytest.raises(InputError, match="the same folder is given twice"):
+    with pytest.raises(InputError, match="the same folder occurs twice"):
         page(run, run)
 
 
@@ -468,12 +491,12 @@ def test_ticks_are_few_and_near_the_values(a: float, b: float) -> None:
     ],
 )
 def test_a_number_is_short(value: float, text: str) -> None:
-    assert number_text(value) == text
+    assert short_number(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.42, "42 %"), (0.0968, "9.7 %"), (1.0, "100 %"), (0, "0 %")])
 def test_a_share_is_in_per_cent(value: float, text: str) -> None:
-    assert number_text(value, percent=True) == text
+    assert short_number(value, percent=True) == text
 
 
 def test_what_a_reward_term_gives_is_no_share() -> None:
@@ -541,12 +564,12 @@ def test_a_wrong_answer_that_is_well_paid_smells(tmp_path: Path) -> None:
     ],
 )
 def test_a_reply_is_cut_into_what_it_is_made_of(text: str, kinds: list[str]) -> None:
-    assert [part.kind for part in part_views(text)] == kinds
+    assert [part.kind for part in TOOL_CALL.parts(text)] == kinds
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "x1", "y2", "z3"])))
 def test_no_word_of_a_reply_is_lost(words: list[str]) -> None:
-    shown = " ".join(part.text for part in part_views(" ".join(words)))
+    shown = " ".join(part.text for part in TOOL_CALL.parts(" ".join(words)))
     for word in ("x1", "y2", "z3"):
         assert shown.count(word) == words.count(word)
 

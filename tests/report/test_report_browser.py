@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Browser, Page
 from made_up_run import EVIL, make_crowd, right
-from PIL import ImageStat
+from PIL import Image, ImageStat
 
-from codevision_ext.io.records import RecordWriter, Turn
+from codevision_ext.io.records import Record, RecordWriter, Turn
 from codevision_ext.report import write_report
+from codevision_ext.types import DrawingScore, Outcome, Step, Task
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium isn't installed")
 
@@ -204,3 +205,38 @@ CONTRAST = """(() => {
   return (Math.max(...pair) + .05) / (Math.min(...pair) + .05);
 })()"""
 """WCAG 2.1's contrast ratio of an element's text to what is behind it; 4.5 is its bound for small text."""
+
+
+def test_the_target_of_a_drawing_lies_over_the_input_and_over_the_image_that_was_judged(
+    browser: Browser, tmp_path: Path
+) -> None:
+    writer = RecordWriter(tmp_path / "run" / "rollouts", "train")
+    names = [writer.image(Image.new("RGB", size, "white")) for size in ((200, 100), (100, 50), (60, 60))]
+    steps = tuple(Step(ok=True, node=node, parent=0) for node in (1, 2))
+    shapes = [{"kind": "segment", "x1": 20, "y1": 50, "x2": 180, "y2": 50}, {"kind": "point", "x": 100, "y": 20}]
+    drawn = DrawingScore(
+        correct=False, f1=0.5, recall=(0.5, 1.0), precision=1.0, preserved=1.0, reason=f"half of it {EVIL}", node=1
+    )
+    roles = (("user", (0,)), ("assistant", ()), ("tool", (1,)), ("assistant", ()), ("tool", (2,)))
+    turns = tuple(Turn(role=role, text="t", images=tuple(names[at] for at in shown)) for role, shown in roles)  # type: ignore[arg-type]
+    observed = Outcome(correct=False, format=1.0, steps=steps, drawn=drawn)
+    task = Task(size=(200, 100), drawing={"primitives": shapes})
+    fields = {"task": task, "observed": observed, "turns": turns, "pictures": tuple(names)}
+    writer.write(Record(group="g", id="g-0", **fields))  # type: ignore[arg-type]
+    shown = browser.open(write_report([tmp_path / "run"]), "view=trajectories")
+    assert "F1 0.5, precision 1, preserved 1: half of it" in shown.text(".traj")
+    assert "a drawing" in shown.text(".traj")
+    found = shown.run(
+        "[...document.querySelectorAll('figure')].map(f => [...f.querySelectorAll('.target')].map(t => "
+        "[t.tagName, t.getAttribute('points') || t.getAttribute('cx'), t.getAttribute('class'), t.textContent]))"
+    )
+    assert found == [
+        [["polyline", "20,50 180,50", "target missed", "segment, 50 % drawn"], ["circle", "100", "target", DRAWN]],
+        [["polyline", "10,25 90,25", "target missed", "segment, 50 % drawn"], ["circle", "50", "target", DRAWN]],
+        [],
+    ]
+    assert shown.complaints == []
+    shown.close()
+
+
+DRAWN = "point, 100 % drawn"

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codevision_ext.rewards.advantages import component_advantages, group_advantages, neutral_rewards, participation
+from codevision_ext.rewards.advantages import (
+    component_advantages,
+    group_advantages,
+    neutral_rewards,
+    participation,
+    turn_advantages,
+)
 
 FLAGS = {"none": (1, 1), "mask_loss": (1, 0), "mask_loss_and_baseline": (0, 0)}
 rewards = st.lists(st.floats(-3, 3), min_size=1, max_size=12)
@@ -88,3 +94,42 @@ def test_components_of_the_counted_have_mean_0_and_the_others_none(rows: list[tu
     assert component_advantages(other, (1.0, 0.2), [str(i % 2) for i in range(len(rows))], counted) == pytest.approx(
         given
     )
+
+
+def test_a_turn_gets_no_credit_for_what_an_earlier_turn_earned() -> None:
+    """Two rollouts: one earns 1 by its call, then answers; the other answers at once. Both answers are right."""
+    called, direct = turn_advantages(np.array([2.0, 1.0]), [[1.0, 0.0], [0.0]], ["a", "a"], by_std=False)
+    assert called == pytest.approx([0.5, 0.0])
+    assert direct == pytest.approx([-0.5])
+
+
+def test_a_turn_that_repairs_an_earlier_one_is_credited() -> None:
+    repaired, failed = turn_advantages(np.array([2.0, 0.0]), [[0.0, 1.0, 0.0], [0.0, 0.0]], ["a", "a"], by_std=False)
+    assert repaired == pytest.approx([1.0, 1.0, 0.5])
+    assert failed == pytest.approx([-1.0, -1.0])
+
+
+turn_gains = st.lists(st.floats(0, 1), min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(turn_gains, st.floats(-1, 2), st.booleans()), min_size=1, max_size=8), st.booleans())
+def test_the_first_turn_has_the_advantage_of_the_rollout_and_no_later_one_more(
+    rollouts: list[tuple[list[float], float, bool]], by_std: bool
+) -> None:
+    gains = [own for own, _, _ in rollouts]
+    values = np.array([sum(own) + rest for own, rest, _ in rollouts])
+    counted = np.array([valid for _, _, valid in rollouts])
+    names = [str(i % 2) for i in range(len(rollouts))]
+    whole = group_advantages(values, names, counted, by_std=by_std)
+    by_turn = turn_advantages(values, gains, names, counted, by_std=by_std)
+    for own, advantage, turns, valid in zip(gains, whole, by_turn, counted, strict=True):
+        assert len(turns) == len(own)
+        assert turns[0] == advantage
+        assert all(np.diff(turns) <= 1e-12)
+        assert valid or not turns.any()
+
+
+def test_without_gains_every_turn_has_the_advantage_of_the_rollout() -> None:
+    by_turn = turn_advantages(np.array([1.0, 0.0]), [[0.0, 0.0], []], ["a", "a"])
+    assert by_turn[0] == pytest.approx([2**-0.5] * 2, abs=1e-5)
+    assert by_turn[1].tolist() == []

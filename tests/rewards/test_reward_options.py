@@ -18,7 +18,7 @@ from codevision_ext.rewards.settings import CuriositySettings, RewardSettings
 from codevision_ext.rewards.similarity import SIMILARITIES, Sim, containment, giou, mod_f1
 from codevision_ext.types import Box, Rollout, Step
 
-OPTIONAL = ("exec", "benefit", "curiosity", "faithful", "redundancy", "area")
+OPTIONAL = ("exec", "benefit", "curiosity", "faithful", "redundancy", "area", "drawn")
 AROUND = Box(75, 75, 225, 225)
 HUGE = Box(0, 0, 1000, 800)
 FAILED = Step(ok=False, parent=0)
@@ -147,6 +147,15 @@ def test_a_gated_strategy_pays_only_correct_answers() -> None:
     assert score_group([right], gate_strategy_on_correct=True)[0].reward == pytest.approx(2.2)
 
 
+def test_a_gate_closes_over_its_steps() -> None:
+    wrong = rollout(("rotate_90",), made(1, "rotate_270"), correct=False)
+
+    def reward(step: int | None) -> float:
+        return score_group([replace(wrong, step=step)], gate_strategy_on_correct=True, gate_steps=4)[0].reward
+
+    assert [reward(step) for step in (1, 2, 3, 5, 9, None)] == pytest.approx([1.2, 0.925, 0.65, 0.1, 0.1, 0.1])
+
+
 @given(groups())
 def test_a_gated_wrong_answer_earns_at_most_its_format(group: list[Rollout]) -> None:
     weights = {"exec": 0.5, "benefit": 0.5, "curiosity": 0.5}
@@ -219,11 +228,13 @@ def test_every_reward_setting_is_reached_from_a_config() -> None:
         "group_split": "any",
         "sim": "mod_f1",
         "gate_strategy_on_correct": True,
+        "gate_steps": 10,
         "cap_total": 2.0,
         "curiosity": {"target": 0.2, "full_steps": 5, "decay_steps": 6},
         "overturn": "mask_loss",
         "normalise": "components",
         "filter_groups": "accuracy",
+        "credit": "call",
     }
     assert section.keys() == RewardSettings.model_fields.keys()
     assert read_settings({"reward": section}).reward.model_dump() == section

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from rollouts import BOX, SIZE, did, made, rollout
+from rollouts import BOX, MISSED, SIZE, did, made, rollout
 
 from codevision_ext.errors import InputError
 from codevision_ext.geometry import ORIENTATION_OPS, iou
 from codevision_ext.rewards import terms
-from codevision_ext.rewards.rubric import PRESETS, score_group
+from codevision_ext.rewards.rubric import PRESETS, Rubric, score_group
+from codevision_ext.rewards.settings import RewardSettings
 from codevision_ext.task.image_ops import CROP
 from codevision_ext.types import Box, EndReason, ExecStatus, Orientation, Outcome, Rollout, Step, Task
 
@@ -53,6 +54,7 @@ observations = st.builds(
     valid=st.integers(0, 4).map(bool),
     end_reason=st.sampled_from(EndReason),
     steps=st.lists(steps, max_size=5).map(tuple),
+    consistent=st.sampled_from([0.0, 1.0]),
 )
 
 
@@ -99,7 +101,9 @@ def test_an_invalid_rollout_changes_no_other_score_and_gets_none(group: list[Rol
         assert math.isnan(breakdown.reward) == (not breakdown.valid)
 
 
-@given(groups(), presets, st.integers(0, 5), boxes())
+@given(
+    groups(), st.sampled_from(sorted(name for name in PRESETS if "must" in PRESETS[name])), st.integers(0, 5), boxes()
+)
 def test_crop_credit_never_falls_when_another_crop_is_added(
     group: list[Rollout], preset: str, number: int, box: Box
 ) -> None:
@@ -157,6 +161,63 @@ def test_upstream_never_reads_provenance(group: list[Rollout]) -> None:
         assert score_group(other, preset) == score_group(valid(group), preset)
 
 
+orders = st.fixed_dictionaries(
+    {
+        "weights": st.dictionaries(
+            st.sampled_from(["must", "full", "emergent", "necessity", "benefit", "exec", "curiosity", "format"]),
+            st.floats(-0.3, 0.6),
+        ),
+        "gate_strategy_on_correct": st.booleans(),
+        "cap_total": st.none() | st.floats(0.2, 2),
+        "sim": st.sampled_from(["iou", "containment", "giou", "mod_f1"]),
+        "group_split": st.sampled_from(["optional", "any"]),
+    }
+)
+"""Settings of preset `ordered`, of which some break the order and are refused."""
+
+
+def least_lead(group: Sequence[Rollout], preset: str, **settings: object) -> float:
+    """What the worst right answer earns more than the best wrong one; infinite without one of the two."""
+    rewards = [
+        (r.observed.correct, b.reward) for r, b in zip(group, score_group(group, preset, **settings), strict=True)
+    ]
+    right, wrong = ([reward for correct, reward in rewards if correct is side] for side in (True, False))
+    return min(right, default=math.inf) - max(wrong, default=-math.inf)
+
+
+@given(groups())
+def test_under_ordered_every_right_answer_earns_more_than_every_wrong_one(group: list[Rollout]) -> None:
+    margin = Rubric(RewardSettings(preset="ordered")).margin
+    assert margin == pytest.approx(0.175)
+    assert least_lead(valid(group), "ordered") >= margin - 1e-12
+
+
+@given(groups(), orders)
+def test_settings_of_ordered_keep_the_order_or_are_refused(group: list[Rollout], settings: dict[str, object]) -> None:
+    try:
+        margin = Rubric(RewardSettings(preset="ordered", **settings)).margin
+    except InputError as error:
+        assume("a wrong answer can earn" not in str(error))
+        raise
+    assert least_lead(valid(group), "ordered", **settings) >= margin - 1e-12 > -1e-12
+
+
+def test_the_margin_of_ordered_is_reached_and_that_of_verified_is_negative() -> None:
+    """The worst right answer misses its crop, turns the image and calls too often; the best wrong one does all."""
+    astray = [made(node, "rotate_90", parent=0, region=MISSED) for node in (1, 2, 3)]
+    right = rollout((CROP,), *astray, format_kept=0.0)
+    wrong = rollout((CROP,), made(1, CROP, region=BOX), correct=False)
+    assert least_lead([right, wrong], "ordered") == pytest.approx(0.175)
+    assert least_lead([right, wrong], "verified") == pytest.approx(-1.7)
+    assert Rubric(RewardSettings()).margin == pytest.approx(-1.7)
+
+
+@given(groups())
+def test_ordered_has_the_raw_values_of_verified(group: list[Rollout]) -> None:
+    raws = [Rubric(RewardSettings(preset=preset)).measure(group) for preset in ("verified", "ordered")]
+    assert raws[0] == raws[1]
+
+
 def test_verified_is_the_default() -> None:
     scored = rollout(("rotate_90",), made(1, "rotate_270"))
     assert score_group([scored]) == score_group([scored], "verified")
@@ -183,7 +244,11 @@ def test_a_weight_replaces_the_preset_one() -> None:
         ({"preset": "paper", "sim": "giou"}, "'paper' doesn't read sim"),
         ({"preset": "upstream", "gate_strategy_on_correct": True}, "'upstream' doesn't read gate_strategy_on_correct"),
         ({"preset": "upstream", "cap_total": 1.0}, "'upstream' doesn't read cap_total"),
-        ({"curiosity": {"target": 0.5}}, "curiosity are read only where the term 'curiosity' has a weight"),
+        ({"preset": "ordered", "weights": {"b1": 1.0}}, "wrong answer can earn 0.65 more than a right one.*'verified'"),
+        ({"preset": "upstream", "credit": "call"}, "'upstream' doesn't read credit"),
+        ({"credit": "call", "weights": {"b1": 0}}, "credit: call needs a weight of 'must' above 0"),
+        ({"gate_steps": 8}, "gate_steps is read only with gate_strategy_on_correct"),
+        ({"curiosity": {"target": 0.5}}, "curiosity are read only if the term 'curiosity' has a weight"),
     ],
 )
 def test_a_setting_that_nobody_reads_is_refused_with_the_known_ones(arguments: dict[str, object], message: str) -> None:

@@ -200,7 +200,7 @@ def test_more_images_than_a_call_may_add_are_left_out_and_the_model_is_told(sand
             "Picture 1: 9x9.\nNote: `cropped` was taken as the result: assign it to `image`.",
         ),
         (
-            "cv2.imwrite('a.png', np.array(image))",
+            "cv2.imwrite('/tmp/a.png', np.array(image))",
             "Note: cv2.imwrite failed: files can't be written, assign the image to `image`.",
         ),
         ("a = image.crop((0, 0, 9, 9))\nb = a.rotate(9)\nc = a.copy()", "not handed back: `b`, `c`; assign an image"),

@@ -105,6 +105,9 @@ def check_tokens(trajectory: Trajectory, policy: Script) -> None:
     assert Letters().decode(sampled) == "".join(trajectory.replies)
     assert token_buffer.ids.count(MARK) == len(trajectory.resized)
     assert token_buffer.turns == len(trajectory.replies) == len(policy.asked)
+    for (start, end), reply in zip(token_buffer.spans, trajectory.replies, strict=True):
+        assert Letters().decode(token_buffer.response_ids[start:end]) == reply
+    assert len(trajectory.step_turns) == len(trajectory.steps)
 
 
 def test_an_answer_ends_the_rollout() -> None:
@@ -217,6 +220,11 @@ def test_several_calls_of_a_turn_are_run_in_order_and_each_is_answered(tool: Cod
     assert lines[2] == "Call 3: Picture 2: 4x2."
     assert lines[3].startswith("Call 4: Error:")
     assert lines[-1] == turn_message("extra_calls", limit=4)
+
+
+def test_each_step_knows_its_turn(tool: CodeTool) -> None:
+    trajectory = played(Script(BROKEN, calls(TURN) + calls(TURN), calls(TURN), ANSWER), tool, calls_per_turn=2)
+    assert trajectory.step_turns == (1, 1, 2)
 
 
 def test_calls_behind_the_last_one_that_may_be_malformed_aren_t_run(tool: CodeTool) -> None:

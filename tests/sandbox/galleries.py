@@ -25,6 +25,9 @@ GALLERIES: dict[str, tuple[Mapping[str, Snippet], Mapping[str, Image.Image]]] = 
     "fourth": (FOURTH, workshop_images()),
 }
 """Snippets and the images that they are tried on, by name of the gallery."""
+MISSED, WRONG = 0.02, 0.01
+"""Largest share of the calls with an answer that may not be right, and of all calls that may be wrong, over all
+galleries together: the targets in docs/reward.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

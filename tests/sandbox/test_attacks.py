@@ -148,6 +148,7 @@ class Host:
             "MAGIC": wire.MAGIC,
         }
         canaries.before = canaries.look()
+        self.attack("import matplotlib")  # so that its zygote is there from the start
         self._processes = self.processes()
 
     def processes(self) -> dict[int, int]:

@@ -57,5 +57,5 @@ def test_the_same_images_have_nothing_between_them_and_neither_have_tiny_ones() 
 
 def test_images_of_two_shapes_are_refused() -> None:
     image = pixels(shown()["photo"])
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="equal shape"):
         colour_ops(image, image[1:], exact=True)

@@ -181,6 +181,6 @@ def test_a_row_s_box_may_be_told_in_relative_coordinates_but_not_in_ones_that_no
         task = read_item(row(frame), (8, 4)).task
         assert (task.box, task.box_frame) == (Box(250, 500, 750, 1000), frame)
     with pytest.raises(
-        InputError, match=r"^row pages-0: extra_info\.box_frame is 'seen', none of input, canonical, rel"
+        InputError, match=r"^row pages-0: extra_info\.box_frame is 'seen'; it must be one of input, canonical, rel"
     ):
         read_item(row("seen"), (8, 4))

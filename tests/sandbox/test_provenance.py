@@ -17,7 +17,7 @@ from codevision_ext.sandbox.provenance.align import nudged
 from codevision_ext.sandbox.provenance.compare import aligned_pair
 from codevision_ext.sandbox.provenance.placement import View
 from codevision_ext.sandbox.provenance.probes import coordinate_map, read_map
-from codevision_ext.sandbox.provenance.verify import borne_out
+from codevision_ext.sandbox.provenance.verify import view_score
 from codevision_ext.types import Box, ExecStatus, Orientation
 
 TURN = {
@@ -333,7 +333,7 @@ def test_a_view_that_is_a_little_off_is_not_borne_out(recoloured: bool) -> None:
     output = parent.resize((640, 480), Image.Resampling.BICUBIC, box=box)
 
     def score(net: Orientation, *box: float) -> float:
-        return borne_out(parent, output, View(net=net, box=Box(*box), shown=shown), recoloured=recoloured)
+        return view_score(parent, output, View(net=net, box=Box(*box), shown=shown), recoloured=recoloured)
 
     assert score(Orientation.ID, *box) > 0.95
     assert score(Orientation.ID, 116, 80, 436, 320) == 0  # a twentieth to the right
@@ -391,7 +391,7 @@ def test_what_lies_around_a_part_is_not_mixed_into_it() -> None:
     view = View(net=Orientation.ID, box=Box(0, 0, 420, 560), shown=Box(31, 21, 451, 581))
     predicted, actual = aligned_pair(parent, output, view)
     assert (predicted == actual).all()
-    assert borne_out(parent, output, view, recoloured=False) > 0.5
+    assert view_score(parent, output, view, recoloured=False) > 0.5
 
 
 def test_a_failed_call_has_no_provenance(sandbox: Sandbox) -> None:

@@ -122,6 +122,8 @@ class _Spy(_Worker):
         kept: dict[str, Any] = {name: fields[name] for name in names}
         inputs = fields["multi_modal_inputs"]
         kept["inputs"] = dict(getattr(inputs, "data", inputs))
+        extra = fields["extra_fields"]
+        kept["turn_gains"] = getattr(extra, "data", extra)["turn_gains"]
         kept |= {"uid": uid, "session": int(session), "tag": tag, "images": self.images[rollout]}
         kept["turns"] = self.llm_client.turns[f"{uid}-{session}"]
         torch.save(kept, Path(os.environ["SPY_OUT"]) / f"{key}.pt")

@@ -16,8 +16,11 @@ from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.errors import InfraError, SandboxError
 from codevision_ext.io.records import read_records
 from codevision_ext.monitor.rollout_metrics import summarise_step
+from codevision_ext.rollout.code_tool import CodeTool
+from codevision_ext.rollout.dialects.registry import CODE_TAGS
 from codevision_ext.rollout.seeds import request_seed
-from codevision_ext.types import EndReason
+from codevision_ext.sandbox import Sandbox
+from codevision_ext.types import EndReason, ToolCall
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # verl and transformers warn at import, by the dozen
 
@@ -44,6 +47,7 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         use_cpu_if_no_cuda()
+        from omegaconf import open_dict  # noqa: PLC0415
         from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap  # noqa: PLC0415
         from verl.utils import hf_processor  # noqa: PLC0415
 
@@ -57,18 +61,21 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     processor = hf_processor(str(checkpoint))
     config = load_recipe(DEMO, "grpo")
 
-    def play(generate: Generate, code_tool: Any = None) -> Any:
+    def play(generate: Generate, code_tool: Any = None, **settings: Any) -> Any:
+        own = config.copy()
+        with open_dict(own.codevision):
+            own.codevision.update(settings)
         tool = object.__new__(CodeImageTool)
         tool.code_tool = code_tool
 
         async def run() -> Any:
             loop = CodeVisionAgentLoop(
-                trainer_config=DictConfigWrap(config),
+                trainer_config=DictConfigWrap(own),
                 server_manager=SimpleNamespace(generate=generate),
                 tokenizer=processor.tokenizer,
                 processor=processor,
                 dataset_cls=None,
-                data_config=DictConfigWrap(config.data),
+                data_config=DictConfigWrap(own.data),
                 tools=ToolListWrap([tool] if code_tool else []),
             )
             return await loop.run({"temperature": 1.0}, **ROW, session_id=0)
@@ -123,6 +130,72 @@ def test_each_request_has_the_seed_of_its_row_rollout_and_length(play: Any) -> N
 
     assert play(generate).extra_fields["trajectory"].replies == [ANSWER]
     assert len(seeds) == 1
+
+
+def test_in_code_tags_the_engine_is_asked_to_stop_at_the_end_of_the_code_and_the_message_goes_on(play: Any) -> None:
+    call = CODE_TAGS.call_text("I turn it.", ToolCall(code="image = image.rotate(90, expand=True)"), first=True)
+    turns = [(call, ""), (CODE_TAGS.answer_text("Now it stands.", "7", first=False), "<|im_end|>")]
+    stops = []
+
+    async def generate(request_id: str, *, sampling_params: Any, **_: Any) -> Any:
+        stops.append(sampling_params["stop"])
+        text, end = turns[len(stops) - 1]
+        return await says(play.tokenizer, text, end=end)(request_id)
+
+    with Sandbox(live=1) as sandbox:
+        output = play(generate, CodeTool(sandbox), dialect="code_tags")
+    assert stops == [["</code>"]] * 2
+    trajectory = output.extra_fields["trajectory"]
+    assert (trajectory.replies, trajectory.answer) == ([text for text, _ in turns], "7")
+    text = play.tokenizer.decode(output.response_ids)
+    assert text.startswith(f"{call}<sandbox_output><|vision_start|>")
+    assert text.count("<|im_start|>") == 0
+    assert text.count("<|im_end|>") == 1
+    sampled = [token for token, own in zip(output.response_ids, output.response_mask, strict=True) if own]
+    assert play.tokenizer.decode(sampled) == call + turns[1][0] + "<|im_end|>"
+
+
+def test_a_dialect_that_stops_at_a_text_gives_sglang_its_tokenizer(play: Any) -> None:  # noqa: ARG001  # verl is loaded
+    from codevision_ext.preflight.recipe import load_recipe  # noqa: PLC0415
+    from codevision_ext.verl_adapter.trainer import prepare  # noqa: PLC0415
+
+    for dialect, skipped in (("tool_call", True), ("code_tags", False)):
+        config = load_recipe(DEMO, "grpo")
+        prepare(config, Settings(dialect=dialect, records="OUT"))
+        assert config.actor_rollout_ref.rollout.skip_tokenizer_init is skipped
+
+
+@pytest.mark.parametrize(
+    ("validate", "recipe", "penalty"), [(False, "vthinker_7b", 1.05), (True, "vthinker_7b", 1.0), (False, "demo", 1.0)]
+)
+def test_a_training_rollout_is_sampled_with_the_repetition_penalty_and_validation_without(
+    play: Any,  # noqa: ARG001  # verl is loaded
+    monkeypatch: pytest.MonkeyPatch,
+    validate: bool,
+    recipe: str,
+    penalty: float,
+) -> None:
+    from verl.trainer.ppo.v1 import agent_loop_tq  # noqa: PLC0415
+
+    from codevision_ext.preflight.recipe import load_recipe  # noqa: PLC0415
+    from codevision_ext.verl_adapter.agent_loop import _Worker  # noqa: PLC0415
+
+    sampled = []
+
+    async def run_agent_loop(sampling_params: dict[str, Any], **_: Any) -> None:
+        sampled.append(sampling_params)
+
+    async def put(**_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(agent_loop_tq, "tq", SimpleNamespace(async_kv_put=put))
+    worker = object.__new__(_Worker)
+    worker.config, worker._groups = load_recipe(DEMO.parent / recipe, "grpo"), {}
+    worker._run_agent_loop = run_agent_loop
+    rollouts = worker.config.actor_rollout_ref.rollout
+    stock = {"top_p": rollouts.top_p, "repetition_penalty": 1.0}
+    asyncio.run(worker._run_prompt({"uid": "u"}, stock, trajectory={"validate": validate}))
+    assert sampled == [stock | {"repetition_penalty": penalty}] * (1 if validate else rollouts.n)
 
 
 @pytest.mark.parametrize(("end", "reason"), [("<|im_end|>", EndReason.ANSWER), ("", EndReason.LENGTH)])

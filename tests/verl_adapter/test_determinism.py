@@ -32,7 +32,7 @@ def test_the_setting_fixes_what_verl_leaves_to_chance_and_is_on_in_the_demo_only
     assert config.codevision.deterministic
     assert not load_recipe(RECIPES / "qwen2_5_vl_7b", "grpo").codevision.deterministic
     assert (config.actor_rollout_ref.rollout.full_determinism, config.data.validation_shuffle) == (False, True)
-    determinism.prepare(config)
+    determinism.make_deterministic(config)
     assert (config.actor_rollout_ref.rollout.full_determinism, config.data.validation_shuffle) == (True, False)
     assert not config.actor_rollout_ref.actor.fsdp_config.full_determinism
 
@@ -40,7 +40,7 @@ def test_the_setting_fixes_what_verl_leaves_to_chance_and_is_on_in_the_demo_only
 def test_on_a_gpu_the_trainer_gets_deterministic_kernels_too(determinism: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_recipe(RECIPES / "demo", "grpo", ["data.seed=3"])
     monkeypatch.setattr(determinism, "on_cpu", lambda: False)
-    determinism.prepare(config)
+    determinism.make_deterministic(config)
     parts = config.actor_rollout_ref
     assert [parts[name].fsdp_config.full_determinism for name in ("actor", "ref")] == [True, True]
 
@@ -79,10 +79,13 @@ def test_a_resumed_run_removes_the_records_that_it_writes_again_and_no_other(tmp
     ("overrides", "message"),
     [
         (["data.seed=null"], r"codevision\.deterministic needs data\.seed"),
-        (["data.seed=0", "actor_rollout_ref.rollout.name=trtllm"], r"excludes actor_rollout_ref\.rollout\.name=trtllm"),
+        (
+            ["data.seed=0", "actor_rollout_ref.rollout.name=trtllm"],
+            r"doesn't support actor_rollout_ref\.rollout\.name=trtllm",
+        ),
         (
             ["data.seed=0", "+trainer.v1.sampler.custom_sampler={path: a.py, name: B}"],
-            r"excludes trainer\.v1\.sampler\.custom_sampler",
+            r"doesn't support trainer\.v1\.sampler\.custom_sampler",
         ),
     ],
 )
@@ -90,7 +93,7 @@ def test_a_run_that_cannot_be_deterministic_is_refused_at_the_start(
     determinism: Any, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        determinism.prepare(load_recipe(RECIPES / "demo", "grpo", overrides))
+        determinism.make_deterministic(load_recipe(RECIPES / "demo", "grpo", overrides))
 
 
 class Store:

@@ -114,7 +114,7 @@ def train(run: Run, start: Path, data: Path, *settings: str) -> None:
         *(f"actor_rollout_ref.rollout.name={ENGINE}", "actor_rollout_ref.rollout.free_cache_engine=true"),
         *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1", "trainer.max_actor_ckpt_to_keep=null"),
         *(f"trainer.default_local_dir={folder / 'grpo'}", f"codevision.records={folder / 'records'}"),
-        *(f"codevision.deterministic={str(ENGINE == 'sglang').lower()}", *settings),
+        *(f"codevision.deterministic={str(ENGINE == 'sglang').lower()}", "+codevision.reward.credit=call", *settings),
         log=folder / "grpo.log",
         VERL_FILE_LOGGER_PATH=folder / "metrics.jsonl",
         TENSORBOARD_DIR=folder / "tensorboard",
@@ -189,6 +189,17 @@ def test_what_has_loss_is_what_the_engine_sampled_and_nothing_else(run: Run) -> 
         assert mask == [0] * start + rollout["response_mask"].tolist()
         assert rollout["rollout_log_probs"].tolist() == pytest.approx(log_probs[start:], abs=1e-7)
         assert sum(mask) > 0
+
+
+def test_each_turn_reaches_the_trainer_with_its_tokens_and_what_its_calls_earned(run: Run) -> None:
+    terms = {record.id: record.terms for record in run.records}
+    for rollout in run.rollouts:
+        spans, gains = rollout["turn_gains"]["spans"], rollout["turn_gains"]["gains"]
+        response = rollout["responses"].tolist()
+        assert [response[start:end] for start, end in spans] == [turn["ids"] for turn in rollout["turns"]]
+        assert sum(gains) == pytest.approx(terms[f"{rollout['uid']}-{rollout['session']}"]["must"].contribution)
+        assert gains[-1] == 0  # the last turn's calls aren't run
+    assert all(run.metrics[step]["actor/grad_norm"] > 0 for step in run.metrics)
 
 
 def test_there_are_as_many_image_tokens_as_features_and_positions_are_those_of_the_model(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,11 +65,19 @@ def exported(folder: Path) -> Path:
 
 def evaluated(folder: Path, out: Path, *words: object) -> tuple[ModelResult, float, str]:
     """Returns the result, the accuracy, and what stands on stderr."""
-    command = ["-m", "codevision_ext.cli", "eval", "--engine", "transformers", "--model", exported(folder)]
-    command += ["--suite", f"rows={folder / 'rows.parquet'}", "--tools", "off", "--temperature", 0, "--out", out]
-    done = python(*command, "--max-tokens", 64, *words)
+    done = evaluate(folder, out, "--model", exported(folder), *words)
     result = read_evaluation(out).models["model"]
-    return result, result.suites["rows"].modes["tool_off"].overall.score.accuracy, done.stderr
+    return result, accuracy_of(result), done.stderr
+
+
+def evaluate(folder: Path, out: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = ["-m", "codevision_ext.cli", "eval", "--engine", "transformers", "--max-tokens", 64, "--out", out]
+    command += ["--suite", f"rows={folder / 'rows.parquet'}", "--tools", "off", "--temperature", 0]
+    return python(*command, *words)
+
+
+def accuracy_of(result: ModelResult) -> float:
+    return result.suites["rows"].modes["tool_off"].overall.score.accuracy
 
 
 def test_what_verl_saves_says_how_it_was_trained(folder: Path) -> None:
@@ -99,6 +108,18 @@ def test_a_model_trained_without_a_system_message_is_evaluated_without_one_unles
         (exported(folder) / FILE).write_bytes(trained)
     assert (public.setup.trained, lowest) == (None, lower), "the package's message, as before"
     assert errors.count("no codevision.json says how it was trained") == 1
+
+
+def test_each_of_several_checkpoints_is_evaluated_as_it_was_trained(folder: Path, tmp_path: Path) -> None:
+    """The weights are the same; only one folder says how they were trained."""
+    public = shutil.copytree(exported(folder), tmp_path / "public", ignore=shutil.ignore_patterns(FILE))
+    words = ("--checkpoint", f"base={public}", "--checkpoint", f"sft={exported(folder)}")
+    done = evaluate(folder, tmp_path / "out", *words)
+    models = read_evaluation(tmp_path / "out").models
+    assert accuracy_of(models["base"]) < 0.9 <= accuracy_of(models["sft"])
+    assert [models[name].setup.trained is None for name in ("base", "sft")] == [True, False]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("codevision: ")]
+    assert line.startswith(f"codevision: {public}: no codevision.json says how it was trained")
 
 
 def test_a_merge_of_verl_s_shards_takes_the_file_along(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 import shutil
 import tempfile
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,14 @@ import pytest
 
 from codevision_ext.config import read_settings
 from codevision_ext.errors import CollapseError, InfraError, InputError
+from codevision_ext.experiments.study.plan import read_plan
+from codevision_ext.experiments.study.train import SETTINGS
+from codevision_ext.preflight.recipe import load_recipe
+from codevision_ext.verl_config import plain_dict
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch and transformers warn at import, by the dozen
 
+ROOT = Path(__file__).parents[2]
 GROUPS = ["a", "b", "a", "b", "a", "b", "a", "b"]
 
 
@@ -81,6 +87,16 @@ def test_components_are_normalised_one_by_one(trainer: Any) -> None:
     np.testing.assert_allclose(advantages("codevision", [0.0] * 8)[:, 0], expected, atol=1e-6)
 
 
+def test_with_credit_per_call_the_tokens_of_a_turn_have_its_advantage(trainer: Any) -> None:
+    """The second turn of the first rollout gets nothing for the call; tokens between turns have no advantage."""
+    called, direct = ([((0, 1), (2, 3)), (1.0, 0.0)], [((0, 3),), (0.0,)])
+    turns = tuple(trainer.TurnGains(spans=spans, gains=gains) for spans, gains in (called, direct, direct, direct))
+    trainer._BATCH.set(trainer._Batch(counted=np.ones(4, dtype=bool), contributions=None, weights=(), turns=turns))
+    unit = 2**-0.5
+    given = advantages("codevision", [2.0, 1.0, 1.0, 1.0])[[0, 2]]  # one group
+    np.testing.assert_allclose(given, [[unit, 0, 0, 0, 0], [-unit] * 3 + [0, 0]], atol=1e-5)
+
+
 def test_rows_that_are_not_learned_from_lose_their_mask_and_no_other(trainer: Any) -> None:
     import torch  # noqa: PLC0415
 
@@ -117,6 +133,9 @@ def test_one_setting_turns_on_verl_s_group_filter_by_accuracy(trainer: Any) -> N
         ({"adv_estimator": "rloo"}, {"overturn": "mask_loss"}, "codevision.reward.overturn is read by .*grpo only"),
         ({"adv_estimator": "gae"}, {"normalise": "components"}, "codevision.reward.normalise is read by .*grpo only"),
         ({"use_kl_in_reward": True}, {"normalise": "components"}, "components excludes algorithm.use_kl_in_reward"),
+        ({"use_kl_in_reward": True}, {"credit": "call"}, "credit=call excludes algorithm.use_kl_in_reward"),
+        ({"adv_estimator": "rloo"}, {"credit": "call"}, "codevision.reward.credit is read by .*grpo only"),
+        ({}, {"credit": "call", "normalise": "components"}, "normalise=components excludes .*credit=call"),
     ],
 )
 def test_settings_that_cannot_be_had_together_are_refused_at_the_start(
@@ -124,6 +143,25 @@ def test_settings_that_cannot_be_had_together_are_refused_at_the_start(
 ) -> None:
     with pytest.raises(InputError, match=said):
         trainer.prepare(config(**algorithm), read_settings({"reward": reward}))
+
+
+PLANS = {path.stem: read_plan(path) for path in sorted((ROOT / "recipe" / "studies").glob("*.yaml"))}
+
+
+@pytest.mark.parametrize("study", PLANS)
+def test_every_training_of_a_study_passes_the_checks_of_a_training(trainer: Any, study: str) -> None:
+    from verl.trainer.ppo.core_algos import get_policy_loss_fn  # noqa: PLC0415
+
+    run = ["actor_rollout_ref.model.path=/m", "data.train_files=/t", "data.val_files=/v", "data.seed=0"]
+    run += ["trainer.default_local_dir=/o", "codevision.records=/r", "trainer.total_training_steps=2", *SETTINGS]
+    for training in PLANS[study].trainings.values():
+        words = [*run, *PLANS[study].settings, *training.settings] if training.by == "grpo" else run
+        made = load_recipe(ROOT / "recipe" / "demo", "grpo", words)
+        settings = read_settings(plain_dict(made)["codevision"])
+        trainer.prepare(made, settings)
+        assert settings.deterministic
+        assert get_policy_loss_fn(made.actor_rollout_ref.actor.policy_loss.loss_mode)
+        assert made.data.train_batch_size % made.actor_rollout_ref.actor.ppo_mini_batch_size == 0
 
 
 def test_a_group_of_one_is_refused(trainer: Any) -> None:
@@ -153,7 +191,7 @@ def store() -> Any:
         info |= {f"end_{e}": float(e == end) for e in ("answer", "turn_cap", "length")}
         info |= dict.fromkeys(("format", "calls", "turns"), 1.0)
         counted = ("failed_calls", "noop_calls", "malformed_calls", "repeated_calls")
-        info |= dict.fromkeys((*counted, "recoverable_calls", "recovered_calls", "undecided"), 0.0)
+        info |= dict.fromkeys((*counted, "recoverable_calls", "recovered_calls", "undecided", "drawn"), 0.0)
         rows.append(
             {
                 "uid": "u",

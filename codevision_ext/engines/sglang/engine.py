@@ -30,7 +30,7 @@ from codevision_ext.io.processes import remove_unused_loads
 from codevision_ext.models.checkpoint import buckets, check_alike, longest, renderer_of
 from codevision_ext.patches.sglang_invariance import SETTINGS
 from codevision_ext.patches.sglang_sampling import run_seeded_scheduler
-from codevision_ext.rollout.loop import Completion, Policy, turn_ended
+from codevision_ext.rollout.loop import Completion, Policy, stopped_at_text, turn_ended
 
 T = TypeVar("T")
 
@@ -66,15 +66,19 @@ class SGLangEngine(contextlib.AbstractContextManager["SGLangEngine"]):
         context: Tokens of a prompt and its response together, at most.
         seed: Of the engine's own generator.
         gpus: Numbers of those that it takes (tensor parallel), in a row; the CPU counts as one.
+        stop: Texts at which a turn ends. SGLang finds them with its own tokenizer, which it loads only for them.
 
     Raises:
         InputError: the folder isn't a checkpoint.
         EngineError: the engine can't start.
     """
 
-    def __init__(self, checkpoint: Path, *, context: int, seed: int = 0, gpus: range = range(1)) -> None:
+    def __init__(
+        self, checkpoint: Path, *, context: int, seed: int = 0, gpus: range = range(1), stop: Sequence[str] = ()
+    ) -> None:
         self.renderer = renderer_of(checkpoint)
         self._checkpoint = checkpoint
+        self._stop = list(stop)
         self._context = min(context + 1, longest(checkpoint) or context + 1)  # SGLang keeps one token back
         remove_unused_loads()  # of engines that were killed while they started
         before = set(multiprocessing.active_children())
@@ -90,7 +94,7 @@ class SGLangEngine(contextlib.AbstractContextManager["SGLangEngine"]):
                 random_seed=seed,
                 base_gpu_id=gpus.start,
                 tp_size=len(gpus),
-                skip_tokenizer_init=True,
+                skip_tokenizer_init=not stop,
                 custom_weight_loader=[LOADER],
                 custom_sigquit_handler=_stay,
                 log_level="error",
@@ -156,13 +160,15 @@ class SGLangEngine(contextlib.AbstractContextManager["SGLangEngine"]):
     async def _sample(
         self, params: dict[str, Any], ids: list[int], images: Sequence[Image.Image], max_tokens: int
     ) -> Completion:
+        params = params | {"stop": self._stop}
         request = request_of(ids, images, params, max_tokens, renderer=self.renderer, context=self._context)
         output = await self._ask(lambda: anext(self._engine.tokenizer_manager.generate_request(request, None)))
         sampled = read_output(output, len(ids))
         if sampled.reason == "abort":
             raise EngineError("the engine aborted a request")
         finished = turn_ended(sampled.ids, self.renderer.end_ids, stopped=sampled.reason != "length")
-        return Completion(ids=sampled.ids, log_probs=sampled.log_probs, finished=finished)
+        stopped = stopped_at_text(sampled.ids, self.renderer.end_ids, self._stop, finished=finished)
+        return Completion(ids=sampled.ids, log_probs=sampled.log_probs, finished=finished, stopped=stopped)
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Run a request in the engine's event loop and wait, as long as the engine's processes live."""

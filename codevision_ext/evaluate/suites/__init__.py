@@ -1,4 +1,4 @@
-"""Lists the benchmarks, each in a small file; to add one, write its `Suite` and add it to the table here."""
+"""Lists the benchmarks; to add one, write a module with its `Suite`, and add the suite to `SUITES`."""
 
 from typing import Final
 
@@ -31,6 +31,7 @@ SUITES: Final[dict[str, Suite]] = {
         chartqapro.SUITE,
         docvqa.SUITE,
         vtbench.SUITE,
+        vtbench.PUBLISHED,
         synthetic.GLYPHS,
         synthetic.SYNTH,
         rows.SUITE,
@@ -46,12 +47,12 @@ def suite_named(name: str) -> Suite:
         InputError: no suite has this name.
     """
     if name not in SUITES:
-        raise InputError(f"--suite knows {', '.join(SUITES)}; not {name!r}")
+        raise InputError(f"--suite must be one of {', '.join(SUITES)}; not {name!r}")
     return SUITES[name]
 
 
 def suite_of(schema: str, columns: frozenset[str], benchmark: str = "") -> Suite:
-    """Returns the suite of a file, from its schema and the values of `column` and `benchmark` in its `extra_info`."""
+    """Returns the suite of a file from its schema, and from the columns and the benchmark of its `extra_info`."""
     if columns and columns <= set(transformed.SUITE.columns):
         turned = SUITES.get(f"{benchmark}_t", transformed.SUITE)
         return turned if len(columns) == len(turned.columns) else mvtoolbench.SUITE

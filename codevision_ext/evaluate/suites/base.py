@@ -1,4 +1,4 @@
-"""Defines a suite: the column of an item, the rule that scores it, and how the columns become one number."""
+"""Defines a suite: the columns of its items, its scoring rule, and its overall accuracy."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from codevision_ext.task.rows import read_prompt
 Row = Mapping[str, Any]
 """A row of the CodeVision-RL schema."""
 ALL = "all"
-"""The only column of a suite that has no columns of its own."""
+"""Column of every item in a suite without columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,33 +27,39 @@ class Suite:
     about: str
     """Line for the table of docs/evaluation.md."""
     schemas: tuple[str, ...] = ()
-    """Schemas (`data_prep`'s readers) whose files belong to this suite unless another suite is named."""
-    drawn: bool = False
-    """True for a suite whose items are drawn from the seed; it takes no file."""
+    """Schemas of `data_prep`'s readers whose files belong to this suite by default."""
+    generated: bool = False
+    """True if the items are generated from the seed, and the suite takes no file."""
     column: Callable[[Row, Row], str | None] = lambda _, __: ALL
-    """Column of an item, from its row and the record in its file; None: the item isn't part of the suite."""
+    """Function that returns the column of an item from its row and the record in its file, None to skip the item."""
     columns: tuple[str, ...] = ()
-    """Columns that must have an item, in the order to show them; (): whatever columns the items have."""
+    """Columns in display order, each of which must have an item; (): the columns that the items have."""
     sums: Callable[[str], str | None] = lambda _: None
-    """Coarser column that the items of a column count in as well."""
+    """Function that returns the combined column that a column is also counted in, or None."""
     overall: Literal["items", "columns"] = "items"
-    """Unit that weighs the same in the overall accuracy."""
+    """Unit of equal weight in the overall accuracy."""
     scorer_of: Callable[[EvalItem], Scorer | None] = lambda _: None
-    """Scoring rule of an item; None: the rules and the judge of training."""
+    """Function that returns the scoring rule of an item; None: the rules and the judge of training."""
     judged: bool = False
-    """True for a suite that needs a judge."""
+    """True if the suite needs a judge."""
     turns: Callable[[str], int | None] = lambda _: None
-    """Maximum assistant turns that the benchmark allows in a column."""
+    """Function that returns the maximum of assistant turns in a column, or None."""
     invalid_are_wrong: bool = False
-    """True for a benchmark that divides by all items, so that invalid rollouts count as wrong."""
+    """True if invalid rollouts count as wrong, for a benchmark that divides by all items."""
+    first_code: Callable[[str], bool] = lambda _: False
+    """Function that returns whether a column is answered by the first code block of a single generation."""
+    greedy: bool = False
+    """True if the suite has one greedy generation per item, with the tool only."""
+    published_prompts: bool = False
+    """True if the suite's judge needs the prompts that the benchmark published."""
     success: Callable[[Record], bool] | None = None
-    """Condition for solving an item in the way that the suite demands; None: a right answer is enough."""
+    """Success condition of a rollout beyond a correct answer; None for suites without one."""
     keep: Callable[[Item], bool] = lambda _: True
     """Condition for an item to be part of the suite."""
 
 
 def rule(score: Callable[[str, EvalItem], float]) -> Callable[[EvalItem], Scorer]:
-    """Makes a `Suite.scorer_of` from a rule that reads only the answer's text; a rollout without an answer gets 0."""
+    """Converts a rule that scores the answer's text into a `Suite.scorer_of`; a rollout without an answer gets 0."""
 
     def scorer(item: EvalItem, trajectory: Trajectory, _: object) -> SuiteScore:
         answer = answer_of(trajectory)
@@ -63,9 +69,9 @@ def rule(score: Callable[[str, EvalItem], float]) -> Callable[[EvalItem], Scorer
 
 
 def read_suite(suite: Suite, entries: Iterable[Mapping[str, Any]], limit: int | None = None) -> list[EvalItem]:
-    """Reads the items of a suite, at most `limit` per column; None: all of them.
+    """Reads the items of a suite, at most `limit` per column.
 
-    `entries` come from `data_prep.eval_items`, with `row`, `raw`, `where` and perhaps `reference` of each item.
+    `entries` come from `data_prep.eval_items`, with `row`, `raw`, `where` and optionally `reference` of each item.
 
     Raises:
         InputError: a row can't be evaluated, no row is part of the suite, or a required column has no item.
@@ -76,7 +82,7 @@ def read_suite(suite: Suite, entries: Iterable[Mapping[str, Any]], limit: int | 
         row, raw = entry["row"], entry["raw"]
         column = suite.column(row, raw)
         if suite.columns and column not in suite.columns:
-            raise InputError(f"{entry['where']}: column {column!r} is none of {', '.join(suite.columns)}")
+            raise InputError(f"{entry['where']}: column {column!r} isn't one of {', '.join(suite.columns)}")
         if column is None or (limit is not None and counts.get(column, 0) >= limit):
             continue
         extra = row["extra_info"]
@@ -98,11 +104,12 @@ def read_suite(suite: Suite, entries: Iterable[Mapping[str, Any]], limit: int | 
                 reference=entry.get("reference"),
                 picture_id=extra.get("picture_id") or "",
                 turns=suite.turns(column),
+                first_code=suite.first_code(column),
             )
         )
     missing = [column for column in suite.columns if column not in counts]
     if not items:
-        raise InputError(f"suite {suite.name}: no item is of this suite")
+        raise InputError(f"suite {suite.name}: the data has no item of this suite")
     if missing:
         raise InputError(f"suite {suite.name}: no item of column {missing[0]}; every column needs one")
     return items
@@ -111,7 +118,7 @@ def read_suite(suite: Suite, entries: Iterable[Mapping[str, Any]], limit: int | 
 def held_out(suite: Suite, op: str) -> Suite:
     """Returns the part of a suite that requires `op`, for a model that was trained without `op`.
 
-    An item is solved in the demanded way by a right answer and a call that ran and changed the pixels.
+    A rollout succeeds if its answer is correct and one of its calls ran and changed the pixels.
     """
 
     def success(record: Record) -> bool:

@@ -3,8 +3,8 @@
 A list is compared entry by entry; a list with more or fewer entries than the reference gets 0. Answers to multiple
 choice and fact checking questions, and entries flagged as years, must be equal to the reference.
 
-First, characters are unified, and Markdown or LaTeX around an answer is removed. Units, choice marks and sets of
-choices are compared as text, as in the published rule.
+Before the comparison, characters are unified, and Markdown or LaTeX around an answer is removed. Units, choice marks
+and sets of choices are compared as text, as in the published rule.
 """
 
 import ast
@@ -19,7 +19,7 @@ from codevision_ext.task.normal_form import unwrap
 RELAXED: Final = 0.05
 """Maximum relative error of a right number."""
 EXACT: Final = frozenset({"fact checking", "multi choice"})
-"""Question types whose answers must be equal."""
+"""Question types whose answers must equal the reference."""
 
 
 def relaxed(answer: str, reference: str) -> float:

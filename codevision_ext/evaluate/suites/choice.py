@@ -1,4 +1,4 @@
-"""Scores multiple choice on large images (V*, HRBench): right is the letter or the text of the right choice."""
+"""Scores multiple choice on large images (V*, HRBench), by the letter or the text of the right choice."""
 
 import re
 from typing import Final

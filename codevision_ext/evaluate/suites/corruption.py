@@ -1,4 +1,4 @@
-"""Images corrupted at severities 1 to 5, as ImageNet-C does (`data_prep transform --corruptions` makes the rows)."""
+"""Suite of images corrupted as in ImageNet-C, at severities 1 to 5; `data_prep transform --corruptions` makes rows."""
 
 import re
 from typing import Final

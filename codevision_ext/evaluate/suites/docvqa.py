@@ -1,7 +1,7 @@
 """DocVQA, scored by ANLS, the average normalised Levenshtein similarity (Biten et al., ICCV 2019).
 
-First, characters are unified, and Markdown or LaTeX around an answer is removed. Quotes, full stops and white space
-count as edits, as in the published rule.
+Before the comparison, characters are unified, and Markdown or LaTeX around an answer is removed. Quotes, full stops and
+white space count as edits, as in the published rule.
 """
 
 from collections.abc import Sequence

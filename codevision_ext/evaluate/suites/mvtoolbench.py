@@ -1,4 +1,4 @@
-"""Small words in scene text; each image is rotated or flipped in one of five ways, to be put upright and cropped."""
+"""MVToolBench: small words in photos; each image was rotated or flipped, so a model must undo that and crop."""
 
 from codevision_ext.evaluate.metrics import TRANSFORMED
 from codevision_ext.evaluate.suites.base import Row, Suite

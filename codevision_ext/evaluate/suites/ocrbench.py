@@ -1,7 +1,7 @@
-"""OCRBench (Liu et al., arXiv 2305.07895): an answer is right if it contains a reference; letter case doesn't count.
+"""OCRBench (Liu et al., arXiv 2305.07895): an answer is right if it contains a reference, whatever the letter case.
 
-First, characters are unified, such as full-width letters. White space counts, as in the published rule: "cent re"
-doesn't contain "centre".
+Before the comparison, characters such as full-width letters are unified. White space matters, as in the published rule:
+"cent re" doesn't contain "centre".
 """
 
 from codevision_ext.evaluate.run import EvalItem

@@ -1,4 +1,4 @@
-"""Any other rows, scored by the rules and the judge of training; a column per source."""
+"""Suite of all other rows, scored by the rules and the judge of training; one column per source."""
 
 from codevision_ext.evaluate.suites.base import Suite
 

@@ -1,4 +1,4 @@
-"""Suites that are drawn from the seed: nothing to download, and nothing that a model may have seen."""
+"""Suites whose items are generated from the seed: they need no download, and no model was trained on them."""
 
 from dataclasses import replace
 
@@ -9,10 +9,10 @@ from codevision_ext.task.answers import is_correct
 
 
 def _points(answer: str, item: EvalItem) -> float:
-    """Scores by the rules of training alone: the references are the only right answers, because they were drawn."""
+    """Scores by the rules of training, without a judge: generated items have no right answer but the references."""
     return float(is_correct(answer, item.item.references))
 
 
-_DRAWN = replace(transformed.SUITE, drawn=True, scorer_of=rule(_points))
-GLYPHS = replace(_DRAWN, name="glyphs", about="characters to read, drawn here; six columns")
-SYNTH = replace(_DRAWN, name="synth", about="charts, tables, pages and figures, drawn here; six columns")
+_GENERATED = replace(transformed.SUITE, generated=True, scorer_of=rule(_points))
+GLYPHS = replace(_GENERATED, name="glyphs", about="characters to read, generated here; six columns")
+SYNTH = replace(_GENERATED, name="synth", about="charts, tables, pages and figures, generated here; six columns")

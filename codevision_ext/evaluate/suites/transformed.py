@@ -1,7 +1,7 @@
-"""Every image upright, rotated and flipped: six columns and their mean (`data_prep transform` makes the rows).
+"""Suite of every image upright, rotated and flipped: six columns and their mean; `data_prep transform` makes the rows.
 
-The items of a benchmark are scored by the benchmark's own rule. OCRBench-T and ChartQAPro-T are the turned versions on
-which CodeVision (arXiv 2512.03746) reports the six columns and their mean, "Avg".
+Items of a benchmark are scored by the benchmark's rule. For OCRBench-T and ChartQAPro-T, the transformed versions of
+two benchmarks, CodeVision (arXiv 2512.03746) reports the six columns and their mean, "Avg".
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ RULES: Final = {
     suite.name: suite.scorer_of
     for suite in (chartqapro.SUITE, choice.HRBENCH, choice.VSTAR, docvqa.SUITE, ocrbench.SUITE)
 }
-"""Rule by the benchmark that a row names in `extra_info.benchmark`."""
+"""Scoring rules, by the benchmark in `extra_info.benchmark` of a row."""
 
 
 def own_rule(item: EvalItem) -> Scorer | None:
-    """Returns the rule of the item's benchmark; None for a row of none, which is scored as in training."""
+    """Returns the rule of the item's benchmark; None: the rules and the judge of training."""
     scorer_of = RULES.get(item.row["extra_info"].get("benchmark") or "")
     return scorer_of(item) if scorer_of else None
 
@@ -50,10 +50,9 @@ def _column_of(benchmark: str) -> Callable[[Row, Row], str | None]:
     def column(row: Row, _: Row) -> str | None:
         name = row["extra_info"].get("benchmark")
         if name != benchmark:
-            raise InputError(
-                f"suite {benchmark}_t: a row of {name or 'no benchmark'}; `data_prep transform` makes its rows from "
-                f"the file of {benchmark}"
-            )
+            owner = name or "no benchmark"
+            advice = f"`data_prep transform` makes the rows of this suite from the file of {benchmark}"
+            raise InputError(f"suite {benchmark}_t: a row belongs to {owner}; {advice}")
         column: str | None = row["extra_info"].get("column")
         return column
 

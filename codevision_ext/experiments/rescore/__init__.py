@@ -1,1 +1,1 @@
-"""Rewards on the bench: records scored again, weights compared, known hacks tried."""
+"""Scores records again under other rewards, compares weights, and measures known reward hacks."""

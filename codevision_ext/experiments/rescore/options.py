@@ -27,13 +27,13 @@ def read_axes(words: Sequence[str]) -> dict[str, list[float]]:
     """Returns the weights that `--grid` names, with their values.
 
     Raises:
-        InputError: a word isn't NAME=V,V,..., or a name is given twice.
+        InputError: a word isn't NAME=V,V,..., or a name occurs twice.
     """
     axes: dict[str, list[float]] = {}
     for word in words:
         name, text = _split("--grid", word)
         if name in axes:
-            raise InputError(f"--grid {word}: {name} is given twice")
+            raise InputError(f"--grid {word}: {name} occurs twice")
         axes[name] = [_number("--grid", word, value) for value in text.split(",")]
     return axes
 

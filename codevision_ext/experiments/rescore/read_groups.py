@@ -1,4 +1,4 @@
-"""Reads records of any origin, group by group: nothing that the reward needs may be missing, nothing be unknown."""
+"""Reads records group by group, and checks that they have all fields that the reward needs, and no unknown fields."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -12,11 +12,12 @@ from pydantic_core import from_json
 
 from codevision_ext.errors import InputError
 from codevision_ext.io.json_codec import JsonCodec
+from codevision_ext.task.drawings import read_drawing
 from codevision_ext.task.image_ops import CORE_OPS, CROP, OPTIONAL_OPS
-from codevision_ext.types import Outcome, Rollout, Step, Task
+from codevision_ext.types import DrawingScore, Outcome, Rollout, Step, Task
 
 WINDOW: Final = 4096
-"""Lines within which all records of a group must stand; so many are held at most."""
+"""Number of lines within which all records of a group must be; also the maximum number of lines in memory."""
 
 _NAMES: Final = CORE_OPS | OPTIONAL_OPS
 
@@ -35,14 +36,20 @@ class _Step(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn(DrawingScore):
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Observed(Outcome):
     __pydantic_config__ = _STRICT
     steps: tuple[_Step, ...] = ()
+    drawn: _Drawn | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scorable(Rollout):
-    """A record as far as the reward reads it; other fields of the line, though not of these parts, may be anything."""
+    """Fields of a record that the reward reads; the line may have further fields, but not inside of these fields."""
 
     __pydantic_config__ = _STRICT | ConfigDict(extra="ignore")
     task: _Task
@@ -57,9 +64,9 @@ class RecordLine:
     """One record of a file."""
 
     number: int
-    """From 1."""
+    """Number of the line, from 1."""
     content: bytes
-    """The line as it stood there, without its line break."""
+    """Unchanged line without its line break."""
     rollout: Rollout
 
 
@@ -79,8 +86,10 @@ def read_line(content: bytes, where: str, preset: str) -> Rollout:
         raise InputError(f"{where}: is a blank line")
     rollout = _CODEC.load(content, where)
     seen = rollout.observed
-    if not 0 <= seen.format <= 1:
-        raise InputError(f"{where}: field observed.format: {seen.format} isn't in [0, 1]")
+    shares = {"format": seen.format, "consistent": seen.consistent, "drawn.f1": seen.drawn.f1 if seen.drawn else None}
+    for name, share in shares.items():
+        if share is not None and not 0 <= share <= 1:
+            raise InputError(f"{where}: field observed.{name}: {share} isn't in [0, 1]")
     _check_task(rollout.task, where)
     if not seen.valid:
         return rollout
@@ -104,24 +113,29 @@ def _check_task(task: Task, where: str) -> None:
         raise InputError(f"{where}: field task.box: {list(task.box)} isn't left, top, right, bottom")
     if task.size is not None and min(task.size) < 1:
         raise InputError(f"{where}: field task.size: {list(task.size)} isn't width, height")
+    read_drawing(task.drawing, f"{where}: field task.drawing", task.size)
 
 
 def _missing(rollout: Rollout, content: bytes, preset: str) -> str | None:
-    """Returns the first field that the preset reads and the line lacks; null and empty values are allowed."""
+    """Returns the first field that the preset reads and that the line lacks; null and empty values are allowed."""
     task, steps = rollout.task, rollout.observed.steps
+    by_name, by_pixels = preset in ("upstream", "paper"), preset in ("verified", "ordered")
     cropped = CROP in task.applied
-    doubts = [("applied", "task")] if not task.applied else []
-    doubts += [("box", "task")] if cropped and task.box is None else []
+    doubts: list[tuple[str, str]] = []
+    if by_name or by_pixels:
+        doubts += [("applied", "task")] if not task.applied else []
+        doubts += [("box", "task")] if cropped and task.box is None else []
     doubts += [("steps", "observed")] if not steps else []
     for index, step in enumerate(steps):
         if not step.ok:
             continue
         at = f"observed.steps.{index}"
-        if preset == "verified":
+        if by_pixels or preset == "vthinker":
             doubts += [("node", at)] if step.node is None and not step.noop else []
+        if by_pixels:
             doubts += [("net", at)] if step.net is None and not step.noop else []
             doubts += [("region", at)] if step.region is None and not step.noop and cropped else []
-        else:
+        if by_name:
             doubts += [("ops", at)] if not step.ops else []
             doubts += [("crops", at)] if not step.crops and cropped and CROP in step.ops else []
     if not doubts:

@@ -1,6 +1,6 @@
-"""Scores records again under another reward, one at a time."""
+"""Scores records again under another reward, as a stream."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import fsum
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from codevision_ext.rewards.settings import RewardSettings
 
 
 def rescore(source: Path, out: Path, settings: RewardSettings, window: int = WINDOW) -> int:
-    """Writes the records of `source` to `out`, in order, with `reward` and `terms` of these settings; gives how many.
+    """Writes the records of `source` to `out`, in order, with new `reward` and `terms`, and returns their number.
 
-    A line of `source` is a JSON object: a `records.Record`, or as little of it as the preset reads. All records of a
-    group must stand within `window` lines. An invalid rollout gets `reward: null` and no terms. `out` is replaced.
+    A line of `source` is a JSON object: a `records.Record`, or only the fields that the preset reads. All records of a
+    group must be within `window` lines. An invalid rollout gets `reward: null` and no terms. `out` is replaced.
 
     Raises:
         InputError: a file can't be opened, or a line can't be scored; file, line and field are named, and the records
@@ -43,14 +43,14 @@ def rescore(source: Path, out: Path, settings: RewardSettings, window: int = WIN
 
 
 class _Writer:
-    """Puts reward and terms behind the other fields of a line, which stay as they are, byte for byte."""
+    """Appends reward and terms to the fields of a line, which stay unchanged byte for byte."""
 
     def __init__(self, rubric: Rubric) -> None:
         self._weights = list(rubric.weights.items())
         self._known: list[dict[float, tuple[float, bytes]]] = [{} for _ in self._weights]
 
     def __call__(self, content: bytes, raws: Sequence[float] | None) -> bytes:
-        """Returns the line with the reward for these raw values; None values mean an invalid rollout."""
+        """Returns the line with the reward for these raw values; None for an invalid rollout."""
         reward, terms = b"null", []
         if raws is not None:
             scored = [self._term(index, raw) for index, raw in enumerate(raws)]
@@ -63,7 +63,7 @@ class _Writer:
         return b'%s,"reward":%s,"terms":{%s}}\n' % (content.removesuffix(b"}"), reward, b",".join(terms))
 
     def _term(self, index: int, raw: float) -> tuple[float, bytes]:
-        """Returns contribution and JSON text of a term; cached, since most raw values repeat."""
+        """Returns contribution and JSON text of a term; cached, because most raw values repeat."""
         known = self._known[index]
         if raw not in known:
             if len(known) > 1000:
@@ -75,18 +75,20 @@ class _Writer:
         return known[raw]
 
 
-def score_group(group: Sequence[RecordLine], rubric: Rubric, source: Path) -> dict[str, list[float]]:
+def score_group(
+    group: Sequence[RecordLine], rubric: Rubric, source: Path, needed: Collection[str] = ()
+) -> dict[str, list[float]]:
     """Returns `Rubric.measure` for the lines of one group.
 
     Raises:
         InputError: as `Rubric.measure`; names file and line.
     """
     try:
-        return rubric.measure([line.rollout for line in group])
+        return rubric.measure([line.rollout for line in group], needed)
     except InputError:
         for line in group:
             try:
-                rubric.measure([line.rollout])
+                rubric.measure([line.rollout], needed)
             except InputError as error:
                 raise InputError(f"{source}, line {line.number}: field {error}") from None
         raise

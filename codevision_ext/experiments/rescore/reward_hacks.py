@@ -2,7 +2,8 @@
 
 The hacks are in `hacks.toml`. Each hack is compared with its honest counterpart: a rollout in the right format with the
 same answer and with those calls of the hack that are honest work. A hack must not earn more than its counterpart. This
-holds for preset `verified`, except for the gaps that entries of `hacks.toml` name.
+holds for preset `verified`, and for preset `vthinker` where the task asks for a drawing, except for the gaps that
+entries of `hacks.toml` name.
 """
 
 import asyncio
@@ -44,17 +45,24 @@ class _Entry(BaseModel):
 
 
 class Puzzle(_Entry):
-    """A task of the gallery, see hacks.toml."""
+    """Task of the gallery; see hacks.toml."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The right answers; none where the drawing is the answer."""
+        return (self.truth,) if self.in_words else ()
 
     applied: tuple[str, ...]
     box: tuple[float, float, float, float] | None = None
+    drawing: dict[str, Any] | None = None
     truth: str
+    in_words: bool = True
     wrong: str
     solve: tuple[Call, ...]
 
 
 class Hack(_Entry):
-    """An entry of the gallery, see hacks.toml."""
+    """Entry of the gallery; see hacks.toml."""
 
     name: str
     task: str
@@ -68,7 +76,7 @@ class Hack(_Entry):
 
 
 class Gallery(_Entry):
-    """All of hacks.toml."""
+    """Content of hacks.toml."""
 
     task: dict[str, Puzzle]
     hack: tuple[Hack, ...]
@@ -80,7 +88,7 @@ class Earned:
 
     hack: float
     counterpart: float
-    """Reward of the honest counterpart, the maximum that the hack should earn."""
+    """Reward of the honest counterpart, which the hack should not exceed."""
     honest: float
     """Reward of the honest solution of the task, with the right answer."""
 
@@ -92,7 +100,7 @@ class Earned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HackResult:
-    """What became of a hack."""
+    """Rewards of a hack under all presets."""
 
     name: str
     task: str
@@ -102,7 +110,7 @@ class HackResult:
 
 
 def read_gallery() -> Gallery:
-    """Reads the gallery that the package ships."""
+    """Reads the gallery of the package."""
     text = (files("codevision_ext.experiments.rescore") / "hacks.toml").read_text(encoding="utf-8")
     return Gallery.model_validate(tomllib.loads(text))
 
@@ -116,15 +124,17 @@ def try_hacks(sandbox: Sandbox, rewards: Mapping[str, RewardSettings]) -> list[H
     Raises:
         SandboxError: the sandbox is broken.
     """
-    gallery, stage = read_gallery(), _Stage(CodeTool(sandbox))
+    gallery, stage = read_gallery(), HackStage(CodeTool(sandbox))
     rubrics = {name: Rubric(settings) for name, settings in rewards.items()}
     findings = []
     for hack in gallery.hack:
         puzzle = gallery.task[hack.task]
         answer = f"$think<answer>{'$truth' if hack.right else '$wrong'}</answer>"
-        tried = stage.play(puzzle, [_turn(c) for c in hack.calls] + list(hack.replies), hack.last or answer, hack.code)
-        counterpart = stage.play(puzzle, [_turn(code) for code in hack.part], answer)
-        honest = stage.play(puzzle, [_turn(code) for code in puzzle.solve], "$think<answer>$truth</answer>")
+        tried = stage.play(
+            puzzle, [call_turn(c) for c in hack.calls] + list(hack.replies), hack.last or answer, hack.code
+        )
+        counterpart = stage.play(puzzle, [call_turn(code) for code in hack.part], answer)
+        honest = stage.play(puzzle, [call_turn(code) for code in puzzle.solve], "$think<answer>$truth</answer>")
         sibling = stage.play(puzzle, [], _HONEST)
         earned = {
             name: Earned(
@@ -142,29 +152,41 @@ def _reward(rubric: Rubric, rollout: Rollout, sibling: Rollout) -> float:
     return rubric.score([rollout, sibling])[0].reward
 
 
-def _turn(call: Call) -> str:
+def call_turn(call: Call) -> str:
+    """Returns the template of a turn with a thought and this call."""
     arguments = {"code": call} if isinstance(call, str) else call
     body = json.dumps({"name": TOOL_NAME, "arguments": arguments})
     return f"$think<tool_call>{body.replace('$', '$$')}</tool_call>"
 
 
-class _Stage:
+def fill(turn: str, puzzle: Puzzle, call: str = "") -> str:
+    """Returns the text of a turn from its template; `call` is the template of a call's turn, for `$call`."""
+    words = {"think": _THINK, "truth": puzzle.truth, "wrong": puzzle.wrong}
+    return Template(turn).substitute(words, call=Template(call.removeprefix("$think")).substitute())
+
+
+class HackStage:
     """Runs scripted rollouts; equal rollouts run only once."""
 
     def __init__(self, tool: CodeTool) -> None:
         self._tool = tool
-        self._image = _image()
+        self.image = _image()
+        """Image of every task."""
         self._played: dict[tuple[object, ...], Rollout] = {}
 
     def play(self, puzzle: Puzzle, turns: Sequence[str], last: str, code: str = "") -> Rollout:
         """Runs a rollout of a scripted model that writes these turns, and then `last` until the rollout ends."""
-        words = {"think": _THINK, "truth": puzzle.truth, "wrong": puzzle.wrong}
-        call = Template(_turn(code).removeprefix("$think")).substitute()
-        texts = tuple(Template(turn).substitute(words, call=call) for turn in [*turns, last])
-        key = (puzzle.applied, puzzle.truth, texts)
+        texts = tuple(fill(turn, puzzle, call_turn(code)) for turn in [*turns, last])
+        key = (puzzle.applied, puzzle.truth, str(puzzle.drawing), texts)
         if key not in self._played:
             self._played[key] = self._score(puzzle, asyncio.run(self._run(texts)))
         return self._played[key]
+
+    @staticmethod
+    def task(puzzle: Puzzle) -> Task:
+        """Returns the part of a task that the reward reads."""
+        box = None if puzzle.box is None else Box(*puzzle.box)
+        return Task(applied=puzzle.applied, box=box, size=SIZE, drawing=puzzle.drawing)
 
     async def _run(self, texts: tuple[str, ...]) -> Trajectory:
         left = list(texts)
@@ -175,13 +197,11 @@ class _Stage:
 
         messages = [{"role": "user", "content": [{"type": "image"}]}]
         return await run_rollout(
-            messages, [self._image], policy=policy, renderer=_Letters(), tool=self._tool, limits=LIMITS
+            messages, [self.image], policy=policy, renderer=_Letters(), tool=self._tool, limits=LIMITS
         )
 
     def _score(self, puzzle: Puzzle, played: Trajectory) -> Rollout:
-        box = None if puzzle.box is None else Box(*puzzle.box)
-        task = Task(applied=puzzle.applied, box=box, size=SIZE)
-        item = Item(id="hack", question="?", references=(puzzle.truth,), task=task)
+        item = Item(id="hack", question="?", references=puzzle.references, task=self.task(puzzle))
         return score_rollouts(item, "g", [played], Settings())[0]
 
 
@@ -199,12 +219,15 @@ class _Letters:
     def observation(self, role: str, text: str, resized: Sequence[Image.Image], *, closed: bool) -> list[int]:  # noqa: ARG002
         return [*map(ord, text)]
 
+    def insertion(self, before: str, resized: Sequence[Image.Image], after: str = "") -> list[int]:  # noqa: ARG002
+        return [*map(ord, before + after)]
+
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
 
 
 def _image() -> Image.Image:
-    """Draws an image without symmetry that has text on it."""
+    """Draws an asymmetric image with text."""
     small = np.random.default_rng(0).integers(90, 256, (SIZE[1] // 10, SIZE[0] // 10, 3), np.uint8)
     image = Image.fromarray(small).resize(SIZE, Image.Resampling.BICUBIC)
     ImageDraw.Draw(image).text((72, 54), "47", (20, 20, 60), ImageFont.load_default(34), anchor="mm")

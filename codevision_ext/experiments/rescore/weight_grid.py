@@ -1,4 +1,4 @@
-"""Compares the advantages under many combinations of weights with those under the base setting, in one pass."""
+"""Compares the advantages of many combinations of weights with those of the base setting, in one pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 from codevision_ext.experiments.rescore.read_groups import WINDOW, read_groups
 from codevision_ext.experiments.rescore.rescore import score_group
 from codevision_ext.rewards.advantages import Floats, group_advantages
-from codevision_ext.rewards.rubric import Rubric
+from codevision_ext.rewards.rubric import PRESETS, Rubric
 from codevision_ext.rewards.settings import RewardSettings
 
 
@@ -19,9 +19,9 @@ class Effect:
     """Effect of one combination of weights."""
 
     weights: dict[str, float]
-    """The weights of the grid; empty: the base setting."""
+    """Weights of the grid; empty for the base setting."""
     spearman: float | None
-    """Rank correlation of its advantages with those of the base, over all rollouts, in [-1, 1]; None: all equal."""
+    """Rank correlation of the advantages with those of the base, over all rollouts, in [-1, 1]; None: all equal."""
     sign_flips: int
     """Number of rollouts whose advantage has another sign than under the base setting."""
     wrong_above_right: int
@@ -30,17 +30,17 @@ class Effect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A grid of weights over a file of records."""
+    """Effects of a grid of weights on a file of records."""
 
     preset: str
     weights: dict[str, float]
-    """The base's, by term."""
+    """Weights of the base setting, by term."""
     groups: int
-    """Groups with at least two valid rollouts; the others have no advantages."""
+    """Number of groups with at least two valid rollouts; other groups have no advantages."""
     rollouts: int
-    """Valid rollouts in these groups."""
+    """Number of valid rollouts in these groups."""
     effects: list[Effect]
-    """The base's first."""
+    """Effects of all combinations; the first is the base setting's."""
 
 
 def compare_weights(
@@ -56,18 +56,18 @@ def compare_weights(
     points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     base = Rubric(settings)
     rubrics = [base, *(Rubric(settings.model_copy(update={"weights": {**settings.weights, **p}})) for p in points)]
-    # a term that any combination weighs must be measurable, otherwise it is an error
-    names = {name for rubric in rubrics for name, weight in rubric.weights.items() if weight and name != "cap"}
-    units = {name: -1.0 if base.is_penalty(name) else 1.0 for name in names}
-    everything = Rubric(settings.model_copy(update={"cap_total": None, "weights": units}))
-    terms = list(everything.weights)
+    # a term that the preset or any combination weighs must be measurable, otherwise it is an error
+    needed = {name for rubric in rubrics for name, weight in rubric.weights.items() if weight}
+    needed |= {name for name, weighted in PRESETS[settings.preset].items() if weighted.weight}
+    uncapped = Rubric(settings.model_copy(update={"cap_total": None}))
+    terms = list(uncapped.weights)
     weighed = np.array([[rubric.weights[name] for name in terms] for rubric in rubrics])
     cap = np.inf if settings.cap_total is None else settings.cap_total
     rows: list[Floats] = []
     above = np.zeros(len(rubrics), dtype=int)
     groups = 0
     for group in read_groups(source, settings.preset, window):
-        raws = score_group(group, everything, source)
+        raws = score_group(group, uncapped, source, needed)
         right = np.array([line.rollout.observed.correct for line in group if line.rollout.observed.valid])
         if len(right) < 2:
             continue

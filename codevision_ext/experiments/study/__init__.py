@@ -1,1 +1,1 @@
-"""Studies: trainings that differ in one setting, run and compared side by side; `command` does it all in turn."""
+"""Runs and compares studies, which are trainings that differ in one setting; `command` runs all steps."""

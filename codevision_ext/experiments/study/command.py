@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from codevision_ext.engines.device import use_cpu_if_no_cuda
-from codevision_ext.errors import InputError
+from codevision_ext.errors import InputError, first_problem
 from codevision_ext.evaluate.command import open_checkpoints, run_evaluation
 from codevision_ext.evaluate.options import DataReader, read_suites
 from codevision_ext.evaluate.recipe_config import read_recipe_config
@@ -12,7 +14,8 @@ from codevision_ext.evaluate.setup import ModelRun, model_used, setup_of, with_c
 from codevision_ext.evaluate.tables import markdown_table
 from codevision_ext.experiments.rescore.weight_grid import compare_weights
 from codevision_ext.experiments.study import offline
-from codevision_ext.experiments.study.outcome import find_outcomes
+from codevision_ext.experiments.study.looks import Measure, run_until_decided
+from codevision_ext.experiments.study.outcome import find_outcomes, write_findings
 from codevision_ext.experiments.study.plan import StudyPlan, read_plan
 from codevision_ext.experiments.study.show import write_study
 from codevision_ext.experiments.study.train import TrainingJob, jobs_of, train
@@ -39,15 +42,30 @@ def run_study(
     at_once: int | None = None,
     settings: Sequence[str] = (),
     offline: bool = False,
+    until_decided: float | None = None,
     reader: DataReader,
+    evaluate: Measure | None = None,
 ) -> str:
     """Runs or continues a study; returns its tables in Markdown, and also writes them to OUT/.
 
-    `reader` reads the rows that the trainings are evaluated on.
+    Args:
+        name: Name of the study's file in `studies`.
+        run: Folder of the rows and of the checkpoints that the trainings begin with.
+        out: Folder of the study.
+        recipe: Folder with run.sh and the settings of a training.
+        studies: Folder of the studies.
+        steps: Number of steps of every training; None: the study's.
+        seeds: Seeds with commas; None: the study's.
+        at_once: Number of trainings at the same time; None: as many as the memory allows, at most two.
+        settings: Settings of verl for all trainings.
+        offline: Whether to return only the tables that need no training.
+        until_decided: Minutes in which further seeds may start until the comparisons are decided; None: no more seeds.
+        reader: Reads the rows of the evaluation.
+        evaluate: Returns the rollouts of each trained job's checkpoint; None: evaluates them on the run's test rows.
 
     Raises:
         InputError: there is no such study, the study or an option is wrong, or a file that the study needs is missing.
-        InfraError: a training failed; the trainings that finished before it stay.
+        InfraError: a training failed; finished trainings are kept.
     """
     plan = _changed(read_plan(studies / f"{name}.yaml"), steps, seeds)
     run, out, recipe = run.resolve(), out.resolve(), recipe.resolve()
@@ -56,11 +74,21 @@ def run_study(
         raise InputError(f"--offline: {name} has no part without training; {', '.join(_OFFLINE)} have one")
     if offline:
         return offline_tables
-    jobs = jobs_of(plan, run, recipe, out, settings=settings)
-    train(jobs, out, at_once=at_once)
-    table = write_study(
-        plan, find_outcomes(plan, jobs, _evaluate(plan, jobs, run, recipe, out, reader), out), jobs, out
-    )
+
+    def jobs_of_plan(plan: StudyPlan) -> list[TrainingJob]:
+        return jobs_of(plan, run, recipe, out, settings=settings)
+
+    def measure(jobs: Sequence[TrainingJob]) -> list[list[Record]]:
+        train(jobs, out, at_once=at_once)
+        return evaluate(jobs) if evaluate else _evaluate(plan, jobs, run, recipe, out, reader)
+
+    if until_decided is None:
+        jobs = jobs_of_plan(plan)
+        findings = find_outcomes(plan, jobs, measure(jobs))
+    else:
+        jobs, findings = run_until_decided(plan, jobs_of_plan, measure, until_decided)
+    write_findings(findings, out)
+    table = write_study(plan, findings, jobs, out)
     if offline_tables:
         write_whole(out / "offline.md", offline_tables.encode())
     return f"{offline_tables}\n{table}" if offline_tables else table
@@ -101,7 +129,10 @@ def _changed(plan: StudyPlan, steps: int | None, seeds: str | None) -> StudyPlan
             changes["seeds"] = tuple(int(seed) for seed in seeds.split(","))
         except ValueError:
             raise InputError(f"--seeds {seeds}: must be whole numbers, separated by commas") from None
-    return plan.model_copy(update=changes)
+    try:
+        return StudyPlan.model_validate(plan.model_dump() | changes)
+    except ValidationError as error:
+        raise InputError(f"--{': '.join(first_problem(error))}") from None
 
 
 def _emergent(run: Path) -> str:
@@ -128,6 +159,6 @@ _OFFLINE: dict[str, Callable[[Path], str]] = {
     "emergent": _emergent,
     "crop": lambda _: markdown_table(*offline.crop()),
     "beta": _beta,
-    "benefit": lambda run: markdown_table(*offline.tool_benefit(read_records(run / ROLLOUTS))),
+    "benefit": lambda run: markdown_table(*offline.benefit_by_requirement(read_records(run / ROLLOUTS))),
 }
-"""Functions that write the part of a study that needs no training, by the name of the study."""
+"""Functions that compute tables of a study without training, by the name of the study."""

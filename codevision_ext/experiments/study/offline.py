@@ -1,4 +1,4 @@
-"""Questions that the rollouts of a training answer as they stand, and one that arithmetic does: without training."""
+"""Computes the tables of studies that need no training, from records of rollouts or by arithmetic."""
 
 import math
 from collections import Counter, defaultdict
@@ -18,14 +18,14 @@ from codevision_ext.task.image_ops import CORE_OPS, CROP, required_ops
 from codevision_ext.types import Box, CoordinateSystem
 
 WINDOWS = 4
-"""Parts of a training in which operations are counted."""
+"""Number of parts of a training in which operations are counted."""
 TARGETS = (0.01, 0.02, 0.05, 0.1, 0.3)
-"""Side of a target, as a share of the image's."""
+"""Sides of targets, as shares of the image's side."""
 PAGE: Size = (3840, 2160)
 SEEN_PIXELS = 1_003_520
-"""Pixels of an image as the model sees it: 1,280 tokens, as Qwen's cards suggest."""
+"""Number of pixels of an image that the model sees: 1,280 tokens, as Qwen's model cards suggest."""
 SLIP = 0.005
-"""Standard deviation of where a model puts a side of its box, as a share of the image's side."""
+"""Standard deviation of the position of a box's side, as a share of the image's side."""
 _DRAWS = 2000
 Row = tuple[str, ...]
 
@@ -33,7 +33,7 @@ Row = tuple[str, ...]
 def emergent_tools(records: Iterable[Record]) -> tuple[Row, list[Row]]:
     """Counts executed operations that no task required, by step, with the accuracy of their rollouts.
 
-    Returns a header and rows. `right beside them`: accuracy of the rollouts of the same prompts without the operation.
+    Returns a header and rows. `right beside them`: accuracy of other rollouts of these prompts, without the operation.
     """
     valid = [record for record in records if record.observed.valid]
     last = max((record.step or 0 for record in valid), default=0)
@@ -59,8 +59,8 @@ def emergent_tools(records: Iterable[Record]) -> tuple[Row, list[Row]]:
     return ("operation", "first at step", *parts, "% right", "% right beside them", "rollouts"), rows
 
 
-def tool_benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
-    """Does the tool bring something where the task says that it must be used? Prompts by what they require."""
+def benefit_by_requirement(records: Iterable[Record]) -> tuple[Row, list[Row]]:
+    """Returns the benefit of tool calls as a table, with a row for each kind of required operations of a prompt."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.observed.valid:
@@ -71,15 +71,15 @@ def tool_benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
         turn, crop = any(op in ORIENTATION_OPS for op in operations), CROP in operations
         kinds[" and ".join([*["turn"] * turn, *["crop"] * crop]) or "nothing"].append(group)
     rows = []
-    for kind, them in sorted(kinds.items()):
-        both = [g for g in them if any(map(used_any, g)) and not all(map(used_any, g))]
-        gains = [max(measured_benefit(group), key=abs) for group in both]  # the same to every caller, 0 to the others
-        every = [record for group in them for record in group]
+    for kind, prompts in sorted(kinds.items()):
+        both = [group for group in prompts if any(map(used_any, group)) and not all(map(used_any, group))]
+        gains = [max(measured_benefit(group), key=abs) for group in both]  # equal for all callers, 0 for the others
+        every = [record for group in prompts for record in group]
         shares = [sum(gain > 0 for gain in gains), sum(gain == 0 for gain in gains), sum(gain < 0 for gain in gains)]
         rows.append(
             (
                 kind,
-                str(len(them)),
+                str(len(prompts)),
                 _right([record for record in every if used_any(record)]),
                 _right([record for record in every if not used_any(record)]),
                 str(len(both)),
@@ -93,8 +93,8 @@ def tool_benefit(records: Iterable[Record]) -> tuple[Row, list[Row]]:
 def crop() -> tuple[Row, list[Row]]:
     """Computes the score of each similarity by the coordinates of a box and the size of its target.
 
-    `exact`: the box that is meant, rounded to whole numbers of the frame. `slips`: every side off by a normal error of
-    SLIP of the image. On an image of PAGE pixels, of which the model sees SEEN_PIXELS.
+    `exact`: the right box, rounded to integers of the frame. `slips`: every side has a normal error of SLIP of the
+    image. The image has PAGE pixels, of which the model sees SEEN_PIXELS.
     """
     shrunk = math.sqrt(SEEN_PIXELS / (PAGE[0] * PAGE[1]))
     frames: Mapping[CoordinateSystem, Size] = {
@@ -121,7 +121,7 @@ def crop() -> tuple[Row, list[Row]]:
 
 
 def _written(box: Box, error: np.ndarray, frame: Size) -> Box | None:
-    """Returns the cropped region if the box, off by `error` pixels, is written in whole numbers."""
+    """Returns the cropped region of a box with an error of `error` pixels, written in integers."""
     x1, y1, x2, y2 = scaled((box.x1 + error[0], box.y1 + error[1], box.x2 + error[2], box.y2 + error[3]), PAGE, frame)
     try:
         return Box(*box_in_pixels((round(x1), round(y1), round(x2), round(y2)), frame, PAGE))

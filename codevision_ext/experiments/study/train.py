@@ -1,10 +1,10 @@
-"""Runs the trainings of a study: each from a script of its own, some side by side, none twice.
+"""Runs the trainings of a study, several at the same time; finished trainings aren't repeated.
 
-    OUT/NAME-SEED/launch.sh    the training, as a person would launch it
-    OUT/NAME-SEED/checkpoint   its end, a link
-    OUT/NAME-SEED/...          what else it leaves, as a run of the demo does: metrics.jsonl, rollouts/, log
+    OUT/NAME-SEED/launch.sh    script that starts the training
+    OUT/NAME-SEED/checkpoint   link to the final checkpoint
+    OUT/NAME-SEED/...          other output, as in a run of the demo: metrics.jsonl, rollouts/, log
 
-A training that was stopped begins anew: it takes minutes.
+A stopped training starts again from the beginning, because it takes only minutes.
 """
 
 import shlex
@@ -22,11 +22,13 @@ from codevision_ext.experiments.study.plan import StudyPlan, Training
 from codevision_ext.io.processes import Command, available_bytes
 from codevision_ext.io.progress import Stages
 
+SETTINGS = ("++codevision.deterministic=true",)
+"""Settings of every training by GRPO: its seed determines its prompts and its sampling."""
 _POLL_S = 0.2
 _ONE = 'bash "$0" >"${0%/*}/log" 2>&1 || exit 255'
-"""Command line that xargs runs for each script; exit code 255 makes it start no other.
+"""Command line that xargs runs for each script; exit code 255 stops xargs.
 
-Several `Command` at once would end each other's processes.
+Several instances of `Command` in one process would end each other's processes.
 """
 
 
@@ -54,7 +56,7 @@ class TrainingJob:
 def jobs_of(plan: StudyPlan, run: Path, recipe: Path, out: Path, *, settings: Sequence[str] = ()) -> list[TrainingJob]:
     """Returns every training with every seed; `settings` of verl override those of the plan.
 
-    `run` is a run of the demo, or a folder with its data/, and sft/ or read/ as verl's SFT leaves them.
+    `run` is a run of the demo, or a folder with its data/, and sft/ or read/ with verl's checkpoints.
 
     Raises:
         InputError: the run has no such checkpoint.
@@ -69,17 +71,17 @@ def jobs_of(plan: StudyPlan, run: Path, recipe: Path, out: Path, *, settings: Se
 
 
 def train(jobs: Sequence[TrainingJob], out: Path, *, at_once: int | None = None) -> None:
-    """Runs the jobs that aren't done yet, `at_once` of them side by side; None: two, where there is memory for two.
+    """Runs unfinished jobs, `at_once` at the same time; None: two if there is memory for two, else one.
 
-    One study at a time works in the folder `out`.
+    Only one study at a time can work in the folder `out`.
 
     Raises:
-        InfraError: one failed; quotes its last error. Those that were finished stay.
-        KeyboardInterrupt: no process is left behind; the same call goes on later.
+        InfraError: a job failed; quotes its last error. Finished jobs are kept.
+        KeyboardInterrupt: the study was stopped; no process is left, and the same call continues the study.
     """
     at_once = at_once or min(2, max(1, int(available_bytes() / 1e9 // MEMORY_GB)))
-    left = [job for job in jobs if not job.done]
     with claimed(out), Stages(["train"]) as shown, private_tmp(out) as tmp:
+        left = [job for job in jobs if not job.done]  # once claimed: a killed study's trainings may finish until then
         if not left:
             shown.skip("train", "done before")
             return
@@ -114,15 +116,16 @@ def _script(
     start: Path,
     settings: Sequence[str],
 ) -> str:
-    """Returns the script of a training, with only what the training depends on: a changed script runs again."""
+    """Returns the script of a training, which runs again if the script changes."""
     values = {"RUN": run, "FROM": start, "OUT": folder, "BY": training.by, "STEPS": plan.steps, "SEED": seed}
+    words = [*SETTINGS, *plan.settings, *training.settings, *settings]
     return "\n".join(
         [
             "#!/usr/bin/env bash",
             "set -euo pipefail",
             *[f"export {name}={shlex.quote(str(value))}" for name, value in values.items()],
             'export TMPDIR=${TMPDIR:-/tmp}/$$ && mkdir -p "$TMPDIR" && export RAY_TMPDIR=$TMPDIR',
-            shlex.join(["bash", str(recipe / "run.sh"), "vary", *plan.settings, *training.settings, *settings]),
+            shlex.join(["bash", str(recipe / "run.sh"), "vary", *words]),
             "",
         ]
     )

@@ -1,27 +1,30 @@
-"""Reads from pixels what was done to an image: orientation and visible part. The code is never read.
+"""Determines orientation and visible part of an output image from pixels; the code that made it is never parsed.
 
-1. `trace_exact`: an output equal to its parent is a no-op; an output that stands, pixel for pixel, at one place of one
-   turned or mirrored parent is that orientation and that crop. The model waits only for this.
-2. `trace_by_probes`, while the rollout goes on: the code runs again on a coordinate map, an image whose colours say
-   where each pixel came from, and an affine map is fitted to the output. Where the code changes colours so much that
-   the map can't be read, it runs on a texture whose corners are matched again, and then on a finer one, for details.
-   Code that depends on what the image shows takes another part of a probe: then the probe's scale and orientation hold,
-   and the place is searched in the parent; at last, the corners of the parent itself are matched. Where the map shows
-   that large pieces changed places and it is no view (a collage), that is final.
-3. Every view is verified on the real pair: the edges of the predicted and of the actual image must lie upon each other.
-   So code that recognises a probe, guesses, or branches on content earns nothing that can't be seen.
-4. Where colours changed much, or another orientation or part fits the real pair nearly as well (symmetry, tiles), the
-   code runs once more on the parent with faint marks on it, and these must turn up where the view puts them.
-5. Other changes are named from the real pair (`colours`).
+1. `trace_exact` recognises an output that equals its parent (a no-op), or that equals, pixel for pixel, exactly one
+   crop of one turned or mirrored parent. The rollout waits for this step only.
+2. `trace_by_probes` runs while the rollout continues. It runs the code again on a coordinate map, whose colours encode
+   the position of each pixel, and fits an affine map to the output. If colours change too much to read the map, the
+   code runs on a texture, whose corners are matched, and then on a finer texture. Code that depends on image content
+   may show another part of a probe. Then only scale and orientation are taken from the probe, and the position is
+   searched in the parent. A small image is also replaced by stripes, one image for each bit of the coordinates. Last,
+   the corners of the parent itself are matched. A map whose large pieces changed places (a collage) ends the search:
+   the result is unknown.
+3. Every view is verified on the real images: edges of the predicted and of the actual output must coincide. So code
+   that recognises a probe, guesses, or branches on content gets credit only for what its output shows.
+4. If colours changed much, or another orientation or part fits nearly as well (symmetry, tiles), the code runs once
+   more on the parent with faint marks, and the output must show the marks where the view predicts them.
+5. `colours` names other changes from the real images.
 
-Known: the eight orientations, crops, slices, resizes, plain margins, any chain of them, under most changes of colour.
-Unknown, so None and without credit: other angles, shears, collages, and results that don't show where they come from.
-Not caught: code that recognises every probe, faint marks included, and claims another turn of an image that looks the
-same turned; small warps of less than a hundredth of the side.
+Known: the eight orientations, crops, slices, resizes, plain margins and chains of them, under most changes of colour.
+Unknown (None, no credit): other angles, shears, collages, and outputs that can't be located in the parent.
+Not detected: code that recognises every probe and the faint marks, and claims another orientation of an image that is
+symmetric; warps of less than 1 % of the side.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -35,7 +38,7 @@ from codevision_ext.sandbox.provenance.compare import aligned_pair
 from codevision_ext.sandbox.provenance.exact import find_exact
 from codevision_ext.sandbox.provenance.placement import View
 from codevision_ext.sandbox.provenance.probes import (
-    LOUDNESS,
+    MARK_LEVELS,
     coordinate_map,
     draw_marks,
     fine_texture,
@@ -43,13 +46,15 @@ from codevision_ext.sandbox.provenance.probes import (
     read_map,
     register_pair,
     texture,
+    textures_for,
     with_marks,
 )
-from codevision_ext.sandbox.provenance.verify import borne_out, follows_marks, rivalled
+from codevision_ext.sandbox.provenance.stripes import read_stripes
+from codevision_ext.sandbox.provenance.verify import follows_marks, has_rival, view_score
 from codevision_ext.types import Box, ExecStatus, Orientation
 
 PROBES = ((coordinate_map, read_map), (texture, texture.read), (fine_texture, fine_texture.read))
-"""Functions that draw a probe for an image of a given size, and that read the view from the output."""
+"""Pairs of functions: the first draws a probe of a given size, the second reads the view from the code's output."""
 
 OPS: dict[Orientation, tuple[str, ...]] = {
     Orientation.ID: (),
@@ -61,15 +66,15 @@ OPS: dict[Orientation, tuple[str, ...]] = {
     Orientation.TRANSPOSE: ("rotate_90", "flip_vertical"),
     Orientation.TRANSVERSE: ("rotate_90", "flip_horizontal"),
 }
-"""One way to write each orientation in canonical operations, first to last."""
+"""Canonical operations that produce each orientation, in order of application."""
 
 
 Claim = tuple[int, View, bool]
-"""Index of a parent, a view of it, and whether colours changed too much for the map to be read."""
+"""Index of a parent, a view of it, and True if the coordinate map couldn't be read because colours changed too much."""
 
 
 class Runner(Protocol):
-    """What runs the code again, on probes."""
+    """Sandbox that runs the code again on probes."""
 
     def run(self, request: ExecRequest) -> ExecResult:
         """Runs the code and returns its result; only the first image counts. Raises SandboxError."""
@@ -77,24 +82,24 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How an output relates to its parent image; `net` and `box` are None where that is unknown."""
+    """Relation of an output to its parent image; `net` and `box` are None if unknown."""
 
     parent: int
-    """Index of the parent image; the index that the call named where the parent is unknown."""
+    """Index of the parent image; if the parent is unknown, the index that the call named."""
     ops: tuple[str, ...] = ()
-    """Canonical names: orientation, then crop, then resize, then what changed colours or was drawn."""
+    """Canonical operations in this order: orientation, crop, resize, changes of colour, drawing."""
     crops: tuple[Box, ...] = ()
-    """Visible part where it is less than the parent, in pixels of the parent; at most one."""
+    """`box` if it is smaller than the parent, else empty."""
     net: Orientation | None = None
     """Orientation of the output relative to the parent."""
     box: Box | None = None
     """Visible part in pixels of the parent."""
     noop: bool = False
-    """True where the output equals the parent."""
+    """True if the output equals the parent."""
 
 
 def trace(sandbox: Runner, request: ExecRequest, result: ExecResult) -> Provenance:
-    """Trace how the first image of `result` came from an image of the request; may run the code several times more.
+    """Trace the first image of `result` to an image of the request; may run the code several more times.
 
     Raises:
         SandboxError: the sandbox is broken.
@@ -103,41 +108,41 @@ def trace(sandbox: Runner, request: ExecRequest, result: ExecResult) -> Provenan
 
 
 def trace_exact(request: ExecRequest, result: ExecResult) -> Provenance | None:
-    """Trace a failure, a no-op or an exact copy, without running the code again; None for anything else."""
+    """Trace a failure, a no-op or an exact crop without running the code again; None for any other result."""
     if result.status is not ExecStatus.OK:
         return Provenance(parent=request.image_index)
     output = result.images[0]
-    for index in _by_likelihood(request):
+    for index in _named_first(request):
         parent = request.images[index]
         if parent.size == output.size and parent.convert("RGB").tobytes() == output.tobytes():
             return Provenance(parent=index, net=Orientation.ID, box=Box(0, 0, *parent.size), noop=True)
-    for index in _by_likelihood(request):
+    for index in _named_first(request):
         places = find_exact(request.images[index].convert("RGB"), output)
         if places:
-            return _named(index, places[0], request.images[index]) if len(places) == 1 else None
+            return _provenance_of(index, places[0], request.images[index]) if len(places) == 1 else None
     return None
 
 
 def trace_by_probes(sandbox: Runner, request: ExecRequest, result: ExecResult) -> Provenance:
-    """Trace what the code does to probes, as far as the real images bear it out.
+    """Trace the output by running the code on probes, and verify the result on the real images.
 
     Raises:
         SandboxError: the sandbox is broken.
     """
     output = result.images[0]
-    first, *others = _by_likelihood(request)
+    first, *others = _named_first(request)
     tried: dict[Claim, None] = {}
     for indices in ([first], others):
         for draw, read in PROBES if indices else ():
             probe = _run_on(sandbox, request, {index: draw(request.images[index].size) for index in indices})
             if probe is None or probe.size != output.size:
-                continue  # the code depends on what is shown
+                continue  # the code depends on image content
             if probe.tobytes() == output.tobytes():
                 break  # the code doesn't use these images
             recoloured = draw is not coordinate_map
             readings = [(index, read(probe, request.images[index].size)) for index in indices]
             claims = [(index, view, recoloured) for index, view in readings if view is not None]
-            if provenance := _best(sandbox, request, output, claims):
+            if provenance := _best_claim(sandbox, request, output, claims):
                 return provenance
             if not claims and not recoloured and any(is_rearranged(probe, request.images[at].size) for at in indices):
                 return Provenance(parent=first)
@@ -147,30 +152,36 @@ def trace_by_probes(sandbox: Runner, request: ExecRequest, result: ExecResult) -
     for index, view, recoloured in list(tried):
         moved = find_elsewhere(request.images[index].convert("RGB"), output, view)
         if moved is not None and (claim := (index, moved, recoloured)) not in tried:
-            if provenance := _best(sandbox, request, output, [claim]):
+            if provenance := _best_claim(sandbox, request, output, [claim]):
                 return provenance
             tried[claim] = None
-    by_corners = register_pair(output, request.images[first].convert("RGB"))
-    claims = [] if by_corners is None else [(first, by_corners, True)]
-    return _best(sandbox, request, output, claims) or Provenance(parent=first)
+    parent = request.images[first].convert("RGB")
+    striped = partial(read_stripes, lambda image: _run_on(sandbox, request, {first: image}), parent.size, output.size)
+    for read_view in (striped, partial(register_pair, output, parent)):
+        candidate = read_view()
+        if candidate and (provenance := _best_claim(sandbox, request, output, [(first, candidate, True)])):
+            return provenance
+    return Provenance(parent=first)
 
 
-def _by_likelihood(request: ExecRequest) -> list[int]:
-    """Return the indices of the images, the one that the call named first."""
+def _named_first(request: ExecRequest) -> list[int]:
+    """Return the indices of the request's images; the index that the call named comes first."""
     return sorted(range(len(request.images)), key=lambda index: index != request.image_index)
 
 
 def _run_on(sandbox: Runner, request: ExecRequest, images: Mapping[int, Image.Image]) -> Image.Image | None:
-    """Run the code on these images, by index, in place of its own; None where it fails."""
+    """Run the code with some images replaced, by index; None if the code fails."""
     replaced = tuple(images.get(index, image) for index, image in enumerate(request.images))
     probe = sandbox.run(replace(request, images=replaced))
     return probe.images[0] if probe.status is ExecStatus.OK else None
 
 
-def _best(sandbox: Runner, request: ExecRequest, output: Image.Image, claims: Iterable[Claim]) -> Provenance | None:
-    """Return the claim that the real images bear out best; None where none is borne out."""
+def _best_claim(
+    sandbox: Runner, request: ExecRequest, output: Image.Image, claims: Iterable[Claim]
+) -> Provenance | None:
+    """Return the provenance of the claim that fits the real images best; None if no claim is verified."""
     scores = [
-        (borne_out(request.images[index].convert("RGB"), output, view, recoloured=recoloured), index, view, recoloured)
+        (view_score(request.images[index].convert("RGB"), output, view, recoloured=recoloured), index, view, recoloured)
         for index, view, recoloured in claims
     ]
     if not scores or (best := max(scores, key=lambda scored: scored[0]))[0] <= 0:
@@ -180,25 +191,27 @@ def _best(sandbox: Runner, request: ExecRequest, output: Image.Image, claims: It
     view = nudged(parent, output, view)
     if recoloured:
         view = view.completed(output.size, parent.size)
-    doubtful = rivalled(parent, output, view)
-    if (recoloured or len(scores) > 1) and not _depends_on_one(sandbox, request, output, index):
+    if not view.is_sharp:
         return None
-    if recoloured or doubtful:
-        shown = _shows_marks(sandbox, request, output, index, view, LOUDNESS if doubtful else LOUDNESS[:1])
-        if shown is False or (shown is None and doubtful):
+    has_rivals = has_rival(parent, output, view)
+    if (recoloured or len(scores) > 1) and not _ignores_others(sandbox, request, output, index):
+        return None
+    if recoloured or has_rivals:
+        shown = _shows_marks(sandbox, request, output, index, view, MARK_LEVELS if has_rivals else MARK_LEVELS[:1])
+        if shown is False or (shown is None and has_rivals):
             return None
-    provenance = _named(index, view, parent)
+    provenance = _provenance_of(index, view, parent)
     colours = colour_ops(*aligned_pair(parent, output, view), exact=view.is_exact)
     return replace(provenance, ops=(*provenance.ops, *colours))
 
 
 def _shows_marks(
-    sandbox: Runner, request: ExecRequest, output: Image.Image, index: int, view: View, loudness: Iterable[int]
+    sandbox: Runner, request: ExecRequest, output: Image.Image, index: int, view: View, mark_levels: Iterable[int]
 ) -> bool | None:
-    """Tell whether marks on the parent turn up where the view puts them; None where too little of them is left."""
+    """Tell whether marks on the parent appear where the view predicts them; None if the output shows too few marks."""
     parent = request.images[index]
-    for grey_levels in loudness:
-        added = draw_marks(parent.size, grey_levels, view.box)
+    for grey_levels, spots in product(mark_levels, textures_for(view.box, parent.size)):
+        added = draw_marks(parent.size, grey_levels, spots)
         probe = _run_on(sandbox, request, {index: with_marks(parent, added)})
         if probe is not None and probe.size == output.size:
             shown = follows_marks(added, output, probe, view)
@@ -207,15 +220,15 @@ def _shows_marks(
     return None
 
 
-def _depends_on_one(sandbox: Runner, request: ExecRequest, output: Image.Image, index: int) -> bool:
-    """Tell whether the output is the same whatever the other images show."""
+def _ignores_others(sandbox: Runner, request: ExecRequest, output: Image.Image, index: int) -> bool:
+    """Tell whether the output stays the same when every image but `index` is replaced by a probe."""
     others = {at: coordinate_map(image.size) for at, image in enumerate(request.images) if at != index}
     probe = _run_on(sandbox, request, others) if others else output
     return probe is not None and probe.tobytes() == output.tobytes()
 
 
-def _named(index: int, view: View, parent: Image.Image) -> Provenance:
-    """Name the operations that the orientation and the box of a view stand for."""
+def _provenance_of(index: int, view: View, parent: Image.Image) -> Provenance:
+    """Return the provenance of a view: its orientation and box, and their operations."""
     box = Box(*map(float, view.box))
     cropped = box_area(box) < parent.width * parent.height * 0.999
     resized = bool(np.abs((np.array(box[2:]) - box[:2]) * (1 / view.scale - 1)).max() > 1.0)
@@ -227,9 +240,9 @@ def into_input(box: Box, net: Orientation, region: Box, size: tuple[int, int]) -
     """Map a box of an image to its input, both in pixels.
 
     Args:
-        box: The box in the image.
+        box: Box in the image.
         net: Orientation of the image relative to its input.
-        region: The part of the input that the image shows.
+        region: Part of the input that the image shows.
         size: Width and height of the image.
     """
     upright = map_box(box, inverse(net), size)

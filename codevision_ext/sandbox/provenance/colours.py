@@ -1,23 +1,22 @@
-"""Names the operations that changed the colours, the sharpness or the content of an image, from its pixels.
+"""Names operations that changed colours, sharpness or content, by comparing two images of the same view.
 
-The two images show the same view. An explanation counts only if it accounts for nearly all of the difference:
+An explanation counts only if it accounts for nearly all of the difference:
 
-1. The result has only two colours: `threshold`, or `edge_detect` if they mark edges. It has no colours: `grayscale`.
+1. A result with two colours is a `threshold`, or `edge_detect` if they mark edges; one without colours `grayscale`.
 2. A linear model fits: grey after = gain * grey before + offset + changes of gain in bands of spatial frequency. Gain
-   and offset give the change of tone, and the bands give blur or sharpening; so chains of both are recognised.
+   and offset give the change of tone, the bands give blur or sharpening. Chains of both are recognised.
 3. A tone curve for each channel fits; the shape of the curves gives the name.
 4. A filter gives the same result: median, minimum (`erode`), maximum (`dilate`), strong sharpening.
-5. One part of the image changed and the rest didn't: `draw`.
+5. Only a part of the image changed: `draw`.
 
-If pixels can't distinguish several operations, the nearest name of their family is given:
+Operations that pixels can't distinguish share a name:
 
-* blur, smooth, gaussian_blur, sharpness_down: `smooth` where only the finest detail is lost, else `blur`;
-* sharpen, detail, edge_enhance, sharpness_up: `detail`, `sharpen`, `edge_enhance`, by how much the finest detail gains;
-* autocontrast, contrast_up: `autocontrast` where the result just fills the range; CLAHE is `contrast_up`;
-* gain and offset: `brightness_*` through the origin or with gain 1, else `contrast_*`.
+* blur, smooth, gaussian_blur, sharpness_down: `smooth` if only the finest detail is lost, else `blur`;
+* sharpen, detail, edge_enhance, sharpness_up: `detail`, `sharpen` or `edge_enhance`, by the gain of the finest detail;
+* autocontrast, contrast_up: `autocontrast` if the result just fills the range, else `contrast_up` (also CLAHE);
+* gain and offset: `brightness_*` if the offset is 0 or the gain is 1, else `contrast_*`.
 
-Changes that aren't explained (noise, compression, resampling, colour casts, channel swaps) or aren't visible have no
-name.
+Invisible and unexplained changes (noise, compression, resampling, colour casts, channel swaps) have no name.
 """
 
 import itertools
@@ -29,36 +28,36 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from codevision_ext.sandbox.provenance.compare import Floats, Pixels
-from codevision_ext.sandbox.provenance.tone_curves import LINE, VISIBLE, Levels, tone_name
+from codevision_ext.sandbox.provenance.compare import Floats, Pixels, correlation
+from codevision_ext.sandbox.provenance.tone_curves import STRAIGHT, VISIBLE, Levels, tone_name
 
 Filter = Callable[..., NDArray[Any]]
 Explanation = tuple[float, tuple[str, ...]]
-"""Share of the change that an explanation accounts for, and the names."""
+"""Share of the change that an explanation accounts for, and the names of its operations."""
 UNEXPLAINED: Explanation = (-np.inf, ())
 
 WINDOW = 192
-"""Side of the four parts of a large image that are compared, pixels."""
+"""Side of each of the four windows of a large image that are compared, pixels."""
 SAMPLES = 1 << 14
-"""Number of pixels that are compared, about."""
+"""Approximate number of pixels that are compared."""
 BANDS = (3, 5, 9, 17, 31)
 """Sides of the box filters that separate the bands of spatial frequency, pixels."""
 EXPLAINED = 0.9
-"""Share of the squared difference that an explanation must account for."""
+"""Minimum share of the squared difference that an explanation must account for."""
 EXACT = 0.98
-"""Share that a tone curve or a filter carried out must account for: they leave nothing open."""
-LOCAL = 0.5
-"""Share that is enough where every band gains, and each place by its own measure."""
-ENOUGH = 0.2
-"""Share of the pixels that must end between black and white to tell tone and sharpness from each other."""
+"""Minimum share that a tone curve or a simulated filter must account for; neither fits noise."""
+LOCAL_SHARE = 0.5
+"""Minimum share that a local contrast change must account for, in which every band gains."""
+MIN_UNCLIPPED = 0.2
+"""Minimum share of unclipped pixels for distinguishing tone from sharpness."""
 NEGLIGIBLE = 0.02
-"""Share that doesn't matter when explanations are compared."""
+"""Share that is ignored when explanations are compared."""
 BAND_GAIN = 0.25
-"""Distance of a band's gain from 1 up to which it is 1."""
-FLAT = 0.2
-"""Gain of the coarsest band under which an image shows nothing but edges."""
+"""Maximum distance of a band's gain from 1 that counts as no change."""
+MIN_COARSE_GAIN = 0.2
+"""Gain of the tone below which the result shows edges only."""
 CHROMA_GAIN = 0.15
-"""Distance from 1 up to which the gain of the distance of colours from grey is 1."""
+"""Maximum distance of the gain of saturation from 1 that counts as no change."""
 SQUARE = {side: np.ones((side, side), np.uint8) for side in (3, 5, 7)}
 
 
@@ -67,7 +66,7 @@ def _blurred(window: Pixels, side: int) -> Floats:
 
 
 def _sharpened(window: Pixels, gain: float) -> Floats:
-    """Add the difference from a 3x3 mean, times `gain`, as PIL's SHARPEN, EDGE_ENHANCE and EDGE_ENHANCE_MORE do."""
+    """Add `gain` times the difference from a 3x3 mean, as PIL's SHARPEN, EDGE_ENHANCE and EDGE_ENHANCE_MORE do."""
     return np.clip(window + gain * (window - _blurred(window, 3)), 0, 255)
 
 
@@ -79,23 +78,23 @@ FILTERS: tuple[tuple[str, Filter, Any], ...] = (
     ("edge_enhance", _sharpened, 4.5),
     ("edge_enhance", _sharpened, 9.0),
 )
-"""Filters that are carried out, with their setting: some aren't linear, others clip nearly all of a page of text."""
+"""Names, functions and settings of filters that are simulated; a linear model doesn't fit them."""
 
 
 def colour_ops(before: Pixels, after: Pixels, *, exact: bool) -> tuple[str, ...]:
-    """Return the canonical names of the optional operations that turned `before` into `after`; empty where unknown.
+    """Return the canonical names of the operations that turned `before` into `after`; empty if unknown.
 
     Args:
-        before: What the view alone predicts, RGB, shape (H, W, 3).
-        after: The actual image, of the same shape.
-        exact: True where pixels lie upon each other. Otherwise `after` was resampled and may be half a pixel off: then
-            only half of the resolution is compared, and fine detail and small drawings are ignored.
+        before: Image that the view alone predicts, RGB, shape (H, W, 3).
+        after: Actual image, of the same shape.
+        exact: True if pixels are aligned. False if `after` was resampled and may be shifted by half a pixel; then the
+            images are compared at half the resolution, and fine detail and small drawings are ignored.
 
     Raises:
         ValueError: the shapes differ.
     """
     if before.shape != after.shape or before.ndim != 3 or before.shape[2] != 3:
-        raise ValueError(f"Two RGB images of one shape are needed, not {before.shape} and {after.shape}.")
+        raise ValueError(f"expected two RGB images of equal shape, not {before.shape} and {after.shape}")
     if min(before.shape[:2]) < 16:
         return ()
     if not exact:
@@ -104,29 +103,30 @@ def colour_ops(before: Pixels, after: Pixels, *, exact: bool) -> tuple[str, ...]
             np.asarray(cv2.resize(side, half, interpolation=cv2.INTER_AREA), dtype=np.uint8) for side in (before, after)
         )
     pair = _Pair.sample(before, after)
-    names = _global(pair, exact=exact) if pair.visible else ()
-    return names or (_local(before, after) if exact else ())
+    names = _global_ops(pair, exact=exact) if pair.visible else ()
+    return names or (_local_ops(before, after) if exact else ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pair:
-    """Windows of both images, and the pixels of them that are compared.
+    """Compared pixels of both images.
 
-    One number stands for a pixel: green, since channels are clipped one by one, or grey where no colours are left.
+    `x`, `y` and `windows` hold one number per pixel: green, because channels are clipped separately, or grey if the
+    result has no colours.
     """
 
     before: Pixels
-    """The whole image before, shape (H, W, 3)."""
+    """Whole image before the change, shape (H, W, 3)."""
     windows: Sequence[Pixels]
-    """Numbers before in whole windows, so that filters can be carried out."""
-    pick: Callable[[NDArray[np.generic]], Floats]
-    """Function that returns the compared pixels of a window, shape (m,): no margins, about SAMPLES pixels in all."""
+    """Numbers before the change in whole windows, to which filters can be applied."""
+    sampled: Callable[[NDArray[np.generic]], Floats]
+    """Function that returns the compared pixels of a window, shape (m,), without margins."""
     old: Floats
     """Colours before, shape (3, n)."""
     new: Floats
     """Colours after, shape (3, n)."""
     grey: bool
-    """True where there were colours, and there are none."""
+    """True if the image lost its colours."""
     x: Floats
     """Numbers before, shape (n,)."""
     y: Floats
@@ -135,16 +135,16 @@ class _Pair:
     @classmethod
     def sample(cls, before: Pixels, after: Pixels) -> "_Pair":
         parts = [(rows, columns) for rows in _parts(before.shape[0]) for columns in _parts(before.shape[1])]
-        high, wide = before[parts[0]].shape[:2]
-        margin = min(BANDS[-1] // 2, high // 8, wide // 8)
-        step = max(1, round((len(parts) * (high - 2 * margin) * (wide - 2 * margin) / SAMPLES) ** 0.5))
-        inner = (slice(margin, high - margin, step), slice(margin, wide - margin, step))
+        height, width = before[parts[0]].shape[:2]
+        margin = min(BANDS[-1] // 2, height // 8, width // 8)
+        step = max(1, round((len(parts) * (height - 2 * margin) * (width - 2 * margin) / SAMPLES) ** 0.5))
+        inner = (slice(margin, height - margin, step), slice(margin, width - margin, step))
 
-        def pick(window: NDArray[np.generic]) -> Floats:
+        def sampled(window: NDArray[np.generic]) -> Floats:
             return window[inner].astype(np.float32).ravel()
 
         old, new = (
-            np.stack([np.concatenate([pick(side[part][..., i]) for part in parts]) for i in range(3)])
+            np.stack([np.concatenate([sampled(side[part][..., i]) for part in parts]) for i in range(3)])
             for side in (before, after)
         )
         colourless = not _visible(np.ptp(new, axis=0))
@@ -152,40 +152,40 @@ class _Pair:
         return cls(
             before=before,
             windows=windows,
-            pick=pick,
+            sampled=sampled,
             old=old,
             new=new,
             grey=colourless and _visible(np.ptp(old, axis=0)),
-            x=np.concatenate([pick(window) for window in windows]),
+            x=np.concatenate([sampled(window) for window in windows]),
             y=new[1],
         )
 
     @property
     def visible(self) -> bool:
-        """True where the change can be seen."""
+        """True if the change is visible."""
         return _visible(np.abs(self.old - self.new).max(axis=0))
 
     @property
-    def free(self) -> NDArray[np.bool_]:
-        """Pixels that ended in neither the least nor the greatest level of any channel, shape (n,)."""
+    def unclipped(self) -> NDArray[np.bool_]:
+        """Mask of the pixels whose channels are neither black nor white after the change, shape (n,)."""
         return np.asarray((self.new.min(axis=0) > 1) & (self.new.max(axis=0) < 254))
 
     def filtered(self, apply: Filter, *settings: Any) -> Floats:
-        """Return a filter's result on the numbers before, shape (n,)."""
-        return np.concatenate([self.pick(apply(window, *settings)) for window in self.windows])
+        """Apply a filter to the numbers before, shape (n,)."""
+        return np.concatenate([self.sampled(apply(window, *settings)) for window in self.windows])
 
     def explained(self, predicted: Floats) -> float:
-        """Return the share of the change that a prediction of the numbers after accounts for."""
+        """Return the share of the change that a prediction of `y` accounts for."""
         return _explained(self.x, self.y, predicted)
 
 
-def _global(pair: _Pair, *, exact: bool) -> tuple[str, ...]:
+def _global_ops(pair: _Pair, *, exact: bool) -> tuple[str, ...]:
     """Name the operations that changed the whole image."""
     names = ("grayscale",) if pair.grey else ()
     edges = pair.filtered(_gradient)
     if exact and _has_two_colours(pair.new) and not _has_two_colours(pair.old):
         detail = pair.x - pair.filtered(_blurred, 15)
-        on_edges = abs(_correlation(pair.y, edges)) > abs(_correlation(pair.y, detail))
+        on_edges = abs(correlation(pair.y, edges)) > abs(correlation(pair.y, detail))
         return (*names, "edge_detect" if on_edges else "threshold")
     if not _visible(np.abs(pair.x - pair.y)):
         return names or (() if _is_cast(pair, pair.y) else _saturation(pair, 1.0))
@@ -202,22 +202,22 @@ def _global(pair: _Pair, *, exact: bool) -> tuple[str, ...]:
 
 
 def _lines(pair: _Pair, *, exact: bool) -> Explanation:
-    """Explain the change by a tone line, changed bands of spatial frequency, or both."""
+    """Explain the change by a linear tone curve, by gains of bands of spatial frequency, or both."""
     blurred = [pair.x, *(pair.filtered(_blurred, side) for side in BANDS)]
     bands = np.stack([fine - coarse for fine, coarse in itertools.pairwise(blurred)], axis=1)
     tone = np.column_stack([*pair.old, pair.old.max(axis=0), np.full_like(pair.x, 128)])
-    free = (pair.y > 1) & (pair.y < 254)
-    if free.sum() < 200:
+    unclipped = (pair.y > 1) & (pair.y < 254)
+    if unclipped.sum() < 200:
         return UNEXPLAINED
     none = np.zeros_like(pair.x)
     features = np.hstack([tone, bands])
-    known = features[free]
+    known = features[unclipped]
     gram = (known.T @ known).astype(np.float64) + 0.01 * len(known) * np.eye(features.shape[1])
 
     def fit(columns: Sequence[int], base: Floats) -> tuple[float, Floats, NDArray[np.float64]]:
-        """Fit these columns by least squares: the share explained, the prediction before clipping, the weights."""
+        """Fit columns by least squares; return the explained share, the unclipped prediction and the weights."""
         weights = np.zeros(features.shape[1])
-        right = (known.T @ (pair.y - base)[free]).astype(np.float64)
+        right = (known.T @ (pair.y - base)[unclipped]).astype(np.float64)
         weights[columns] = np.linalg.solve(gram[np.ix_(columns, columns)], right[columns])
         predicted = base + features @ weights.astype(np.float32)
         return pair.explained(np.clip(predicted, 0, 255)), predicted, weights
@@ -227,7 +227,7 @@ def _lines(pair: _Pair, *, exact: bool) -> Explanation:
     best = fits[-1][0]
     which = next(i for i, (share, *_) in enumerate(fits) if 1 - share <= 1.5 * (1 - best) + NEGLIGIBLE)
     share, predicted, weights = fits[which]
-    if share < LOCAL or _is_cast(pair, predicted):
+    if share < LOCAL_SHARE or _is_cast(pair, predicted):
         return UNEXPLAINED
     if share < EXPLAINED:
         gains = (weights[:4].sum() + weights[spatial])[bands.std(axis=0) > 2]
@@ -239,14 +239,14 @@ def _lines(pair: _Pair, *, exact: bool) -> Explanation:
     names = tone_name(np.clip(gain * np.arange(256) + offset, 0, 255), _shares(pair.x.astype(np.uint8)))
     if which == 0:
         return share, (*names, *(() if pair.grey else _saturation(pair, gain)))
-    if abs(gain) < FLAT:
+    if abs(gain) < MIN_COARSE_GAIN:
         return share, ("edge_detect",)
-    known_tone = names if free.mean() >= ENOUGH else ()
+    known_tone = names if unclipped.mean() >= MIN_UNCLIPPED else ()
     return share, (*known_tone, *_sharpness(weights[spatial] / gain, bands, exact=exact))
 
 
 def _sharpness(change: NDArray[np.float64], bands: Floats, *, exact: bool) -> tuple[str, ...]:
-    """Name a change of gain in the bands, finest first."""
+    """Name the change of gain in the bands, which are ordered from fine to coarse."""
     if not exact:
         change = change * (np.arange(len(change)) > 0)
     most = int(np.argmax(np.abs(change) * bands.std(axis=0)))
@@ -258,19 +258,19 @@ def _sharpness(change: NDArray[np.float64], bands: Floats, *, exact: bool) -> tu
 
 
 def _is_cast(pair: _Pair, predicted: Floats) -> bool:
-    """Tell whether hues shifted: the result isn't what `predicted` numbers, shape (n,), and the old hues would make."""
+    """Tell whether hues shifted: the result differs from `predicted`, shape (n,), combined with the old hues."""
     if pair.grey:
         return False
     old, new = pair.old - pair.old[1], pair.new - pair.new[1]
-    free = pair.free
-    power = float((old[:, free] ** 2).sum())
-    gain = float((old[:, free] * new[:, free]).sum()) / power if power > free.sum() else 1.0
+    unclipped = pair.unclipped
+    power = float((old[:, unclipped] ** 2).sum())
+    gain = float((old[:, unclipped] * new[:, unclipped]).sum()) / power if power > unclipped.sum() else 1.0
     error = pair.new - np.clip(predicted + gain * old, 0, 255)
     return bool(np.ptp(error.mean(axis=1)) > VISIBLE)
 
 
 def _curves(pair: _Pair, *, exact: bool) -> Explanation:
-    """Explain the change by one tone curve, or by one of each channel that all have the same name."""
+    """Explain the change by one tone curve, or by a curve for each channel if their names agree."""
     curves = np.stack([_curve(before, after) for before, after in zip(pair.old, pair.new, strict=True)])
     predicted = np.stack([curve[before.astype(np.uint8)] for before, curve in zip(pair.old, curves, strict=True)])
     share = _explained(pair.old, pair.new, predicted)
@@ -279,14 +279,14 @@ def _curves(pair: _Pair, *, exact: bool) -> Explanation:
     shares = np.stack([_shares(pair.before[..., channel]) for channel in range(3)])
     known = np.isfinite(curves)
     low, high = np.where(known, curves, np.inf).min(axis=0), np.where(known, curves, -np.inf).max(axis=0)
-    if (high - low).max() <= LINE / 2:  # one curve for all channels
+    if (high - low).max() <= STRAIGHT / 2:  # one curve for all channels
         return share, tone_name(np.where(known.any(axis=0), low, np.nan), shares.mean(axis=0))
     names = [ops for curve, counts in zip(curves, shares, strict=True) if (ops := tone_name(curve, counts))]
     return share, names[0] if len(names) >= 2 and len(set(names)) == 1 else ()
 
 
 def _curve(before: Floats, after: Floats) -> Levels:
-    """Return the mean level after for each level before, NaN for levels that no pixel has."""
+    """Return the mean new level for each old level, NaN for levels that no pixel has."""
     levels = before.astype(np.uint8)
     counts = np.bincount(levels, minlength=256).astype(np.float64)
     sums = np.bincount(levels, weights=after, minlength=256)
@@ -298,10 +298,10 @@ def _shares(levels: Pixels) -> Levels:
 
 
 def _saturation(pair: _Pair, gain: float) -> tuple[str, ...]:
-    """Name a change of the distance of colours from grey, beyond the gain of the grey values."""
-    before, after = ((side - side.mean(axis=0))[:, pair.free] for side in (pair.old, pair.new))
+    """Name a change of saturation that exceeds the gain of the grey values."""
+    before, after = ((side - side.mean(axis=0))[:, pair.unclipped] for side in (pair.old, pair.new))
     power = float((before**2).sum())
-    if power < before.size / 3 or _correlation(before.ravel(), after.ravel()) < EXPLAINED:
+    if power < before.size / 3 or correlation(before.ravel(), after.ravel()) < EXPLAINED:
         return ()
     chroma = float((before * after).sum()) / power
     beyond = chroma / max(gain, 0.1)
@@ -311,19 +311,19 @@ def _saturation(pair: _Pair, gain: float) -> tuple[str, ...]:
 
 
 def _filters(pair: _Pair) -> Explanation:
-    """Explain the change by the filter carried out that accounts for most, if it leaves nothing open."""
+    """Explain the change by the best of FILTERS if it accounts for EXACT."""
     best = max((pair.explained(pair.filtered(apply, setting)), (name,)) for name, apply, setting in FILTERS)
     return best if best[0] >= EXACT else UNEXPLAINED
 
 
 def _edges_only(pair: _Pair, edges: Floats) -> bool:
-    """Tell whether the image is bright where it had edges, and shows nothing else of what it had."""
-    same = _correlation(pair.y, pair.x)
-    return same < 0.3 and _correlation(pair.y, edges) > max(0.7, 0.1 - same)
+    """Tell whether the result correlates with the edges of the image before, and not with its grey values."""
+    same = correlation(pair.y, pair.x)
+    return same < 0.3 and correlation(pair.y, edges) > max(0.7, 0.1 - same)
 
 
-def _local(before: Pixels, after: Pixels) -> tuple[str, ...]:
-    """Return `draw` where a part that can be seen was changed and the rest wasn't."""
+def _local_ops(before: Pixels, after: Pixels) -> tuple[str, ...]:
+    """Return `draw` if a visible part changed and the rest didn't."""
     red, green, blue = cv2.split(cv2.absdiff(before, after))
     change = cv2.max(cv2.max(red, green), blue)
     touched, strong = change > 2, (change > 24).astype(np.uint8)
@@ -336,12 +336,12 @@ def _local(before: Pixels, after: Pixels) -> tuple[str, ...]:
 
 
 def _follows_colour(before: Pixels, touched: NDArray[np.bool_]) -> bool:
-    """Tell whether most touched pixels have colours that were touched everywhere: a recolouring, not a drawing."""
+    """Tell whether whole colours were changed, wherever they occur: a recolouring, not a drawing."""
     red, green, blue = (before[..., channel].astype(np.int32) >> 3 for channel in range(3))
     colours = ((red << 10) + (green << 5) + blue).ravel()
-    all_over = np.bincount(colours, minlength=1 << 15)
-    there = np.bincount(colours[touched.ravel()], minlength=1 << 15)
-    return bool(there[there > 0.7 * all_over].sum() > 0.5 * there.sum())
+    counts = np.bincount(colours, minlength=1 << 15)
+    touched_counts = np.bincount(colours[touched.ravel()], minlength=1 << 15)
+    return bool(touched_counts[touched_counts > 0.7 * counts].sum() > 0.5 * touched_counts.sum())
 
 
 def _parts(side: int) -> list[slice]:
@@ -352,7 +352,7 @@ def _parts(side: int) -> list[slice]:
 
 
 def _visible(change: Floats) -> bool:
-    """Tell whether at least one pixel in a hundred changed by VISIBLE."""
+    """Tell whether at least 1 % of the pixels changed by VISIBLE levels."""
     return bool(np.mean(change >= VISIBLE) >= 0.01)
 
 
@@ -371,13 +371,7 @@ def _gradient(window: Pixels) -> Floats:
 
 
 def _explained(before: Floats, after: Floats, predicted: NDArray[np.floating]) -> float:
-    """Return the share of the squared change, and of the variance after, that a prediction explains: the lesser one."""
+    """Return the share that a prediction explains of the squared change, or of the variance after if that is less."""
     error = float(((after - predicted) ** 2).sum())
     least = min(float(((after - before) ** 2).sum()), float(((after - after.mean(axis=-1, keepdims=True)) ** 2).sum()))
     return 1 - error / least if least else -np.inf
-
-
-def _correlation(one: Floats, other: Floats) -> float:
-    a, b = one - one.mean(), other - other.mean()
-    power = float((a * a).sum() * (b * b).sum())
-    return float((a * b).sum()) / power**0.5 if power else 0.0

@@ -1,4 +1,4 @@
-"""Measures how alike two images are: by blocks, by edges, by shift, and at every place of a larger one."""
+"""Measures the similarity of two images: by blocks, by edges, by shift, and at every position in a larger image."""
 
 from dataclasses import dataclass
 
@@ -17,38 +17,38 @@ Pixels = NDArray[np.uint8]
 COMPARE_SIDE = 144
 """Largest side at which images are compared, pixels."""
 BLOCK_SIDE = 16
-"""Side of a block when images are compared, pixels; a smaller image or part can't show a shift."""
+"""Side of a compared block, pixels; no shift is measured in smaller images and parts."""
 LEVELS = 24
-"""Number of grey levels that may each become another one where colours changed."""
-TEXTURE = 2.0
-"""Standard deviation of a block, in grey levels, up to which it is plain and shows nothing."""
-SMOOTHED = 5.0
-"""Standard deviation of a block, in grey levels, up to which smoothing may make it plain where colours are kept."""
-NEAR = 6.0
-"""Grey levels by which plain blocks of one colour may differ."""
-SAME = 0.5
-"""Correlation from which two blocks show the same, and share of the blocks from which two images do."""
+"""Number of grey levels of a fitted tone curve."""
+PLAIN_SPREAD = 2.0
+"""Maximum standard deviation of a plain block, in grey levels."""
+SMOOTHED_SPREAD = 5.0
+"""Maximum standard deviation of a block that smoothing may have made plain, in grey levels."""
+NEAR_LEVELS = 6.0
+"""Maximum difference between plain blocks of equal colour, in grey levels."""
+SAME_CONTENT = 0.5
+"""Minimum correlation of two blocks with the same content; also the minimum share of such blocks in two images."""
 SHIFT = 1.3
-"""Largest shift of the output at the compared size, pixels."""
+"""Maximum shift between two aligned images at the compared size, pixels."""
 PEAK = 0.12
-"""Height of the peak of phase correlation, in [0, 1], under which two images have nothing in common."""
+"""Minimum peak of phase correlation between two aligned images, in [0, 1]."""
 PART_PEAK = 0.5
-"""Height of that peak for a quarter of an image, from which a shift counts: a plain quarter has a lower one."""
-FEEBLE = 0.1
-"""Strength of a quarter's edges, as a share of the whole image's, under which the quarter shows nothing."""
-STILL = 0.95
-"""Correlation of the edges of a quarter from which it isn't shifted, whatever phase correlation gives."""
-COARSE = 4.0
-"""Standard deviation of the Gaussian that removes what is the same in many places, pixels."""
+"""Minimum peak of phase correlation at which the shift of a quarter counts; plain quarters have lower peaks."""
+WEAK_EDGES = 0.1
+"""Spread of a quarter's edges, as a share of the whole image's spread, below which the quarter is ignored."""
+UNSHIFTED = 0.95
+"""Minimum correlation at which a quarter counts as unshifted, whatever phase correlation gives."""
+HIGH_PASS_SIGMA = 4.0
+"""Standard deviation of the Gaussian of the high-pass filter, pixels."""
 
 
 def predicted(parent: Image.Image, view: View, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
-    """Return what the shown part of the output looks like if `view` is right, at `size`."""
+    """Return the shown part of the output as `view` predicts it, at `size`."""
     return apply(view.net, resized(parent, view.box, map_size(inverse(view.net), size), method))
 
 
 def resized(image: Image.Image, part: Box, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
-    """Resize a part from its own pixels only; `reducing_gap` alone would mix in pixels around it."""
+    """Resize a part of an image from its own pixels only; `reducing_gap` alone would mix in pixels around the part."""
     x, y = np.floor(part[:2])
     whole = image.crop((int(x), int(y), *np.ceil(part[2:]).astype(int).tolist()))
     within = part.x1 - x, part.y1 - y, part.x2 - x, part.y2 - y
@@ -56,7 +56,7 @@ def resized(image: Image.Image, part: Box, size: tuple[int, int], method: Image.
 
 
 def at_least_two(width: float, height: float) -> tuple[int, int]:
-    """Round a size to whole pixels, at least two each way."""
+    """Round a size to whole pixels, at least two in each direction."""
     return max(2, round(width)), max(2, round(height))
 
 
@@ -66,19 +66,19 @@ def grey_of(image: Image.Image) -> Floats:
 
 
 def aligned_pair(parent: Image.Image, output: Image.Image, view: View) -> tuple[Pixels, Pixels]:
-    """Return the shown part as predicted and as it is: RGB, shape (H, W, 3), at the lower of the two resolutions."""
+    """Return the predicted and the actual shown part: RGB, shape (H, W, 3), at the lower of the two resolutions."""
     (x1, y1, x2, y2), (u1, v1, u2, v2) = view.box, view.shown
-    wide, high = map_size(view.net, at_least_two(x2 - x1, y2 - y1))
-    size = at_least_two(min(wide, u2 - u1), min(high, v2 - v1))
+    width, height = map_size(view.net, at_least_two(x2 - x1, y2 - y1))
+    size = at_least_two(min(width, u2 - u1), min(height, v2 - v1))
     actual = resized(output, view.shown, size, Image.Resampling.BILINEAR)
     return np.asarray(predicted(parent, view, size, Image.Resampling.BILINEAR)), np.asarray(actual)
 
 
 def compared_size(view: View, most: int = COMPARE_SIDE) -> tuple[int, int]:
-    """Return the size at which the shown part is compared; the parent is magnified twice at most."""
+    """Return the size at which the shown part is compared, at most `most`; the parent is magnified at most twice."""
     (x1, y1, x2, y2), (u1, v1, u2, v2) = view.box, view.shown
-    wide, high = map_size(view.net, at_least_two(2 * (x2 - x1), 2 * (y2 - y1)))
-    return at_least_two(min(most, u2 - u1, wide), min(most, v2 - v1, high))
+    width, height = map_size(view.net, at_least_two(2 * (x2 - x1), 2 * (y2 - y1)))
+    return at_least_two(min(most, u2 - u1, width), min(most, v2 - v1, height))
 
 
 def grey_pair(
@@ -90,10 +90,10 @@ def grey_pair(
     toned: bool = True,
     most: int = COMPARE_SIDE,
 ) -> tuple[Floats, Floats]:
-    """Return the predicted and the actual image, small and grey, shape (h, w) both.
+    """Return the predicted and the actual image in grey at the compared size, both of shape (h, w).
 
-    Where colours changed, the predicted one is the mixture of red, green and blue that is nearest to the actual one;
-    with `toned` each of its levels becomes the mean of the actual levels there.
+    With `recoloured`, the predicted image is the linear combination of red, green and blue that is nearest to the
+    actual image. With `toned`, a tone curve of LEVELS levels is then fitted to the actual image.
     """
     size = compared_size(view, most)
     target = grey_of(resized(output, view.shown, size, Image.Resampling.BILINEAR))
@@ -107,47 +107,47 @@ def grey_pair(
         return grey.reshape(target.shape).astype(np.float32), target
     levels = np.quantile(grey, np.linspace(0, 1, LEVELS + 1))
     at = np.clip(np.searchsorted(levels, grey, side="right") - 1, 0, LEVELS - 1)
-    there = np.maximum(np.bincount(at, minlength=LEVELS), 1)
-    middles, tone = (np.bincount(at, side.ravel(), minlength=LEVELS) / there for side in (grey, target))
+    counts = np.maximum(np.bincount(at, minlength=LEVELS), 1)
+    middles, tone = (np.bincount(at, side.ravel(), minlength=LEVELS) / counts for side in (grey, target))
     known = np.unique(at)
     return np.interp(grey, middles[known], tone[known]).reshape(target.shape).astype(np.float32), target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """How much two images show the same."""
+    """Agreement of two images by blocks."""
 
     correlation: float
     """Median of |correlation| over the blocks with texture, in [0, 1]."""
     share: float
-    """Share of those blocks, or of the parent's alone where colours are kept, whose correlation is at least SAME."""
+    """Share of blocks with a correlation of at least SAME_CONTENT; counts the parent's blocks if colours are kept."""
     plain: bool = False
-    """True where neither has texture; then both numbers say whether their grey values are near."""
+    """True if neither image has texture; then `correlation` and `share` are 1 for near grey values, else 0."""
 
 
 def likeness(one: Floats, other: Floats, *, recoloured: bool) -> Likeness:
     """Compare two grey images block by block.
 
-    Where colours are kept, the output must have texture where the parent has it, and two plain images are alike when
-    their grey values are; where colours changed, only the texture of the output counts.
+    If colours are kept, the output must have texture where the parent has texture, and two plain images are compared by
+    grey values. With `recoloured`, only blocks with texture in the output count.
     """
     correlation, power_a, power_b = correlations(one, other)
-    textured_a, textured_b = power_a > TEXTURE**2, power_b > TEXTURE**2
+    textured_a, textured_b = power_a > PLAIN_SPREAD**2, power_b > PLAIN_SPREAD**2
     textured = textured_b if recoloured else textured_a | textured_b
-    near = np.abs(_blocks(one).mean(axis=1) - _blocks(other).mean(axis=1)) <= NEAR
+    near = np.abs(_blocks(one).mean(axis=1) - _blocks(other).mean(axis=1)) <= NEAR_LEVELS
     if not textured.any():
         same = not recoloured and near.all()
         return Likeness(correlation=float(same), share=float(same), plain=True)
-    counted = textured_b if recoloured else textured_a & ~(near & ~textured_b & (power_a < SMOOTHED**2))
+    counted = textured_b if recoloured else textured_a & ~(near & ~textured_b & (power_a < SMOOTHED_SPREAD**2))
     if not counted.any():
         return Likeness(correlation=0.0, share=0.0)
     return Likeness(
-        correlation=float(np.median(correlation[textured])), share=float((correlation[counted] >= SAME).mean())
+        correlation=float(np.median(correlation[textured])), share=float((correlation[counted] >= SAME_CONTENT).mean())
     )
 
 
 def correlations(one: Floats, other: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return for each block |correlation|, 0 where one is plain, and the variances of both; shape (n,) each."""
+    """Return |correlation| of each pair of blocks (0 for a block of one colour) and both variances, each shape (n,)."""
     a, b = (blocks - blocks.mean(axis=1, keepdims=True) for blocks in (_blocks(one), _blocks(other)))
     power_a, power_b = (a * a).mean(axis=1), (b * b).mean(axis=1)
     scale = np.sqrt(power_a * power_b)
@@ -156,36 +156,36 @@ def correlations(one: Floats, other: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _blocks(grey: Floats) -> Floats:
-    """Return grey values with one row per block; what is left over at the right and the bottom is dropped."""
+    """Return grey values with one row per block; incomplete blocks at the right and the bottom are dropped."""
     down, right = (max(1, side // BLOCK_SIDE) for side in grey.shape)
-    high, wide = grey.shape[0] // down, grey.shape[1] // right
-    grey = grey[: down * high, : right * wide].reshape(down, high, right, wide)
-    return grey.swapaxes(1, 2).reshape(down * right, high * wide)
+    height, width = grey.shape[0] // down, grey.shape[1] // right
+    grey = grey[: down * height, : right * width].reshape(down, height, right, width)
+    return grey.swapaxes(1, 2).reshape(down * right, height * width)
 
 
 def correlation(one: Floats, other: Floats) -> float:
-    """Correlate all pixels; 0 where one side is plain."""
+    """Return the correlation over all pixels; 0 if an image has one colour."""
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1]) if np.ptp(one) and np.ptp(other) else 0.0
 
 
 def is_aligned(source: Floats, target: Floats, part_peak: float | None = None) -> bool:
-    """Tell whether two images lie upon each other, as a whole and in each quarter.
+    """Tell whether two images are aligned, as a whole and in each quarter.
 
-    Without `part_peak` a quarter whose peak is lower than PART_PEAK may be off; with it no quarter may have a lower
-    peak.
+    Without `part_peak`, the shift of a quarter counts from PART_PEAK on. With it, the peak of every quarter must reach
+    `part_peak`.
     """
-    high, wide = source.shape
-    if min(high, wide) < BLOCK_SIDE:
+    height, width = source.shape
+    if min(height, width) < BLOCK_SIDE:
         return True
     shift, peak = _shift(source, target)
     if shift > SHIFT or peak < PEAK:
         return False
-    for rows in (slice(high // 2), slice(high // 2, None)):
-        for columns in (slice(wide // 2), slice(wide // 2, None)):
+    for rows in (slice(height // 2), slice(height // 2, None)):
+        for columns in (slice(width // 2), slice(width // 2, None)):
             one, other = source[rows, columns], target[rows, columns]
-            if min(one.shape) < BLOCK_SIDE or correlation(one, other) >= STILL:
+            if min(one.shape) < BLOCK_SIDE or correlation(one, other) >= UNSHIFTED:
                 continue
-            if part_peak is None and one.std() < FEEBLE * source.std() and other.std() < FEEBLE * target.std():
+            if part_peak is None and one.std() < WEAK_EDGES * source.std() and other.std() < WEAK_EDGES * target.std():
                 continue
             shift, peak = _shift(one, other)
             if (shift > SHIFT and peak >= PART_PEAK) if part_peak is None else (shift > SHIFT or peak < part_peak):
@@ -194,7 +194,7 @@ def is_aligned(source: Floats, target: Floats, part_peak: float | None = None) -
 
 
 def _shift(source: Floats, target: Floats) -> tuple[float, float]:
-    """Return how far the target is off, pixels, and the height of the peak that shows it, about [0, 1]."""
+    """Return the shift of the target in pixels and the peak of phase correlation, about [0, 1]."""
     if not np.ptp(source) or not np.ptp(target):
         return 0.0, 0.0
     window = cv2.createHanningWindow(source.shape[::-1], cv2.CV_32F)
@@ -203,24 +203,24 @@ def _shift(source: Floats, target: Floats) -> tuple[float, float]:
 
 
 def edges(grey: Floats) -> Floats:
-    """Return the strength of the edges, blurred a little."""
+    """Return the slightly blurred gradient magnitude."""
     strength = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     return np.asarray(cv2.GaussianBlur(strength, (0, 0), 1.0), dtype=np.float32)
 
 
 def contrast_to_median(grey: Floats) -> Floats:
-    """Return the distance from the median level, blurred a little: what an edge filter leaves, bright, dark or both."""
+    """Return the slightly blurred distance from the median level: the edges in the output of an edge filter."""
     return np.asarray(cv2.GaussianBlur(np.abs(grey - np.median(grey)), (0, 0), 1.0), dtype=np.float32)
 
 
-def fine(grey: Floats) -> Floats:
-    """Return the image without its coarse parts."""
-    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), COARSE), dtype=np.float32)
+def high_pass(grey: Floats) -> Floats:
+    """Return the image without low frequencies."""
+    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), HIGH_PASS_SIGMA), dtype=np.float32)
 
 
-def fits(ground: Floats, part: Floats) -> Floats:
-    """Return |correlation| of the part with every place of the ground, shape (places down, places right), or empty."""
-    down, right = (max(0, room - side + 1) for room, side in zip(ground.shape, part.shape, strict=True))
+def correlation_map(image: Floats, part: Floats) -> Floats:
+    """Return |correlation| of the part at every position in the image, shape (positions down, positions right)."""
+    down, right = (max(0, room - side + 1) for room, side in zip(image.shape, part.shape, strict=True))
     if not down or not right or not np.ptp(part):
         return np.zeros((down, right), np.float32)
-    return np.abs(np.asarray(cv2.matchTemplate(ground, part, cv2.TM_CCOEFF_NORMED), dtype=np.float32))
+    return np.abs(np.asarray(cv2.matchTemplate(image, part, cv2.TM_CCOEFF_NORMED), dtype=np.float32))

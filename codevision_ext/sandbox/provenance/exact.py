@@ -1,4 +1,4 @@
-"""Finds an image, pixel for pixel, in another one, turned or mirrored."""
+"""Finds exact, turned or mirrored copies of an image inside a larger image."""
 
 from itertools import product
 
@@ -7,17 +7,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from codevision_ext.geometry import apply, inverse
-from codevision_ext.sandbox.provenance.placement import TURNS, View
+from codevision_ext.sandbox.provenance.placement import ORIENTATION_BY_FLAGS, View
 from codevision_ext.types import Box
 
 MAX_TRIES = 200
-"""Candidate places compared before the search gives up."""
+"""Number of candidate positions compared before the search gives up."""
 
 
 def find_exact(parent: Image.Image, output: Image.Image) -> list[View]:
-    """Return every place where `output` stands in the parent; none where there are too many (a plain image).
+    """Return every position of `output` in the parent; empty if there are too many candidates (a plain image).
 
-    One row of `output`, as it would stand in the parent, is looked up in the parent's bytes.
+    One row of the turned output is searched in the parent's bytes.
     """
     data, width = parent.tobytes(), parent.width
     ground = np.frombuffer(data, np.uint8).reshape(parent.height, width, 3)
@@ -42,8 +42,8 @@ def find_exact(parent: Image.Image, output: Image.Image) -> list[View]:
                 y -= high - 1 - row if y_reversed else row
                 if at % 3 or y < 0 or y + high > parent.height or x + wide > width:
                     continue
-                net = TURNS[swapped, x_reversed, y_reversed]
-                if y_reversed not in upright:  # copied once: a turned numpy view is slow to compare
+                net = ORIENTATION_BY_FLAGS[swapped, x_reversed, y_reversed]
+                if y_reversed not in upright:  # cached: comparing with a turned numpy view is slow
                     upright[y_reversed] = np.asarray(apply(inverse(net), output))
                 if np.array_equal(ground[y : y + high, x : x + wide], upright[y_reversed]):
                     places.append(View(net=net, box=Box(x, y, x + wide, y + high), shown=shown))
@@ -51,6 +51,6 @@ def find_exact(parent: Image.Image, output: Image.Image) -> list[View]:
 
 
 def _most_varied_row(pixels: NDArray[np.uint8]) -> int:
-    """Return the row, out of 24, whose neighbouring pixels differ most."""
+    """Return the row with the largest differences between neighbouring pixels, out of 24 rows."""
     rows = np.unique(np.linspace(0, len(pixels) - 1, 24).astype(int))
     return int(rows[np.argmax([np.abs(np.diff(pixels[row].astype(np.int16), axis=0)).sum() for row in rows])])

@@ -1,4 +1,4 @@
-"""Describes which part of its parent an image shows, and how that part is turned."""
+"""Defines a view: the part of the parent that an output shows, and the part's orientation."""
 
 from dataclasses import dataclass, replace
 
@@ -12,20 +12,22 @@ from codevision_ext.types import Box, Orientation
 
 Array = NDArray[np.float64]
 
-STRAIGHT = 0.008
-"""Largest tilt of an axis, as a share of the visible part; a rotation by half a degree is more."""
-WHOLE = 0.3
-"""Distance from a whole number, in pixels, up to which an end is rounded to it."""
+MAX_TILT = 0.008
+"""Maximum tilt of an axis, as a share of the visible part; a rotation by half a degree exceeds it."""
+ROUNDING = 0.3
+"""Maximum distance of a coordinate from a whole number to which it is rounded, pixels."""
 NEAR_EDGE = 0.004
-"""Distance from the edge of the image, as a share of its side, up to which an end is moved to the edge."""
+"""Maximum distance of a coordinate from the image's edge to which it is moved, as a share of the side."""
 COVERAGE = 0.9
-"""Least share of the output, without plain margins, that must come from one place."""
-RIM = 4
-"""Greatest width of the plain rim that an edge filter leaves, pixels: half the side of its kernel."""
-PLAIN = 12
-"""Greatest difference of grey levels within one row or column of a plain margin."""
+"""Minimum share of the output, without plain margins, that the view must cover."""
+TINY = 32
+"""Side of a part, in pixels, below which half a pixel is much of it and only marks of single pixels are unique."""
+MAX_RIM = 4
+"""Maximum width of the plain rim that an edge filter leaves, pixels: half the side of its kernel."""
+MARGIN_RANGE = 12
+"""Maximum difference of levels within one row or column of a plain margin."""
 
-TURNS = {
+ORIENTATION_BY_FLAGS = {
     (False, False, False): Orientation.ID,
     (False, True, False): Orientation.FH,
     (False, False, True): Orientation.FV,
@@ -35,7 +37,7 @@ TURNS = {
     (True, True, False): Orientation.R90,
     (True, False, True): Orientation.R270,
 }
-"""Orientation by three facts: axes swapped, parent's x axis reversed in the output, parent's y axis reversed."""
+"""Orientations, by three flags: axes swapped, parent's x axis reversed in the output, parent's y axis reversed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ class View:
 
     @property
     def corners(self) -> tuple[int, int, int, int]:
-        """`box` in whole pixels."""
+        """Edges of `box` in whole pixels."""
         x1, y1, x2, y2 = map(round, self.box)
         return x1, y1, x2, y2
 
@@ -56,23 +58,29 @@ class View:
     def scale(self) -> Array:
         """Pixels of the parent per pixel of the output, along the parent's axes, shape (2,)."""
         (x1, y1, x2, y2), (u1, v1, u2, v2) = self.box, self.shown
-        wide, high = map_size(inverse(self.net), (u2 - u1, v2 - v1))  # type: ignore[arg-type]
-        return np.array([(x2 - x1) / wide, (y2 - y1) / high])
+        width, height = map_size(inverse(self.net), (u2 - u1, v2 - v1))  # type: ignore[arg-type]
+        return np.array([(x2 - x1) / width, (y2 - y1) / height])
 
     @property
     def is_exact(self) -> bool:
-        """True where nothing was resized: a pixel of the output is a pixel of the parent."""
+        """True if nothing was resized: a pixel of the output is a pixel of the parent."""
         return bool((self.scale == 1.0).all())
 
+    @property
+    def is_sharp(self) -> bool:
+        """False for a part of a few pixels whose ends aren't whole pixels: half a pixel is much of such a part."""
+        (x1, y1, x2, y2) = self.box
+        return min(x2 - x1, y2 - y1) >= TINY or all(float(end).is_integer() for end in self.box)
+
     def symmetric_views(self, size: tuple[int, int]) -> "list[View]":
-        """Return the views that look the same as this one where a parent of `size` is symmetric."""
+        """Return the views that show the same image as this view if a parent of `size` is symmetric."""
         turns = [turn for turn in Orientation if turn is not Orientation.ID and map_size(turn, size) == size]
         return [
             replace(self, net=compose(inverse(turn), self.net), box=map_box(self.box, turn, size)) for turn in turns
         ]
 
     def extended(self, shown: Box, size: tuple[int, int]) -> "View":
-        """Return the same placement for as much of `shown` as a parent of `size` has; needs an exact view."""
+        """Return an exact view extended to the part of `shown` that a parent of `size` covers."""
         corners = self.source(np.array(shown).reshape(2, 2))
         (x1, y1), (x2, y2) = corners.min(axis=0).round().tolist(), corners.max(axis=0).round().tolist()
         box = intersection(Box(x1, y1, x2, y2), Box(0, 0, *size))
@@ -81,9 +89,9 @@ class View:
         return View(net=self.net, box=box, shown=Box(u + inner.x1, v + inner.y1, u + inner.x2, v + inner.y2))
 
     def completed(self, output: tuple[int, int], parent: tuple[int, int]) -> "View":
-        """Return the view of the whole parent in the whole output, where at most `RIM` pixels are missing on a side.
+        """Return the view of the whole parent in the whole output if at most `MAX_RIM` pixels are missing on a side.
 
-        An edge filter leaves a plain rim around the whole image, and moves what it shows by a pixel.
+        An edge filter leaves a plain rim around the whole image, and moves the content by a pixel.
 
         Args:
             output: Width and height of the output.
@@ -93,11 +101,11 @@ class View:
             return self
         whole = View(net=self.net, box=Box(0, 0, *parent), shown=Box(0, 0, *output))
         missing = np.abs(np.array(self.shown) - whole.shown).max(), np.abs(np.array(self.box) - whole.box).max()
-        return whole if max(missing[0], missing[1] / self.scale.max()) <= RIM else self
+        return whole if max(missing[0], missing[1] / self.scale.max()) <= MAX_RIM else self
 
     def source(self, points: Array) -> Array:
         """Map points of the output to the parent, both shape (n, 2), pixels."""
-        swapped, x_reversed, y_reversed = next(key for key, net in TURNS.items() if net is self.net)
+        swapped, x_reversed, y_reversed = next(key for key, net in ORIENTATION_BY_FLAGS.items() if net is self.net)
         (low, high), (start, end) = (np.array(box).reshape(2, 2) for box in (self.shown, self.box))
         part = (points - low) / (high - low)
         part = part[:, ::-1] if swapped else part
@@ -109,13 +117,13 @@ def fit_view(outs: Array, ins: Array, content: Box, size: tuple[int, int], toler
 
     Args:
         outs: Points of the output, shape (n, 2), pixels; the centre of the first pixel is (0.5, 0.5).
-        ins: The points of the parent that they show, shape (n, 2).
-        content: The part of the output that isn't margin.
+        ins: Matching points of the parent, shape (n, 2), pixels.
+        content: Part of the output that isn't margin.
         size: Width and height of the parent, pixels.
-        tolerance: Largest error of a pair that agrees, pixels of the parent.
+        tolerance: Maximum error of a pair that agrees, pixels of the parent.
 
     Returns:
-        The view, None where the fit isn't one of the eight orientations; and the number of pairs that agree.
+        The view, None if the fit isn't one of the eight orientations; and the number of pairs that agree.
     """
     if len(outs) < 4:
         return None, 0
@@ -127,7 +135,7 @@ def fit_view(outs: Array, ins: Array, content: Box, size: tuple[int, int], toler
     scale = np.abs(matrix[:, :2] * [content.x2 - content.x1, content.y2 - content.y1])
     swapped = bool(scale[0, 1] > scale[0, 0])
     along, across = (scale[:, ::-1], scale) if swapped else (scale, scale[:, ::-1])
-    if any(across[i, i] > STRAIGHT * along[i, i] + WHOLE for i in (0, 1)) or along.diagonal().min() < 1:
+    if any(across[i, i] > MAX_TILT * along[i, i] + ROUNDING for i in (0, 1)) or along.diagonal().min() < 1:
         return None, count
     edges = np.array(content).reshape(2, 2).T
     ends, shown, reversed_axes = np.zeros((2, 2)), np.zeros((2, 2)), [False, False]
@@ -144,12 +152,12 @@ def fit_view(outs: Array, ins: Array, content: Box, size: tuple[int, int], toler
         reversed_axes[axis] = slope < 0
     if min(np.diff(ends).min(), np.diff(shown).min()) < 1:
         return None, count
-    net = TURNS[swapped, reversed_axes[0], reversed_axes[1]]
+    net = ORIENTATION_BY_FLAGS[swapped, reversed_axes[0], reversed_axes[1]]
     return View(net=net, box=Box(*ends.T.ravel().tolist()), shown=Box(*shown.T.ravel().tolist())), count
 
 
 def _line(at: Array, values: Array, ends: Array) -> tuple[float, float] | None:
-    """Fit slope and offset by least squares; slope 1 or -1 where that is less than a pixel off at both ends."""
+    """Fit slope and offset by least squares; use slope 1 or -1 if its error at both ends is less than a pixel."""
     if np.ptp(at) < 1:
         return None
     slope, offset = np.polyfit(at, values, 1)
@@ -161,13 +169,13 @@ def _line(at: Array, values: Array, ends: Array) -> tuple[float, float] | None:
 
 
 def _end(value: float, limit: int, *, snap: bool) -> float:
-    """Limit a coordinate to [0, limit]; with `snap` move it to the edge where that is near, else round it."""
+    """Clip a coordinate to [0, limit]; with `snap`, move it to a near edge. Round other values that are near whole."""
     near = max(1.0, NEAR_EDGE * limit) if snap else 0.0
     return 0.0 if value < near else float(limit) if value > limit - near else _whole(value)
 
 
 def ends_of(corners: Array, size: tuple[int, int]) -> Box:
-    """Return the box between two corners, shape (2, 2), moved to edges and whole pixels of an image of `size`."""
+    """Return the box between two corners, shape (2, 2), snapped to edges and whole pixels of an image of `size`."""
     (x1, y1), (x2, y2) = (
         [_end(float(at), side, snap=True) for at, side in zip(corner, size, strict=True)]
         for corner in (corners.min(axis=0), corners.max(axis=0))
@@ -176,12 +184,12 @@ def ends_of(corners: Array, size: tuple[int, int]) -> Box:
 
 
 def _whole(value: float) -> float:
-    """Round a number that is close to a whole one."""
-    return float(round(value) if abs(value - round(value)) < WHOLE else value)
+    """Round a number that is near a whole number."""
+    return float(round(value) if abs(value - round(value)) < ROUNDING else value)
 
 
 def content_of(image: Image.Image) -> Box | None:
-    """Return the image without the rows and columns of one colour at its edges; None where nothing is left."""
+    """Return the box inside margins of one colour; None if the whole image has one colour."""
     pixels = np.asarray(image)
     y1, y2 = _varied(pixels)
     x1, x2 = _varied(pixels[y1:y2].swapaxes(0, 1))
@@ -189,10 +197,10 @@ def content_of(image: Image.Image) -> Box | None:
 
 
 def _varied(rows: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return the first and one past the last row that has more than one colour."""
+    """Return the range of rows, end exclusive, from the first to the last row with more than one colour."""
     if not rows.size:
         return 0, 0
-    if all(np.ptp(row, axis=0).max() > PLAIN for row in (rows[0], rows[-1])):
+    if all(np.ptp(row, axis=0).max() > MARGIN_RANGE for row in (rows[0], rows[-1])):
         return 0, len(rows)
-    varied = np.flatnonzero(np.ptp(rows, axis=1).max(axis=1) > PLAIN)
+    varied = np.flatnonzero(np.ptp(rows, axis=1).max(axis=1) > MARGIN_RANGE)
     return (int(varied[0]), int(varied[-1]) + 1) if len(varied) else (0, 0)

@@ -1,10 +1,10 @@
-"""Draws and reads the probes: images on which code shows where it puts which pixels.
+"""Draws the probes, images on which code reveals where it moves pixels, and reads views from its output.
 
-The coordinate map's red and green rise and fall along x and y, tile by tile, and its blue numbers the tiles: every
-pixel tells where it comes from, and interpolation keeps that. The texture is black and white spots of every size that
-look alike nowhere: its corners (SIFT) are matched again after whatever keeps edges where they are, at any scale,
-negative and mirrored. Where the code depends on what an image shows, the texture is added to the image itself as marks,
-too faint to be seen.
+In the coordinate map, red and green rise and fall along x and y, tile by tile, and blue numbers the tiles. So each
+pixel encodes its position, also after interpolation. The texture consists of black and white spots of several sizes
+and repeats nowhere. Its corners (SIFT) can be matched after any operation that keeps edges in place, at any scale, in
+negatives and in mirror images. For code that depends on image content, the texture is added to the image as faint
+marks.
 """
 
 from collections.abc import Sequence
@@ -19,55 +19,55 @@ from PIL import Image, ImageOps
 
 from codevision_ext.sandbox.provenance.align import find_unscaled, refined
 from codevision_ext.sandbox.provenance.compare import Floats, Pixels
-from codevision_ext.sandbox.provenance.placement import COVERAGE, Array, View, content_of, fit_view
+from codevision_ext.sandbox.provenance.placement import COVERAGE, TINY, Array, View, content_of, fit_view
 from codevision_ext.sandbox.provenance.verify import is_covered
 from codevision_ext.types import Box
 
 TILES = 16
-"""Largest number of the map's tiles per axis; always even, so that an inverted map isn't a mirrored one."""
+"""Maximum number of tiles per axis; even, so that the negative of a map differs from its mirror image."""
 TILE_SIDE = 24
-"""Smallest width of a tile, pixels."""
+"""Minimum width of a tile, pixels."""
 GRID = 72
-"""Samples per axis when a map is read."""
+"""Number of samples per axis when a map is read."""
 TEXTURE_SIDE = 1024
-"""The texture's side, pixels; larger images get it magnified by a whole number."""
+"""Side of the texture, pixels; for larger images it is magnified by a whole number."""
 DARK, BRIGHT = 48, 232
 """Grey levels of the texture."""
-LOUDNESS = (2, 24)
-"""Grey levels by which marks change an image, tried in turn: too faint to be seen, and too strong for dithering."""
-LARGE = 96
-"""Side of a part, in pixels, under which marks of the coarse texture may look alike by chance."""
+MARK_LEVELS = (2, 24)
+"""Grey levels by which marks change an image, tried in turn: invisible ones, then ones that survive dithering."""
+FINE_MARKS_SIDE = 96
+"""Side of a part below which marks are drawn with the fine texture, pixels; coarse marks may agree by chance."""
 FEATURES = 800
-"""Number of corners in an output; four times as many in a parent, all there are in the texture."""
+"""Maximum number of corners in an output; a parent has up to four times as many, the texture has no limit."""
 PARENT_SIDE = 1024
 """Largest side of a parent when corners are searched, pixels."""
 FEATURE_SIDE = 448
 """Largest side of an output when corners are searched, pixels."""
 MAGNIFIED = 4.0
-"""Largest factor by which an output is magnified for that."""
-CHECKS = 64
-"""Leaves of the search trees that are visited for each corner."""
+"""Maximum factor by which an output is magnified when corners are searched."""
+TREE_CHECKS = 64
+"""Number of leaves of the search trees that are visited for each corner."""
 RATIO = 0.85
-"""Largest distance of a corner's best match, as a share of the distance of the second."""
+"""Maximum distance of a corner's best match, as a share of the distance of its second match (Lowe's ratio test)."""
 TILT = 0.2
-"""Largest difference of the rotation between two matched corners from one of the four rotations, in quarters."""
+"""Maximum deviation of a match's rotation from a multiple of 90 degrees, as a share of 90 degrees."""
 STRETCH = 0.5
-"""Largest difference of the scale between two matched corners from the others' scale, in octaves."""
-UNEVEN = 3.0
-"""Largest factor by which one axis of an output of the texture is shrunk against the other."""
+"""Maximum difference between the scales of two matches that agree, in octaves."""
+MAX_UNEVENNESS = 3.0
+"""Maximum factor by which one axis of an output of the texture is shrunk more than the other."""
 MATCHES = 8
-"""Number of matched corners that agree under which the match is chance."""
+"""Minimum number of matched corners that must agree."""
 AGREEING = 0.5
-"""Least share of the corners matched in a texture that must agree: where a warp moved the others, fewer do."""
+"""Minimum share of the corners matched in a texture that must agree; after a warp fewer agree."""
 REARRANGED = 0.9
-"""Share of an output's pixels with colours of the map, and with neighbours from near by, from which it is a collage."""
+"""Minimum share of pixels with colours of the map, and of pixels with near neighbours, in a collage."""
 MANY_TILES = 8
-"""Number of tiles per axis from which a map can show that."""
+"""Minimum number of tiles per axis of a map on which a collage is recognised."""
 
 
 @lru_cache(maxsize=16)
 def coordinate_map(size: tuple[int, int]) -> Image.Image:
-    """Draw the map for an image of `size`."""
+    """Draw the coordinate map for an image of `size`."""
     columns, rows = (_wave(length) for length in size)
     pixels = np.empty((size[1], size[0], 3), np.uint8)
     pixels[..., 0] = columns[1]
@@ -82,12 +82,12 @@ def _tiles(length: int) -> int:
 
 
 def _blue_step(size: tuple[int, int]) -> int:
-    """Return the difference of the blues of two tiles with neighbouring numbers."""
+    """Return the difference in blue between two tiles with consecutive numbers."""
     return 255 // (_tiles(size[0]) * _tiles(size[1]) - 1)
 
 
 def _wave(length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the tile of every pixel along an axis, and its level: rising in even tiles, falling in odd ones."""
+    """Return tile and level of every pixel along an axis; levels rise in even tiles and fall in odd tiles."""
     at = (np.arange(length) + 0.5) / length * _tiles(length)
     tile = at.astype(np.int64)
     rise = np.where(tile % 2, tile + 1 - at, at - tile)
@@ -95,7 +95,7 @@ def _wave(length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def read_map(output: Image.Image, size: tuple[int, int]) -> View | None:
-    """Read which view `output`, made of the map for an image of `size`, shows; None where it can't be read."""
+    """Read the view from the code's output on the map for an image of `size`; None if there is no view."""
     content = content_of(output)
     if content is None:
         return None
@@ -116,16 +116,17 @@ def read_map(output: Image.Image, size: tuple[int, int]) -> View | None:
 
 
 def is_rearranged(output: Image.Image, size: tuple[int, int]) -> bool:
-    """Tell whether `output`, made of the map for an image of `size`, consists of large pieces of it, as a collage does.
+    """Tell whether the code's output on the map for an image of `size` consists of large pieces of the map (a collage).
 
-    Then the map tells the whole truth: where no view can be read from it, there is none. Nearly all colours must be the
-    map's own, and neighbours come from neighbouring places: in a negative, colours are the map's as well, but every
-    tile comes from elsewhere. False for a map with few tiles, which can't tell.
+    Nearly all colours must occur in the map, and neighbouring pixels must come from neighbouring positions. A negative
+    has the map's colours too, but its tiles come from other positions. A map with few tiles gives False.
     """
     content = content_of(output)
     if content is None or min(map(_tiles, size)) < MANY_TILES:
         return False
     _, colours = _sampled(output, content)
+    if min(colours.shape[:2]) < 3:
+        return False
     known, codes = (
         pixels.reshape(-1, 3).astype(np.int64) @ (1, 1 << 8, 1 << 16)
         for pixels in (np.asarray(coordinate_map(size)), colours)
@@ -137,7 +138,7 @@ def is_rearranged(output: Image.Image, size: tuple[int, int]) -> bool:
 
 
 def _sampled(output: Image.Image, content: Box) -> tuple[Array, Array]:
-    """Return points all over the content, shape (rows, columns, 2), pixels, and their colours, (rows, columns, 3)."""
+    """Return a grid of points in the content, shape (rows, columns, 2), pixels, and colours, (rows, columns, 3)."""
     us, vs = (
         np.unique(np.linspace(low, high - 1, GRID).round().astype(int))
         for low, high in ((content.x1, content.x2), (content.y1, content.y2))
@@ -147,7 +148,7 @@ def _sampled(output: Image.Image, content: Box) -> tuple[Array, Array]:
 
 
 def _places(colours: Array, size: tuple[int, int]) -> Array:
-    """Return where colours, shape (..., 3), stand in the map for an image of `size`, shape (..., 2), pixels."""
+    """Return the positions, shape (..., 2), pixels, that colours, shape (..., 3), encode for an image of `size`."""
     tiles = _tiles(size[0]), _tiles(size[1])
     numbers = np.rint(colours[..., 2] / _blue_step(size)).astype(np.int64)
     ins = np.empty((*colours.shape[:-1], 2))
@@ -159,33 +160,33 @@ def _places(colours: Array, size: tuple[int, int]) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corners:
-    """Corners of an image that can be matched, and their descriptors (SIFT)."""
+    """Corners of an image and their SIFT descriptors."""
 
     points: Array
-    """Places, shape (n, 2), pixels."""
+    """Positions, shape (n, 2), pixels."""
     sizes: Array
     """Diameters, shape (n,), pixels."""
     angles: Array
     """Directions, shape (n,), degrees."""
-    looks: Floats
+    descriptors: Floats
     """Descriptors, shape (n, 128)."""
 
     @classmethod
     def of(cls, grey: Pixels, count: int) -> "Corners":
-        """Detect the `count` clearest corners of an image, shape (H, W); 0 means all."""
-        keys, looks = cv2.SIFT.create(nfeatures=count).detectAndCompute(grey, None)
+        """Detect the `count` strongest corners of an image, shape (H, W); 0 means all."""
+        keys, vectors = cv2.SIFT.create(nfeatures=count).detectAndCompute(grey, None)
         rows = np.array([(*key.pt, key.size, key.angle) for key in keys], dtype=np.float64).reshape(-1, 4)
-        descriptors: Floats = np.asarray(looks, np.float32) if len(keys) else np.empty((0, 128), np.float32)
-        return cls(points=rows[:, :2] + 0.5, sizes=rows[:, 2], angles=rows[:, 3], looks=descriptors)
+        descriptors: Floats = np.asarray(vectors, np.float32) if len(keys) else np.empty((0, 128), np.float32)
+        return cls(points=rows[:, :2] + 0.5, sizes=rows[:, 2], angles=rows[:, 3], descriptors=descriptors)
 
     def changed(self, *, inverted: bool, mirrored: bool) -> "Corners":
-        """Return the descriptors of the negative and of the mirror image; the points stay."""
-        looks, angles = self.looks.reshape(-1, 4, 4, 8), self.angles
+        """Return the corners with the descriptors of the negative or the mirror image; points stay unchanged."""
+        descriptors, angles = self.descriptors.reshape(-1, 4, 4, 8), self.angles
         if inverted:
-            looks, angles = looks[:, ::-1, ::-1], angles + 180
+            descriptors, angles = descriptors[:, ::-1, ::-1], angles + 180
         if mirrored:
-            looks, angles = looks[:, ::-1, :, -np.arange(8)], -angles
-        return replace(self, looks=np.ascontiguousarray(looks).reshape(-1, 128), angles=angles)
+            descriptors, angles = descriptors[:, ::-1, :, -np.arange(8)], -angles
+        return replace(self, descriptors=np.ascontiguousarray(descriptors).reshape(-1, 128), angles=angles)
 
 
 class CornerIndex:
@@ -194,21 +195,21 @@ class CornerIndex:
     def __init__(self, grey: Pixels, zoom: float, count: int) -> None:
         """`grey` is the image resized by `zoom`."""
         self._corners, self._zoom = Corners.of(grey, count), zoom
-        self._matcher = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 4}, {"checks": CHECKS})
-        if len(self._corners.looks) >= 2:
-            self._matcher.add([self._corners.looks])
+        self._matcher = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 4}, {"checks": TREE_CHECKS})
+        if len(self._corners.descriptors) >= 2:
+            self._matcher.add([self._corners.descriptors])
             self._matcher.train()
 
     def matches(self, corners: Corners) -> tuple[NDArray[np.int64], Array, float]:
-        """Match corners of an output, as far as they agree on one of four rotations and roughly on the scale.
+        """Match corners of an output; keep the largest set of matches that agree on rotation and scale.
 
         Returns:
-            Indices of the matched corners, shape (n,), their places in the indexed image, shape (n, 2), pixels, and the
-            pixels of the indexed image per pixel of the output.
+            Indices of the matched corners, shape (n,); their positions in the indexed image, shape (n, 2), pixels; and
+            the pixels of the indexed image per pixel of the output.
         """
-        if not len(corners.looks) or len(self._corners.looks) < 2:
+        if not len(corners.descriptors) or len(self._corners.descriptors) < 2:
             return np.empty(0, np.int64), np.empty((0, 2)), 1.0
-        nearest = self._matcher.knnMatch(corners.looks, k=2)
+        nearest = self._matcher.knnMatch(corners.descriptors, k=2)
         pairs = [(one.queryIdx, one.trainIdx) for one, two in nearest if one.distance < RATIO * two.distance]
         at, to = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         turns = (corners.angles[at] - self._corners.angles[to]) / 90
@@ -223,12 +224,12 @@ class CornerIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texture:
-    """Black and white spots of several sizes, which look alike nowhere."""
+    """Black and white spots of several sizes that repeat nowhere."""
 
     spots: tuple[int, ...]
     """Sizes of the spots, pixels."""
     zoom: float
-    """Scale at which the corners of the spots are indexed."""
+    """Scale at which corners are detected in the texture."""
 
     def __call__(self, size: tuple[int, int]) -> Image.Image:
         """Draw the texture for an image of `size`."""
@@ -238,18 +239,18 @@ class Texture:
         return grey.convert("RGB")
 
     def read(self, output: Image.Image, size: tuple[int, int]) -> View | None:
-        """Read which view `output`, made of the texture for an image of `size`, shows; None where it can't be read."""
+        """Read the view from the code's output on the texture for an image of `size`; None if there is no view."""
         content = content_of(output)
         if content is None:
             return None
-        ground = self(size)
-        view = find_unscaled(ground, output, content)
-        if view is not None and is_covered(ground, output, view, content):
+        image = self(size)
+        view = find_unscaled(image, output, content)
+        if view is not None and is_covered(image, output, view, content):
             return view
-        return _register(output, content, ground, _corner_index(self), _magnification(size))
+        return _register(output, content, image, _corner_index(self), _magnification(size))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _spotted(texture: Texture) -> Pixels:
     """Draw the whole texture, shape (TEXTURE_SIDE, TEXTURE_SIDE)."""
     rng = np.random.default_rng(0)
@@ -270,6 +271,8 @@ texture = Texture(spots=(6, 12, 24, 48, 96), zoom=0.5)
 """Texture for whole images and large parts."""
 fine_texture = Texture(spots=(3, 5, 10, 20, 40), zoom=1.0)
 """Texture for details."""
+pixel_texture = Texture(spots=(1,), zoom=1.0)
+"""Texture for marks in details of a few pixels, which have too few spots of any other."""
 
 
 def _magnification(size: tuple[int, int]) -> int:
@@ -277,12 +280,18 @@ def _magnification(size: tuple[int, int]) -> int:
     return -(-max(size) // TEXTURE_SIDE)
 
 
-def draw_marks(size: tuple[int, int], loudness: int, box: Box) -> Image.Image:
-    """Draw marks for an image of `size`, fine enough for `box`: grey values of plus or minus `loudness` (mode F)."""
-    small = min(box.x2 - box.x1, box.y2 - box.y1) < max(LARGE, max(size) / 16)
-    spots = (fine_texture if small else texture)(size)
-    bright = np.asarray(spots.convert("L")) == BRIGHT
-    return Image.fromarray(np.where(bright, loudness, -loudness).astype(np.float32))
+def textures_for(box: Box, size: tuple[int, int]) -> tuple[Texture, ...]:
+    """Return the textures that are fine enough for marks in a box of an image of `size`, in the order to try them."""
+    side = min(box.x2 - box.x1, box.y2 - box.y1)
+    if side < TINY:
+        return pixel_texture, fine_texture
+    return (fine_texture,) if side < max(FINE_MARKS_SIDE, max(size) / 16) else (texture,)
+
+
+def draw_marks(size: tuple[int, int], mark_level: int, spots: Texture) -> Image.Image:
+    """Draw marks for an image of `size`: grey values of plus or minus `mark_level` (mode F)."""
+    bright = np.asarray(spots(size).convert("L")) == BRIGHT
+    return Image.fromarray(np.where(bright, mark_level, -mark_level).astype(np.float32))
 
 
 def with_marks(image: Image.Image, marks: Image.Image) -> Image.Image:
@@ -292,7 +301,7 @@ def with_marks(image: Image.Image, marks: Image.Image) -> Image.Image:
 
 
 def register_pair(output: Image.Image, parent: Image.Image) -> View | None:
-    """Return the view of `parent` that `output` shows, by the parent's own corners; None where there are too few."""
+    """Return the view of `parent` that `output` shows, by matching corners; None if too few corners match."""
     content = Box(0, 0, *output.size)
     view = find_unscaled(parent, output, content)
     if view is not None and is_covered(parent, output, view, content):
@@ -305,15 +314,15 @@ def register_pair(output: Image.Image, parent: Image.Image) -> View | None:
 def _register(
     output: Image.Image, content: Box, parent: Image.Image, index: CornerIndex, times: int | None = None
 ) -> View | None:
-    """Return the view of `parent`, whose corners are indexed, that the content of `output` shows.
+    """Return the view of `parent`, whose corners are in `index`, that the content of `output` shows.
 
-    None where few corners match, or where other things are to be seen as well. With `times`, `parent` is a texture,
-    magnified by that number: as it looks alike along both axes, stretching can be undone.
+    None if few corners match, or if the view doesn't cover the content. `times` is the magnification of a texture, None
+    for other images. A texture varies equally along both axes, so stretching can be undone.
     """
     grey = np.asarray(output.convert("L").crop(content))
     zoom = np.full(2, min(MAGNIFIED, FEATURE_SIDE / max(grey.shape)))
     if times is not None:
-        zoom *= _evening(grey)
+        zoom *= _evening_factors(grey)
     corners = Corners.of(_zoomed(grey, zoom), FEATURES)
     most, best, each = MATCHES - 1, None, times or 1
     for inverted, mirrored in product((False, True), repeat=2):
@@ -328,16 +337,16 @@ def _register(
     return best if is_covered(parent, output, best, content) else None
 
 
-def _evening(grey: Pixels) -> Array:
-    """Return the factors, shape (2,), that shrink an output of the texture until both axes vary as much."""
-    if min(grey.shape) < 2:  # a line varies along one axis only
+def _evening_factors(grey: Pixels) -> Array:
+    """Return the factors, shape (2,), that shrink a stretched texture until it varies equally along both axes."""
+    if min(grey.shape) < 2:  # a single row or column varies along one axis only
         return np.ones(2)
     varying = np.array([np.abs(np.diff(grey.astype(np.int16), axis=axis)).mean() for axis in (1, 0)]) + 1e-6
-    return np.asarray(np.maximum(varying / varying.max(), 1 / UNEVEN))
+    return np.asarray(np.maximum(varying / varying.max(), 1 / MAX_UNEVENNESS))
 
 
 def _zoomed(grey: Pixels, zoom: Sequence[float] | Array) -> Pixels:
-    """Resize along x and y, and stretch the contrast."""
+    """Resize by the factors along x and y, and stretch the contrast."""
     method = cv2.INTER_AREA if min(zoom) < 1 else cv2.INTER_CUBIC
     size = max(2, round(grey.shape[1] * zoom[0])), max(2, round(grey.shape[0] * zoom[1]))
     return np.asarray(ImageOps.autocontrast(Image.fromarray(np.asarray(cv2.resize(grey, size, interpolation=method)))))

@@ -1,1 +1,1 @@
-"""Handles a snippet, the code of one call, inside a child: mends its source, picks its images, explains its errors."""
+"""Handles a snippet, the code of one call, in a child process: corrects its source, chooses images, explains errors."""

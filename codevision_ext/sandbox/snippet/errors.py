@@ -1,4 +1,4 @@
-"""Explains an exception of a snippet to the model: type, reason, line of its code, and what to do instead."""
+"""Explains an exception of a snippet to the model: type, reason, line of code, and advice."""
 
 import errno
 import os
@@ -7,6 +7,7 @@ import socket
 import traceback
 from collections.abc import Sequence
 
+from codevision_ext.sandbox.snippet.files import FILES
 from codevision_ext.sandbox.snippet.source import SOURCE
 from codevision_ext.sandbox.wire import DETAIL_CHARS
 
@@ -49,15 +50,15 @@ ADVICE: Sequence[tuple[str, str]] = (
         "nothing can be saved, assign the image to `image`",
     ),
 )
-"""Regular expressions with advice. They are searched in the message and in the line; the first match counts."""
+"""Regular expressions with advice; they are searched in message and line, and the first match counts."""
 REASON_CHARS = 200
-"""Maximum length of a reason where advice or the line follows."""
+"""Maximum length of a reason that is followed by advice."""
 
 _OPENCV = re.compile(r"OpenCV\([^)]*\)\s*\S*:-?\d+:\s*error:\s*")
 
 
 def explain(error: BaseException, code: str, notes: Sequence[str] = ()) -> tuple[str, str]:
-    """Returns the status and a one-line detail for an exception; the notes stand at the end of the detail."""
+    """Returns the status and a one-line detail for an exception; the notes are appended to the detail."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     for frame, number in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_filename == SOURCE:
@@ -66,6 +67,8 @@ def explain(error: BaseException, code: str, notes: Sequence[str] = ()) -> tuple
     lines = code.splitlines()
     where = f" (line {line}: {lines[line - 1].strip()})" if line and line <= len(lines) else ""
     advice = next((advice for pattern, advice in ADVICE if re.search(pattern, message + where)), "")
+    if not advice and isinstance(error, OSError) and error.filename and FILES.images:
+        advice = f"the code can open {FILES.known()}"
     hints = "".join(f"; {hint}" for hint in (advice, *notes) if hint)
     if hints:
         hints = hints[: DETAIL_CHARS // 2]

@@ -1,7 +1,7 @@
-"""Replaces library functions that fail silently in the sandbox by functions that note the failure for the model.
+"""Replaces library functions that fail silently in the sandbox, so that the model reads a note about the failure.
 
-They replace functions of PIL, cv2 and matplotlib when a zygote loads its libraries. Each child serves one call and
-notes for that call. This module protects nothing; see `child`.
+A zygote replaces functions of PIL, cv2 and matplotlib after it has loaded them. Each child serves one call and has the
+notes of this call. This module isn't a protection; see `child`.
 """
 
 import builtins
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from codevision_ext.sandbox.coordinates import are_fractions
+from codevision_ext.sandbox.snippet import files
+from codevision_ext.sandbox.snippet.files import FILES
 from codevision_ext.sandbox.snippet.images import drawn, open_figures
 from codevision_ext.sandbox.snippet.source import SOURCE
 
@@ -42,11 +44,11 @@ UNSEEN = (
 )
 """Functions that find no file because the sandbox denies them access."""
 WINDOWS = ("waitKey", "waitKeyEx", "pollKey", "namedWindow", "destroyWindow", "destroyAllWindows", "startWindowThread")
-"""Functions of cv2 that need a screen and are usually called together with `imshow`."""
+"""Functions of cv2 that need a screen; code usually calls them with `imshow`."""
 MOST_NOTES = 3
 """Maximum number of notes of one call."""
 PADDING = 0.1
-"""Maximum share of a crop outside of the image, in [0, 1], that may be meant as padding."""
+"""Maximum share of a crop outside of the image, in [0, 1], that counts as intended padding."""
 
 
 class Call:
@@ -58,7 +60,7 @@ class Call:
         self.notes: list[str] = []
         """Notes for the model, without repetitions."""
         self.remedy = ""
-        """Advice on how to write coordinates, for the end of an error; empty if the code's coordinates are pixels."""
+        """Advice about coordinates that ends an error message; empty if the code's coordinates are pixels."""
 
     def note(self, text: str) -> None:
         """Adds a note, unless the call has the maximum number of notes."""
@@ -90,6 +92,7 @@ def install() -> None:
     import cv2  # noqa: PLC0415 - loaded in the zygote, as PIL
     from PIL import Image, ImageShow  # noqa: PLC0415
 
+    files.install(_replace)
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # what `site` adds to an interpreter
     builtins.display = _show  # type: ignore[attr-defined]  # what a notebook adds
     if "IPython.display" in sys.modules:  # PIL loads it
@@ -110,18 +113,30 @@ def install() -> None:
         pyplot.show = lambda *_, **__: CALL.shown.extend(map(drawn, open_figures()))
 
 
+def _replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
+    """Sets an attribute to a function that gets the original as its first argument."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original, updated=())
+    def replaced(*values: Any, **options: Any) -> Any:
+        return function(original, *values, **options)
+
+    setattr(owner, name, replaced)
+
+
 def _show(*values: Any, **_: Any) -> None:
     CALL.shown.extend(value for value in values if not isinstance(value, str))
 
 
 def _noting(function: Callable[..., Any], name: str, failed: Callable[[Any], bool], words: str) -> Callable[..., Any]:
-    """Returns the function, wrapped so that it adds a note when the model's code calls it and it fails."""
+    """Wraps a function so that a failed call by the model's code adds a note."""
 
     @functools.wraps(function, updated=())
     def noting(*values: Any, **options: Any) -> Any:
         value = function(*values, **options)
         if (values or options) and _called_by_code() and failed(value):
-            CALL.note(f"{name} failed: {words}")
+            known = f"; it can open {FILES.known()}" if words is NO_FILES and FILES.by_path else ""
+            CALL.note(f"{name} failed: {words}{known}")
         return value
 
     return noting
@@ -133,7 +148,7 @@ def _called_by_code() -> bool:
 
 
 def _checked_crop(crop: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `Image.crop`, wrapped so that boxes which the model's code can't mean are errors."""
+    """Wraps `Image.crop` so that `check_box` refuses implausible boxes of the model's code."""
 
     @functools.wraps(crop)
     def checked(image: Any, box: Any = None) -> Any:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from codevision_ext.sandbox.snippet.files import FILES, PROCESSED
 from codevision_ext.sandbox.snippet.source import START, Source, read_usage
 from codevision_ext.sandbox.wire import MAX_IMAGES_BACK
 
 RESULT_NAMES = ("image", "img", "result", "output", "processed_image")
 """Result variables: a snippet returns the images that it assigns to them. `image` takes precedence."""
 FRACTIONS = 2.0
-"""Maximum of a float array that is taken to have the range 0 to 1; brightening and interpolation can exceed 1."""
+"""Largest value up to which a float array has the range 0 to 1; brightening and interpolation can exceed 1."""
 SIXTEEN_BITS = 1024
-"""Minimum of the largest value of an unsigned 16-bit array that is taken to have the range 0 to 65535.
+"""Largest value from which an unsigned 16-bit array has the range 0 to 65535, otherwise 0 to 255.
 
-Other 16-bit arrays are taken to have the range 0 to 255. Sums of a few 8-bit numbers stay below the bound.
+Sums of a few 8-bit numbers stay below the bound.
 """
 MOST_NAMES = 4
 """Maximum number of variables that a note names."""
@@ -41,11 +42,13 @@ class Ending:
     """State of the interpreter after a snippet."""
 
     names: Mapping[str, Any]
-    """Its variables."""
+    """Variables after the snippet."""
     before: Mapping[str, Any]
     """Variables before the snippet."""
     images: Sequence[Any]
     """Images that the snippet got."""
+    image: Any
+    """Image that the snippet was called on; None without one."""
     last: Any
     """Value of the last statement of the snippet; None if that statement isn't an expression."""
     shown: Sequence[Any]
@@ -53,7 +56,7 @@ class Ending:
     source: Source
 
     def assigned(self, name: str) -> Any:
-        """Returns the value that the snippet assigned to a variable; None where it assigned none."""
+        """Returns the value that the snippet assigned to a variable; None without an assignment."""
         value = self.names.get(name)
         return None if value is self.before.get(name, _ABSENT) else value
 
@@ -66,36 +69,53 @@ class Ending:
 def handed_back(ending: Ending, max_pixels: int) -> tuple[list[Any], str]:
     """Returns the images of a snippet, and a note for the model, which may be empty.
 
-    The images are those that the snippet assigned to RESULT_NAMES. If it assigned none, they are the first of these
-    that there is: the value of its last expression, the images that it showed, the images that it put into `images`,
-    the image on which it drew, the only new image that it didn't use again, the unchanged image.
+    If the snippet opened an image by its path, or saved one to `processed_path`, they are the images that it saved, or
+    if it saved none, those that it showed. Otherwise they are those that it assigned to RESULT_NAMES, and others that
+    it saved. Without any of these, they are the first candidate that exists: the value of the last expression, images
+    that were shown, images that were added to `images`, the image on which the snippet drew, the only new image that
+    wasn't used again, the unchanged image.
 
     Raises NoImage if there is no value, and NotAImage if a value isn't an image or is too large.
     """
+    saved = FILES.left(ending.names.get("processed_path"))
+    if FILES.opened or PROCESSED in FILES.saved:
+        parts = saved or _new_images(list(map(drawn, ending.shown)), ending)
+        if parts:
+            return _bounded(parts[:MAX_IMAGES_BACK], max_pixels), _too_many(parts)
     values = {name: drawn(value) for name in RESULT_NAMES if (value := ending.assigned(name)) is not None}
     named = {name: value for name, value in values.items() if looks_like_images(value)}
+    if FILES.saved:
+        named = {name: value for name, value in named.items() if not any(value is each for each in FILES.sources)}
     final = _final(named, ending)
     parts, note = list(chain.from_iterable(map(flat, final))), ""
-    if not final or (_other_images(ending) and all(_is_copy(value, ending) for value in final)):
-        left, note = _left_behind(ending)
+    others = saved or open_figures() or _other_images(ending)
+    if not final or (others and all(_is_copy(value, ending) for value in final)):
+        left, note = _left_behind(ending) if not saved else (saved, "")
         parts = left or parts
+    else:
+        parts += saved
+    if FILES.saved and all(_is_copy(part, ending) for part in parts):
+        parts, note = list(FILES.saved.values()), ""
     if not parts and values:
         raise NotAImage(_not_an_image(next(iter(values.values()))))
     if not parts:
-        image = ending.names.get("image")
+        image = ending.image if "image" in ending.names else None
         cleared = [name for name in RESULT_NAMES if ending.names.get(name, 0) is None]
         if image is None or any(ending.before.get(name, 0) is not None for name in cleared):
             raise NoImage
         parts = [image]
-    if len(parts) > MAX_IMAGES_BACK:
-        note = f"of {len(parts)} images the first {MAX_IMAGES_BACK} were taken"
-    return _bounded(parts[:MAX_IMAGES_BACK], max_pixels), note
+    return _bounded(parts[:MAX_IMAGES_BACK], max_pixels), _too_many(parts) or note
+
+
+def _too_many(parts: Sequence[Any]) -> str:
+    """Returns a note about images that don't come back; empty if all do."""
+    return f"of {len(parts)} images the first {MAX_IMAGES_BACK} were taken" if len(parts) > MAX_IMAGES_BACK else ""
 
 
 def _final(named: Mapping[str, Any], ending: Ending) -> list[Any]:
-    """Returns the values of result variables, without those that were only used to compute another one.
+    """Returns the values of result variables, without intermediate results of other result variables.
 
-    If `image` or `img` was assigned, arrays in other variables are left out unless they have 8 bits: they may be
+    If `image` or `img` was assigned, arrays in other variables that don't have 8 bits are left out, because they may be
     measurements.
     """
     names: dict[int, str] = {}
@@ -111,18 +131,21 @@ def _final(named: Mapping[str, Any], ending: Ending) -> list[Any]:
 
 
 def _is_copy(value: Any, ending: Ending) -> bool:
-    """Returns whether the value shows the same image as the snippet got."""
-    original = ending.before.get("image")
+    """Returns whether the value equals the image that the snippet got."""
+    original = ending.image
     size = getattr(value, "size", None) if hasattr(value, "getbands") else getattr(value, "shape", ())[1::-1]
     if original is None or size != original.size:
         return False
-    return bool(flatten(value).tobytes() == original.tobytes())
+    pixels = flatten(value)
+    if pixels.tobytes() == original.tobytes():
+        return True
+    return FILES.opened and pixels.tobytes("raw", "BGR") == original.tobytes()  # as cv2.imread returns it
 
 
 def _left_behind(ending: Ending) -> tuple[list[Any], str]:
-    """Returns the images that the snippet probably meant to return, and a note that says how to return them.
+    """Returns images outside of the result variables that the snippet probably meant to return, and a note about them.
 
-    Result variables aren't searched. The images are empty if none is found, or if several could be meant.
+    There are no images if there is no candidate, or if there are several.
     """
     taken = "was taken as the result: assign it to `image`"
     known = {id(image) for image in ending.images}
@@ -151,7 +174,7 @@ def _left_behind(ending: Ending) -> tuple[list[Any], str]:
 
 
 def _other_images(ending: Ending) -> dict[str, Any]:
-    """Returns the images that the snippet assigned to other variables than those of RESULT_NAMES."""
+    """Returns the images that the snippet assigned to variables outside of RESULT_NAMES."""
     names = [name for name in ending.names if name[:1] != "_" and name not in RESULT_NAMES]
     return {name: value for name in names if is_image(value := drawn(ending.assigned(name)))}
 
@@ -164,7 +187,7 @@ def _new_images(values: Sequence[Any], ending: Ending) -> list[Any]:
 
 
 def open_figures() -> list[Any]:
-    """Returns the figures of matplotlib that are open."""
+    """Returns the open figures of matplotlib."""
     pyplot = sys.modules.get("matplotlib.pyplot")
     return [pyplot.figure(number) for number in pyplot.get_fignums()] if pyplot else []
 

@@ -1,7 +1,7 @@
-"""Compiles the source of a snippet, and mends source that doesn't compile.
+"""Compiles the source of a snippet, and corrects source that doesn't compile.
 
 Source that compiles is never changed. Other source is tried again without invisible characters, code fences and
-commands of a notebook, and with line breaks in place of doubly escaped ones.
+notebook commands, and with line breaks in place of doubly escaped line breaks.
 """
 
 import ast
@@ -16,7 +16,7 @@ from types import CodeType
 SOURCE = "<code>"
 """File name of the snippet in tracebacks."""
 PRINTERS = {"print", "pprint"}
-"""Functions that only look at their arguments, so that a call of them is no use of an image."""
+"""Functions that only print their arguments, so that a call isn't a use of an image."""
 
 Position = tuple[int, int]
 """Line and column of a place in the source; a later place compares greater."""
@@ -39,9 +39,9 @@ class Source:
     """A snippet that compiles."""
 
     text: str
-    """Source that is run; mended if the snippet doesn't compile."""
+    """Source that is run; corrected if the snippet doesn't compile."""
     note: str
-    """Note for the model about what was mended; empty if nothing was."""
+    """Note for the model about the correction; empty without a correction."""
     body: CodeType
     """All statements, without the last one if it is an expression."""
     last: CodeType | None
@@ -50,21 +50,21 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How a snippet uses its names."""
+    """Assignments and uses of the names of a snippet."""
 
     stores: dict[str, Position]
     """Position of the last assignment to each name."""
     loads: dict[str, Position]
-    """Position of the last use of each name. Drawing on the name is no use, nor is a call whose value is dropped."""
+    """Position of the last use of each name; drawing on the image and calls with an unused value don't count."""
     uncalled: tuple[str, ...]
     """Names of top-level functions that the snippet never uses."""
 
 
 def read_source(code: str) -> Source:
-    """Compiles a snippet; if it doesn't compile, compiles a mended one.
+    """Compiles a snippet, corrected if necessary.
 
     Raises:
-        SyntaxError: neither the snippet nor a mended one compiles; the error is that of the snippet itself.
+        SyntaxError: neither the snippet nor a corrected snippet compiles; the error is that of the snippet.
         ValueError: the snippet has a NUL character.
     """
     try:
@@ -79,7 +79,7 @@ def read_source(code: str) -> Source:
 
 
 def _mended(code: str) -> list[tuple[str, str]]:
-    """Returns the mended texts that differ from the code, in the order in which to try them, each with its note."""
+    """Returns corrected texts that differ from the code, each with its note, in the order in which to try them."""
     plain = code.translate(_INVISIBLE).translate(_BLANKS).translate(_BREAKS)
     unfenced = _FENCE.sub("", plain)
     blocks = "\n".join(_BLOCK.findall(plain))
@@ -96,7 +96,7 @@ def _mended(code: str) -> list[tuple[str, str]]:
 
 
 def _unescape_all(text: str) -> str:
-    """Returns the text with its escapes decoded once, as those of a JSON string; unchanged if it can't be one."""
+    """Decodes the escapes of a text once as in a JSON string; returns the text unchanged if this fails."""
     try:
         return str(json.loads(f'"{text}"', strict=False))
     except ValueError:
@@ -110,7 +110,7 @@ def _unescape_outside(text: str) -> str:
 
 
 UNESCAPES: tuple[Callable[[str], str], ...] = (_unescape_outside, _unescape_all)
-"""Functions that undo one escape too many, in the order in which they are tried."""
+"""Functions that undo one level of escapes, in the order in which they are tried."""
 
 
 def _compiled(text: str, note: str) -> Source:
@@ -123,7 +123,7 @@ def _compiled(text: str, note: str) -> Source:
 
 @cache
 def read_usage(text: str) -> Usage:
-    """Returns how a snippet uses its names; the text must compile."""
+    """Returns the usage of names in a snippet that compiles."""
     tree = ast.parse(text, SOURCE)
     stores, loads = _positions(tree)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
@@ -158,7 +158,7 @@ def _positions(tree: ast.Module) -> tuple[dict[str, Position], dict[str, Positio
 
 
 def _draws(call: ast.Call) -> bool:
-    """Returns whether the call makes a drawing context for an image, which is no use of the image."""
+    """Returns whether the call creates a drawing context, which isn't a use of the image."""
     return "Draw" in (getattr(call.func, "attr", ""), getattr(call.func, "id", ""))
 
 

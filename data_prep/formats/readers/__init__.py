@@ -49,7 +49,7 @@ def choose(source: Source, name: str | None) -> Reader:
     if len(lacking) == len(vqa.TABLE) and (advice := layout_advice(known)):
         raise InputError(f"{source.path}: {advice}")
     if name is not None:
-        raise InputError(f"{source.path}: column {candidates[0].missing(known.fields)[0]} is missing, {name} has it")
+        raise InputError(f"{source.path}: column {candidates[0].missing(known.fields)[0]} of schema {name} is missing")
     columns = ", ".join(known.columns[:12])
     maps = ",".join(f"{word}=COLUMN" for word in lacking)
     raise InputError(

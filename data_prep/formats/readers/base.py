@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from data_prep.formats import fields
-from data_prep.formats.schema import Demonstration, Row
+from data_prep.formats.row_errors import RowError
+from data_prep.formats.schema import CodeTrajectory, Demonstration, Row
 
-Item = Row | Demonstration
+Item = Row | Demonstration | CodeTrajectory | RowError
 ANSWERS: Final = (
     *("answers", "answer", "Answer", "label", "ground_truth", "gt_answer", "solution", "response", "output", "gt"),
     *("correct_choice_idx", "answer_idx", "answer_index", "correct_choice", "correct_answer", "answerKey"),
@@ -41,7 +42,8 @@ class Reader:
     """Columns that a file of the schema must have: at least one of each group."""
     read: Callable[[Mapping[str, Any], Place], Iterator[Item | str]]
     """Function that yields the items of a record, with images as they are stored and sizes (0, 0). It raises RowError.
-    A text in place of an item names a part of the record that the target format can't express."""
+    A RowError that it yields is a fault of a record that is used all the same. A text in place of an item names a part
+    of the record that the target format can't express."""
     licence: str = "unknown"
     turns: bool = False
     """Kind of its items: True for demonstrations, False for tasks."""
@@ -49,6 +51,9 @@ class Reader:
     """True if a record has the whole message of the user; otherwise choices, hints and images are separate columns."""
     repeated: frozenset[str] = frozenset()
     """Columns that needn't be read, because other columns hold the same."""
+    published: Callable[[Mapping[str, Any]], bool] | None = None
+    """Function that returns whether a record is the benchmark's own; None: all are. Tables of other sets may have the
+    columns of the benchmark."""
 
     def missing(self, columns: Iterable[str]) -> list[str]:
         """Return the columns of the schema that are not among `columns`."""

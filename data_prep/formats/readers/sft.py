@@ -35,7 +35,7 @@ def _read_sharegpt(record: Mapping[str, Any], place: Place) -> Iterator[Item | s
     images, paths = read_images(record, own, place.images)
     item = from_sharegpt(record, images, paths, messages)
     extra = dict(item.extra) | ({} if item.source else {"source": None})  # the item gets no source when it is written
-    if own:
+    if any(image is not None for image in own):
         extra.pop("conversations", None)
     metadata = _with_answer(item.metadata, record, place)
     source = item.source or (SOURCE if TOOL_NAME in item.tools else place.name)

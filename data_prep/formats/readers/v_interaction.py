@@ -1,28 +1,52 @@
-"""Reads rows of V-Interaction-400K: a question, code that draws on its image, and the image that the code made.
+"""Reads rows of V-Interaction-400K: a question, a reply with code that draws on its image, and the edited image.
 
-As a demonstration, each row has one call. The code is of another harness and isn't run here: the metadata has
-`executed` false.
+As a task, a row keeps the edited image and the code. As a demonstration, it is a trajectory whose code is yet to run.
 """
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
-from codevision_ext.types import ToolCall
-from data_prep.formats import fields, image_files, image_tags
+from data_prep.formats import fields, image_files
 from data_prep.formats.readers.base import Item, Place, Reader, question_of
-from data_prep.formats.schema import IMAGE_TAG, Demonstration, Message, Row, SampleType
+from data_prep.formats.readers.code_blocks import Reply, split_reply
+from data_prep.formats.record import is_empty
+from data_prep.formats.row_errors import Reason, RowError
+from data_prep.formats.schema import CodeTrajectory, Row
 
 SOURCE = "V-Interaction-400K"
-_CODE: Final = re.compile(r"```.*?```|<code>.*?</code>", re.DOTALL)
-_TAGS: Final = re.compile(r"</?(?:think|answer|tool_call|tool_response|sandbox_output|code|image)>|\\boxed\{[^}]*\}")
+REPLY = "CoT_with_code"
 
 
-def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
+def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item]:
     question = question_of(record, "question")
     answers = fields.answers(record.get("answer"), "answer", lists=place.lists)
     images, paths = fields.images(fields.require(record, "image"), place.images, "image")
-    if not place.turns:
+    edited = b""
+    try:
+        edited = _edited_image(record, place)
+    except RowError as error:
+        yield error
+    reply = Reply(blocks=(), conclusion="")
+    try:
+        reply = _reply(record)
+    except RowError as error:
+        if place.turns:
+            raise
+        yield error
+    if place.turns:
+        yield CodeTrajectory(
+            images=images,
+            question=question,
+            blocks=reply.blocks,
+            conclusion=reply.conclusion,
+            answers=answers,
+            edited_image=edited,
+            column=REPLY,
+            metadata={"id": fields.text(fields.first(record, "id") or place.row, "id")},
+            paths=paths,
+            source=SOURCE,
+        )
+    else:
         yield Row(
             images=images,
             question=question,
@@ -31,44 +55,31 @@ def _read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
             split="train",
             index=place.row,
             paths=paths,
+            edited_image=edited,
+            codes=tuple(code for _, code in reply.blocks),
         )
-        return
-    from codevision_ext.rollout.code_tool import OBSERVATIONS  # noqa: PLC0415  slow to import, and not needed for tasks
-    from data_prep.formats.turn_text import TOOLS, answer_text, call_text  # noqa: PLC0415
-
-    edited, edited_paths = fields.images(fields.require(record, "edited_image"), place.images, "edited_image")
-    code = fields.text(fields.require(record, "tool_code"), "tool_code")
-    thoughts = fields.text(record.get("CoT_with_code") or "", "CoT_with_code")
-    before, _, after = _CODE.sub("\0", thoughts).partition("\0")
-    width, height = image_files.normalize_image(edited[0], "edited_image").size
-    call = call_text(_without_tags(before), ToolCall(code=code, description="draw on the picture"))
-    observation = OBSERVATIONS["ok"].format(node=len(images), width=width, height=height)
-    yield Demonstration(
-        messages=(
-            Message(role="user", content=image_tags.with_tags(question, len(images))),
-            Message(role="assistant", content=call),
-            Message(role="tool", content=observation + IMAGE_TAG),
-            Message(role="assistant", content=answer_text(_without_tags(after.replace("\0", " ")), answers[0])),
-        ),
-        images=(*images, edited[0]),
-        sample_type=SampleType.SINGLE_TOOL,
-        tools=TOOLS,
-        metadata={
-            "sample_type": SampleType.SINGLE_TOOL,
-            "answer": answers[0],
-            "executed": False,
-            "id": fields.text(fields.first(record, "id") or place.row, "id"),
-        },
-        paths=(*paths, edited_paths[0]),
-        source=SOURCE,
-    )
 
 
-def _without_tags(text: str) -> str:
-    """Return a thought without the tags of the other harness."""
-    return _TAGS.sub("", text).strip()
+def _edited_image(record: Mapping[str, Any], place: Place) -> bytes:
+    """Return the edited image as it is stored. Raises RowError."""
+    edited, _ = fields.images(fields.require(record, "edited_image"), place.images, "edited_image")
+    if not edited:
+        raise RowError(Reason.IMAGE_MISSING, "edited_image", "there is no image")
+    return image_files.normalize_image(edited[0], "edited_image").data
+
+
+def _reply(record: Mapping[str, Any]) -> Reply:
+    """Return the blocks of the reply; of a reply without blocks, the code in `tool_code`. Raises RowError."""
+    reply = split_reply(fields.text(record.get(REPLY) or "", REPLY), REPLY)
+    code = record.get("tool_code")
+    if reply.blocks:
+        return reply
+    if is_empty(code):
+        raise RowError(Reason.BAD_CALL, REPLY, "has no block of code, and tool_code is missing or null")
+    block = split_reply(f"<code>{fields.text(code, 'tool_code')}</code>", "tool_code").blocks[0]
+    return Reply(blocks=((reply.conclusion, block[1]),), conclusion="")
 
 
 READER = Reader(
-    name="v-interaction", columns=(("question",), ("image",), ("tool_code",), ("edited_image",)), read=_read
+    name="v-interaction", columns=(("question",), ("image",), ("tool_code", REPLY), ("edited_image",)), read=_read
 )

@@ -41,7 +41,7 @@ def _reader(
     licence: str = "unknown",
     *,
     lists: bool = False,
-    published: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+    published: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> Reader:
     """Return the reader of a table.
 
@@ -52,15 +52,16 @@ def _reader(
         ask: Returns the question of a record.
         licence: Licence of the benchmark.
         lists: Whether answers are lists, also where they are stored as texts.
-        published: Returns whether a record is the benchmark's; other tables have the same columns, and their own names.
+        published: Returns whether a record is the benchmark's; None: all are. Other tables may have the same columns.
     """
 
     def read(record: Mapping[str, Any], place: Place) -> Iterator[Item | str]:
-        benchmark = source if published(record) else None
+        benchmark = source if published is None or published(record) else None
         system, question, own = _question(record, ask)
         images, paths = _images(record, own, place)
         applied, renamed = fields.applied(record.get("transform"), "transform")
         box, was_nan = fields.box(fields.first(record, "bbox", "box"), "bbox")
+        drawing = fields.drawing(record.get("drawing"), "drawing")
         choices = read_choices(record)
         answer = fields.first(record, *ANSWERS)
         if name == "chartqapro":
@@ -72,12 +73,13 @@ def _reader(
             question=choices.ask(question).strip(),
             answers=choices.answers(answer, "answer")
             if choices.texts
-            else fields.answers(answer, "answer", lists=lists or place.lists),
+            else fields.answers(answer, "answer", lists=lists or place.lists, drawing=drawing),
             source=benchmark or _name(fields.first(record, "source", "data_source") or place.name),
             split=_name(record.get("split") or ("test" if benchmark else "train")),
             index=fields.index(record, _INDEX, place.row),
             applied=applied,
             box=box,
+            drawing=drawing,
             ability=_name(fields.first(record, "ability", "question_type", "Question Type", "category") or "reading"),
             system=system,
             paths=paths,
@@ -87,7 +89,7 @@ def _reader(
             licence=_name(fields.first(record, "licence", "license") or ""),
         )
 
-    return Reader(name=name, columns=columns, read=read, licence=licence)
+    return Reader(name=name, columns=columns, read=read, licence=licence, published=published)
 
 
 def is_field(name: str) -> bool:
@@ -146,13 +148,16 @@ def _texts(value: Any, field: str) -> list[str]:
     return items
 
 
-TABLE: Final = {"image": (*_IMAGE, *_NUMBERED), "question": _QUESTION, "answer": ANSWERS}
+TABLE: Final = {"image": (*_IMAGE, *_NUMBERED), "question": _QUESTION, "answer": (*ANSWERS, "drawing")}
 """Columns of any table: of each group one is enough."""
 _FIELDS: Final = frozenset(
     {*_IMAGE, *_QUESTION, *ANSWERS, *_HINT, *_INDEX, "input", "system", "transform", "bbox", "box", "source", "split"}
     | {"data_source", "ability", "question_type", "Question Type", "category", "licence", "license", "dataset", "Year"}
+    | {"drawing"}
 )
 """Fields that a table is read from, besides choices and numbered images."""
+TABLE_READER: Final = _reader("vqa", None, tuple(TABLE.values()), _ask)
+"""Reader of any table."""
 READERS: Final = (
     _reader("chartqapro", "ChartQAPro", (("Question",), ("Answer",), ("image",), ("Question Type",)), _ask_last),
     _reader(
@@ -181,5 +186,5 @@ READERS: Final = (
         *(_ask, "CC-BY-4.0"),
         lists=True,
     ),
-    _reader("vqa", None, tuple(TABLE.values()), _ask),
+    TABLE_READER,
 )

@@ -318,7 +318,7 @@ def test_too_many_bad_rows_and_nothing_is_written(tmp_path: Path) -> None:
     [
         (b"PAR1 but not really", "a.parquet", "a.parquet: can't be read"),
         (b'[{"question": 1}, {', "a.json", "item 1: not JSON"),
-        (b'[{"question": 1}', "a.json", "item 1: the list never closes"),
+        (b'[{"question": 1}', "a.json", "item 1: the list isn't closed"),
         (b"[1, 2]", "a.json", "item 0: must be an object, not int"),
         (b'{"question": "x"}\nnonsense\n', "a.jsonl", "line 2: not JSON"),
         (b"", "a.json", "there are no records in it"),
@@ -357,7 +357,7 @@ def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
     row = rl_row()
     del row["reward_model"]
     source = write_parquet(tmp_path / "a.parquet", [row])
-    with pytest.raises(InputError, match="column reward_model is missing, codevision-rl has it"):
+    with pytest.raises(InputError, match="column reward_model of schema codevision-rl is missing"):
         convert(tmp_path, source, "--source", "codevision-rl")
 
 
@@ -374,7 +374,7 @@ def test_turns_become_sft_rows_and_tasks_do_not(tmp_path: Path) -> None:
     assert {row["sample_type"] for row in rows} == {"single-tool"}
     drawn = convert(tmp_path, SETS["V-Interaction-400K"](tmp_path), "--to", "sft", "--force")[1]
     assert [len(row["images"]) for row in drawn] == [2, 2]
-    assert json.loads(drawn[0]["metadata"])["executed"] is False
+    assert json.loads(drawn[0]["metadata"])["executed"] is True
     with pytest.raises(InputError, match="2 no_trajectory"):
         convert(tmp_path, SETS["CodeVision-RL"](tmp_path), "--to", "sft", "--force")
 

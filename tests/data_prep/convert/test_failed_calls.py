@@ -106,7 +106,7 @@ def test_marks_reach_sharegpt_and_come_back(tmp_path: Path) -> None:
 
 
 def test_a_mark_of_another_type_and_a_row_without_anything_to_learn_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"row 0: \S+: must be true or false, not 'no'"):
+    with pytest.raises(InputError, match=r"row 0: \S+: must be true, false, 1 or 0, not 'no'"):
         trained(tmp_path, failing_item(tmp_path, train="no"))
     item = failing_item(tmp_path)
     item["conversations"] = [turn | {"train": False} for turn in item["conversations"]]

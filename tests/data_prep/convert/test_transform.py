@@ -53,6 +53,16 @@ def test_the_six_columns_are_those_of_the_reading_task(tmp_path: Path) -> None:
     assert written[0]["images"] == drawn[0]["images"]
 
 
+def test_places_on_the_image_are_not_turned_with_it(tmp_path: Path) -> None:
+    row = rl_row(0, None, answer_kind="coordinates")
+    row["reward_model"] = {"ground_truth": ["{'A': (3, 4)}"]}
+    row["extra_info"]["edited_image"] = {"bytes": PNG, "path": None}
+    summary, [written] = transform(tmp_path, [row])
+    extra = written["extra_info"]
+    assert (extra["column"], extra["answer_kind"], extra["edited_image"]["bytes"]) == ("source", "coordinates", PNG)
+    assert summary["left_out"] == {"coordinates_turned": 5}
+
+
 def test_a_turned_image_is_taken_back_first(tmp_path: Path) -> None:
     drawn = [rl_record(row) for row in draw_test_rows(Mix(), 1)]
     _, written = transform(tmp_path, [drawn[4]])

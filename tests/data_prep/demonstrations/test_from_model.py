@@ -1,17 +1,21 @@
 """Tests demonstrations and measurements of a model behind an endpoint, and the correction of its wrong turns."""
 
+import base64
+import io
 import json
 import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from chat_server import Request, answer, call, chat_server, images, texts
-from sets import data_prep, rl_row, write_parquet
+from PIL import Image
+from sets import coded, data_prep, rl_row, write_parquet
 
 from codevision_ext.errors import EngineError, InputError
 from codevision_ext.io.chat_client import Endpoint
@@ -19,7 +23,7 @@ from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.trained_format import TrainedFormat, write_trained_format
 from codevision_ext.types import CoordinateSystem
 from data_prep.convert.validate import ImageLimits, validate_demonstration
-from data_prep.curate.difficulty import Route, tool_benefit
+from data_prep.curate.difficulty import Route, benefit_interval
 from data_prep.demonstrations.from_model import Discarded, TurnKind, demonstrate_by_model
 from data_prep.demonstrations.model_client import open_model_client
 from data_prep.formats.schema import Demonstration, Row, SampleType
@@ -39,7 +43,7 @@ def row_with(*applied: str) -> Row:
 
 
 def run_teacher(
-    row: Row, tool: CodeTool, replies: list[str]
+    row: Row, tool: CodeTool, replies: list[str], *, without: tuple[str, ...] = ()
 ) -> tuple[Demonstration | Discarded, Counter[TurnKind], list[Request]]:
     """Returns the demonstration of a model that gives these replies, one per turn, then the answer."""
 
@@ -48,7 +52,7 @@ def run_teacher(
         return replies[turn] if turn < len(replies) else answer(row.answers[0])
 
     with chat_server(reply) as server, open_model_client(Endpoint(url=server.url, model="m", retries=0)) as chat:
-        result, turns = demonstrate_by_model(row, chat, tool, seed=0)
+        result, turns = demonstrate_by_model(row, chat, tool, seed=0, without=without)
     if isinstance(result, Demonstration):
         assert validate_demonstration(result, ImageLimits())[1] == []
     return result, turns, server.requests
@@ -114,8 +118,36 @@ def test_windows_that_a_teacher_crops_shrink_and_hold_the_box(tool: CodeTool) ->
 
 
 def test_a_wrong_answer_and_a_missing_answer_are_discarded(tool: CodeTool) -> None:
-    assert run_teacher(row_with(), tool, [answer("zzz")])[0] is Discarded.WRONG_ANSWER
+    assert run_teacher(row_with(), tool, [answer("1")])[0] is Discarded.WRONG_ANSWER
     assert run_teacher(row_with(), tool, ["It is hard to say."])[0] is Discarded.NO_ANSWER
+
+
+def test_an_answer_that_no_rule_decides_is_discarded_and_counted_by_itself(tool: CodeTool) -> None:
+    row = replace(row_with(), answers=("a red car",))
+    assert run_teacher(row, tool, [answer("an automobile")])[0] is Discarded.UNDECIDED
+
+
+def test_a_call_with_an_operation_that_is_left_out_is_replaced(tool: CodeTool) -> None:
+    """The inverted image would be nearer to the goal: it is upright."""
+    turned = call("image = ImageOps.invert(image.rotate(270, expand=True))")
+    for without, counted in (((), TurnKind.KEPT), (("invert",), TurnKind.LEFT_OUT)):
+        result, turns, _ = run_teacher(row_with("rotate_90"), tool, [turned], without=without)
+        assert isinstance(result, Demonstration)
+        assert turns == Counter({counted: 1}) + Counter({TurnKind.KEPT: 1})
+        assert ["invert" in each["ops"] for each in result.metadata["calls"]] == [not without]
+
+
+def test_a_step_that_would_need_an_operation_that_is_left_out_starts_from_the_first_image(tool: CodeTool) -> None:
+    """The crop turns its image so that only the left-out operation would put it upright."""
+    row = row_with("crop")
+    assert row.box is not None
+    x1, y1, x2, y2 = map(int, row.box)
+    turned = call(f"image = image.crop(({x1}, {y1}, {x2}, {y2})).rotate(90, expand=True)")
+    for wrong in (turned, turned.replace("rotate(90, expand=True)", "transpose(Image.Transpose.TRANSPOSE)")):
+        result, _, _ = run_teacher(row, tool, [wrong, answer("?")], without=("rotate_270",))
+        assert isinstance(result, Demonstration)
+        first, second = result.metadata["calls"]
+        assert (first["ops"][-1], second["ops"]) == ("crop", ["crop"])
 
 
 def test_a_call_that_nothing_asks_for_is_replaced_by_the_answer(tool: CodeTool) -> None:
@@ -147,14 +179,14 @@ def test_the_command_counts_what_became_of_turns(tmp_path: Path) -> None:
 
 
 def difficulty(
-    tmp_path: Path, reply: Callable[[Request], str | None], k: int = 4, **words: object
+    tmp_path: Path, reply: Callable[[Request], str | None], k: int = 4, *flags: str, **words: object
 ) -> tuple[dict[str, Any], list[Any]]:
     rows = [rl_row(index, ("rotate_90",)) for index in range(4)]
     source = write_parquet(tmp_path / "a.parquet", rows)
     options = [word for pair in words.items() for word in (f"--{pair[0]}", pair[1])]
     with chat_server(reply) as server:
         summary = data_prep("filter", source, "--out", tmp_path / "out", "--base-url", server.url, "--model", "m",
-                         "-k", k, "--cache", tmp_path / "cache", "--concurrency", 4, *options)  # fmt: skip
+                         "-k", k, "--cache", tmp_path / "cache", "--concurrency", 4, *flags, *options)  # fmt: skip
     lines = [json.loads(line) for line in (tmp_path / "out" / "difficulty.jsonl").read_text().splitlines()]
     return summary, lines
 
@@ -170,7 +202,7 @@ def pupil(request: Request) -> str:
     right = {0: True, 1: with_tool and seed > 0, 2: not with_tool or seed > 2, 3: False}[word]
     if with_tool and len(request["messages"]) == 2:
         return call("image = image.rotate(270, expand=True)")
-    return answer(f"word{word}" if right else "blue")
+    return answer(f"word{word}" if right else "maybe blue")  # which the rules refuse
 
 
 def test_rows_are_routed_by_how_often_they_are_solved(tmp_path: Path) -> None:
@@ -195,6 +227,49 @@ def test_rows_are_routed_by_how_often_they_are_solved(tmp_path: Path) -> None:
     for route in Route:
         [row] = pq.read_table(tmp_path / "out" / f"{route}.parquet").to_pylist()
         assert row["extra_info"]["benefit"][0] == lines[row["extra_info"]["index"]]["benefit"]
+
+
+def test_with_edited_the_drawing_is_measured_in_place_of_the_tool(tmp_path: Path) -> None:
+    edited = coded(Image.new("RGB", (8, 8), "red"))
+    rows = [rl_row(index, None) for index in range(3)]
+    for row in rows[:2]:
+        row["extra_info"]["edited_image"] = {"bytes": edited, "path": None}
+
+    def is_edited(request: Request) -> bool:
+        [part] = [part for part in request["messages"][-1]["content"] if part["type"] == "image_url"]
+        return Image.open(io.BytesIO(base64.b64decode(part["image_url"]["url"].partition(",")[2]))).size == (8, 8)
+
+    def reply(request: Request) -> str:
+        word = number(request)
+        return answer(f"word{word}" if word == 0 or is_edited(request) else "maybe blue")
+
+    source = write_parquet(tmp_path / "a.parquet", rows)
+    with chat_server(reply) as server:
+        words = ("--base-url", server.url, "--model", "m", "-k", 2, "--edited", "--max-rejected", 1)
+        summary = data_prep("filter", source, "--out", tmp_path / "out", *words)
+        assert not any("<tools>" in text for request in server.requests for text in texts(request))
+    assert summary["routes"] == {"rl": 1, "sft": 0, "easy": 1, "hopeless": 0}
+    assert summary["examples"] == [f"{source}, row 2: edited_image: is missing, and --edited needs it"]
+    [row] = pq.read_table(tmp_path / "out" / "rl.parquet").to_pylist()
+    assert row["extra_info"]["benefit"][0] == 1
+    assert row["extra_info"]["edited_image"]["bytes"] == edited
+    assert row["images"][0]["bytes"] != edited
+
+
+def test_undecided_answers_are_counted_and_decide_no_file(tmp_path: Path) -> None:
+    def reply(request: Request) -> str:
+        return answer(("word0", "some word", "maybe", "maybe")[number(request)])
+
+    summary, lines = difficulty(tmp_path, reply, k=2)
+    assert [line["route"] for line in lines] == ["easy", "rl", "hopeless", "hopeless"]
+    assert [(line["undecided_tool"], line["undecided_no_tool"]) for line in lines] == [(0, 0), (1, 1), (0, 0), (0, 0)]
+    assert lines[1]["benefit_interval"] == [-1, 1]
+    assert (summary["undecided_tool"], summary["undecided_no_tool"]) == (0.25, 0.25)
+    assert "data_prep: 4 of 16 answers are undecided: no rule decides them" in summary["stderr"]
+    shutil.rmtree(tmp_path / "out")
+    summary, lines = difficulty(tmp_path, reply, 2, "--exact-answers")
+    assert [line["route"] for line in lines] == ["easy", "hopeless", "hopeless", "hopeless"]
+    assert (summary["undecided_tool"], "undecided:" in summary["stderr"]) == (0, False)
 
 
 def test_a_model_is_asked_as_its_checkpoint_was_trained_and_what_differs_is_named(tmp_path: Path) -> None:
@@ -240,12 +315,12 @@ def test_a_run_that_broke_off_goes_on_from_its_cache(tmp_path: Path) -> None:
 
 def test_benefit_is_the_difference_with_newcombe_s_interval() -> None:
     """The example of Newcombe (1998), table II, method 10: 56/70 against 48/80."""
-    benefit = tool_benefit((56, 70), (48, 80))
+    benefit = benefit_interval((56, 70), (48, 80))
     assert (benefit.value, benefit.low, benefit.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
-    nothing = tool_benefit((0, 8), (0, 8))
+    nothing = benefit_interval((0, 8), (0, 8))
     assert (nothing.value, nothing.low) == (0, -nothing.high)
-    assert tool_benefit((8, 8), (0, 8)).high == 1
-    assert (tool_benefit((7, 7), (0, 7)).high, tool_benefit((0, 7), (7, 7)).low) == (1, -1)
+    assert benefit_interval((8, 8), (0, 8)).high == 1
+    assert (benefit_interval((7, 7), (0, 7)).high, benefit_interval((0, 7), (7, 7)).low) == (1, -1)
 
 
 def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ def test_numbers_become_text_digit_for_digit(folder: Path) -> None:
         (pa.array([1234567.89, None, 20240131.0]), ["1234567.89", "20240131"]),
         (pa.array([0.1, 16777216], pa.float32()), ["0.1", "16777216"]),
         (pa.array([[0.1], [2]], pa.list_(pa.float32())), ["0.1", "2"]),
+        (pa.array([[0.1], [2]], pa.large_list(pa.float16())), ["0.1", "2"]),
+        (pa.array([[0.1], [2]], pa.list_(pa.float16(), 1)), ["0.1", "2"]),
+        (pa.array([0.1, 65504], pa.float16()), ["0.1", "65504"]),
+        (pa.array([0.3, 7], pa.float32()).dictionary_encode(), ["0.3", "7"]),
         (pa.array([2**64 - 1], pa.uint64()), [str(2**64 - 1)]),
         (pa.array([Decimal("1.10"), Decimal("12345678901234567890.12")]), ["1.10", "12345678901234567890.12"]),
     ],
@@ -91,6 +95,21 @@ def test_scalars_of_numpy_and_arrow_become_text(short: float, whole: int) -> Non
     assert number_text(np.int64(whole)) == number_text(pa.scalar(whole)) == str(whole)
 
 
+class BrainFloat(np.void):
+    """A scalar of a number type that NumPy doesn't have, such as bfloat16 of ml_dtypes."""
+
+    def __str__(self) -> str:
+        return "0.1"
+
+
+def test_other_scalars_of_numpy_become_text_if_they_are_numbers() -> None:
+    scalars = (np.float16(0.1), np.longdouble("0.1"), BrainFloat(2), np.float16(65504), np.uint8(7), Decimal("1E+3"))
+    assert [number_text(value) for value in scalars] == ["0.1", "0.1", "0.1", "65504", "7", "1000"]
+    assert [number_text(value) for value in (np.bool_(True), np.datetime64("2024-01-31"), np.float16("nan"))] == [
+        None
+    ] * 3
+
+
 def test_ids_are_kept_or_named(folder: Path) -> None:
     ids = ["1700000000123456789012", 338.0, 1.7e21, 2**64, "-5", "x7"]
     summary, rows = convert(folder, [table(question=f"{number}?", id=value) for number, value in enumerate(ids)])
@@ -126,7 +145,7 @@ def test_a_file_is_read_to_its_end(folder: Path, name: str, content: str) -> Non
         ("in.json", f"{ONE}\n]", "in.json, line 2: not JSON"),
         ("in.jsonl", f"{ONE}\n{ONE} x\n{TWO}", "in.jsonl, line 2: not JSON"),
         ("in.jsonl", f"{ONE[:-1]}\n{TWO}", "in.jsonl, line 2: not JSON"),
-        ("in.jsonl", f'{ONE}\n{{"answer": 1, "answer": 2}}', "line 2: the key 'answer' stands twice"),
+        ("in.jsonl", f'{ONE}\n{{"answer": 1, "answer": 2}}', "line 2: the key 'answer' occurs twice"),
         ("in.json", "[" * 100_000, "recursion"),
         ("in.json", '{"image": ["a.png", "b.png"], "answer": ["x", "y"]}', "it holds columns, not rows"),
         ("in.json", '{"image": {"0": "a.png"}, "answer": {"0": "x"}}', "it holds columns, not rows"),

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,150 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
+LAYOUTS |= {
+    "images of a message": {"messages": [OPENING | {"images": ["a.png"]}, ENDING]},
+    "images of a message and of the row": chat(OPENING | {"images": ["a.png"]}, ENDING),
+    "one image of a message": {"messages": [OPENING | {"image": {"url": f"data:image/png;base64,{TEXT}"}}, ENDING]},
+    "a message without a tag": {"messages": [{"role": "user", "content": "q?", "images": [TEXT]}, ENDING]},
+    "an image of a message for its part": {
+        "messages": [{"role": "user", "content": [{"type": "image"}, PARTS[1]], "images": "a.png"}, ENDING]
+    },
+    "images of a turn": {
+        "conversations": [
+            {"from": "human", "value": "<image_1>q?", "images": ["a.png"]},
+            {"from": "gpt", "value": THOUGHT},
+        ]
+    },
+}
+
+
 @pytest.mark.parametrize("case", LAYOUTS)
 @pytest.mark.parametrize("to", ["sft", "rl"])
 def test_conversations_of_every_layout_are_read(folder: Path, case: str, to: str) -> None:
     _, [row] = convert(folder, [LAYOUTS[case]], to=to)
-    assert row["messages" if to == "sft" else "prompt"][0].items() >= OPENING.items()
+    opening = row["messages" if to == "sft" else "prompt"][0]
+    assert (opening["role"], opening["content"].replace("\n", "")) == ("user", "<image>q?")
     assert len(row["images"]) == 1
     assert row["messages"][1].items() >= ENDING.items() if to == "sft" else truths([row]) == [["A"]]
+
+
+CALLED = {"role": "assistant", "content": f"<tool_call>\n{json.dumps(CALL | {'arguments': CODE})}\n</tool_call>"}
+
+
+def test_images_of_messages_and_of_the_row_stand_in_the_order_of_their_tags(folder: Path) -> None:
+    """The row has the image of the first message, and the third message has its own."""
+    shown = {"role": "tool", "content": "Now <image>", "images": ["b.png"]}
+    for record in (
+        chat(OPENING, CALLED, shown, ENDING),
+        {"messages": [OPENING | {"images": "a.png"}, CALLED, shown, ENDING]},
+    ):
+        summary, [row] = convert(folder, [record], to="sft")
+        stored = [image["bytes"] for image in row["images"]]
+        assert stored == [(folder / "a.png").read_bytes(), (folder / "b.png").read_bytes()]
+        assert summary["unread"] == {}
+
+
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        (OPENING | {"images": ["a.png", "b.png"]}, "messages.images: 2 images in a message with 1 image tags"),
+        (OPENING | {"content": "<image><image>q?", "images": ["a.png"]}, "1 images in a message with 2 image tags"),
+        (
+            OPENING | {"content": PARTS, "images": ["b.png"]},
+            "1 images in a message with 0 image tags that have no image",
+        ),
+        (
+            OPENING | {"content": "<image1><image2>q?", "images": ["a.png"]},
+            "image tags with the numbers 1, 2, but 1 images",
+        ),
+        (OPENING | {"images": ["none.png"]}, "none.png: no such file"),
+        (OPENING | {"images": ["a.png"], "image": "b.png"}, "messages.image: a message has images in two fields"),
+        (OPENING | {"images": ["a.png"], "videos": ["v.mp4"]}, "messages.videos: video isn't supported"),
+        (OPENING | {"images": ["a.png"], "audio": "v.wav"}, "messages.audio: audio isn't supported"),
+    ],
+)
+def test_a_message_whose_images_are_not_clear_is_refused_by_its_field(
+    folder: Path, turn: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        convert(folder, [{"messages": [turn, ENDING]}], to="sft")
+
+
+def test_places_that_tags_of_a_text_need_are_not_left_out(folder: Path) -> None:
+    objects = {"ref": [], "bbox": [[1, 2, 30, 40]]}
+    with pytest.raises(InputError, match="objects: the places in it aren't written into the texts"):
+        convert(folder, [chat(OPENING | {"content": "<image>What is in <bbox>?"}, ENDING, objects=objects)], to="sft")
+    summary, _ = convert(folder, [chat(OPENING, ENDING, objects=objects)], to="sft")
+    assert summary["unread"] == {"objects": 1}
+
+
+def test_an_image_of_an_assistant_s_message_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="message 1 is the assistant's and has an <image>"):
+        convert(folder, [{"messages": [OPENING | {"images": ["a.png"]}, ENDING | {"images": ["b.png"]}]}], to="sft")
+
+
+MARKS = [
+    *[({name: False}, False) for name in ("train", "training", "train_on_turn", "loss")],
+    *[({name: 0}, False) for name in ("weight", "loss_weight", "loss_mask", "step_loss_mask", "loss_scale", "train")],
+    *(({"weight": 0.0}, False), ({"masked": True}, False), ({"masked": 0}, True), ({"weight": 1.0}, True)),
+    *(({"loss": True}, True), ({"loss": None}, None), ({"training": False, "weight": 0, "masked": True}, False)),
+]
+
+
+@pytest.mark.parametrize(("marks", "learned"), MARKS)
+def test_marks_of_other_trainers_are_read(folder: Path, marks: dict[str, Any], learned: bool | None) -> None:
+    tool = {"role": "tool", "content": "Error: boom"}
+    summary, [row] = convert(folder, [chat(OPENING, CALLED | marks, tool, ENDING)], "--no-mask-failed-calls", to="sft")
+    assert [turn["train"] for turn in row["messages"]] == [None, learned, None, None]
+    assert (summary["unread"], summary["noted"]) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("marks", "message"),
+    [
+        ({"weight": 0.5}, "messages.weight: must be true, false, 1 or 0, not 0.5"),
+        ({"loss_mask": [0, 1, 1]}, "messages.loss_mask: must be true, false, 1 or 0, not [0, 1, 1]"),
+        ({"train": "no"}, "messages.train: must be true, false, 1 or 0, not 'no'"),
+        ({"train": True, "loss": False}, "messages.train: marks that contradict each other: train: true, loss: false"),
+        (
+            {"train_detail": [{"begin_offset": 0, "end_offset": 3, "train": False}]},
+            "messages.train_detail: marks parts",
+        ),
+    ],
+)
+def test_a_mark_that_can_not_be_kept_is_refused_by_its_field(folder: Path, marks: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        convert(folder, [chat(OPENING, ENDING | marks)], to="sft")
+
+
+def test_marks_of_tokens_are_refused_and_marks_of_other_roles_are_named(folder: Path) -> None:
+    for name in ("assistant_masks", "completion_mask", "loss_mask"):
+        with pytest.raises(InputError, match=f"{name}: a mark for each token"):
+            convert(folder, [chat(OPENING, ENDING, **{name: [0, 1]})], to="sft")
+    summary, _ = convert(
+        folder, [chat(OPENING | {"loss": True}, ENDING), chat(OPENING | {"loss": False}, ENDING)], to="sft"
+    )
+    assert summary["noted"] == {"not_an_assistant_s": 1}
+    assert "a message that isn't the assistant's is marked as learned" in summary["stderr"]
+
+
+def test_a_mark_of_another_trainer_reaches_sharegpt(folder: Path) -> None:
+    turns = [{"from": "human", "value": "<image>q?"}, {"from": "gpt", "value": CALLED["content"], "weight": 0}]
+    turns += [{"from": "tool", "value": "Error: boom"}, {"from": "gpt", "value": THOUGHT, "note": "x"}]
+    (folder / "in.json").write_text(json.dumps([{"conversations": turns, "images": ["a.png"]}]))
+    data_prep("convert", folder / "in.json", "--to", "sft", "--out", folder / "sft.parquet", "--workers", 1)
+    data_prep("convert", folder / "sft.parquet", "--to", "sharegpt", "--out", folder / "out", "--workers", 1)
+    [written] = json.loads((folder / "out" / "out.json").read_text())
+    assert written["conversations"] == turns
+
+
+def test_a_call_that_is_masked_here_is_masked_in_sharegpt_whose_turns_have_fields_of_their_own(folder: Path) -> None:
+    turns = [{"from": "human", "value": "<image>q?"}, {"from": "gpt", "value": CALLED["content"], "note": "x"}]
+    turns += [{"from": "tool", "value": "Error: boom"}, {"from": "gpt", "value": THOUGHT}]
+    (folder / "in.json").write_text(json.dumps([{"conversations": turns, "images": ["a.png"]}]))
+    data_prep("convert", folder / "in.json", "--to", "sharegpt", "--out", folder / "out", "--workers", 1)
+    [written] = json.loads((folder / "out" / "out.json").read_text())
+    assert written["conversations"] == [turns[0], turns[1] | {"train": False}, *turns[2:]]
 
 
 def test_the_licence_of_a_published_set_is_not_that_of_other_sets(folder: Path) -> None:

@@ -67,10 +67,22 @@ def test_without_an_operation_to_leave_out_the_bytes_stay_the_same(tmp_path: Pat
     assert (tmp_path / "a" / "train.parquet").read_bytes() == (tmp_path / "b" / "train.parquet").read_bytes()
 
 
+def test_an_operation_that_nothing_uses_is_named_on_stderr(tmp_path: Path) -> None:
+    words = ("--rows", 1, "--parts", "rl", "--test-items", 1, "--without", "invert,crop,flip_vertical")
+    summary = data_prep("glyphs", "--out", tmp_path / "a", *words)
+    line = "--without invert changes nothing: no row of glyphs requires it and no call does it"
+    assert f"data_prep: {line}\n" in summary["stderr"]
+
+
+def test_a_benchmark_alone_leaves_nothing_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--without changes nothing: --parts test has all operations"):
+        data_prep("synth", "--out", tmp_path / "a", "--parts", "test", "--without", "crop")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("spin", "--without knows autocontrast, .*; not 'spin'"),
+        ("spin", "--without must be among autocontrast, .*; not 'spin'"),
         ("rotate_90,rotate_180,rotate_270,flip_horizontal,flip_vertical", "--without leaves no rotation and no flip"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Makes data that draws: problems whose solution needs a drawing, checked by execution and by pixels."""
