@@ -44,6 +44,7 @@ setup(
     extras_require={
         "verl": ["verl>=0.9.1,<0.10", "TransferQueue", "cachetools", "qwen_vl_utils"],
         "eval": ["anls_star", "matplotlib"],
+        "serve": ["fastapi", "uvicorn", "prometheus-client"],
     },
     entry_points={
         "console_scripts": ["codevision=codevision_ext.cli:main"],

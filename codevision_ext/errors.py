@@ -41,6 +41,10 @@ class EngineError(InfraError):
     """The rollout engine returned something that can't be trusted (token count, weight names, a dead port)."""
 
 
+class TooLongError(EngineError):
+    """The conversation is longer than the model's context."""
+
+
 class CollapseError(CodeVisionError):
     """The policy collapsed, and the setting `codevision.watch.stop` ends the run; the message names the numbers."""
 

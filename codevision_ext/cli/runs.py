@@ -1,4 +1,4 @@
-"""Commands that train, evaluate and show a run: demo, study, tiny-model, report, eval and compare."""
+"""Commands that train, evaluate, serve and show a run: demo, study, tiny-model, report, eval, serve and compare."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from codevision_ext.cli.eval_options import EvalOptions, takes
+from codevision_ext.cli.serve_options import ServeOptions
 from codevision_ext.errors import InputError
 from codevision_ext.io.stopping import stoppable
 
@@ -160,6 +161,19 @@ def eval_model(given: EvalOptions) -> None:
 
     show_results(evaluation, Console(stderr=True))
     typer.echo(given.out / "results.json")
+
+
+@takes(ServeOptions)
+def serve_chat(given: ServeOptions) -> None:
+    """Serve a model with its tool: requests in OpenAI's chat protocol are answered by whole rollouts.
+
+    Each answer is the one that `codevision eval` would record. A signal ends the server when the answers under way are
+    finished.
+    """
+    from codevision_ext.cli.serve import run_server  # noqa: PLC0415  other commands start without it
+
+    with stoppable("codevision: the server is stopped"):
+        run_server(given)
 
 
 def compare_runs(

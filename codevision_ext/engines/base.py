@@ -12,12 +12,17 @@ async def _nothing(*_: object) -> None:
     pass
 
 
+class PolicyMaker(Protocol):
+    """Function from the seed of a rollout to its policy; without `temperature` it samples as the model was opened."""
+
+    def __call__(self, seed: int, /, *, temperature: float = ...) -> Policy: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
     """A model that is ready to generate."""
 
-    policy: Callable[[int], Policy]
-    """Function from the seed of a rollout to its policy."""
+    policy: PolicyMaker
     renderer: Renderer | None
     """None: each policy is its own renderer."""
     load: Callable[[Path], Awaitable[None]] = _nothing

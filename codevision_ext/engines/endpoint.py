@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from codevision_ext.io.chat_client import ChatClient, Reply, TooLongError
+from codevision_ext.errors import TooLongError
+from codevision_ext.io.chat_client import ChatClient, Reply
 from codevision_ext.rollout.loop import Completion
 
 MEDIA: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}

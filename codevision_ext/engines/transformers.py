@@ -6,15 +6,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, StoppingCriteria, StoppingCriteriaList
 
-from codevision_ext.errors import EngineError, InputError, first_line
+from codevision_ext.errors import InputError, TooLongError, first_line
 from codevision_ext.models.checkpoint import renderer_of
 from codevision_ext.rollout.loop import Completion, Policy, stopped_at_text, turn_ended
+
+
+class _Cancelled(StoppingCriteria):
+    """Ends the generation of a rollout that was cancelled."""
+
+    def __init__(self, cancelled: Event) -> None:
+        self._cancelled = cancelled
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # noqa: ARG002
+        return torch.full((len(input_ids),), self._cancelled.is_set(), device=input_ids.device)
 
 
 class TransformersEngine(AbstractContextManager["TransformersEngine"]):
@@ -57,18 +68,28 @@ class TransformersEngine(AbstractContextManager["TransformersEngine"]):
         """Returns the policy of one rollout; `seed` in [0, 2**63), temperature 0 takes the likeliest token."""
 
         async def sample(ids: list[int], images: Sequence[Image.Image], max_tokens: int) -> Completion:
-            work = partial(self._sample, ids, images, max_tokens, seed, temperature)
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            cancelled = Event()
+            work = partial(self._sample, ids, images, max_tokens, seed, temperature, cancelled)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            finally:
+                cancelled.set()
 
         return sample
 
     @torch.inference_mode()
     def _sample(
-        self, ids: list[int], images: Sequence[Image.Image], max_tokens: int, seed: int, temperature: float
+        self,
+        ids: list[int],
+        images: Sequence[Image.Image],
+        max_tokens: int,
+        seed: int,
+        temperature: float,
+        cancelled: Event,
     ) -> Completion:
         room = min(max_tokens, self._context - len(ids))
         if room < 1:
-            raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
+            raise TooLongError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
         prompt = torch.tensor([ids], device=self._device)
         features = {name: tensor.to(self._device) for name, tensor in self.renderer.features(images).items()}
         choice: dict[str, Any] = {"do_sample": False}
@@ -83,6 +104,7 @@ class TransformersEngine(AbstractContextManager["TransformersEngine"]):
                 **features,
                 **choice,
                 stop_strings=self._stop or None,
+                stopping_criteria=StoppingCriteriaList([_Cancelled(cancelled)]),
                 tokenizer=self.renderer.tokenizer,
                 max_new_tokens=room,
                 suppress_tokens=list(self.renderer.banned_ids),

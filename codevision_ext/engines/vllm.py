@@ -18,7 +18,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from codevision_ext.errors import EngineError, first_line
+from codevision_ext.errors import EngineError, TooLongError, first_line
 from codevision_ext.models.checkpoint import check_alike, renderer_of
 from codevision_ext.models.renderer import NEVER
 from codevision_ext.patches.install import install_cpu_patches, install_patches, on_cpu
@@ -111,7 +111,7 @@ class VLLMEngine(AbstractContextManager["VLLMEngine"]):
     ) -> Completion:
         room = self._context - len(ids)
         if room < 1:
-            raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
+            raise TooLongError(f"{len(ids)} prompt tokens leave no room in the engine's context of {self._context}")
         if self._engine is None:
             raise EngineError("no weights were loaded")
         prompt: Any = {"prompt_token_ids": self.renderer.collapse_image_tokens(ids)}

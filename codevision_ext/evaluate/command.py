@@ -60,7 +60,7 @@ def open_chat(endpoint: Endpoint, temperature: float, stop: Sequence[str] = ()) 
     """
     client = ChatClient(endpoint)
 
-    def policy(seed: int) -> Dialogue:
+    def policy(seed: int, *, temperature: float = temperature) -> Dialogue:
         return Dialogue(client, {"seed": seed % 2**31, "temperature": temperature}, stop)
 
     yield LoadedModel(policy=policy, renderer=None, close=client.close)
@@ -100,7 +100,7 @@ def open_checkpoints(
     return partial(open_model, engine, engine_config)
 
 
-def _unused_policy(_: int) -> Policy:
+def _unused_policy(_: int, *, temperature: float = 1.0) -> Policy:  # noqa: ARG001
     raise AssertionError("every rollout was finished before")
 
 

@@ -17,7 +17,7 @@ from codevision_ext.monitor.rollout_metrics import rollout_numbers
 from codevision_ext.rollout.code_tool import CodeTool
 from codevision_ext.rollout.dialects.registry import DIALECTS
 from codevision_ext.rollout.first_code import run_first_code
-from codevision_ext.rollout.loop import Policy, Renderer, Trajectory, run_rollout
+from codevision_ext.rollout.loop import Policy, Renderer, Trajectory, Watch, run_rollout
 from codevision_ext.rollout.seeds import seed_of
 from codevision_ext.rollout.token_buffer import RolloutLimits
 from codevision_ext.sandbox.settings import ToolSettings
@@ -72,6 +72,53 @@ def rollout_seed(seed: int, item: str, number: int) -> int:
     return seed_of(seed, number, item)
 
 
+async def run_prompt(
+    prompt: Sequence[Mapping[str, Any]],
+    system: str,
+    *,
+    policy: Policy,
+    renderer: Renderer | None,
+    tool: CodeTool | None,
+    limits: RolloutLimits,
+    settings: Settings,
+    watch: Watch | None = None,
+) -> Trajectory:
+    """Runs one rollout on a prompt; evaluations and `codevision serve` both call this function.
+
+    Args:
+        prompt: Messages whose image parts have their images, as `read_prompt` returns them.
+        system: System message of a prompt that brings none; empty for none.
+        policy: Policy of the rollout.
+        renderer: Renderer of the model family; None: the policy is its own renderer (`Dialogue`).
+        tool: Tool that runs the calls; None: the model has no tool.
+        limits: Limits of the rollout.
+        settings: Settings of the plugin.
+        watch: Function that gets each message as soon as it exists.
+
+    Raises:
+        InfraError: the engine or the sandbox broke.
+        InputError: the prompt can't be rendered.
+    """
+    messages, images = split_prompt(prompt, system)
+    return await run_rollout(
+        messages,
+        images,
+        policy=policy,
+        renderer=_renderer(policy, renderer),
+        tool=tool,
+        limits=limits,
+        coordinates=settings.coordinates,
+        schemas=tool_schemas(settings),
+        dialect=DIALECTS[settings.dialect],
+        think_prefix=settings.think_prefix,
+        watch=watch,
+    )
+
+
+def _renderer(policy: Policy, renderer: Renderer | None) -> Renderer:
+    return renderer or policy  # type: ignore[return-value]  # a policy without a renderer beside it is one
+
+
 async def evaluate(
     items: Sequence[EvalItem],
     *,
@@ -120,24 +167,14 @@ async def evaluate(
 
     async def attempt(each: EvalItem, number: int) -> Trajectory:
         prompt = await asyncio.to_thread(read_prompt, each.row, each.name)
-        messages, images = split_prompt(prompt, system)
         own = policy(rollout_seed(seed, each.name, number))
-        ours: Renderer = renderer or own  # type: ignore[assignment]  # a policy without a renderer beside it is one
         most = 1 if each.first_code else each.turns or limits.assistant_turns
-        trajectory = await run_rollout(
-            messages,
-            images,
-            policy=own,
-            renderer=ours,
-            tool=tool,
-            limits=replace(limits, assistant_turns=min(most, limits.assistant_turns)),
-            coordinates=settings.coordinates,
-            schemas=tool_schemas(settings),
-            dialect=DIALECTS[settings.dialect],
-            think_prefix=settings.think_prefix,
+        own_limits = replace(limits, assistant_turns=min(most, limits.assistant_turns))
+        trajectory = await run_prompt(
+            prompt, system, policy=own, renderer=renderer, tool=tool, limits=own_limits, settings=settings
         )
         if each.first_code and tool is not None:
-            return await run_first_code(trajectory, tool, ours.resize, settings.coordinates)
+            return await run_first_code(trajectory, tool, _renderer(own, renderer).resize, settings.coordinates)
         return trajectory
 
     async def once(each: EvalItem, number: int) -> tuple[Trajectory | None, float]:
@@ -176,7 +213,7 @@ async def evaluate(
         records = [
             replace(
                 record,
-                numbers=_numbers(record, trajectory, settings)
+                numbers=record_numbers(record, trajectory, settings)
                 | {"score": score, "seconds": seconds}
                 | (result.numbers if result else {}),
             )
@@ -227,7 +264,7 @@ def finished(path: Path, rollouts: int) -> dict[str, list[Record]]:
     }
 
 
-def _numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
+def record_numbers(record: Record, trajectory: Trajectory | None, settings: Settings) -> dict[str, float]:
     """Returns the numbers that training logs for a rollout, without reward terms, and token counts."""
     tokens = trajectory.token_buffer if trajectory else None
     return {

@@ -18,7 +18,7 @@ import httpx
 import openai
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from codevision_ext.errors import EngineError, InputError
+from codevision_ext.errors import EngineError, InputError, TooLongError
 from codevision_ext.io.clean_text import clean_text, clean_texts
 from codevision_ext.io.json_codec import JsonCodec
 from codevision_ext.io.reply_cache import ReplyCache
@@ -95,10 +95,6 @@ class Reply:
 
 
 _REPLY: Final[JsonCodec[Reply]] = JsonCodec(Reply)
-
-
-class TooLongError(EngineError):
-    """The conversation is longer than the model's context."""
 
 
 class ChatClient:

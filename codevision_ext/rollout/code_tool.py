@@ -41,6 +41,11 @@ _ADDRESS = re.compile(r"(?<= at )0x[0-9a-fA-F]{6,16}\b")
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
+def break_special_tokens(text: str) -> str:
+    """Returns the text with a space in each special token, such as `<|im_end|>`, so that no tokenizer reads one."""
+    return _SPECIAL.sub("< ", text)
+
+
 @cache
 def tool_schema(coordinates: CoordinateSystem) -> dict[str, Any]:
     """Returns the schema of the tool for a model that writes in these coordinates; callers must not change it."""
@@ -317,5 +322,5 @@ class CodeTool:
 
     def _harmless(self, text: str) -> str:
         """Removes control characters and addresses, breaks up special tokens, and cuts the text to `max_text_chars`."""
-        text = _SPECIAL.sub("< ", _ADDRESS.sub("0x..", _INVISIBLE.sub("", text)))
+        text = break_special_tokens(_ADDRESS.sub("0x..", _INVISIBLE.sub("", text)))
         return text if len(text) <= self._max_text_chars else text[: self._max_text_chars] + "..."

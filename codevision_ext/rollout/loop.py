@@ -8,7 +8,7 @@ them resized.
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -121,6 +121,10 @@ class ConversationMessage:
     """Indices of the images in the message, as `image_index` counts them."""
 
 
+Watch = Callable[[ConversationMessage, Sequence[Image.Image]], None]
+"""Function that gets each message after the prompt as soon as it exists, with its images at full resolution."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
     """A finished rollout."""
@@ -172,10 +176,12 @@ async def run_rollout(
     schemas: Sequence[dict[str, Any]] | None = None,
     dialect: Dialect = TOOL_CALL,
     think_prefix: str = "",
+    watch: Watch | None = None,
 ) -> Trajectory:
     """Runs one rollout to its end.
 
-    Images are resized on other threads, so that many rollouts can share an event loop.
+    Images are resized on other threads, so that many rollouts can share an event loop. A rollout that is cancelled
+    starts no further call; code that is running ends at its time limit.
 
     Args:
         messages: The prompt. Contents are lists of parts, as chat templates take them, with one image part per image.
@@ -188,6 +194,7 @@ async def run_rollout(
         schemas: Schemas of the tool for the system block (`config.tool_schemas`); None: the package's own schema.
         dialect: How the policy writes its calls, and reads their results.
         think_prefix: Text that the chat template writes before each message of the assistant.
+        watch: Function that gets each message as soon as it exists; None: nobody watches.
 
     Raises:
         InfraError: the engine or the sandbox broke; the rollout is invalid.
@@ -201,12 +208,17 @@ async def run_rollout(
     token_buffer = TokenBuffer(prompt_ids=renderer.prompt(messages, tools, resized), limits=limits)
     conversation: list[ConversationMessage] = []
 
+    def append(message: ConversationMessage) -> None:
+        conversation.append(message)
+        if watch:
+            watch(message, [history.images[index] for index in message.images])
+
     async def turns() -> EndReason:
         while True:
             turn = await _sample_turn(policy, renderer, dialect if tool else None, token_buffer, resized)
             token_buffer.add_sampled(turn.ids, turn.log_probs)
             reply = clean_text(turn.text)
-            conversation.append(ConversationMessage(role="assistant", text=reply))
+            append(ConversationMessage(role="assistant", text=reply))
             if not turn.finished:
                 return EndReason.LENGTH
             last = token_buffer.turns >= limits.assistant_turns
@@ -235,10 +247,14 @@ async def run_rollout(
             if not token_buffer.add_context(context):
                 return EndReason.LENGTH
             resized.extend(new_images)
-            conversation.append(ConversationMessage(role="tool", text=text, images=new_indices))
+            append(ConversationMessage(role="tool", text=text, images=new_indices))
 
     try:
         reason = await turns()
+    except asyncio.CancelledError:  # nobody will read the steps
+        for task in calls.steps:
+            task.cancel()
+        raise
     finally:  # the tasks must end with the rollout, also where the engine broke
         steps = await asyncio.gather(*calls.steps, return_exceptions=True)
     for step in steps:

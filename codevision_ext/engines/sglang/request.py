@@ -12,7 +12,7 @@ from sglang.srt.managers.io_struct import GenerateReqInput, UpdateWeightsFromTen
 from sglang.srt.managers.load_snapshot import ShmLoadSnapshotReader
 
 from codevision_ext.engines.sglang.weight_loader import LOADER
-from codevision_ext.errors import EngineError
+from codevision_ext.errors import EngineError, TooLongError
 from codevision_ext.models.renderer import NEVER, QwenRenderer
 
 
@@ -31,11 +31,11 @@ def request_of(
     image marks and ids that no token has can't be sampled.
 
     Raises:
-        EngineError: nothing fits behind `ids` within `context` tokens.
+        TooLongError: nothing fits behind `ids` within `context` tokens.
     """
     room = context - len(ids) - 1
     if room < 1:
-        raise EngineError(f"{len(ids)} prompt tokens leave no room in the engine's context of {context}")
+        raise TooLongError(f"{len(ids)} prompt tokens leave no room in the engine's context of {context}")
     never = {str(token): NEVER for token in renderer.banned_ids}
     return GenerateReqInput(
         input_ids=renderer.collapse_image_tokens(ids),
