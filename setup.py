@@ -19,6 +19,7 @@ setup(
             "report/*.j2",
             "report/*.css",
             "report/*.js",
+            "serve/*.j2",
         ],
         "data_prep": ["formats/*.yaml", "demonstrations/*.txt", "curate/*.j2", "tasks/synth/*.txt", "evolve/*.j2"],
     },

@@ -176,6 +176,39 @@ def serve_chat(given: ServeOptions) -> None:
         run_server(given)
 
 
+def export_model(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Folder of a checkpoint, or verl's folder of a training, a step or an actor.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it appears complete or not at all.")],
+    trained: Annotated[
+        Path | None, typer.Option(help="Folder with the codevision.json; by default the checkpoint's own.")
+    ] = None,
+    card: Annotated[bool, typer.Option("--card", help="Write a model card; needs --results and --licence.")] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="File results.json of an evaluation of this checkpoint, or its folder.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, such as apache-2.0.")] = None,
+    base_model: Annotated[str | None, typer.Option(help="Model that the training started from, for the card.")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="Data set of the training, for the card. Repeatable.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe of the training, for the card.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is in --out.")] = False,
+) -> None:
+    """Write a checkpoint as a folder that plain transformers and vLLM load, with its prompt format and a model card."""
+    from codevision_ext.engines.device import use_cpu_if_no_cuda  # noqa: PLC0415  other commands start without it
+    from codevision_ext.serve.card import Card  # noqa: PLC0415
+    from codevision_ext.serve.export import export_checkpoint  # noqa: PLC0415
+
+    if card != (results is not None and licence is not None):
+        raise InputError("--card needs --results and --licence, and these belong to --card")
+    content = None
+    if results is not None and licence is not None:
+        content = Card(results=results, licence=licence, base_model=base_model, data=tuple(data or ()), recipe=recipe)
+    use_cpu_if_no_cuda()
+    source = export_checkpoint(checkpoint, out, trained=trained, card=content, force=force)
+    typer.echo(f"{out}: exported from {source}")
+
+
 def compare_runs(
     runs: Annotated[
         list[Path], typer.Argument(help="Folders of evaluations; every model is compared with the first one.")
