@@ -30,7 +30,7 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CardRow:
     """A row of the card's table: accuracies in percent with their 95 % intervals."""
 
     suite: str
@@ -42,7 +42,7 @@ class Row:
     """Gain from the tool in points, with its interval; empty unless both modes ran."""
 
 
-def card_text(card: Card, checkpoint: Path, name: str) -> str:
+def model_card(card: Card, checkpoint: Path, name: str) -> str:
     """Returns the card in Markdown, with the metadata block of Hugging Face.
 
     Args:
@@ -76,7 +76,7 @@ def _result_of(results: Path, checkpoint: Path) -> ModelResult:
     raise InputError(f"--results {path}: has no results of the files in {checkpoint}, but of {names}")
 
 
-def _rows(result: ModelResult) -> Iterator[Row]:
+def _rows(result: ModelResult) -> Iterator[CardRow]:
     for suite, each in result.suites.items():
         on, off = each.modes.get("tool_on"), each.modes.get("tool_off")
         columns = list(next(iter(each.modes.values())).columns)
@@ -88,7 +88,7 @@ def _rows(result: ModelResult) -> Iterator[Row]:
             gain = each.benefit.get(column)
             words = f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if gain else ""
             items = next(cell.n for cell in cells if cell)
-            yield Row(suite=suite, column=column, items=items, on=_cell(cells[0]), off=_cell(cells[1]), gain=words)
+            yield CardRow(suite=suite, column=column, items=items, on=_cell(cells[0]), off=_cell(cells[1]), gain=words)
 
 
 def _cell(score: Score | None) -> str:

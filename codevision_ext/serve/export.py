@@ -17,7 +17,7 @@ from codevision_ext.io.atomic_files import whole_folder
 from codevision_ext.io.inputs import require_checkpoint
 from codevision_ext.models.checkpoint_settings import checkpoint_settings
 from codevision_ext.rollout.trained_format import FILE, write_trained_format
-from codevision_ext.serve.card import Card, card_text
+from codevision_ext.serve.card import Card, model_card
 
 LATEST: Final = "latest_checkpointed_iteration.txt"
 """File in which verl writes the number of its last step."""
@@ -48,7 +48,7 @@ def export_checkpoint(checkpoint: Path, out: Path, *, trained: Path | None, card
     own = checkpoint_settings(Settings(), trained or source)
     if own.trained is None:
         raise InputError(f"{trained or source}: there is no {FILE}; --trained names a folder that has the file")
-    readme = card_text(card, source, out.name) if card else None
+    readme = model_card(card, source, out.name) if card else None
     with whole_folder(out, force=force) as draft:
         for path in sorted(source.iterdir()):
             if path.is_file() and path.name not in LEFT_OUT:
