@@ -59,11 +59,7 @@ def checked_prompt(messages: Sequence[ChatMessage], limits: PromptLimits) -> lis
             if images > limits.images:
                 raise bad_request(f"{where}: a request has at most {limits.images} images", "messages")
             data = _decoded_url(part.image_url.url, where, limits.image_bytes)
-            pixels += _pixels(data, where)
-            if pixels > limits.pixels:
-                raise bad_request(
-                    f"{where}: the images of a request have at most {limits.pixels:,} pixels together", "messages"
-                )
+            pixels += _pixels(data, where, limits.pixels - pixels, limits)
             parts.append({"type": "image", "bytes": data})
         prompt.append({"role": "system" if message.role == "developer" else message.role, "content": parts})
     return prompt
@@ -121,9 +117,20 @@ def _decoded_url(url: str, where: str, most: int) -> bytes:
         raise bad_request(f"{where}: the image isn't base64: {error}", "messages") from error
 
 
-def _pixels(data: bytes, where: str) -> int:
+def _pixels(data: bytes, where: str, left: int, limits: PromptLimits) -> int:
+    """Returns the pixels of an image by its head.
+
+    Raises:
+        ApiError: it isn't an image, or has more than `left` pixels.
+    """
+    too_many = bad_request(f"{where}: the images of a request have at most {limits.pixels:,} pixels", "messages")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return image.width * image.height
+            pixels = image.width * image.height
+    except Image.DecompressionBombError as error:
+        raise too_many from error
     except Exception as error:  # a damaged header makes a decoder raise anything
         raise bad_request(f"{where}: not an image that can be read ({', '.join(FORMATS)})", "messages") from error
+    if pixels > left:
+        raise too_many
+    return pixels

@@ -226,7 +226,7 @@ HOSTILE: dict[str, tuple[bytes, int, str]] = {
     "bad base64": (body(url_message("data:image/png;base64,!!!!")), 400, "the image isn't base64"),
     "no image": (body(url_message(data_url(b"hello"))), 400, "not an image that can be read"),
     "half an image": (body(url_message(data_url(coded(scene())[:900]))), 400, "not an image that can be read"),
-    "a bomb": (body(url_message(data_url(bomb(60_000, 60_000)))), 400, "not an image that can be read"),
+    "a bomb": (body(url_message(data_url(bomb(60_000, 60_000)))), 400, "at most 1,000,000 pixels"),
     "too many pixels": (body(url_message(data_url(bomb(1_001, 1_000)))), 400, "at most 1,000,000 pixels"),
     "a thread": (body(url_message(data_url(coded(Image.new("RGB", (900, 2)))))), 400, "too narrow"),
     "a large file": (body(url_message(data_url(bytes(300_000)))), 400, "at most 200,000 bytes"),
