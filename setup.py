@@ -21,7 +21,14 @@ setup(
             "report/*.js",
             "serve/*.j2",
         ],
-        "data_prep": ["formats/*.yaml", "demonstrations/*.txt", "curate/*.j2", "tasks/synth/*.txt", "evolve/*.j2"],
+        "data_prep": [
+            "formats/*.yaml",
+            "demonstrations/*.txt",
+            "curate/*.j2",
+            "tasks/synth/*.txt",
+            "evolve/*.j2",
+            "evolve/endpoint/prompts/*.txt",
+        ],
     },
     install_requires=[
         "numpy>=2",

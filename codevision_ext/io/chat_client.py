@@ -97,6 +97,17 @@ class Reply:
 _REPLY: Final[JsonCodec[Reply]] = JsonCodec(Reply)
 
 
+class NoTextError(EngineError):
+    """The endpoint replied without a text, as one whose filter refuses the request does; such a reply may cost money.
+
+    `prompt_tokens` and `tokens` are counted as in `Reply`.
+    """
+
+    def __init__(self, message: str, prompt_tokens: int, tokens: int) -> None:
+        super().__init__(message)
+        self.prompt_tokens, self.tokens = prompt_tokens, tokens
+
+
 class ChatClient:
     """Sends requests to one endpoint.
 
@@ -169,7 +180,8 @@ class ChatClient:
 
         Raises:
             TooLongError: the conversation is longer than the model's context.
-            EngineError: no attempt gave a text.
+            NoTextError: the reply has no text.
+            EngineError: no attempt gave a chat completion.
         """
         body = self.body(messages, **fields)
         if self.cache is None:
@@ -189,14 +201,18 @@ class ChatClient:
             text = f"<think>{thoughts}</think>{text or ''}"
         if text is None or reason not in ("stop", "length"):
             where = f"{self.endpoint.model} at {self.endpoint.url}"
-            raise EngineError(f"{where} replied without a text, and ended for the reason {reason!r}")
+            raise NoTextError(
+                f"{where} replied without a text, and ended for the reason {reason!r}",
+                prompt_tokens=_counted(completion, "prompt_tokens"),
+                tokens=_counted(completion, "completion_tokens"),
+            )
         names = [name for name in ("stop_reason", "matched_stop") if name in choice]  # of vLLM and SGLang
         ended = choice[names[0]] if names else None
         return Reply(
             text=text,
             finished=reason == "stop",
-            prompt_tokens=_counted(completion, "prompt_tokens") or _estimated_tokens(*map(_text_of, body["messages"])),
-            tokens=max(1, _counted(completion, "completion_tokens") or _estimated_tokens(text)),
+            prompt_tokens=_counted(completion, "prompt_tokens") or estimated_tokens(*map(_text_of, body["messages"])),
+            tokens=max(1, _counted(completion, "completion_tokens") or estimated_tokens(text)),
             stop=None if not names else ended if isinstance(ended, str) else "",
         )
 
@@ -249,5 +265,6 @@ def _text_of(message: Mapping[str, Any]) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-def _estimated_tokens(*texts: str) -> int:
+def estimated_tokens(*texts: str) -> int:
+    """Return a quarter of the bytes of some texts, an estimate of their number of tokens."""
     return sum(len(text.encode()) for text in texts) // 4

@@ -59,6 +59,15 @@ class RejectReason(StrEnum):
     """The overlays, one upon the other, don't draw all targets."""
     STEP_NOT_NEEDED = "step_not_needed"
     """The last of several drawings gives the same image without the earlier ones, though it should build on them."""
+    NO_SCORE = "no_score"
+    """The checker gave no score that can be read, twice."""
+    ORIGINAL_SCORE = "original_score"
+    OVERLAY_SCORE = "overlay_score"
+    ANSWER_SCORE = "answer_score"
+    UNSOLVED = "unsolved"
+    """Even with the drawing, too few blind solves are right."""
+    NOT_NEEDED = "not_needed"
+    """The interval doesn't say that blind solves with the drawing are right more often than without."""
     SAME_IMAGE = "same_image"
     SAME_TEXT = "same_text"
     """Another item has the same question on the same image."""
@@ -89,6 +98,13 @@ _STAGES: Final = {
         RejectReason.NOT_TOGETHER,
         RejectReason.STEP_NOT_NEEDED,
     ),
+    "judge": (
+        RejectReason.NO_SCORE,
+        RejectReason.ORIGINAL_SCORE,
+        RejectReason.OVERLAY_SCORE,
+        RejectReason.ANSWER_SCORE,
+    ),
+    "solve": (RejectReason.UNSOLVED, RejectReason.NOT_NEEDED),
     "dedupe": (
         RejectReason.SAME_IMAGE,
         RejectReason.SAME_TEXT,

@@ -26,10 +26,16 @@ from data_prep.tasks.common import Rng
 
 ROUND: Final = 64
 """Number of calls of a round."""
+MODEL_ROUND: Final = 256
+"""Number of calls of a round of a back end that asks models."""
+ITEMS_A_CALL: Final = 3
+"""Number of items that a call returns."""
 MAX_DEPTH: Final = 3
 """Maximum number of drawings of an item."""
-IDLE_ROUNDS: Final = 5
-"""Number of rounds without a new item after which a run ends."""
+IDLE_CALLS: Final = 5 * ROUND
+"""Number of calls without a new item after which a run ends."""
+MODEL_IDLE_CALLS: Final = 64
+"""Number of such calls of a back end that asks models, which cost money."""
 PAIR_SHARE: Final = 0.2
 """Share of calls that need two nodes of knowledge, or two tools."""
 RELATIONS: Final[tuple[Relation, ...]] = ("parallel", "sequential")
@@ -47,7 +53,9 @@ class EvolveSettings:
     perception: float = 0.1
     """Share of the calls that make perception items, in [0, 1]."""
     workers: int = 1
-    """Number of threads; each runs one program at a time in the sandbox."""
+    """Number of programs that run at once in the sandbox."""
+    threads: int = 0
+    """Number of calls of the generator that are worked on at once; 0: as many as `workers`."""
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -74,6 +82,19 @@ class PlannedCall:
     perceive: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallResult:
+    """All that came of one call of a generator."""
+
+    generated: int
+    """Number of items that the call returned."""
+    tried: int
+    """Number of tried expansions."""
+    examined: tuple[Examined, ...]
+    faults: tuple[backend.ReplyError, ...]
+    """Replies of models that couldn't be used."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Flywheel:
     """A run: `accepted` yields its items."""
@@ -86,7 +107,14 @@ class Flywheel:
     store: ResultStore
     examiner: Examiner
     settings: EvolveSettings
+    reviewer: backend.Reviewer | None = None
+    """Models that check the items; None for a back end that doesn't ask models.
+
+    With models, the back end keeps its own replies, and items get the names that theirs were merged with.
+    """
     yields: Yields = field(default_factory=Yields)
+    idle: int = 0
+    """Number of calls since the last new item."""
     rejected: list[Examined] = field(default_factory=list)
     """First rejected items of each reason, those that `yields` has as examples."""
 
@@ -96,53 +124,86 @@ class Flywheel:
         Raises:
             InfraError: The sandbox is broken, the store can't be written, or rounds bring no new item.
         """
-        count = idle = calls = 0
+        count = calls = 0
+        self.yields.models = self.reviewer is not None
         while count < self.settings.items:
-            before = count
-            plans = [self._plan(calls + number) for number in range(ROUND)]
-            calls += ROUND
-            with closing(self._round(plans)) as results:
+            plans = [self._plan(calls + number) for number in range(ROUND if self.reviewer is None else MODEL_ROUND)]
+            calls += len(plans)
+            with closing(self._round(plans, count)) as results:
                 for examined in results:
                     yield examined
                     count += 1
                     if count == self.settings.items:
                         return
-            idle = idle + 1 if count == before else 0
-            if idle == IDLE_ROUNDS:
-                reasons = ", ".join(f"{reason} {many}" for reason, many in self.yields.reasons.most_common(3))
-                raise InfraError(
-                    f"{count} of {self.settings.items} items: {IDLE_ROUNDS} rounds of {ROUND} calls brought no new item"
-                    f" (rejected: {reasons or 'none'}); the results are kept: give fewer --items or more --seeds"
-                )
 
-    def _round(self, plans: list[PlannedCall]) -> Generator[Examined, None, None]:
-        """Yield the new items of a round; the threads end when the generator is closed."""
-        results = map_threads(self._run, plans, self.settings.workers)
-        for plan, (generated, tried, examined) in zip(plans, results, strict=True):
-            self.yields.entered["generate"] += 1
-            self.yields.passed["generate"] += generated
-            self.yields.entered["expand"] += tried
-            self.yields.passed["expand"] += len(examined) - generated
-            for each in examined:
-                if self._is_new(each, plan.number):
-                    yield each
+    def _round(self, plans: list[PlannedCall], count: int) -> Generator[Examined, None, None]:
+        """Yield the new items of a round, before which there were `count`; its threads end when it is closed."""
+        threads = self.settings.threads or self.settings.workers
 
-    def _is_new(self, examined: Examined, family: int) -> bool:
-        """Count an examined item, and return whether it is accepted; the concepts grow by it."""
+        def ahead() -> int:
+            if self.reviewer is None:
+                return 2 * threads
+            needed = -(-(self.settings.items - count) // ITEMS_A_CALL)  # more calls would cost money for nothing
+            return max(1, min(2 * threads, needed))
+
+        try:
+            for plan, result in zip(plans, map_threads(self._run, plans, threads, ahead), strict=True):
+                self._count(result)
+                before = count
+                for each in result.examined:
+                    accepted = self._accepted(each, plan.number)
+                    if accepted is not None:
+                        count += 1
+                        yield accepted
+                self._check_idle(count, new=count > before)
+        except BaseException:
+            if self.reviewer is not None:
+                self.reviewer.stop()
+            raise
+
+    def _check_idle(self, count: int, *, new: bool) -> None:
+        """End the run if many calls, one after the other, brought no new item. Raises InfraError."""
+        self.idle = 0 if new else self.idle + 1
+        if self.idle < (IDLE_CALLS if self.reviewer is None else MODEL_IDLE_CALLS):
+            return
+        rejected = [*self.yields.reasons.most_common(3), *self.yields.replies.most_common(3)]
+        reasons = ", ".join(f"{reason} {many}" for reason, many in rejected)
+        raise InfraError(
+            f"{count} of {self.settings.items} items: {self.idle} calls brought no new item (rejected:"
+            f" {reasons or 'none'}); the results are kept: give fewer --items or more --seeds"
+        )
+
+    def _count(self, result: CallResult) -> None:
+        self.yields.entered["generate"] += 1
+        self.yields.passed["generate"] += result.generated
+        self.yields.entered["expand"] += result.tried
+        self.yields.passed["expand"] += len(result.examined) - result.generated
+        for fault in result.faults:
+            self.yields.add_fault(fault)
+        for each in result.examined:
+            repaired = each.repairs > 0 and (each.rejection is None or each.rejection.stage != "judge")
+            self.yields.entered["repair"] += each.repairs > 0
+            self.yields.passed["repair"] += repaired
+
+    def _accepted(self, examined: Examined, family: int) -> Examined | None:
+        """Count an examined item, and return it if it is accepted; the concepts grow by it."""
         item, rejection = examined.item, examined.rejection
         rejection = rejection or self.seen.check(item, examined.original, family)
         if rejection:
             self.yields.add_path("parse", rejection.stage, passed=False)
             if self.yields.add_rejection(rejection, item.id):
                 self.rejected.append(replace(examined, rejection=rejection))
-            return False
+            return None
         self.yields.add_path("parse", "write", passed=True)
-        for path in item.knowledge:
-            self.concepts.use_node(path, item.id)
+        paths = [self.concepts.use_node(path, item.id) for path in item.knowledge]
+        tools = []
         for overlay in item.overlays:
             kinds = [primitive.kind for primitive in overlay.target.primitives]
-            self.concepts.use_tool(overlay.tool, kinds, item.id)
-        return True
+            tools.append(self.concepts.use_tool(overlay.tool, kinds, item.id))
+        if self.reviewer is None:
+            return examined
+        overlays = tuple(replace(overlay, tool=tool) for overlay, tool in zip(item.overlays, tools, strict=True))
+        return replace(examined, item=replace(item, knowledge=tuple(dict.fromkeys(paths)), overlays=overlays))
 
     def _plan(self, number: int) -> PlannedCall:
         """Draw what call `number` needs: nodes of knowledge, or tools, in turns."""
@@ -154,35 +215,45 @@ class Flywheel:
         tools = self.concepts.draw_tools(rng, count) if by_tools else ()
         return PlannedCall(number=number, knowledge=knowledge, tools=tools, perceive=perceive)
 
-    def _run(self, plan: PlannedCall) -> tuple[int, int, list[Examined]]:
-        """Return the number of generated items, of tried expansions, and all examined items of a call."""
+    def _run(self, plan: PlannedCall) -> CallResult:
+        """Return all that comes of a call."""
         generator, seed = self.generator, self.settings.seed
         if plan.perceive:
             make = partial(generator.perceive, plan.knowledge, plan.number, seed)
         else:
             make = partial(generator.generate, plan.knowledge, plan.tools, plan.number, seed)
         content = content_hash(repr((plan.perceive, plan.knowledge, plan.tools, plan.number)))
-        items = self._kept("perceive" if plan.perceive else "generate", content, make)
+        faults: list[backend.ReplyError] = []
+        items = self._kept("perceive" if plan.perceive else "generate", content, make, faults)
         tried, examined = 0, []
         for item in items:
-            each = self.examiner.examine(item)
+            each = self._examined(item, None, faults)
             examined.append(each)
             rng = self._rng_of(item)
             while each.rejection is None and 0 < each.item.depth < MAX_DEPTH and rng.random() < self.settings.expand:
                 tried += 1
-                child = self._expanded(each.item, rng)
+                child = self._expanded(each.item, rng, faults)
                 if child is None:
                     break
-                each = self.examiner.examine(child, each.item)
+                each = self._examined(child, each.item, faults)
                 examined.append(each)
-        return len(items), tried, examined
+        return CallResult(generated=len(items), tried=tried, examined=tuple(examined), faults=tuple(faults))
 
-    def _expanded(self, item: Item, rng: Rng) -> Item | None:
+    def _examined(self, item: Item, parent: Item | None, faults: list[backend.ReplyError]) -> Examined:
+        """Return an item after all checks but that for duplicates; replies that can't be used are appended."""
+        examined = self.examiner.examine(item, parent)
+        if self.reviewer is None or examined.rejection is not None:
+            return examined
+        reviewed, unusable = self.reviewer.review(examined, parent)
+        faults.extend(unusable)
+        return reviewed
+
+    def _expanded(self, item: Item, rng: Rng, faults: list[backend.ReplyError]) -> Item | None:
         """Return an extension of an item, with the other relation if it has none with the first one drawn."""
         first = int(rng.integers(len(RELATIONS)))
         for relation in (RELATIONS[first], RELATIONS[1 - first]):
             content = content_hash(ITEMS.dump(item), relation)
-            children = self._kept("expand", content, partial(self._children, item, relation))
+            children = self._kept("expand", content, partial(self._children, item, relation), faults)
             if children:
                 return children[0]
         return None
@@ -191,8 +262,16 @@ class Flywheel:
         child = self.generator.expand(item, relation, self.settings.seed)
         return () if child is None else (child,)
 
-    def _kept(self, stage: str, content: str, make: Callable[[], tuple[Item, ...]]) -> tuple[Item, ...]:
-        """Return the items of a stage from the store, which keeps them."""
+    def _kept(
+        self, stage: str, content: str, make: Callable[[], tuple[Item, ...]], faults: list[backend.ReplyError]
+    ) -> tuple[Item, ...]:
+        """Return the items of a stage from the store, which keeps them; a reply that can't be used has no item."""
+        if self.reviewer is not None:
+            try:
+                return make()
+            except backend.ReplyError as error:
+                faults.append(error)
+                return ()
         key = ResultKey(
             stage=stage,
             content=content,

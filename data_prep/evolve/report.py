@@ -15,7 +15,7 @@ from codevision_ext.drawing import verify
 from data_prep.evolve.item import Item
 from data_prep.evolve.rows import LICENCE
 from data_prep.evolve.stages import Examined, target_of
-from data_prep.evolve.yields import MODEL_STAGES, STAGES, Yields
+from data_prep.evolve.yields import MODEL_STAGES, Yields
 
 SHOWN_PATHS: Final = 40
 """Maximum number of paths of knowledge, and of tools, that a card lists."""
@@ -73,7 +73,7 @@ def card_text(origin: Mapping[str, str], totals: Totals, yields: Yields) -> str:
         "# Problems whose solution needs a drawing\n",
         "`python -m data_prep evolve` generated these items. Every program was executed in a sandbox, and every drawing"
         " was verified by its pixels: it shows its target, and the original image doesn't.\n",
-        _table(("origin", ""), [*origin.items(), ("licence", f"{LICENCE}, for generated data")]),
+        _table(("origin", ""), [*origin.items(), ("licence", _licence(yields))]),
         "## Items\n",
         _table(("", "items"), [("all", totals.items), *sorted(totals.kinds.items())]),
         _table(("difficulty", "items"), sorted(totals.difficulties.items())),
@@ -84,12 +84,13 @@ def card_text(origin: Mapping[str, str], totals: Totals, yields: Yields) -> str:
         " that was generated with several drawings isn't in the set.\n",
         _table(("relation", "items"), sorted(totals.relations.items())),
         "## Yield\n",
-        "Stages that ask a language model aren't run by this back end: " + ", ".join(MODEL_STAGES) + ".\n",
+        *_model_stages(yields),
         _table(
             ("stage", "entered", "passed"),
-            [(stage, yields.entered[stage], yields.passed[stage]) for stage in STAGES if stage not in MODEL_STAGES],
+            [(stage, yields.entered[stage], yields.passed[stage]) for stage in yields.stages],
         ),
         "`generate` counts calls and the items that they return, `expand` tries and the items that come of them.\n",
+        *_reply_faults(yields),
         "## Rejected\n",
         _table(
             ("reason", "items", "examples"),
@@ -106,6 +107,27 @@ def card_text(origin: Mapping[str, str], totals: Totals, yields: Yields) -> str:
         _table(("tool", "drawings"), totals.tools.most_common(SHOWN_PATHS)),
     ]
     return "\n".join(parts)
+
+
+def _licence(yields: Yields) -> str:
+    terms = "; the terms of the models' providers hold beside it" if yields.models else ""
+    return f"{LICENCE}, for generated data{terms}"
+
+
+def _model_stages(yields: Yields) -> list[str]:
+    if not yields.models:
+        return ["Stages that ask a language model aren't run by this back end: " + ", ".join(MODEL_STAGES) + ".\n"]
+    return [
+        "`judge` has the scores of a checker, `repair` the items whose answer was rewritten, and `solve` blind solves"
+        " with and without the drawing. Perception items pass `solve` and keep the difficulty of the generator.\n"
+    ]
+
+
+def _reply_faults(yields: Yields) -> list[str]:
+    if not yields.replies:
+        return []
+    lines = [(fault, many, "; ".join(yields.reply_examples[fault])) for fault, many in sorted(yields.replies.items())]
+    return ["Replies of models that couldn't be used:\n", _table(("reason", "replies", "examples"), lines)]
 
 
 def inspect_page(shown: Sequence[Examined]) -> str:

@@ -53,6 +53,8 @@ class Examined:
     steps: tuple[Step, ...] = ()
     """Executed drawings, in order; fewer than the item has if one failed."""
     rejection: Rejection | None = None
+    repairs: int = 0
+    """Number of repairs that a model tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

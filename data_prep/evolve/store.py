@@ -10,6 +10,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,20 @@ class ResultStore:
                 )
         except sqlite3.DatabaseError as error:
             raise self._unwritable(error) from error
+
+    def heads(self, stages: Sequence[str], size: int) -> Iterator[tuple[str, bytes]]:
+        """Yield stage and first bytes, at most `size`, of every result of some stages, before other threads use it.
+
+        Raises:
+            InfraError: The store can't be read.
+        """
+        marks = ", ".join("?" * len(stages))
+        query = f"SELECT stage, substr(value, 1, ?) FROM results WHERE stage IN ({marks})"
+        try:
+            for stage, head in self._connection.execute(query, (size, *stages)):
+                yield stage, bytes(head)
+        except sqlite3.DatabaseError as error:
+            raise InfraError(f"--store {self._folder}: can't be read: {error}") from error
 
     def __len__(self) -> int:
         """Return the number of results."""

@@ -32,14 +32,19 @@ def spare_cores() -> int:
     return max(1, cores() - 1)
 
 
-def map_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Yield the result of `work` for each item, in order; at most twice as many items as threads are in progress."""
+def map_threads(
+    work: Callable[[T], R], items: Iterable[T], threads: int, ahead: Callable[[], int] | None = None
+) -> Iterator[R]:
+    """Yield the result of `work` for each item, in order.
+
+    At most `ahead()` items, at least 1, are in progress or wait for their turn; by default twice as many as threads.
+    """
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= 2 * threads:
+            while waiting and len(waiting) >= (2 * threads if ahead is None else ahead()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

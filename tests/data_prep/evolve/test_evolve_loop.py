@@ -157,14 +157,14 @@ def test_a_back_end_without_items_ends_the_run_in_one_sentence(
     monkeypatch.setitem(evolve_command.BACKENDS, "program", lambda: open_stand_in(Mute()))  # type: ignore[arg-type]
     assert run(monkeypatch, tmp_path / "out", "--items", "5") == 2
     (*_, message) = capsys.readouterr().err.strip().splitlines()
-    assert message.startswith("data_prep: 0 of 5 items: 5 rounds of 64 calls brought no new item")
+    assert message.startswith("data_prep: 0 of 5 items: 320 calls brought no new item")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--backend", "gpt"), "--backend must be among program; not 'gpt'"),
+        (("--backend", "gpt"), "--backend must be among program, endpoint; not 'gpt'"),
         (("--items", "0"), "--items must be at least 1, it is 0"),
         (("--workers", "0"), "--workers must be at least 1, it is 0"),
         (("--expand", "1.5"), "--expand is a share in [0, 1], not 1.5"),
