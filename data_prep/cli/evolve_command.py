@@ -184,5 +184,4 @@ def _given(**roles: str | None) -> dict[RoleName, str]:
 
 def _models_text(settings: EndpointSettings) -> str:
     """Return the back end and its models, for the card."""
-    names = (name for name in ROLES if name != "embedder")
-    return f"{ENDPOINT}: " + ", ".join(f"{name} {settings.role(name).model}" for name in names)
+    return f"{ENDPOINT}: " + ", ".join(f"{name} {settings.role(name).model}" for name in ROLES)

@@ -109,7 +109,7 @@ class Script:
 
     plan: Mapping[int, str] = field(default_factory=dict)
     """Fault by number of the generator's call: `broken`, `cut`, `refused`, `two`, `busy`, `slow`, `reject`, `repair`,
-    `hopeless`, `unreadable`, `unsolved`, `not_needed`."""
+    `misplaced`, `hopeless`, `unreadable`, `unsolved`, `not_needed`."""
     always: str = ""
     """Fault of all other calls."""
     seen: Counter[str] = field(default_factory=Counter)
@@ -202,9 +202,9 @@ class Script:
             says("I like it.", tokens=TOKENS) if fault == "unreadable" else self._score(3 if fault == "reject" else 10)
         )
 
-    def _check_overlay(self, request: Request, _number: int, _fault: str) -> dict[str, Any]:
+    def _check_overlay(self, request: Request, _number: int, fault: str) -> dict[str, Any]:
         assert [is_edited(image) for image in images_of(request)] == [False, True]
-        return self._score(8)
+        return self._score(4 if fault == "misplaced" else 8)
 
     def _solve(self, request: Request, _number: int, fault: str) -> dict[str, Any]:
         (image,) = images_of(request)

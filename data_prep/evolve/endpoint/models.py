@@ -153,10 +153,7 @@ def open_models(settings: EndpointSettings, store: ResultStore) -> Iterator[Mode
         clients: dict[RoleName, tuple[ChatClient, BlockingPortal]] = {}
         opened: dict[str, tuple[ChatClient, BlockingPortal]] = {}
         for name in ROLES:
-            if name == "embedder" and settings.embedder is None:
-                continue
-            role = settings.embedder if name == "embedder" else settings.role(name)
-            assert role is not None
+            role = settings.role(name)
             place = role.model_dump_json()
             if place not in opened:
                 client = ChatClient(role.endpoint)

@@ -11,11 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from codevision_ext.errors import InputError, first_line, first_problem
 from codevision_ext.io.chat_client import Endpoint
 
-RoleName = Literal["generator", "checker", "solver", "repairer", "expander", "embedder"]
+RoleName = Literal["generator", "checker", "solver", "repairer", "expander"]
 ROLES: Final[tuple[RoleName, ...]] = get_args(RoleName)
 """Tasks of the models, each with an endpoint."""
 INSTEAD: Final[Mapping[RoleName, RoleName]] = {"solver": "checker", "repairer": "generator", "expander": "generator"}
-"""Role whose model takes the place of a role that isn't given; without an embedder, names are merged by n-grams."""
+"""Role whose model takes the place of a role that isn't given."""
 
 
 class _Settings(BaseModel):
@@ -71,7 +71,6 @@ class EndpointSettings(_Settings):
     solver: RoleSettings | None = None
     repairer: RoleSettings | None = None
     expander: RoleSettings | None = None
-    embedder: RoleSettings | None = None
     max_calls: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of replies in the store, which earlier runs may have paid; None: no limit."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -88,7 +87,7 @@ class EndpointSettings(_Settings):
     """Folder of prompts that replace the project's own; None: the project's own."""
 
     def role(self, name: RoleName) -> RoleSettings:
-        """Return the settings of a role other than the embedder, or of the role that takes its place."""
+        """Return the settings of a role, or of the role that takes its place."""
         given: RoleSettings | None = getattr(self, name)
         return given if given is not None else self.role(INSTEAD[name])
 

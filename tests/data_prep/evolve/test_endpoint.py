@@ -86,6 +86,7 @@ def test_accepted_items_are_checked_and_solved_and_a_second_run_pays_nothing(
         ("refused", "replies", "reply_refused", 1),
         ("two", "replies", "reply_count", 1),
         ("reject", "rejected", "original_score", 3),
+        ("misplaced", "rejected", "overlay_score", 3),
         ("unreadable", "rejected", "no_score", 3),
         ("hopeless", "rejected", "answer_score", 3),
         ("unsolved", "rejected", "unsolved", 3),
