@@ -173,7 +173,7 @@ def test_every_reason_has_a_stage_and_a_planted_fault() -> None:
     assert set(STAGE_OF) == set(RejectReason)
     others = {reason for reason in RejectReason if reason not in FAULTS}
     below = {RejectReason.NOT_THE_PARENTS, RejectReason.NOT_TOGETHER}  # planted in tests of their own
-    elsewhere = {"dedupe", "judge", "solve"}  # planted in test_write and test_endpoint
+    elsewhere = {"dedupe", "judge", "solve"}  # planted in tests of their own
     assert others - below == {reason for reason, stage in STAGE_OF.items() if stage in elsewhere}
 
 
