@@ -271,6 +271,25 @@ def test_a_request_that_does_not_fit_is_a_fault_of_ours_and_the_engine_lives_on(
     assert len(asyncio.run(policy([5] * 20, (), 4)).ids) >= 1
 
 
+def test_a_turn_that_nobody_waits_for_is_aborted_in_the_engine(bench: Bench) -> None:
+    asyncio.run(bench.engine.load(bench.first))
+    manager, renderer = bench.engine._engine.tokenizer_manager, bench.engine.renderer
+    prompt = renderer.prompt([{"role": "user", "content": [{"type": "text", "text": "What is written?"}]}], (), ())
+
+    async def cancelled() -> Any:
+        sampling = asyncio.ensure_future(bench.engine.policy(0)(prompt, (), 900))
+        while not manager.rid_to_state:  # noqa: ASYNC110  SGLang has no event for it
+            await asyncio.sleep(0.01)
+        (state,) = manager.rid_to_state.values()
+        sampling.cancel()
+        await asyncio.gather(sampling, return_exceptions=True)
+        while manager.rid_to_state:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        return state.out_list[-1]["meta_info"]["finish_reason"]["type"]
+
+    assert asyncio.run(asyncio.wait_for(cancelled(), 60)) == "abort"
+
+
 def test_an_engine_that_dies_is_said_in_one_sentence_at_once(bench: Bench) -> None:
     async def die() -> None:
         waiting = asyncio.gather(*[bench.engine.policy(seed)([5] * 20, (), 900) for seed in range(64)])

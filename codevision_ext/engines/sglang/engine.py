@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import signal
 import threading
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -162,7 +163,13 @@ class SGLangEngine(contextlib.AbstractContextManager["SGLangEngine"]):
     ) -> Completion:
         params = params | {"stop": self._stop}
         request = request_of(ids, images, params, max_tokens, renderer=self.renderer, context=self._context)
-        output = await self._ask(lambda: anext(self._engine.tokenizer_manager.generate_request(request, None)))
+        request.rid = uuid.uuid4().hex
+        manager = self._engine.tokenizer_manager
+        try:
+            output = await self._ask(lambda: anext(manager.generate_request(request, None)))
+        except asyncio.CancelledError:  # SGLang would generate on for nobody
+            self._portal.start_task_soon(_abort, manager, request.rid)
+            raise
         sampled = read_output(output, len(ids))
         if sampled.reason == "abort":
             raise EngineError("the engine aborted a request")
@@ -188,6 +195,10 @@ class SGLangEngine(contextlib.AbstractContextManager["SGLangEngine"]):
         if dead or not self._children:
             code = f" (exit code {dead[0].exitcode})" if dead else ""
             raise EngineError(f"the rollout engine died{code}; its last words are above")
+
+
+async def _abort(manager: Any, rid: str) -> None:
+    manager.abort_request(rid)
 
 
 def _family(pid: int | None) -> list[psutil.Process]:
