@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+_PLAIN: Final = {"str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false"}
 _UNKNOWN: Final = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -58,7 +59,7 @@ def first_problem(error: "ValidationError", known: Iterable[str] = ()) -> tuple[
 
     `known` are the names that are listed where the field is an unknown setting.
     """
-    first = error.errors(include_url=False)[0]
+    first, *others = error.errors(include_url=False)
     kind, value, problem = first["type"], first["input"], first["msg"].removeprefix("Value error, ")
     place = list(first["loc"])
     if kind == "missing":
@@ -71,6 +72,12 @@ def first_problem(error: "ValidationError", known: Iterable[str] = ()) -> tuple[
     elif kind in _UNKNOWN:
         names = ", ".join(known)
         problem = f"unknown setting; known are {names}" if names else "isn't known"
+    elif others and place[-1] in _PLAIN and others[0]["loc"][:-1] == first["loc"][:-1]:  # a union of plain types
+        types = [place.pop(), *(other["loc"][-1] for other in others if other["loc"][:-1] == first["loc"][:-1])]
+        problem = f"must be {' or '.join(_PLAIN.get(str(name), str(name)) for name in types)}, it is {value!r}"
+    elif kind in ("too_long", "too_short") and first["ctx"].get("field_type") == "Tuple":
+        limit = first["ctx"].get("max_length", first["ctx"].get("min_length"))
+        problem = f"must have {limit} items, it has {first['ctx']['actual_length']}"
     elif kind != "value_error" and isinstance(value, str | int | float):
         problem = f"{problem}, it is {value!r}"
     problem = problem.replace("Input should be", "must be")

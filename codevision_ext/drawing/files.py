@@ -14,7 +14,7 @@ from codevision_ext.drawing.targets import check_inside, read_target
 from codevision_ext.errors import InputError
 from codevision_ext.io.atomic_files import write_whole
 from codevision_ext.io.images import opened_image
-from codevision_ext.io.json_codec import JsonCodec
+from codevision_ext.io.json_codec import JsonCodec, json_object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +103,13 @@ def _results(source: Path, lines: list[bytes]) -> Iterator[DrawingResult | BadLi
         try:
             if not raw.strip():
                 raise InputError(f"{where}: is empty")
-            line = _LINES.load(raw, where)
+            line = _LINES.load(json.dumps(json_object(raw, where)).encode(), where)
             if line.id in ids:
                 raise InputError(f"{where}: field id: {line.id!r} is the id of an earlier line")
             ids.add(line.id)
+            for field in ("input", "made"):
+                if not getattr(line, field).strip():
+                    raise InputError(f"{where}: field {field}: is empty")
             target = json.dumps(line.target).encode()
             verdict = _check(
                 f"{where}: field input: {line.input}",

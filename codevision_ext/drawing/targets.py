@@ -1,5 +1,6 @@
 """Defines targets of drawings: primitives in pixels of the input image, y pointing down."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from codevision_ext.errors import InputError
-from codevision_ext.io.json_codec import JsonCodec
+from codevision_ext.io.json_codec import JsonCodec, json_value
 
 Place = tuple[float, float]
 """Coordinates (x, y) of a point."""
@@ -102,11 +103,11 @@ def read_target(raw: bytes, where: str) -> DrawingTarget:
     """Returns the target in a JSON text; errors begin with `where`.
 
     Raises:
-        InputError: the text isn't JSON, has no primitives, or a field is missing, unknown, no finite number or makes a
-            primitive without length or area.
+        InputError: the text isn't JSON, has no primitives, or a field is missing, unknown, given twice, no finite
+            number or makes a primitive without length or area.
     """
     try:
-        target = _TARGETS.load(raw, where)
+        target = _TARGETS.load(json.dumps(json_value(raw, where)).encode(), where)
     except InputError as error:
         raise InputError(_without_kind(str(error))) from error
     if not target.primitives:
@@ -179,7 +180,7 @@ def _problem(primitive: Primitive) -> tuple[str, str] | None:
         case Polyline(points=points) if length(points) == 0:
             return "points", "has no length; name at least two places that differ"
         case Region(points=points) if abs(polygon_area(points)) < 1:
-            return "points", "encloses no area; name at least three corners"
+            return "points", "encloses no area; name at least three corners in the order of the outline"
     return None
 
 

@@ -33,6 +33,7 @@ class JsonCodec(Generic[T]):
         try:
             return self._reader.validate_json(b"[" + raw + b"]")[0]
         except ValidationError as error:
+            json_value(raw, where)  # its errors give the line and column of a text that isn't JSON
             field, problem = first_problem(error)
             field = field.partition(".")[2]  # behind the place in the tuple
             raise InputError(f"{where}: field {field}: {problem}" if field else f"{where}: {problem}") from error
@@ -67,12 +68,43 @@ def json_object(raw: str | bytes, where: str) -> dict[str, Any]:
     """Returns the JSON object in a text; errors begin with `where`.
 
     Raises:
-        InputError: the text isn't a JSON object.
+        InputError: the text isn't a JSON object, or a key occurs twice.
     """
-    try:
-        content = json.loads(raw)
-    except ValueError as error:
-        raise InputError(f"{where}: isn't JSON: {error}") from error
+    content = json_value(raw, where)
     if not isinstance(content, dict):
         raise InputError(f"{where}: isn't a JSON object")
     return content
+
+
+def json_value(raw: str | bytes, where: str) -> Any:
+    """Returns the only JSON value in a text, behind a byte order mark or not; errors begin with `where`.
+
+    Raises:
+        InputError: the text isn't UTF-8 or isn't one JSON value, or a key occurs twice in an object.
+    """
+    try:
+        text = raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw.removeprefix("\ufeff")
+        return json.loads(text, object_pairs_hook=object_of_pairs)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: isn't UTF-8 text: {error.reason} at byte {error.start}") from error
+    except DoubleKeyError as error:
+        raise InputError(f"{where}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: isn't JSON: {error}") from error
+
+
+def object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object as a dict, as `object_pairs_hook` of the json module.
+
+    Raises:
+        DoubleKeyError: a key occurs twice.
+    """
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DoubleKeyError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return value
+
+
+class DoubleKeyError(ValueError):
+    """A key occurs twice in a JSON object; the json module would keep the last value."""

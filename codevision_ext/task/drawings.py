@@ -6,7 +6,7 @@ from typing import Any
 
 from codevision_ext.drawing import DrawingTarget, check_inside, read_target
 from codevision_ext.errors import InputError
-from codevision_ext.io.json_codec import JsonCodec
+from codevision_ext.io.json_codec import JsonCodec, json_value
 
 _TARGETS: JsonCodec[DrawingTarget] = JsonCodec(DrawingTarget)
 
@@ -27,10 +27,7 @@ def read_drawing(value: Any, where: str, size: tuple[int, int] | None = None) ->
     if value is None or value == "" or (isinstance(value, float) and value != value):  # NaN is the null of pandas
         return None
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: isn't JSON: {error}") from error
+        value = json_value(value, where)
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: must be an object with primitives, not {type(value).__name__}")
     try:

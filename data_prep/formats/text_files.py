@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from codevision_ext.errors import InputError
+from codevision_ext.io.json_codec import DoubleKeyError, object_of_pairs
 from data_prep.formats.exact_numbers import json_float, json_int
 from data_prep.formats.record import BEYOND
 
@@ -55,7 +56,7 @@ def read_json(path: Path) -> Iterator[dict[str, Any]]:
                         raise InputError(f"{where}: not JSON: {error.msg}, at {text[error.pos :]!r:.40}") from error
                     text, at = text[at:] + more, 0
                     continue
-                except (_DoubleKeyError, RecursionError) as error:
+                except (DoubleKeyError, RecursionError) as error:
                     raise InputError(f"{where}: {error}") from error
                 if not isinstance(value, dict):
                     raise InputError(f"{where}: must be an object, not {type(value).__name__}")
@@ -64,19 +65,7 @@ def read_json(path: Path) -> Iterator[dict[str, Any]]:
                 at, item = end, item + 1
 
 
-class _DoubleKeyError(Exception):
-    pass
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DoubleKeyError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
-    return value
-
-
-_DECODER: Final = json.JSONDecoder(parse_float=json_float, parse_int=json_int, object_pairs_hook=_object)
+_DECODER: Final = json.JSONDecoder(parse_float=json_float, parse_int=json_int, object_pairs_hook=object_of_pairs)
 
 
 def read_table(path: Path) -> Iterator[dict[str, Any]]:

@@ -71,7 +71,7 @@ def test_a_tiny_model_that_can_not_be_leaves_no_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [('"a"\n3\n', ", line 2: must be a valid string"), ("", ": has no text"), ('"a"\n{bad', ", line 2: invalid JSON")],
+    [('"a"\n3\n', ", line 2: must be a valid string"), ("", ": has no text"), ('"a"\n{bad', ", line 2: isn't JSON")],
 )
 def test_texts_for_the_tokenizer_that_can_not_be_read_are_one_sentence(
     tmp_path: Path, content: str, sentence: str

@@ -63,6 +63,9 @@ def test_one_drawing_gives_one_object(folder: Path) -> None:  # noqa: ARG001
             line(id=2, target={"primitives": [{"kind": "point", "x": 400, "y": 2}]}),
             "in.jsonl, line 2: field target: field primitives.0.x, y: (400, 2) lies outside the input image",
         ),
+        (line(id=2, made=""), "in.jsonl, line 2: field made: is empty"),
+        (line(id=True), "in.jsonl, line 2: field id: must be a string or a whole number, it is True"),
+        (b'{"id": 2, "id": 3}\n', "in.jsonl, line 2: the key 'id' occurs twice"),
         (line(id=1), "in.jsonl, line 2: field id: 1 is the id of an earlier line"),
     ],
 )

@@ -34,7 +34,16 @@ def test_every_kind_is_read() -> None:
     ("raw", "problem"),
     [
         (b"{}", "field primitives: is missing"),
-        (b"[", "t.json: "),
+        (b"[", "isn't JSON: Expecting value: line 1 column 2"),
+        (b"{}{}", "isn't JSON: Extra data: line 1 column 3"),
+        (b"{},{}", "isn't JSON: Extra data: line 1 column 3"),
+        ("{}".encode("utf-16"), "isn't UTF-8 text"),
+        (b'{"primitives": [{"kind": "point", "x": 1, "x": 2, "y": 3}]}', "the key 'x' occurs twice"),
+        (
+            target({"kind": "polyline", "points": [[1, 1, 1], [2, 2]]}),
+            "primitives.0.points.0: must have 2 items, it has 3",
+        ),
+        (target({"kind": "region", "points": [[0, 0], [9, 9], [9, 0], [0, 9]]}), "in the order of the outline"),
         (target(), "field primitives: is empty"),
         (target({"kind": "star"}), "field primitives.0.kind: must be one of "),
         (target({"x": 1, "y": 1}), "field primitives.0.kind: is missing"),
@@ -56,6 +65,11 @@ def test_a_bad_target_is_named_by_file_and_field_in_one_line(raw: bytes, problem
     assert str(caught.value).startswith("t.json: ")
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_in_front_of_a_target_is_skipped() -> None:
+    read = read_target(b"\xef\xbb\xbf" + target({"kind": "point", "x": 1, "y": 2}), "t.json")
+    assert read.primitives == (Point(x=1, y=2),)
 
 
 def test_a_place_outside_the_image_is_named() -> None:

@@ -169,7 +169,7 @@ def test_a_line_that_is_not_json_and_a_file_that_is_not_there_are_named(tmp_path
     with pytest.raises(InputError, match=r"some\.jsonl: can't be read: No such file"):
         list(read_records(path))
     path.write_text("{nonsense}\n")
-    with pytest.raises(InputError, match=r"some\.jsonl, line 1: invalid JSON"):
+    with pytest.raises(InputError, match=r"some\.jsonl, line 1: isn't JSON"):
         list(read_records(path))
 
 

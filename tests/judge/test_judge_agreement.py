@@ -85,7 +85,7 @@ def test_lines_that_could_not_be_judged_are_counted_apart_and_all_of_them_are_an
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("{", "line 2: invalid JSON"),
+        ("{", "line 2: isn't JSON"),
         ({"label": None}, "line 2: field label"),
         ({"label": 2}, "line 2: label is 2; it must be 0, 1, false or true"),
         ({"label": "1"}, "line 2: field label"),

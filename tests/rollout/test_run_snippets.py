@@ -87,7 +87,7 @@ def test_an_empty_batch_has_no_answers(sandbox: Sandbox, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 2: invalid JSON"),
+        ("{", "line 2: isn't JSON"),
         ("", "line 2: is empty"),
         ('{"id": "b"}', "line 2: field code: is missing"),
         ('{"id": "b", "code": "", "pictures": []}', "line 2: field pictures: isn't known"),

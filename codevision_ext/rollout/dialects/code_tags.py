@@ -21,7 +21,8 @@ _OPEN: Final = "<code>"
 _CLOSE: Final = "</code>"
 _OUTPUT: Final = ("<sandbox_output>", "</sandbox_output>")
 _FENCE: Final = re.compile(
-    r"\s*(?:(?P<mark>`{3,}|~{3,})[ \t]*(?:python3?|py)?|(?P<quotes>'''|\"\"\")[ \t]*(?:python3?|py)\b)[ \t]*\n?",
+    r"\s*(?:(?P<mark>`{3,}|~{3,})[ \t]*(?:[\w+#.-]+(?=[ \t]*\n)|(?:python3?|py)\b)?|"
+    r"(?P<quotes>'''|\"\"\")[ \t]*(?:i?python3?|py)\b)[ \t]*\n?",
     re.IGNORECASE,
 )
 _TOKEN: Final = re.compile(
