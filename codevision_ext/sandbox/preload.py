@@ -6,6 +6,7 @@ once.
 """
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import os
@@ -132,7 +133,9 @@ def _use_matplotlib() -> None:
     own = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     held = {os.path.realpath(path): path.read_bytes() for path in own.glob("*.ttf")}
     font_manager.fontManager.ttflist = [
-        font for font in font_manager.fontManager.ttflist if os.path.realpath(font.fname) in held
+        dataclasses.replace(font, fname=path)  # the list has the paths of a folder that may be a link
+        for font in font_manager.fontManager.ttflist
+        if (path := os.path.realpath(font.fname)) in held
     ]
     of_a_file, exists, is_file = ft2font.FT2Font, os.path.exists, os.path.isfile
 

@@ -66,7 +66,7 @@ from data_prep.formats.writers import ParquetSet, write_demonstrations, write_pa
 from data_prep.parallel.pipeline import cores, map_chunks
 from data_prep.tasks import synth
 from data_prep.tasks.reading import tokenizer_corpus
-from data_prep.tasks.reading.glyphs import COLUMNS, Mix, draw_reading_rows, draw_rows, draw_test_rows
+from data_prep.tasks.reading.glyphs import COLUMNS, Mix, Writing, draw_reading_rows, draw_rows, draw_test_rows
 
 CORPUS_ROWS = 250
 """Demonstrations behind the tokenizer's texts: enough for every op, style, window and mistake to appear."""
@@ -125,7 +125,13 @@ def glyphs_command(
     wrong_first: WrongFirst = 0.4,
     mask_failed_calls: MaskFailedCalls = True,
     without: Without = "",
-    words_share: Annotated[float, typer.Option(help="Share of words among the texts; the others are numbers.")] = 0.1,
+    writing: Annotated[
+        Writing, typer.Option(help="Characters in fonts (glyphs), or digits written by people (handwriting).")
+    ] = Writing.PRINT,
+    words_share: Annotated[
+        float | None,
+        typer.Option(help="Share of words among the texts, by default 0.1; 0 for handwriting. The others are numbers."),
+    ] = None,
     source_share: SourceShare = 1 / 6,
     crop_share: Annotated[float, typer.Option(help="Share of rows that need a crop, in [0, 1].")] = 0.15,
     sizes: Annotated[str, typer.Option(help="Sizes of upright images, in pixels.")] = "84x28,90x30,96x32",
@@ -136,7 +142,8 @@ def glyphs_command(
     mix = Mix(
         seed=seed,
         sizes=parse_sizes(sizes),
-        words_share=words_share,
+        writing=writing,
+        words_share=words_share if words_share is not None else 0.1 * (writing is Writing.PRINT),
         source_share=source_share,
         crop_share=crop_share,
         without=left_out(without, "glyphs", chosen=False),

@@ -2,9 +2,12 @@
 
 import asyncio
 import math
+import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -347,3 +350,19 @@ def test_an_error_of_the_codes_own_after_a_refusal_is_an_error(run: Run) -> None
 def test_more_executions_at_once_than_a_zygote_can_hold_are_refused(live: int) -> None:
     with pytest.raises(InputError, match="live must be a whole number from 1 to 256"):
         Sandbox(live=live)
+
+
+TEXTS = """
+from codevision_ext.sandbox import ExecRequest, Sandbox
+code = "import matplotlib.pyplot as plt\\nfor size in (5, 11, 23): plt.text(0, 0, 'a', fontsize=size, weight='bold')\\nplt.show()"
+with Sandbox() as sandbox:
+    print(sandbox.run(ExecRequest(code=code, images=())).status)
+"""
+
+
+def test_matplotlib_writes_text_where_the_environment_is_reached_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(sys.prefix)
+    python = tmp_path / "linked" / "bin" / Path(sys.executable).name
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([python, "-c", TEXTS], capture_output=True, text=True, check=False, env=env)
+    assert done.stdout == "ok\n", done

@@ -1,5 +1,6 @@
 """Draws the images of the reading task: characters in equal cells, in random colours, with light noise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -50,17 +51,20 @@ def draw_colours(rng: Rng) -> Colours:
     return Colours(ink=tint(rng, int(dark), 10), paper=tint(rng, int(light), 10))
 
 
-def draw_text(rng: Rng, text: str, font_name: str, size: tuple[int, int], colours: Colours) -> Pixels:
+def draw_text(
+    rng: Rng, text: str, stencil_of: Callable[[str], Image.Image], size: tuple[int, int], colours: Colours
+) -> Pixels:
     """Draw the characters of a text in a row of equal cells, a bit off the centre of a `size` (width, height) image.
 
-    A margin on the left and a rule below show the orientation of the image, as on a ruled page.
+    A margin on the left and a rule below show the orientation of the image, as on a ruled page. `stencil_of` returns
+    the coverage (0-255) of a character, cut to its ink.
     """
     width, height = size
     tall = int(rng.integers(TEXT_PX[0], TEXT_PX[1] + 1))
     across, down = (int(shift) for shift in rng.integers(-JITTER_PX, JITTER_PX + 1, 2))
     stencil = Image.new("L", size)
     for index, character in enumerate(text):
-        glyph = _stencil(character, font_name)
+        glyph = stencil_of(character)
         wide = round(min(glyph.width * tall / glyph.height, CELL_PX - 2 * JITTER_PX - RULE_PX - 2))
         centre = (width + RULE_PX) / 2 + CELL_PX * (index + 0.5 - len(text) / 2)
         corner = (round(centre - wide / 2) + across, round((height - RULE_PX - tall) / 2) + down)
@@ -88,8 +92,8 @@ def draw_clutter(rng: Rng, size: tuple[int, int], colours: Colours) -> Pixels:
 
 
 @cache
-def _stencil(text: str, font_name: str) -> Image.Image:
-    """Return the coverage (0-255) of a character, cut to its ink."""
+def font_stencil(text: str, font_name: str) -> Image.Image:
+    """Return the coverage (0-255) of a character in a font, cut to its ink."""
     face = font(font_name, 72)
     left, top, right, bottom = face.getbbox(text)
     stencil = Image.new("L", (int(right - left), int(bottom - top)))

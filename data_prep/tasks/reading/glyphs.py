@@ -1,7 +1,12 @@
-"""Draws rows of the small reading task: three characters, turned, mirrored, on a larger page, or left as they are."""
+"""Draws rows of the small reading task: three characters, turned, mirrored, on a larger page, or left as they are.
 
-from collections.abc import Iterator
+The characters are printed in fonts, or are digits that people wrote.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -14,9 +19,9 @@ from data_prep.formats.image_files import png
 from data_prep.formats.schema import Row
 from data_prep.tasks.common import Rng, allowed_ops, pick
 from data_prep.tasks.reading import vocabulary
-from data_prep.tasks.reading.drawing import CELL_PX, FONTS, draw_clutter, draw_colours, draw_text
+from data_prep.tasks.reading.drawing import CELL_PX, FONTS, draw_clutter, draw_colours, draw_text, font_stencil
+from data_prep.tasks.reading.handwriting import draw_digit
 
-SOURCE = "glyphs"
 QUESTIONS = {"number": "What number is written?", "word": "What word is written?"}
 UNREADABLE = "unreadable"
 """Answer, without a tool, to a question about an image that isn't upright or is too large."""
@@ -51,6 +56,13 @@ STREAMS = ("train", "val", "test", "read", "read_val", "sft", "sft_val", "plan",
 """Random streams, one for each file: more rows of one file don't change the others."""
 
 
+class Writing(StrEnum):
+    """How the characters are written; the value is the `source` of the rows."""
+
+    PRINT = "glyphs"
+    HANDWRITING = "handwriting"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
     """Settings of the rows."""
@@ -58,8 +70,9 @@ class Mix:
     seed: int = 0
     sizes: tuple[tuple[int, int], ...] = ((84, 28), (90, 30), (96, 32))
     """Widths and heights of upright images, pixels."""
+    writing: Writing = Writing.PRINT
     words_share: float = 0.1
-    """Share of words among the texts, in [0, 1]; the others are numbers."""
+    """Share of words among the texts, in [0, 1]; the others are numbers. 0 for handwriting, which has digits only."""
     source_share: float = 1 / 6
     """Share of rows that need no tool, in [0, 1]."""
     crop_share: float = 0.15
@@ -71,8 +84,10 @@ class Mix:
         """Check the settings.
 
         Raises:
-            InputError: A share is outside of [0, 1], or a size is too small for legible text.
+            InputError: A share is outside of [0, 1], a size is too small for legible text, or handwriting has words.
         """
+        if self.writing is Writing.HANDWRITING and self.words_share:
+            raise InputError("--words-share must be 0 for handwriting: only digits were written by people")
         for name in ("words_share", "source_share", "crop_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is a share in [0, 1], not {getattr(self, name)}")
@@ -92,12 +107,15 @@ class Mix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """A text and its font."""
+    """A text and how it is written."""
 
     kind: str
     """Kind of text, a key of QUESTIONS."""
     text: str
-    font: str
+    font: str | None
+    """Name of the font; None for handwriting."""
+    split: str
+    """Split whose samples of handwriting are used."""
 
 
 def draw_rows(mix: Mix, count: int, split: str, stream: str, start: int = 0) -> Iterator[Row]:
@@ -168,7 +186,7 @@ def make_row(
         images=(png(image),),
         question=QUESTIONS[label.kind],
         answers=(label.text,),
-        source=SOURCE,
+        source=(Writing.HANDWRITING if label.font is None else Writing.PRINT).value,
         split=split,
         index=index,
         size=image.size,
@@ -178,19 +196,21 @@ def make_row(
 
 
 def draw_label(rng: Rng, mix: Mix, split: str, *, with_letter_strings: bool = False) -> Label:
-    """Draw a text and a font of the split."""
+    """Draw a text of the split, and a font of the split unless people write it."""
     kind = "word" if rng.random() < mix.words_share else "number"
     texts = vocabulary.words(split) if kind == "word" else vocabulary.number_words(split)
     if kind == "word" and with_letter_strings and rng.random() < 0.5:
         texts = vocabulary.letter_strings()
-    return Label(kind=kind, text=pick(rng, texts), font=pick(rng, FONTS[split]))
+    text = pick(rng, texts)
+    font = pick(rng, FONTS[split]) if mix.writing is Writing.PRINT else None
+    return Label(kind=kind, text=text, font=font, split=split)
 
 
 def draw_canonical(rng: Rng, mix: Mix, label: Label) -> Image.Image:
     """Draw an upright image of one of the sizes, narrower if the text is shorter than LENGTH."""
     width, height = mix.sizes[int(rng.integers(len(mix.sizes)))]
     size = (width * len(label.text) // LENGTH, height)
-    return Image.fromarray(draw_text(rng, label.text, label.font, size, draw_colours(rng)))
+    return Image.fromarray(draw_text(rng, label.text, _stencils(rng, label), size, draw_colours(rng)))
 
 
 def draw_grid_page(rng: Rng, label: Label) -> tuple[Image.Image, Box]:
@@ -198,8 +218,15 @@ def draw_grid_page(rng: Rng, label: Label) -> tuple[Image.Image, Box]:
     colours = draw_colours(rng)
     page = draw_clutter(rng, (GRID[0] * CELL[0], GRID[1] * CELL[1]), colours)
     x, y = (int(rng.integers(count)) * edge for count, edge in zip(GRID, CELL, strict=True))
-    page[y : y + CELL[1], x : x + CELL[0]] = draw_text(rng, label.text, label.font, CELL, colours)
+    page[y : y + CELL[1], x : x + CELL[0]] = draw_text(rng, label.text, _stencils(rng, label), CELL, colours)
     return Image.fromarray(page), Box(x, y, x + CELL[0], y + CELL[1])
+
+
+def _stencils(rng: Rng, label: Label) -> Callable[[str], Image.Image]:
+    """Return the function that returns the coverage of a character; a digit by hand differs from call to call."""
+    if label.font is None:
+        return partial(draw_digit, rng, split=label.split)
+    return partial(font_stencil, font_name=label.font)
 
 
 def rng_of(mix: Mix, stream: str, index: int) -> Rng:
