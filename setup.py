@@ -51,7 +51,7 @@ setup(
     ],
     extras_require={
         "verl": ["verl>=0.9.1,<0.10", "TransferQueue", "cachetools", "qwen_vl_utils"],
-        "eval": ["anls_star", "matplotlib"],
+        "eval": ["anls_star", "matplotlib", "scikit-image", "scikit-learn"],
         "serve": ["fastapi", "uvicorn", "prometheus-client"],
     },
     entry_points={

@@ -1,8 +1,9 @@
 """Reads the items of an evaluation from a file, or generates them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +18,8 @@ from data_prep.formats.record import TrackedRecord
 from data_prep.formats.row_errors import ConversionStats, RejectLimit, RowError, RowFault, notes_on
 from data_prep.formats.schema import Row, rl_record
 from data_prep.formats.sources import find_sources
-from data_prep.tasks import synth
-from data_prep.tasks.reading.glyphs import Mix, draw_test_rows
+from data_prep.tasks import real_images, synth
+from data_prep.tasks.reading.glyphs import COLUMNS, Mix, Writing, draw_test_rows
 
 EvalRow = dict[str, Any]
 """Item: `row` in the RL schema, `raw` record, `where` (file and row), `reference` (image to compare a drawing with)."""
@@ -126,16 +127,26 @@ def _tasks(path: Path, names: Mapping[str, str] | None) -> list[ConversionTask]:
 
 
 def generate_items(name: str, items: int | None, seed: int) -> Iterator[EvalRow]:
-    """Yield the six rows of each item of a generated data set, `glyphs` or `synth`."""
+    """Yield every column of each item of a generated data set: `glyphs`, `handwriting`, `real` or `synth`.
+
+    `items` is the number of items, None for the default; `real` has a fixed number, of which the first `items` are
+    taken.
+    """
     count = items or ITEMS
-    if name == "glyphs":
-        rows: Iterator[Row] = iter(draw_test_rows(Mix(seed=seed), count))
-    else:
-        transform = Transform()
+    if name == "real":
+        transform = Transform(columns=(*COLUMNS, *real_images.CORRUPTIONS), seed=seed)
+        rows = _transformed(islice(real_images.read_rows(), items), transform)
+    elif name == "synth":
         upright = synth.draw_tasks(synth.Recipe(seed=seed, source_share=1.0), "test", count=count)
-        rows = (row for task in upright for row in transform(task, task.index) if isinstance(row, Row))
+        rows = _transformed(upright, Transform())
+    else:
+        rows = draw_test_rows(Mix(seed=seed, writing=Writing(name)), count)
     for number, row in enumerate(rows):
         yield _eval_row(row, {}, f"{name}, row {number}")
+
+
+def _transformed(rows: Iterable[Row], transform: Transform) -> Iterator[Row]:
+    return (made for row in rows for made in transform(row, row.index) if isinstance(made, Row))
 
 
 def _eval_row(row: Row, raw: Mapping[str, Any], where: str) -> EvalRow:

@@ -8,6 +8,7 @@ import typer
 from codevision_ext.errors import CodeVisionError
 from data_prep.cli import dataset_commands as existing
 from data_prep.cli import generate_commands as generate
+from data_prep.cli import glyphs_commands as reading
 from data_prep.cli.evolve_command import evolve_command
 from data_prep.cli.figures_command import figures_command
 
@@ -21,8 +22,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "shard": existing.shard_command,
     "synth": generate.synth_command,
     "filter": generate.filter_command,
-    "glyphs": generate.glyphs_command,
-    "corpus": generate.corpus_command,
+    "glyphs": reading.glyphs_command,
+    "corpus": reading.corpus_command,
     "figures": figures_command,
     "evolve": evolve_command,
 }

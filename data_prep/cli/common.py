@@ -150,3 +150,8 @@ def fault_log(path: Path | None) -> Iterator[Callable[[RowFault], None]]:
         return
     with path.open("w", encoding="utf-8") as file:
         yield lambda fault: print(json.dumps(fault.plain(), ensure_ascii=False), file=file)
+
+
+def held_out(rows: int) -> int:
+    """Return the number of validation rows: a tenth, but enough for a meaningful percentage."""
+    return max(120, rows // 10)

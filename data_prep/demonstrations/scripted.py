@@ -29,8 +29,8 @@ from data_prep.tasks.reading.glyphs import (
     GRID,
     ORIENTATION_OPS,
     ORIENTATION_THOUGHTS,
-    SOURCE,
     Mix,
+    Writing,
     draw_rows,
     rng_of,
 )
@@ -239,7 +239,7 @@ def write_turns(
             "box": row.box,
             "calls": [{"status": step.status, "net": step.net, "ops": list(step.ops)} for step in steps],
         },
-        source="" if row.source == SOURCE else row.source,
+        source="" if row.source in tuple(Writing) else row.source,
         licence=row.licence,
     )
 

@@ -16,6 +16,14 @@ from codevision_ext.geometry import iou
 from codevision_ext.sandbox import ExecRequest, Sandbox
 from codevision_ext.sandbox.provenance import Provenance, trace
 from codevision_ext.types import ExecStatus
+from data_prep.tasks.real_images import REAL_IMAGES, image_path
+
+
+def photographs() -> dict[str, Image.Image]:
+    """Read the images of the suite `real`; the scanned page is doubled, because snippets crop 300 x 240 pixels."""
+    images = {name: Image.open(image_path(entry)).convert("RGB") for name, entry in REAL_IMAGES.items()}
+    return {name: image if image.height >= 300 else image.resize((768, 382)) for name, image in images.items()}
+
 
 GALLERIES: dict[str, tuple[Mapping[str, Snippet], Mapping[str, Image.Image]]] = {
     "own": (KNOWN | HELD_OUT | SECOND, images()),
@@ -23,6 +31,7 @@ GALLERIES: dict[str, tuple[Mapping[str, Snippet], Mapping[str, Image.Image]]] = 
     "later": (LATER, images() | more_images()),
     "third": (THIRD, images() | repeating_images()),
     "fourth": (FOURTH, workshop_images()),
+    "real": (FIRST | LATER, photographs()),
 }
 """Snippets and the images that they are tried on, by name of the gallery."""
 MISSED, WRONG = 0.02, 0.01

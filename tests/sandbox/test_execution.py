@@ -354,7 +354,7 @@ def test_more_executions_at_once_than_a_zygote_can_hold_are_refused(live: int) -
 
 TEXTS = """
 from codevision_ext.sandbox import ExecRequest, Sandbox
-code = "import matplotlib.pyplot as plt\\nfor size in (5, 11, 23): plt.text(0, 0, 'a', fontsize=size, weight='bold')\\nplt.show()"
+code = "import matplotlib.pyplot as plt\\nfor size in (5, 11, 23): plt.text(0, 0, 'a', fontsize=size)\\nplt.show()"
 with Sandbox() as sandbox:
     print(sandbox.run(ExecRequest(code=code, images=())).status)
 """

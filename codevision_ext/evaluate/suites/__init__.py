@@ -33,7 +33,9 @@ SUITES: Final[dict[str, Suite]] = {
         vtbench.SUITE,
         vtbench.PUBLISHED,
         synthetic.GLYPHS,
+        synthetic.HANDWRITING,
         synthetic.SYNTH,
+        synthetic.REAL,
         rows.SUITE,
     )
 }

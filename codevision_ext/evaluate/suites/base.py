@@ -29,7 +29,7 @@ class Suite:
     schemas: tuple[str, ...] = ()
     """Schemas of `data_prep`'s readers whose files belong to this suite by default."""
     generated: bool = False
-    """True if the items are generated from the seed, and the suite takes no file."""
+    """True if the suite takes no file: its items are generated from the seed, or are part of a package."""
     column: Callable[[Row, Row], str | None] = lambda _, __: ALL
     """Function that returns the column of an item from its row and the record in its file, None to skip the item."""
     columns: tuple[str, ...] = ()

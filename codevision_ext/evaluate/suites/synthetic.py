@@ -1,4 +1,7 @@
-"""Suites whose items are generated from the seed: they need no download, and no model was trained on them."""
+"""Suites that need no download: their items are generated from the seed, or installed packages ship them.
+
+No model was trained on generated items.
+"""
 
 from dataclasses import replace
 
@@ -16,3 +19,11 @@ def _points(answer: str, item: EvalItem) -> float:
 _GENERATED = replace(transformed.SUITE, generated=True, scorer_of=rule(_points))
 GLYPHS = replace(_GENERATED, name="glyphs", about="characters to read, generated here; six columns")
 SYNTH = replace(_GENERATED, name="synth", about="charts, tables, pages and figures, generated here; six columns")
+HANDWRITING = replace(_GENERATED, name="handwriting", about="digits that people wrote; six columns")
+REAL = replace(
+    transformed.SUITE,
+    name="real",
+    about="photographs and scans that packages ship; six columns and four corruptions",
+    generated=True,
+    columns=(*transformed.SUITE.columns, "gaussian_noise-3", "motion_blur-3", "contrast-3", "jpeg_compression-3"),
+)

@@ -71,8 +71,8 @@ class Mix:
     sizes: tuple[tuple[int, int], ...] = ((84, 28), (90, 30), (96, 32))
     """Widths and heights of upright images, pixels."""
     writing: Writing = Writing.PRINT
-    words_share: float = 0.1
-    """Share of words among the texts, in [0, 1]; the others are numbers. 0 for handwriting, which has digits only."""
+    words_share: float | None = None
+    """Share of words among the texts, in [0, 1]; the others are numbers. None: 0.1, and 0 for handwriting."""
     source_share: float = 1 / 6
     """Share of rows that need no tool, in [0, 1]."""
     crop_share: float = 0.15
@@ -89,7 +89,7 @@ class Mix:
         if self.writing is Writing.HANDWRITING and self.words_share:
             raise InputError("--words-share must be 0 for handwriting: only digits were written by people")
         for name in ("words_share", "source_share", "crop_share"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise InputError(f"{name} is a share in [0, 1], not {getattr(self, name)}")
         if self.source_share + self.crop_share > 1:
             raise InputError("source_share and crop_share together exceed 1")
@@ -197,7 +197,8 @@ def make_row(
 
 def draw_label(rng: Rng, mix: Mix, split: str, *, with_letter_strings: bool = False) -> Label:
     """Draw a text of the split, and a font of the split unless people write it."""
-    kind = "word" if rng.random() < mix.words_share else "number"
+    default = 0.1 if mix.writing is Writing.PRINT else 0.0
+    kind = "word" if rng.random() < (default if mix.words_share is None else mix.words_share) else "number"
     texts = vocabulary.words(split) if kind == "word" else vocabulary.number_words(split)
     if kind == "word" and with_letter_strings and rng.random() < 0.5:
         texts = vocabulary.letter_strings()

@@ -1,8 +1,8 @@
 """Digits that people wrote, each of whose samples belongs to one split.
 
-The samples are the 1,797 images that scikit-learn ships (`sklearn.datasets.load_digits`): 8x8 pixels, about 180 a digit,
-from the data set "Optical Recognition of Handwritten Digits" of E. Alpaydin and C. Kaynak (UCI Machine Learning
-Repository, doi:10.24432/C50P49, licence CC BY 4.0). The images don't say who wrote them, so a writer may be in two splits.
+The samples are the 1,797 images that scikit-learn ships (`sklearn.datasets.load_digits`): 8x8 pixels, about 180 a
+digit, from the data set "Optical Recognition of Handwritten Digits" of E. Alpaydin and C. Kaynak (UCI Machine Learning
+Repository, doi:10.24432/C50P49, licence CC BY 4.0). They don't say who wrote them, so a writer may be in two splits.
 """
 
 from functools import cache
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from codevision_ext.errors import InputError
 from data_prep.tasks.common import Rng, pick
 from data_prep.tasks.reading.vocabulary import split_of
 
@@ -23,7 +24,11 @@ _FAINTEST = 32
 
 
 def draw_digit(rng: Rng, digit: str, split: str) -> Image.Image:
-    """Draw one of the split's samples of a digit, and return its coverage (0-255), cut to its ink."""
+    """Draw one of the split's samples of a digit, and return its coverage (0-255), cut to its ink.
+
+    Raises:
+        InputError: scikit-learn isn't installed.
+    """
     return _stencil(pick(rng, sample_numbers(digit, split)))
 
 
@@ -37,8 +42,10 @@ def sample_numbers(digit: str, split: str) -> tuple[int, ...]:
 @cache
 def _samples() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return all samples, (n, 8, 8) with values from 0 to 16, and their digits, (n,)."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415  takes a second
-
+    try:
+        from sklearn.datasets import load_digits  # noqa: PLC0415  takes a second
+    except ImportError as error:
+        raise InputError("handwriting needs the digits of scikit-learn, which isn't installed") from error
     digits = load_digits()
     return digits.images, digits.target
 

@@ -2,6 +2,7 @@
 
 import io
 from collections import Counter
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -13,7 +14,16 @@ from codevision_ext import geometry
 from codevision_ext.errors import InputError
 from codevision_ext.types import Box
 from data_prep.formats.schema import RL_SCHEMA, Row, rl_record
-from data_prep.tasks.reading.drawing import FONTS, MIN_CONTRAST, NOISE, RULE_PX, TEXT_PX, draw_colours, draw_text
+from data_prep.tasks.reading.drawing import (
+    FONTS,
+    MIN_CONTRAST,
+    NOISE,
+    RULE_PX,
+    TEXT_PX,
+    draw_colours,
+    draw_text,
+    font_stencil,
+)
 from data_prep.tasks.reading.glyphs import (
     CELL,
     COLUMNS,
@@ -21,6 +31,7 @@ from data_prep.tasks.reading.glyphs import (
     ORIENTATION_OPS,
     UNREADABLE,
     Mix,
+    Writing,
     draw_reading_rows,
     draw_rows,
     draw_test_rows,
@@ -105,7 +116,7 @@ def test_characters_are_tall_enough_and_whole_beside_the_margin_and_above_the_ru
     for font in (font for split in SPLITS for font in FONTS[split]):
         for size in Mix().sizes:
             colours = draw_colours(rng)
-            pixels = draw_text(rng, "QMW", font, size, colours).astype(int)
+            pixels = draw_text(rng, "QMW", partial(font_stencil, font_name=font), size, colours).astype(int)
             assert pixels.shape == (size[1], size[0], 3)
             paper = np.asarray(colours.paper)
             inked = np.abs(pixels - paper).max(axis=2) > 3 * NOISE
@@ -159,6 +170,7 @@ def test_a_record_has_the_types_of_the_schema_and_null_where_nothing_was_done() 
         ({"crop_share": 0.6, "source_share": 0.6}, "exceed"),
         ({"sizes": ((20, 20),)}, "sizes"),
         ({"sizes": ()}, "sizes"),
+        ({"writing": Writing.HANDWRITING, "words_share": 0.1}, "only digits were written by people"),
     ],
 )
 def test_a_mix_that_cannot_be_drawn_is_refused_by_name(wrong: dict[str, object], named: str) -> None:
