@@ -1,6 +1,6 @@
 """Plants faults of ten kinds in good items of the back end `program`, and counts how many the checks find.
 
-`evolve_faults.py [--each 20] [--good 200]` takes good items, changes each in one way, and examines it as a run does.
+`evolve_faults.py [--each 20] [--good 1000]` takes good items, changes each in one way, and examines it as a run does.
 Prints a JSON object: for each kind the number planted and found, with the reasons, and the number of unchanged items
 that were rejected. The exit code is 1 if fewer than nine of ten faults are found, or a good item is rejected.
 docs/evolve.md has the figures.
@@ -174,7 +174,7 @@ def main() -> int:
     """Measures, prints, and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=20, help="number of faults of a kind")
-    parser.add_argument("--good", type=int, default=200, help="number of good items")
+    parser.add_argument("--good", type=int, default=1000, help="number of good items")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     generator = BACKENDS["program"]().generator

@@ -52,7 +52,7 @@ class ChatAnswer:
 
     trajectory: Trajectory
     content: str
-    """ChatAnswer; without an `<answer>` the text of the last turn, and empty if something else ended the rollout."""
+    """Answer; without an `<answer>` the text of the last turn, and empty if something else ended the rollout."""
     rest: str
     """Thoughts that no message of the rollout showed before."""
     finish: str
