@@ -1,13 +1,14 @@
 """Reads the items of an evaluation from a file, or generates them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from codevision_ext.errors import InputError
+from codevision_ext.evaluate.suites.synthetic import REAL
 from data_prep.convert.convert import ChunkJob, ConversionTask, Options, Target, jobs, plan_conversion, read_chunk
 from data_prep.convert.transform import Transform
 from data_prep.convert.validate import ImageLimits, validate_row
@@ -19,7 +20,7 @@ from data_prep.formats.row_errors import ConversionStats, RejectLimit, RowError,
 from data_prep.formats.schema import Row, rl_record
 from data_prep.formats.sources import find_sources
 from data_prep.tasks import real_images, synth
-from data_prep.tasks.reading.glyphs import COLUMNS, Mix, Writing, draw_test_rows
+from data_prep.tasks.reading.glyphs import Mix, Writing, draw_test_rows
 
 EvalRow = dict[str, Any]
 """Item: `row` in the RL schema, `raw` record, `where` (file and row), `reference` (image to compare a drawing with)."""
@@ -134,19 +135,14 @@ def generate_items(name: str, items: int | None, seed: int) -> Iterator[EvalRow]
     """
     count = items or ITEMS
     if name == "real":
-        transform = Transform(columns=(*COLUMNS, *real_images.CORRUPTIONS), seed=seed)
-        rows = _transformed(islice(real_images.read_rows(), items), transform)
+        rows = Transform(columns=REAL.columns, seed=seed).rows(islice(real_images.read_rows(), items))
     elif name == "synth":
         upright = synth.draw_tasks(synth.Recipe(seed=seed, source_share=1.0), "test", count=count)
-        rows = _transformed(upright, Transform())
+        rows = Transform().rows(upright)
     else:
         rows = draw_test_rows(Mix(seed=seed, writing=Writing(name)), count)
     for number, row in enumerate(rows):
         yield _eval_row(row, {}, f"{name}, row {number}")
-
-
-def _transformed(rows: Iterable[Row], transform: Transform) -> Iterator[Row]:
-    return (made for row in rows for made in transform(row, row.index) if isinstance(made, Row))
 
 
 def _eval_row(row: Row, raw: Mapping[str, Any], where: str) -> EvalRow:

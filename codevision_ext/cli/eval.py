@@ -2,25 +2,23 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
+from codevision_ext.cli.endpoint import read_endpoint, refuse_endpoint_options
 from codevision_ext.cli.eval_options import EvalOptions
 from codevision_ext.engines.base import LoadedModel
 from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.engines.registry import ENGINES, context_of
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate import options
-from codevision_ext.evaluate.command import open_chat, open_checkpoints, read_modes, run_evaluation
+from codevision_ext.evaluate.command import open_checkpoints, read_modes, run_evaluation
 from codevision_ext.evaluate.recipe_config import read_recipe_config
 from codevision_ext.evaluate.results import MODEL, Evaluation
 from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.evaluate.setup import ModelRun, model_used, setup_of, with_checkpoint
 from codevision_ext.io.inputs import require_checkpoint, require_files
-from codevision_ext.models.checkpoint_settings import checkpoint_settings, print_notes, served_settings
-from codevision_ext.rollout.dialects.registry import DIALECTS
-from codevision_ext.types import CoordinateSystem
+from codevision_ext.models.checkpoint_settings import checkpoint_settings, print_notes
 from data_prep import eval_items
 from data_prep.formats.sources import read_names
 
@@ -99,9 +97,8 @@ def _check_options(args: EvalOptions) -> bool:
         "--request": args.request != "{}",
         "--trained": args.trained,
     }
-    for option, value in of_urls.items():
-        if value and not served:
-            raise InputError(f"{option} needs a model behind a URL; a checkpoint's folder has no use for it")
+    if not served:
+        refuse_endpoint_options(of_urls, "a model behind a URL")
     return served
 
 
@@ -113,24 +110,18 @@ def _folders(args: EvalOptions) -> dict[str, Path]:
 
 
 def _served(args: EvalOptions, config: RolloutConfig) -> tuple[list[ModelRun], _Opener]:
-    endpoint = options.endpoint_of(str(args.model), args.model_id, args.api_key_env, args.request)
-    folder, own = served_settings(config.settings, endpoint.model, args.trained)
-    print_notes({folder: own})
-    if own.settings.coordinates is CoordinateSystem.SEEN:
-        raise InputError("coordinates=seen needs a checkpoint's folder: an endpoint doesn't tell how it resizes images")
-    config = with_checkpoint(config, own)
+    served = read_endpoint(str(args.model), args.model_id, args.api_key_env, args.request, args.trained, config)
     setup = setup_of(
-        model_used(endpoint.model, endpoint.url),
+        model_used(served.endpoint.model, served.endpoint.url),
         args.engine,
-        config,
-        own,
+        served.config,
+        served.own,
         seed=args.seed,
         temperature=args.temperature,
         k=args.k,
-        request=endpoint.request,
+        request=served.endpoint.request,
     )
-    opener = partial(open_chat, endpoint, args.temperature, DIALECTS[config.settings.dialect].stop)
-    return [ModelRun(name=MODEL, setup=setup, config=config)], opener
+    return [ModelRun(name=MODEL, setup=setup, config=served.config)], served.opener(args.temperature)
 
 
 def _checkpoints(args: EvalOptions, folders: dict[str, Path], config: RolloutConfig) -> tuple[list[ModelRun], _Opener]:

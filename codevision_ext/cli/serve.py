@@ -2,30 +2,28 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 
+from codevision_ext.cli.endpoint import read_endpoint, refuse_endpoint_options
 from codevision_ext.cli.serve_options import ServeOptions
 from codevision_ext.engines.base import LoadedModel
 from codevision_ext.engines.device import use_cpu_if_no_cuda
 from codevision_ext.engines.registry import context_of
 from codevision_ext.errors import InputError
 from codevision_ext.evaluate import options
-from codevision_ext.evaluate.command import open_chat, open_checkpoints
+from codevision_ext.evaluate.command import open_checkpoints
 from codevision_ext.evaluate.recipe_config import read_recipe_config
 from codevision_ext.evaluate.run import RolloutConfig
 from codevision_ext.evaluate.setup import with_checkpoint
 from codevision_ext.io.inputs import require_checkpoint, require_files
 from codevision_ext.io.stopping import run_stoppable
-from codevision_ext.models.checkpoint_settings import checkpoint_settings, print_notes, served_settings
+from codevision_ext.models.checkpoint_settings import checkpoint_settings, print_notes
 from codevision_ext.rollout.code_tool import CodeTool
-from codevision_ext.rollout.dialects.registry import DIALECTS
 from codevision_ext.sandbox.settings import open_sandbox
 from codevision_ext.serve.answers import ServedModel
 from codevision_ext.serve.exchange import ServeLimits
 from codevision_ext.serve.prompt import PromptLimits
 from codevision_ext.serve.server import ServerConfig, bind, serve_until_stopped
-from codevision_ext.types import CoordinateSystem
 
 _Opener = Callable[[], AbstractContextManager[LoadedModel]]
 
@@ -101,20 +99,15 @@ def _check_options(args: ServeOptions) -> None:
         "--request": args.request != "{}",
         "--trained": args.trained,
     }
-    for option, value in of_urls.items():
-        if value and args.model:
-            raise InputError(f"{option} needs --upstream; a checkpoint's folder has no use for it")
+    if args.model:
+        refuse_endpoint_options(of_urls, "--upstream")
 
 
 def _upstream(args: ServeOptions, config: RolloutConfig) -> tuple[str, RolloutConfig, _Opener]:
-    endpoint = options.endpoint_of(str(args.upstream), args.upstream_model, args.upstream_key_env, args.request)
-    folder, own = served_settings(config.settings, endpoint.model, args.trained)
-    print_notes({folder: own})
-    if own.settings.coordinates is CoordinateSystem.SEEN:
-        raise InputError("coordinates=seen needs a checkpoint's folder: an endpoint doesn't tell how it resizes images")
-    config = with_checkpoint(config, own)
-    opener = partial(open_chat, endpoint, args.temperature, DIALECTS[config.settings.dialect].stop)
-    return endpoint.model, config, opener
+    served = read_endpoint(
+        str(args.upstream), args.upstream_model, args.upstream_key_env, args.request, args.trained, config
+    )
+    return served.endpoint.model, served.config, served.opener(args.temperature)
 
 
 def _checkpoint(args: ServeOptions, folder: Path, config: RolloutConfig) -> tuple[str, RolloutConfig, _Opener]:

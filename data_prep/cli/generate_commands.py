@@ -295,8 +295,7 @@ def _draw_part(recipe: synth.Recipe, part: str, count: int, workers: int) -> Ite
     # Every item is drawn upright, and Transform turns it.
     draw = partial(synth.draw_tasks, replace(recipe, source_share=1.0, without=()), part)
     upright = map_chunks(draw, count, workers, SYNTH_ROWS_AT_A_TIME)
-    transform = Transform()
-    return (row for task in upright for row in transform(task, task.index) if isinstance(row, Row))
+    return Transform().rows(upright)
 
 
 def _checked_records(demonstrations: Iterable[Demonstration], types: Counter[str]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any, Final
@@ -79,6 +79,10 @@ class Transform:
                 column=column,
                 index=row.index if self.one else row.index * len(self.columns) + place,
             )
+
+    def rows(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows made from rows, each numbered by its index, without those that are left out."""
+        return (made for row in rows for made in self(row, row.index) if isinstance(made, Row))
 
     def _image(self, data: bytes, net: Orientation, column: str, row: Row) -> bytes:
         """Return the image file turned and corrupted; the same bytes if that changes nothing."""

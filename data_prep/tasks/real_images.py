@@ -17,8 +17,6 @@ from data_prep.formats.image_files import png
 from data_prep.formats.schema import Row
 
 SOURCE: Final = "real"
-CORRUPTIONS: Final = ("gaussian_noise-3", "motion_blur-3", "contrast-3", "jpeg_compression-3")
-"""Corruptions of the suite, with their severity; its other columns are those of the transformed benchmark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
